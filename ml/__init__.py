@@ -1,0 +1,1 @@
+"""The models: data, training, evaluation and prediction. Knows nothing of the web."""

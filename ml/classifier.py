@@ -1,0 +1,334 @@
+"""Training a classifier: one loop, resumable after any epoch, evaluated by patient."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+from torch.nn import functional as F
+
+from ml.augmentation import Augmentation
+from ml.checkpoint import load_checkpoint, save_checkpoint
+from ml.data import FilmRecord, Split, in_split
+from ml.errors import CheckpointError, DataError
+from ml.filmset import FilmSet, load_films
+from ml.labels import LABELS
+from ml.metrics import accuracy, log_loss, macro_auroc, softmax
+from ml.networks import BACKBONES, FilmClassifier, build_classifier
+
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierOptions:
+    """All that decides the result of a training run."""
+
+    network: str = "efficientnet-lite0"
+    epochs: int = 12
+    # The first epochs see smaller films: twice as fast, and what is learnt there carries over
+    # (progressive resizing).
+    small_epochs: int = 4
+    small_size: int = 160
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    ema_decay: float = 0.995
+    patience: int = 4
+    precision: str = "float32"
+    seed: int = 0
+
+
+def sampling_weights(records: Sequence[FilmRecord]) -> NDArray[np.float64]:
+    """(N,) chances that balance the classes and soften the imbalance of their sources.
+
+    Every class is drawn equally often. Within a class a source counts by the square root of its
+    size: a small hospital is seen more often than its share, yet its few films are not repeated
+    endlessly.
+    """
+    films = Counter((record.label, record.source) for record in records)
+    mass = {key: math.sqrt(count) for key, count in films.items()}
+    of_label = dict.fromkeys(LABELS, 0.0)
+    for (label, _), share in mass.items():
+        of_label[label] += share
+    weights = np.array(
+        [
+            mass[record.label, record.source]
+            / of_label[record.label]
+            / films[record.label, record.source]
+            for record in records
+        ]
+    )
+    chances: NDArray[np.float64] = weights / weights.sum()
+    return chances
+
+
+def train_classifier(
+    records: Sequence[FilmRecord],
+    out: Path,
+    options: ClassifierOptions,
+    *,
+    device: torch.device,
+    on_tick: Callable[[dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FilmClassifier:
+    """Train on the training split, stop and choose by the validation split.
+
+    State is saved after every epoch; the same call continues an interrupted run and ends with
+    the weights an uninterrupted one would have had.
+
+    Args:
+        records: films of all splits; the test split is not opened.
+        out: the run's folder: options.json, metrics.jsonl, checkpoint, best weights.
+        options: all that decides the result.
+        device: where to compute.
+        on_tick: called with the figures of every finished epoch.
+        should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
+
+    Returns:
+        The averaged weights of the epoch with the lowest validation loss, on the CPU.
+
+    Raises:
+        DataError: a split lacks a class, or films cannot be read.
+        CheckpointError: the folder holds a run with other options.
+    """
+    training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
+    _require_all_classes(training, "training")
+    _require_all_classes(validation, "validation")
+    out.mkdir(parents=True, exist_ok=True)
+    _claim_folder(out, options)
+
+    size = BACKBONES[options.network].size
+    run = _Run(out, options, device)
+    run.resume()
+    if run.finished:
+        return run.best()
+    train_set = load_films(training, size, title="reading training films")
+    validation_set = load_films(validation, size, title="reading validation films")
+    while not run.finished:
+        row = run.epoch_once(train_set, validation_set, should_stop)
+        if row is None:
+            break
+        if on_tick:
+            on_tick(row)
+    return run.best()
+
+
+def load_run(out: Path) -> tuple[FilmClassifier, ClassifierOptions]:
+    """The best weights of a training run and the options that led to them.
+
+    Raises:
+        CheckpointError: the folder holds no run, or one that ended before its first epoch.
+    """
+    path = out / "options.json"
+    if not path.is_file():
+        raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
+    options = ClassifierOptions(**json.loads(path.read_text()))
+    return _Run(out, options, torch.device("cpu")).best(), options
+
+
+def _require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
+    missing = set(LABELS) - {record.label for record in records}
+    if missing:
+        raise DataError(
+            f"the {name} split has no film of {', '.join(sorted(missing))}: "
+            "every class needs films of several patients"
+        )
+
+
+def _claim_folder(out: Path, options: ClassifierOptions) -> None:
+    """Write the options, or check that the run already there has the same."""
+    path = out / "options.json"
+    wanted = asdict(options)
+    if not path.exists():
+        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        return
+    found = json.loads(path.read_text())
+    if found != wanted:
+        names = {*found, *wanted}
+        changed = sorted(name for name in names if found.get(name) != wanted.get(name))
+        raise CheckpointError(
+            f"{out} holds a run with other options ({', '.join(changed)}): "
+            "give the same options to resume it, or another --out"
+        )
+
+
+class _Run:
+    """The state of one training run and the work of one epoch."""
+
+    def __init__(self, out: Path, options: ClassifierOptions, device: torch.device):
+        self.out, self.options, self.device = out, options, device
+        torch.manual_seed(options.seed)
+        network = build_classifier(options.network, len(LABELS), pretrained=True)
+        # Convolutions on the CPU and on tensor cores want channels last.
+        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.augment = Augmentation()
+        self.epoch = 0
+        self.best_loss = math.inf
+        self.best_epoch = 0
+
+    @property
+    def finished(self) -> bool:
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.options.epochs or waited >= self.options.patience
+
+    def resume(self) -> None:
+        """Continue from the checkpoint where there is one."""
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            return
+        state = load_checkpoint(path)
+        self.network.load_state_dict(state["network"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_loss = state["best_loss"]
+
+    def best(self) -> FilmClassifier:
+        """The averaged weights of the best epoch so far."""
+        if not (self.out / BEST).exists():
+            raise CheckpointError(f"{self.out} was stopped before its first epoch ended")
+        network = build_classifier(self.options.network, len(LABELS))
+        network.load_state_dict(load_checkpoint(self.out / BEST))
+        return network.eval()
+
+    def epoch_once(
+        self,
+        train_set: FilmSet,
+        validation_set: FilmSet,
+        should_stop: Callable[[], bool] | None,
+    ) -> dict[str, float] | None:
+        """Train one epoch, evaluate, save. None where it was stopped in the middle."""
+        start = time.monotonic()
+        loss = self._train(train_set, should_stop)
+        if loss is None:
+            return None
+        logits = infer(self._averaged_network(), validation_set.films, self.device)
+        probabilities = softmax(logits)
+        self.epoch += 1
+        row = {
+            "epoch": self.epoch,
+            "train_loss": loss,
+            "validation_loss": log_loss(validation_set.labels, probabilities),
+            "validation_accuracy": accuracy(validation_set.labels, probabilities),
+            "validation_macro_auroc": macro_auroc(validation_set.labels, probabilities),
+            "seconds": time.monotonic() - start,
+        }
+        self._keep(row)
+        return row
+
+    def _train(self, train_set: FilmSet, should_stop: Callable[[], bool] | None) -> float | None:
+        options = self.options
+        # Everything random in an epoch follows from its number, so a resumed run draws the same.
+        random = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
+        torch.manual_seed(options.seed * 100_003 + self.epoch)
+        weights = torch.from_numpy(sampling_weights(train_set.records))
+        order = torch.multinomial(weights, len(train_set), replacement=True, generator=random)
+        batches = torch.split(order, options.batch_size)
+        self.network.train()
+        total = 0.0
+        with Progress(transient=True) as progress:
+            task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
+            for number, chosen in enumerate(batches):
+                if should_stop and should_stop():
+                    return None
+                self._set_learning_rate(self.epoch + number / len(batches))
+                films = self._batch(train_set, chosen, random)
+                labels = torch.from_numpy(train_set.labels[chosen.numpy()]).to(self.device)
+                total += self._step(films, labels) * len(chosen)
+                progress.advance(task)
+        return total / len(order)
+
+    def _batch(self, train_set: FilmSet, chosen: Tensor, random: torch.Generator) -> Tensor:
+        films = to_unit(train_set.films[chosen.numpy()], self.device)
+        if self.epoch < self.options.small_epochs:
+            side = self.options.small_size
+            films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
+        return self.augment(films, random)
+
+    def _step(self, films: Tensor, labels: Tensor) -> float:
+        options = self.options
+        reduced = options.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            logits = self.network(films.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self._update_average()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss became {value} in epoch {self.epoch + 1}: lower --learning-rate; "
+                "the last whole epoch is kept"
+            )
+        return value
+
+    def _set_learning_rate(self, position: float) -> None:
+        """Linear warm-up over half an epoch, then a cosine to zero. `position` in epochs."""
+        warm = min(1.0, (position + 0.02) / 0.5)
+        cosine = 0.5 * (1 + math.cos(math.pi * position / self.options.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * warm * cosine
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - self.options.ema_decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _averaged_network(self) -> FilmClassifier:
+        network = build_classifier(self.options.network, len(LABELS))
+        network.load_state_dict(self.average)
+        return network.to(self.device).eval()
+
+    def _keep(self, row: dict[str, float]) -> None:
+        if row["validation_loss"] < self.best_loss:
+            self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
+            save_checkpoint(self.out / BEST, self.average)
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+        }
+        save_checkpoint(self.out / CHECKPOINT, state)
+        with (self.out / "metrics.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def to_unit(films: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(B, S, S) grey levels -> (B, 1, S, S) float in [0, 1] on the device."""
+    return torch.from_numpy(films).to(device)[:, None].float() / 255
+
+
+@torch.inference_mode()
+def infer(
+    network: FilmClassifier, films: NDArray[np.uint8], device: torch.device, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """(N, S, S) grey levels -> (N, classes) logits."""
+    network = network.to(memory_format=torch.channels_last)
+    parts = [
+        network(to_unit(films[start : start + batch_size], device)).float().cpu().numpy()
+        for start in range(0, len(films), batch_size)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,278 @@
+"""The models' commands: data, train, export, evaluate, predict."""
+
+import csv
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ml.bundle import PRETRAINED, read_bundle
+from ml.data import Split, in_split, read_manifest
+from ml.errors import XrayError
+from ml.films import UnreadableFilm, read_film
+from ml.labels import LABELS
+from ml.model_card import render_model_card
+from ml.predictor import Predictor
+from ml.transforms import BlankFilm, standardise
+
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Chest X-ray screening: data, models, predictions and the web application.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train models.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure models.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+export_app = typer.Typer(no_args_is_help=True, help="Make bundles of trained models.")
+app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")
+app.add_typer(export_app, name="export")
+app.add_typer(evaluate_app, name="evaluate")
+
+FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
+COLUMNS = (
+    "path",
+    "label",
+    "decision",
+    *LABELS,
+    "reason",
+    "novelty",
+    "model_version",
+    "model_sha256",
+    "error",
+)
+
+DataFolder = Annotated[
+    Path, typer.Option("--data", envvar="XRAY_DATA", help="A data set's folder.")
+]
+BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Films, or folders of films.")],
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="Where to write; default: standard output.")
+    ] = None,
+    bundle: BundleFolder = PRETRAINED,
+) -> None:
+    """Answer films. A film that cannot be read gets a row with the error; the exit status is 1."""
+    predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
+    films = list(_films(paths))
+    failed = 0
+    with _output(csv_path) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        console = Console(stderr=True)
+        for path in track(films, "answering films", console=console, transient=True):
+            row = _answer(predictor, path)
+            failed += bool(row["error"])
+            writer.writerow(row)
+    if failed:
+        raise XrayError(f"{failed} of {len(films)} film(s) could not be read, see the error column")
+
+
+def _films(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in FILM_SUFFIXES)
+            if not found:
+                raise XrayError(f"no film in {path}: expected files ending in .png, .jpg, .dcm ...")
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            raise XrayError(f"no such file or folder: {path}")
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """The file, complete or not at all; or standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
+    size = predictor.card.input_size
+    try:
+        pixels = read_film(path.read_bytes(), shortest=2 * size).pixels
+        answer = predictor.predict(standardise(pixels, size))
+    except (UnreadableFilm, BlankFilm, OSError) as problem:
+        return dict.fromkeys(COLUMNS, "") | {"path": str(path), "error": str(problem)}
+    return {
+        "path": str(path),
+        "label": answer.label,
+        "decision": answer.decision,
+        **{label: f"{value:.6f}" for label, value in answer.probabilities.items()},
+        "reason": answer.reason or "",
+        "novelty": f"{answer.novelty:.4f}",
+        "model_version": predictor.card.version,
+        "model_sha256": predictor.card.sha256,
+        "error": "",
+    }
+
+
+@app.command("card")
+def card_command(bundle: BundleFolder = PRETRAINED) -> None:
+    """Print a bundle's model card as Markdown."""
+    print(render_model_card(read_bundle(bundle)[0]), end="")
+
+
+@data_app.command("summary")
+def data_summary(data: DataFolder) -> None:
+    """Count the films of a data set by source, label and split."""
+    records = read_manifest(data)
+    table = Table("source", *LABELS, "patients", *Split)
+    for source in [*sorted({record.source for record in records}), None]:
+        own = [record for record in records if source in (None, record.source)]
+        labels = Counter(record.label for record in own)
+        table.add_row(
+            source or "all",
+            *(str(labels[label]) for label in LABELS),
+            str(len({record.patient for record in own})),
+            *(str(len(in_split(own, part))) for part in Split),
+            style="" if source else "bold",
+        )
+    Console().print(table)
+
+
+@train_app.command("classifier")
+def train_classifier_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
+    network: Annotated[str, typer.Option(help="The network's name.")] = "efficientnet-lite0",
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 12,
+    small_epochs: Annotated[
+        int, typer.Option(min=0, help="First epochs on smaller films, twice as fast.")
+    ] = 4,
+    batch_size: Annotated[int, typer.Option(min=2, help="Films per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest step size.")] = 1e-3,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Epochs without a better validation loss before stopping.")
+    ] = 4,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+) -> None:
+    """Train a classifier. Interrupted, the same command continues after the last whole epoch."""
+    from ml.classifier import ClassifierOptions, train_classifier
+
+    if precision not in ("float32", "bfloat16"):
+        raise XrayError(f"unknown precision {precision!r}, expected float32 or bfloat16")
+    options = ClassifierOptions(
+        network=network,
+        epochs=epochs,
+        small_epochs=small_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        precision=precision,
+        seed=seed,
+    )
+    train_classifier(
+        read_manifest(data), out, options, device=_device(device), on_tick=_print_epoch
+    )
+    print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+
+
+def _print_epoch(row: dict[str, float]) -> None:
+    print(
+        f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}, on validation "
+        f"loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, "
+        f"macro AUROC {row['validation_macro_auroc']:.3f} ({row['seconds']:.0f} s)",
+        flush=True,
+    )
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise XrayError("no CUDA device here: give --device cpu")
+    return torch.device(name)
+
+
+@export_app.command("classifier")
+def export_classifier_command(
+    data: DataFolder,
+    run: Annotated[Path, typer.Option(help="The training run's folder.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
+) -> None:
+    """Calibrate a trained classifier, export it to ONNX and measure it on the test split."""
+    from ml.classifier import load_run
+    from ml.export import Splits, export_bundle
+    from ml.filmset import load_films
+    from ml.networks import BACKBONES
+
+    network, options = load_run(run)
+    records, size = read_manifest(data), BACKBONES[options.network].size
+    train, validation, test = (
+        load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split
+    )
+    card = export_bundle(
+        network, Splits(train, validation, test), out, version=version, options=options
+    )
+    _print_figures(card.figures)
+
+
+@evaluate_app.command("classifier")
+def evaluate_classifier_command(
+    data: DataFolder,
+    bundle: BundleFolder = PRETRAINED,
+) -> None:
+    """Measure a bundle on the data set's test split, with intervals over patients."""
+    from dataclasses import asdict
+
+    from ml.evaluation import evaluate
+    from ml.filmset import load_films
+
+    predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
+    test = in_split(read_manifest(data), Split.TEST)
+    films = load_films(test, predictor.card.input_size, title="reading test films")
+    _print_figures(asdict(evaluate(predictor, films)))
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    table = Table("figure", "value", "95 % interval", "films")
+    for name, text in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+        table.add_row(text, *_interval(figures[name]))
+    error, selective = figures["calibration_error"], figures["selective"]
+    table.add_row("calibration error", f"{error:.3f}", "", str(figures["films"]))
+    for label, one in figures["per_class"].items():
+        for name in ("precision", "recall", "f1"):
+            table.add_row(f"{label} {name}", f"{one[name]:.3f}", "", f"{one['support']:.0f}")
+    for row in figures["within_source"]:
+        name = f"AUROC in {row['source']}: {row['positive']} against {row['negative']}"
+        table.add_row(name, *_interval(row["auroc"]))
+    table.add_row("share of films answered", f"{selective['coverage']:.3f}", "", "")
+    table.add_row("accuracy of those", f"{selective['accuracy_when_answering']:.3f}", "", "")
+    Console().print(table)
+
+
+def _interval(figure: dict[str, float]) -> tuple[str, str, str]:
+    interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
+    return f"{figure['value']:.3f}", interval, f"{figure['n']:.0f}"

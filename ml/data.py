@@ -1,0 +1,133 @@
+"""A data set is a folder with a `manifest.csv`; splits keep every patient on one side."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ml.errors import DataError
+from ml.labels import LABELS
+
+MANIFEST = "manifest.csv"
+REQUIRED_COLUMNS = ("image", "label", "source", "patient")
+MAX_FAULTS_SHOWN = 20
+
+
+class Split(StrEnum):
+    """Which part of the data a patient's films belong to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+# Shares of the patients; the rest trains.
+TEST_SHARE = 0.15
+VALIDATION_SHARE = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRecord:
+    """One row of a manifest: where the film lies, what it shows, whose it is."""
+
+    path: Path
+    label: str
+    source: str
+    patient: str
+    view: str = ""
+
+    @property
+    def split(self) -> Split:
+        """The split of this film's patient."""
+        return split_of(self.patient)
+
+
+def split_of(patient: str) -> Split:
+    """Assign a patient to a split by the hash of the patient key.
+
+    The assignment needs no other row, so films added later never move a patient from the
+    test set to the training set.
+    """
+    digest = hashlib.sha256(patient.encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    if position < TEST_SHARE:
+        return Split.TEST
+    if position < TEST_SHARE + VALIDATION_SHARE:
+        return Split.VALIDATION
+    return Split.TRAIN
+
+
+def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
+    """Keep the films of one split, in manifest order."""
+    return [record for record in records if record.split is split]
+
+
+def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord]:
+    """Read and check `root/manifest.csv`.
+
+    Args:
+        root: the data set's folder; the `image` column is relative to it.
+        labels: the labels that may occur.
+
+    Raises:
+        DataError: names every fault with its row before any film is opened: missing columns,
+            missing files, paths that leave the folder, unknown labels, duplicate rows,
+            rows without a patient.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"no {MANIFEST} in {root}: name a data set's folder (--data DIR or XRAY_DATA)"
+        )
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
+        rows = list(reader)
+    if not rows:
+        raise DataError(f"{path} has no rows: a data set needs films")
+    faults = _faults(root, rows, labels)
+    if faults:
+        shown = "\n".join(f"  {fault}" for fault in faults[:MAX_FAULTS_SHOWN])
+        more = len(faults) - MAX_FAULTS_SHOWN
+        tail = f"\n  and {more} more" if more > 0 else ""
+        raise DataError(f"{path} has {len(faults)} fault(s):\n{shown}{tail}")
+    return [_record(root, row) for row in rows]
+
+
+def _record(root: Path, row: dict[str, str]) -> FilmRecord:
+    return FilmRecord(
+        path=root / row["image"],
+        label=row["label"],
+        source=row["source"],
+        patient=row["patient"],
+        view=row.get("view") or "",
+    )
+
+
+def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> list[str]:
+    home = root.resolve()
+    first_seen: dict[str, int] = {}
+    faults = []
+    # Row 1 is the header, as a spreadsheet counts.
+    for number, row in enumerate(rows, start=2):
+        image = row["image"] or ""
+        if image in first_seen:
+            faults.append(f"row {number}: {image} stands in row {first_seen[image]} already")
+            continue
+        first_seen[image] = number
+        path = (root / image).resolve()
+        if not path.is_relative_to(home):
+            faults.append(f"row {number}: {image} lies outside the data set")
+        elif not path.is_file():
+            faults.append(f"row {number}: no such file: {image!r}")
+        if row["label"] not in labels:
+            known = ", ".join(labels)
+            faults.append(f"row {number}: unknown label {row['label']!r}, expected one of {known}")
+        for column in ("source", "patient"):
+            if not row[column]:
+                faults.append(f"row {number}: {column} is empty")
+    return faults

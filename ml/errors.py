@@ -1,0 +1,17 @@
+"""Errors that a person caused and can mend; the command line prints them without a traceback."""
+
+
+class XrayError(Exception):
+    """Base of every error whose message tells the reader what was wrong and what to do."""
+
+
+class DataError(XrayError):
+    """A data set that cannot be used; the message lists every fault found in it."""
+
+
+class BundleError(XrayError):
+    """A model bundle that is missing, incomplete or not what its card says."""
+
+
+class CheckpointError(XrayError):
+    """A checkpoint that cannot be resumed with the options given."""

@@ -1,0 +1,236 @@
+"""A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
+
+import hashlib
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ml.bundle import CARD, GRAPH, Card, Thresholds
+from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
+from ml.classifier import ClassifierOptions, to_unit
+from ml.data import FilmRecord
+from ml.errors import BundleError
+from ml.evaluation import evaluate
+from ml.filmset import FilmSet
+from ml.labels import LABELS
+from ml.metrics import softmax
+from ml.networks import BACKBONES, FilmClassifier, Readout
+from ml.predictor import Predictor
+
+TOLERANCE = 1e-4
+TARGET_ACCURACY = 0.95
+FAMILIARITY_DIMS = 64
+# Share of the validation films that may be called unfamiliar.
+UNFAMILIAR_SHARE = 0.01
+
+PREPROCESSING = (
+    "grey film, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
+    "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
+)
+
+INTENDED_USE = (
+    "Research and education: to study chest X-ray screening for COVID-19 and other pneumonia and "
+    "its pitfalls. Frontal films of adults and children. Not a medical device; its answers are no "
+    "diagnosis and must not guide the care of a patient."
+)
+
+LIMITATIONS = [
+    "The label is entangled with the source of the film: COVID-19 never comes from the "
+    "paediatric and the NIH sources, so part of the overall figures is knowledge of the source. "
+    "The figures within one source are the ones to judge by.",
+    "On films of a hospital that is in no training set expect clearly less than the test figures.",
+    "The labels of the NIH source were read from reports by a program and are partly wrong.",
+    "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
+    "measured between 6 and 17 years.",
+    "Sex and age are unknown for most films; differences between groups were not measured.",
+    "Lateral films, computed tomography and other body parts are not recognised as such with "
+    "certainty: the novelty threshold flags many, not all.",
+]
+
+LICENCE = (
+    "Research and non-commercial use: some of the training films are licensed CC BY-NC-SA or for "
+    "research only."
+)
+
+
+class _ExportedGraph(nn.Module):
+    """What the bundle computes: grey levels in, readout and novelty out."""
+
+    def __init__(self, network: FilmClassifier, space: FamiliaritySpace):
+        super().__init__()
+        self.network = network
+        self.offset = nn.Buffer(torch.from_numpy(space.offset))
+        self.projection = nn.Buffer(torch.from_numpy(space.projection))
+        self.centres = nn.Buffer(torch.from_numpy(space.centres))
+
+    def forward(self, films: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, 1, S, S) uint8 -> logits, embedding, activation map, novelty (B,)."""
+        readout = self.network.read(films.float() / 255)
+        place = (readout.embedding - self.offset) @ self.projection
+        gaps = place[:, None, :] - self.centres[None]
+        novelty = gaps.square().mean(dim=-1).sqrt().amin(dim=1)
+        return readout.logits, readout.embedding, readout.activation_map, novelty
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of a data set, loaded."""
+
+    train: FilmSet
+    validation: FilmSet
+    test: FilmSet
+
+
+def export_bundle(
+    network: FilmClassifier,
+    splits: Splits,
+    out: Path,
+    *,
+    version: str,
+    options: ClassifierOptions,
+) -> Card:
+    """Calibrate on validation, export, check against torch, measure on test, write.
+
+    The test figures are those of the exported graph run in ONNX Runtime: what is served.
+
+    Raises:
+        BundleError: the exported graph does not compute what the network computes.
+    """
+    network = network.cpu().eval()
+    learned = _read_all(network, splits.train.films)
+    space = fit_familiarity(
+        learned.embedding.numpy(), splits.train.labels, len(LABELS), FAMILIARITY_DIMS
+    )
+    held_out = _read_all(network, splits.validation.films)
+    temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
+    thresholds = _thresholds(held_out, splits.validation.labels, temperature, space)
+
+    graph = _export(network, space, BACKBONES[options.network].size)
+    card = Card(
+        version=version,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sha256=hashlib.sha256(graph).hexdigest(),
+        network=options.network,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        input_size=BACKBONES[options.network].size,
+        labels=list(LABELS),
+        preprocessing=PREPROCESSING,
+        temperature=temperature,
+        thresholds=thresholds,
+        code_version=_code_version(),
+        options=asdict(options),
+        data=_data_counts(splits),
+        figures={},
+        intended_use=INTENDED_USE,
+        limitations=LIMITATIONS,
+        licence=LICENCE,
+    )
+    predictor = Predictor(card, graph, threads=torch.get_num_threads())
+    _require_equal(network, predictor, splits.validation.films[:64])
+    card.figures.update(asdict(evaluate(predictor, splits.test)))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / GRAPH).write_bytes(graph)
+    (out / CARD).write_text(card.to_json(), encoding="utf-8")
+    return card
+
+
+@torch.inference_mode()
+def _read_all(network: FilmClassifier, films: NDArray[np.uint8], batch_size: int = 64) -> Readout:
+    parts = [
+        network.read(to_unit(films[start : start + batch_size], torch.device("cpu")))
+        for start in range(0, len(films), batch_size)
+    ]
+    return Readout(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _thresholds(
+    readout: Readout, labels: NDArray[np.int64], temperature: float, space: FamiliaritySpace
+) -> Thresholds:
+    probabilities = softmax(readout.logits.numpy(), temperature)
+    novelty = space.novelty(readout.embedding.numpy())
+    return Thresholds(
+        confidence=confidence_threshold(labels, probabilities, TARGET_ACCURACY),
+        novelty=float(np.quantile(novelty, 1 - UNFAMILIAR_SHARE)),
+        target_accuracy=TARGET_ACCURACY,
+    )
+
+
+def _export(network: FilmClassifier, space: FamiliaritySpace, size: int) -> bytes:
+    films = torch.zeros(2, 1, size, size, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH
+        torch.onnx.export(
+            _ExportedGraph(network, space).eval(),
+            (films,),
+            path,
+            input_names=["films"],
+            output_names=["logits", "embedding", "activation_map", "novelty"],
+            dynamic_shapes={"films": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
+
+
+def _require_equal(network: FilmClassifier, predictor: Predictor, films: NDArray[np.uint8]) -> None:
+    """The graph must give what torch gives, on real films."""
+    expected = _read_all(network, films)
+    answers = predictor.predict_batch(films)
+    pairs = {
+        "probabilities": (
+            softmax(expected.logits.numpy(), predictor.card.temperature),
+            np.array([list(answer.probabilities.values()) for answer in answers]),
+        ),
+        "embedding": (
+            expected.embedding.numpy(),
+            np.stack([answer.embedding for answer in answers]),
+        ),
+        "activation map": (
+            expected.activation_map.numpy(),
+            np.stack([answer.activation_map for answer in answers]),
+        ),
+    }
+    for name, (ours, exported) in pairs.items():
+        gap = float(np.abs(ours - exported).max()) / max(1.0, float(np.abs(ours).max()))
+        if gap > TOLERANCE:
+            raise BundleError(f"the exported graph's {name} differs from torch by {gap:.1e}")
+
+
+def _data_counts(splits: Splits) -> dict[str, Any]:
+    def by_source(records: Sequence[FilmRecord]) -> dict[str, dict[str, int]]:
+        counts = Counter((record.source, record.label) for record in records)
+        names = sorted({source for source, _ in counts})
+        return {name: {label: counts[name, label] for label in LABELS} for name in names}
+
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        "films": {name: len(part) for name, part in parts.items()},
+        "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
+        "by_source": {name: by_source(part.records) for name, part in parts.items()},
+        "split": "by patient: hash of the patient key",
+    }
+
+
+def _code_version() -> str:
+    """The package's version, with the commit where the code lies in a git checkout."""
+    found = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    commit = f"+{found.stdout.strip()}" if found.returncode == 0 else ""
+    return installed_version("xray-screening") + commit

@@ -1,0 +1,56 @@
+"""Films of a data set, standardised and held in memory as grey levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from ml.data import FilmRecord
+from ml.errors import DataError
+from ml.films import UnreadableFilm, read_film
+from ml.labels import LABELS
+from ml.transforms import BlankFilm, standardise
+
+
+@dataclass(frozen=True, slots=True)
+class FilmSet:
+    """Standardised films in memory with what is known of each."""
+
+    records: list[FilmRecord]
+    films: NDArray[np.uint8]  # (N, S, S)
+    labels: NDArray[np.int64]  # (N,) class numbers
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """(N,) patient keys."""
+        return np.array([record.patient for record in self.records])
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """(N,) names of the films' sources."""
+        return np.array([record.source for record in self.records])
+
+
+def load_films(records: Sequence[FilmRecord], size: int, *, title: str) -> FilmSet:
+    """Decode and standardise films into memory.
+
+    Raises:
+        DataError: names every film that cannot be read.
+    """
+    films = np.empty((len(records), size, size), dtype=np.uint8)
+    faults = []
+    for index, record in enumerate(track(records, description=title, transient=True)):
+        try:
+            pixels = read_film(record.path.read_bytes(), shortest=2 * size).pixels
+            films[index] = standardise(pixels, size)
+        except (UnreadableFilm, BlankFilm) as problem:
+            faults.append(f"  {record.path}: {problem}")
+    if faults:
+        raise DataError(f"{len(faults)} film(s) cannot be read:\n" + "\n".join(faults))
+    labels = np.array([LABELS.index(record.label) for record in records], dtype=np.int64)
+    return FilmSet(list(records), films, labels)

@@ -1,0 +1,125 @@
+"""A bundle's card as a document for people (Mitchell et al., "Model Cards for Model Reporting")."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ml.bundle import Card
+from ml.labels import DISPLAY_NAMES
+
+
+def render_model_card(card: Card) -> str:
+    """The card as Markdown; every number in it stands in card.json."""
+    sections = [
+        f"# Model card: classifier {card.version}",
+        "This page is generated from `card.json` by `xray card`.",
+        f"**Intended use.** {card.intended_use}",
+        _list("Limitations", card.limitations),
+        f"**Licence of the weights.** {card.licence}",
+        _technical(card),
+        _figures(card.figures),
+        _per_class(card.figures),
+        _within_source(card.figures),
+        _confusion(card),
+        _data(card),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _list(title: str, items: Iterable[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _name(label: str) -> str:
+    return DISPLAY_NAMES.get(label, label)
+
+
+def _technical(card: Card) -> str:
+    rows = [
+        ("network", f"{card.network}, {card.parameters:,} parameters"),
+        ("input", f"{card.input_size} x {card.input_size}; {card.preprocessing}"),
+        ("temperature", f"{card.temperature:.3f}"),
+        (
+            'says "uncertain"',
+            f"below a confidence of {card.thresholds.confidence:.3f} (chosen on validation for an "
+            f"accuracy of {card.thresholds.target_accuracy:.2f} among the answers given), or above "
+            f"a novelty of {card.thresholds.novelty:.2f}",
+        ),
+        ("SHA-256 of the graph", f"`{card.sha256}`"),
+        ("made", f"{card.created_at}, code {card.code_version}"),
+    ]
+    return "## Model\n\n" + _table(("", ""), rows)
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    selective = figures["selective"]
+    rows = [
+        ("accuracy", *_interval(figures["accuracy"])),
+        ("macro AUROC", *_interval(figures["macro_auroc"])),
+        ("expected calibration error", f"{figures['calibration_error']:.3f}", ""),
+        ("share of films answered", f"{selective['coverage']:.3f}", ""),
+        ("accuracy of those", f"{selective['accuracy_when_answering']:.3f}", ""),
+        ("accuracy of the others, had they been answered",
+         f"{selective['accuracy_when_uncertain']:.3f}", ""),
+    ]  # fmt: skip
+    text = (
+        f"## Figures\n\nOn {figures['films']} films of {figures['patients']} patients in no "
+        "training or validation set; intervals are 95 % bootstrap over patients. Sources are "
+        "mixed as they are in the data, so knowledge of the source helps: see below for what "
+        "remains within one source.\n\n"
+    )
+    return text + _table(("figure", "value", "95 % interval"), rows)
+
+
+def _per_class(figures: dict[str, Any]) -> str:
+    rows = [
+        (_name(label), *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1")),
+         f"{one['support']:.0f}")
+        for label, one in figures["per_class"].items()
+    ]  # fmt: skip
+    return _table(("class", "precision", "recall (sensitivity)", "F1", "films"), rows)
+
+
+def _within_source(figures: dict[str, Any]) -> str:
+    rows = [
+        (row["source"], f"{_name(row['positive'])} against {_name(row['negative'])}",
+         *_interval(row["auroc"]), row["auroc"]["n"])
+        for row in figures["within_source"]
+    ]  # fmt: skip
+    return "## Within one source\n\n" + _table(
+        ("source", "question", "AUROC", "95 % interval", "films"), rows
+    )
+
+
+def _confusion(card: Card) -> str:
+    names = [_name(label) for label in card.labels]
+    rows = [
+        (f"**{name}**", *row) for name, row in zip(names, card.figures["confusion"], strict=True)
+    ]
+    return "## Confusion\n\nRows: what the film shows. Columns: the most probable class.\n\n" + (
+        _table(("", *names), rows)
+    )
+
+
+def _data(card: Card) -> str:
+    parts = card.data["by_source"]
+    sources = sorted({source for part in parts.values() for source in part})
+    rows = [
+        (source, *(sum(part.get(source, {}).get(label, 0) for part in parts.values())
+                   for label in card.labels))
+        for source in sources
+    ]  # fmt: skip
+    counts = ", ".join(
+        f"{name} {count} films of {card.data['patients'][name]} patients"
+        for name, count in card.data["films"].items()
+    )
+    head = ("source", *(_name(label) for label in card.labels))
+    return f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)
+
+
+def _interval(figure: dict[str, float]) -> tuple[str, str]:
+    return f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}"

