@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from ml.errors import BundleError
+from ml.labels import LABELS
 
 GRAPH = "classifier.onnx"
+# Where the graph carries `Card.decision_rule`.
+RULE_KEY = "decision_rule"
 CARD = "card.json"
 CARD_FORMAT = 1
 
@@ -64,10 +67,30 @@ class Card:
                 raise BundleError(
                     f"the card has format {fields['format']}, this version reads {CARD_FORMAT}"
                 )
+            if tuple(fields["labels"]) != LABELS:
+                raise BundleError(
+                    f"the card has the labels {', '.join(fields['labels'])}, this version knows "
+                    f"{', '.join(LABELS)}, in this order"
+                )
             fields["thresholds"] = Thresholds(**fields["thresholds"])
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as problem:
             raise BundleError(f"{CARD} is not a model card: {problem}") from problem
+
+    def decision_rule(self) -> str:
+        """All that turns the graph's outputs into an answer, as one line of JSON.
+
+        The graph carries the same line, so its SHA-256 names the whole model: a graph that is
+        calibrated anew is another model.
+        """
+        rule = {
+            "labels": self.labels,
+            "input_size": self.input_size,
+            "preprocessing": self.preprocessing,
+            "temperature": self.temperature,
+            "thresholds": asdict(self.thresholds),
+        }
+        return json.dumps(rule, sort_keys=True)
 
     def as_json(self) -> dict[str, Any]:
         """The card as JSON values; numbers that are not finite become None."""

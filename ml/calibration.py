@@ -54,8 +54,11 @@ def confidence_threshold(truth: Ints, probabilities: Floats, target: float) -> f
     order = np.argsort(-confidence, kind="stable")
     correct = (probabilities.argmax(axis=1) == truth)[order]
     running = np.cumsum(correct) / np.arange(1, len(truth) + 1)
-    reaching = np.flatnonzero(running >= target)
-    return float(confidence[order][reaching[-1]]) if len(reaching) else 1.0
+    ranked = confidence[order]
+    # Films of equal confidence are answered together or not at all.
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    reaching = np.flatnonzero((running >= target) & last_of_tie)
+    return float(ranked[reaching[-1]]) if len(reaching) else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 import csv
 import os
+import signal
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -16,7 +18,7 @@ from rich.table import Table
 
 from ml.bundle import PRETRAINED, read_bundle
 from ml.data import Split, in_split, read_manifest
-from ml.errors import XrayError
+from ml.errors import CheckpointError, XrayError
 from ml.films import UnreadableFilm, read_film
 from ml.labels import LABELS
 from ml.model_card import render_model_card
@@ -174,8 +176,21 @@ def train_classifier_command(
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+    small_size: Annotated[
+        int, typer.Option(min=32, help="Side of the smaller films, in pixels.")
+    ] = 160,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="Pull of weights to zero.")] = 0.02,
+    label_smoothing: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of the label given to the others.")
+    ] = 0.05,
+    ema_decay: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share kept per step of the averaged weights.")
+    ] = 0.995,
 ) -> None:
-    """Train a classifier. Interrupted, the same command continues after the last whole epoch."""
+    """Train a classifier. Interrupted, the same command continues after the last whole epoch.
+
+    SIGTERM ends it after the batch in hand; the exit status is then 143.
+    """
     from ml.classifier import ClassifierOptions, train_classifier
 
     if precision not in ("float32", "bfloat16"):
@@ -189,11 +204,38 @@ def train_classifier_command(
         patience=patience,
         precision=precision,
         seed=seed,
+        small_size=small_size,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        ema_decay=ema_decay,
     )
-    train_classifier(
-        read_manifest(data), out, options, device=_device(device), on_tick=_print_epoch
-    )
+    with _until_sigterm() as should_stop:
+        train_classifier(
+            read_manifest(data),
+            out,
+            options,
+            device=_device(device),
+            on_tick=_print_epoch,
+            should_stop=should_stop,
+        )
     print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+
+
+@contextmanager
+def _until_sigterm() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a question that the loop asks, and into the exit status 143."""
+    asked_to_stop = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
+    try:
+        yield asked_to_stop.is_set
+    except CheckpointError:
+        # What the loop says when it was stopped within its first epoch.
+        if not asked_to_stop.is_set():
+            raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if asked_to_stop.is_set():
+        raise typer.Exit(128 + signal.SIGTERM)
 
 
 def _print_epoch(row: dict[str, float]) -> None:

@@ -131,8 +131,8 @@ def read_dicom(content: bytes) -> Film:
         content: the whole file, with or without the preamble of 128 bytes.
 
     Returns:
-        The film, uint8 for up to 8 stored bits and uint16 over its full range for more, with
-        the modality transform and the first display window applied and MONOCHROME1 inverted.
+        The film, uint16 over its full range whatever the stored depth, with the modality
+        transform and the first display window applied and MONOCHROME1 inverted.
 
     Raises:
         UnreadableFilm: not a single monochrome radiograph, or a header that contradicts itself.
@@ -349,7 +349,7 @@ def _jpeg_shape(codestream: bytes) -> tuple[int, int, int]:
 
 
 def _render(index: Pixels, layout: _Layout, dataset: Dataset) -> Pixels:
-    """Stored levels -> grey levels over the full range of uint8 or uint16, bone bright."""
+    """Stored levels -> grey levels over the full range of uint16, bone bright."""
     values = layout.values()
     padding = _padding(values, dataset)
     shown = levels_in(index) & ~padding
@@ -366,8 +366,7 @@ def _render(index: Pixels, layout: _Layout, dataset: Dataset) -> Pixels:
     # Padding lies outside of the exposed field, which is looked at as black.
     brightness[padding] = 0.0
 
-    if layout.stored <= 8:
-        return look_up(np.rint(brightness * 255.0).astype(np.uint8), index)
+    # 16 bits also for a film of 8: stretched to 8 bits it would be rounded a second time.
     return look_up(np.rint(brightness * 65535.0).astype(np.uint16), index)
 
 

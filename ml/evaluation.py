@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml import metrics
+from ml.errors import DataError
 from ml.filmset import FilmSet
 from ml.labels import LABELS
 from ml.metrics import Floats, Interval, Ints
 from ml.predictor import UNCERTAIN, Predictor, Reason
 
-# Fewer films than this on either side say nothing about a source.
-LEAST_FILMS_PER_SIDE = 5
+# Fewer patients than this on either side say nothing about a source.
+LEAST_PATIENTS_PER_SIDE = 5
 BATCH = 64
 
 
@@ -39,7 +40,16 @@ class Figures:
 
 
 def evaluate(predictor: Predictor, films: FilmSet) -> Figures:
-    """Measure a classifier on films it has not learned from."""
+    """Measure a classifier on films it has not learned from.
+
+    Raises:
+        DataError: there are no films.
+    """
+    if not len(films):
+        raise DataError(
+            "there is no film to measure on: about 15 % of the patients make the test split, "
+            "so a data set needs some dozens"
+        )
     answers = [
         answer
         for start in range(0, len(films), BATCH)
@@ -80,12 +90,15 @@ def evaluate(predictor: Predictor, films: FilmSet) -> Figures:
 def within_source(
     truth: Ints, probabilities: Floats, sources: NDArray[np.str_], patients: NDArray[np.str_]
 ) -> list[dict[str, Any]]:
-    """AUROC of every pair of classes that one source has enough films of."""
+    """AUROC of every pair of classes that one source has enough patients of."""
     rows = []
     for source in sorted(set(sources.tolist())):
         own = sources == source
-        counts = np.bincount(truth[own], minlength=len(LABELS))
-        present = [k for k in range(len(LABELS)) if counts[k] >= LEAST_FILMS_PER_SIDE]
+        present = [
+            k
+            for k in range(len(LABELS))
+            if len(set(patients[own & (truth == k)].tolist())) >= LEAST_PATIENTS_PER_SIDE
+        ]
         for positive, negative in combinations(present, 2):
             pair = own & np.isin(truth, (positive, negative))
 
@@ -109,10 +122,12 @@ def within_source(
 def _selective(
     correct: NDArray[np.bool_], uncertain: NDArray[np.bool_], unfamiliar: NDArray[np.bool_]
 ) -> dict[str, float]:
-    answered = ~uncertain
+    def share(chosen: NDArray[np.bool_]) -> float:
+        return float(correct[chosen].mean()) if chosen.any() else float("nan")
+
     return {
-        "coverage": float(answered.mean()),
-        "accuracy_when_answering": float(correct[answered].mean()) if answered.any() else 0.0,
-        "accuracy_when_uncertain": float(correct[uncertain].mean()) if uncertain.any() else 0.0,
+        "coverage": float((~uncertain).mean()),
+        "accuracy_when_answering": share(~uncertain),
+        "accuracy_when_uncertain": share(uncertain),
         "unfamiliar": float(unfamiliar.mean()),
     }

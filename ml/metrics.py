@@ -24,9 +24,6 @@ class Interval:
     high: float
     n: int
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n})"
-
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Floats:
     """(N, C) logits -> (N, C) probabilities of `logits / temperature`."""
@@ -148,10 +145,11 @@ def bootstrap(
 ) -> Interval:
     """A figure with its 95 % percentile interval over resampled patients.
 
-    Whole patients are drawn with replacement. Draws in which the figure is undefined (a class
-    without films) are left out.
+    Whole patients are drawn with replacement. Draws that lack a class, and with it a part of the
+    figure, are left out.
     """
     value = figure(truth, probabilities)
+    classes = len(np.unique(truth))
     _, patient = np.unique(groups, return_inverse=True)
     films_of = np.split(np.argsort(patient, kind="stable"), np.cumsum(np.bincount(patient))[:-1])
     random = np.random.default_rng(seed)
@@ -159,6 +157,8 @@ def bootstrap(
     for _ in range(draws):
         chosen = random.integers(len(films_of), size=len(films_of))
         films = np.concatenate([films_of[index] for index in chosen])
+        if len(np.unique(truth[films])) < classes:
+            continue
         drawn.append(figure(truth[films], probabilities[films]))
     defined = np.array([one for one in drawn if not np.isnan(one)])
     if len(defined) == 0:

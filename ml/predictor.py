@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ml.bundle import Card, read_bundle
+from ml.bundle import RULE_KEY, Card, read_bundle
+from ml.errors import BundleError
 from ml.metrics import softmax
 
 UNCERTAIN = "uncertain"
@@ -64,7 +65,14 @@ class Predictor:
             BundleError: the bundle is missing, damaged or not what its card says.
         """
         card, graph = read_bundle(folder)
-        return cls(card, graph, threads=threads)
+        predictor = cls(card, graph, threads=threads)
+        carried = predictor._session.get_modelmeta().custom_metadata_map.get(RULE_KEY)
+        if carried != card.decision_rule():
+            raise BundleError(
+                f"{folder}: the card's temperature, thresholds or labels are not those that the "
+                "graph was released with: fetch the bundle again"
+            )
+        return predictor
 
     def predict(self, film: NDArray[np.uint8]) -> Prediction:
         """Answer one standardised film of shape (S, S)."""
@@ -112,8 +120,9 @@ class Predictor:
         )
 
     def _reason(self, confidence: float, novelty: float) -> Reason | None:
-        if novelty > self.card.thresholds.novelty:
+        # Written so that a value that is no number is never called an answer.
+        if not novelty <= self.card.thresholds.novelty:
             return Reason.UNFAMILIAR_FILM
-        if confidence < self.card.thresholds.confidence:
+        if not confidence >= self.card.thresholds.confidence:
             return Reason.LOW_CONFIDENCE
         return None
