@@ -1,11 +1,12 @@
 """Training a classifier: one loop, resumable after any epoch, evaluated by patient."""
 
+import hashlib
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,15 @@ from torch.nn import functional as F
 from ml.augmentation import Augmentation
 from ml.checkpoint import load_checkpoint, save_checkpoint
 from ml.data import FilmRecord, Split, in_split
-from ml.errors import CheckpointError, DataError
+from ml.errors import CheckpointError, DataError, XrayError
 from ml.filmset import FilmSet, load_films
 from ml.labels import LABELS
 from ml.metrics import accuracy, log_loss, macro_auroc, softmax
-from ml.networks import BACKBONES, FilmClassifier, build_classifier
+from ml.networks import FilmClassifier, backbone, build_classifier
+from ml.options import ClassifierOptions
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierOptions:
-    """All that decides the result of a training run."""
-
-    network: str = "efficientnet-lite0"
-    epochs: int = 12
-    # The first epochs see smaller films: twice as fast, and what is learnt there carries over
-    # (progressive resizing).
-    small_epochs: int = 4
-    small_size: int = 160
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.05
-    ema_decay: float = 0.995
-    patience: int = 4
-    precision: str = "float32"
-    seed: int = 0
 
 
 def sampling_weights(records: Sequence[FilmRecord]) -> NDArray[np.float64]:
@@ -100,19 +82,19 @@ def train_classifier(
 
     Raises:
         DataError: a split lacks a class, or films cannot be read.
-        CheckpointError: the folder holds a run with other options.
+        CheckpointError: the folder holds a run with other options or other films.
     """
+    size = backbone(options.network).size
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
     _require_all_classes(training, "training")
     _require_all_classes(validation, "validation")
     out.mkdir(parents=True, exist_ok=True)
-    _claim_folder(out, options)
+    _claim_folder(out, options, [*training, *validation])
 
-    size = BACKBONES[options.network].size
     run = _Run(out, options, device)
     run.resume()
     if run.finished:
-        return run.best()
+        return _best(out, options.network)
     train_set = load_films(training, size, title="reading training films")
     validation_set = load_films(validation, size, title="reading validation films")
     while not run.finished:
@@ -121,7 +103,7 @@ def train_classifier(
             break
         if on_tick:
             on_tick(row)
-    return run.best()
+    return _best(out, options.network)
 
 
 def load_run(out: Path) -> tuple[FilmClassifier, ClassifierOptions]:
@@ -133,8 +115,17 @@ def load_run(out: Path) -> tuple[FilmClassifier, ClassifierOptions]:
     path = out / "options.json"
     if not path.is_file():
         raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
-    options = ClassifierOptions(**json.loads(path.read_text()))
-    return _Run(out, options, torch.device("cpu")).best(), options
+    options = ClassifierOptions(**json.loads(path.read_text())["options"])
+    return _best(out, options.network), options
+
+
+def _best(out: Path, network_name: str) -> FilmClassifier:
+    """The averaged weights of the best epoch so far."""
+    if not (out / BEST).exists():
+        raise CheckpointError(f"{out} has no epoch with a finite validation loss yet")
+    network = build_classifier(network_name, len(LABELS))
+    network.load_state_dict(load_checkpoint(out / BEST))
+    return network.eval()
 
 
 def _require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
@@ -146,21 +137,30 @@ def _require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
         )
 
 
-def _claim_folder(out: Path, options: ClassifierOptions) -> None:
-    """Write the options, or check that the run already there has the same."""
+def _claim_folder(out: Path, options: ClassifierOptions, films: Sequence[FilmRecord]) -> None:
+    """Write what the run is, or check that the run already there is the same."""
     path = out / "options.json"
-    wanted = asdict(options)
+    wanted = {"options": asdict(options), "films_sha256": _fingerprint(films)}
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return
     found = json.loads(path.read_text())
-    if found != wanted:
-        names = {*found, *wanted}
-        changed = sorted(name for name in names if found.get(name) != wanted.get(name))
+    changed = [
+        name for name, value in asdict(options).items() if found["options"].get(name) != value
+    ]
+    if found["films_sha256"] != wanted["films_sha256"]:
+        changed.append("films of the data set")
+    if changed:
         raise CheckpointError(
             f"{out} holds a run with other options ({', '.join(changed)}): "
-            "give the same options to resume it, or another --out"
+            "give the same to resume it, or another --out"
         )
+
+
+def _fingerprint(films: Sequence[FilmRecord]) -> str:
+    """A digest of which films a run learns from, wherever the data set lies."""
+    lines = sorted(f"{film.path.name}|{film.label}|{film.source}|{film.patient}" for film in films)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class _Run:
@@ -180,6 +180,7 @@ class _Run:
         self.epoch = 0
         self.best_loss = math.inf
         self.best_epoch = 0
+        self.rows: list[dict[str, float]] = []
 
     @property
     def finished(self) -> bool:
@@ -197,14 +198,10 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.best_loss = state["best_loss"]
-
-    def best(self) -> FilmClassifier:
-        """The averaged weights of the best epoch so far."""
-        if not (self.out / BEST).exists():
-            raise CheckpointError(f"{self.out} was stopped before its first epoch ended")
-        network = build_classifier(self.options.network, len(LABELS))
-        network.load_state_dict(load_checkpoint(self.out / BEST))
-        return network.eval()
+        self.rows = state["rows"]
+        # A crash may have come between the checkpoint and the log: the checkpoint is the truth.
+        log = "".join(json.dumps(row) + "\n" for row in self.rows)
+        (self.out / "metrics.jsonl").write_text(log)
 
     def epoch_once(
         self,
@@ -273,9 +270,9 @@ class _Run:
         self._update_average()
         value = loss.item()
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss became {value} in epoch {self.epoch + 1}: lower --learning-rate; "
-                "the last whole epoch is kept"
+            raise XrayError(
+                f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
+                "--learning-rate and another --out"
             )
         return value
 
@@ -300,6 +297,7 @@ class _Run:
         return network.to(self.device).eval()
 
     def _keep(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
         if row["validation_loss"] < self.best_loss:
             self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
             save_checkpoint(self.out / BEST, self.average)
@@ -310,6 +308,7 @@ class _Run:
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
+            "rows": self.rows,
         }
         save_checkpoint(self.out / CHECKPOINT, state)
         with (self.out / "metrics.jsonl").open("a") as log:

@@ -16,12 +16,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ml.bundle import PRETRAINED, read_bundle
+from ml.bundle import PRETRAINED, finite, read_bundle
 from ml.data import Split, in_split, read_manifest
 from ml.errors import CheckpointError, XrayError
+from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
 from ml.labels import LABELS
 from ml.model_card import render_model_card
+from ml.options import ClassifierOptions
 from ml.predictor import Predictor
 from ml.transforms import BlankFilm, standardise
 
@@ -42,6 +44,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(export_app, name="export")
 app.add_typer(evaluate_app, name="evaluate")
 
+DEFAULTS = ClassifierOptions()
 FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS = (
     "path",
@@ -161,37 +164,41 @@ def data_summary(data: DataFolder) -> None:
 def train_classifier_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
-    network: Annotated[str, typer.Option(help="The network's name.")] = "efficientnet-lite0",
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = 12,
+    network: Annotated[str, typer.Option(help="The network's name.")] = DEFAULTS.network,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs.")] = DEFAULTS.epochs,
     small_epochs: Annotated[
         int, typer.Option(min=0, help="First epochs on smaller films, twice as fast.")
-    ] = 4,
-    batch_size: Annotated[int, typer.Option(min=2, help="Films per step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Highest step size.")] = 1e-3,
+    ] = DEFAULTS.small_epochs,
+    batch_size: Annotated[int, typer.Option(min=2, help="Films per step.")] = DEFAULTS.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(min=0.0, help="Highest step size.")
+    ] = DEFAULTS.learning_rate,
     patience: Annotated[
         int, typer.Option(min=1, help="Epochs without a better validation loss before stopping.")
-    ] = 4,
+    ] = DEFAULTS.patience,
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
-    ] = "float32",
+    ] = DEFAULTS.precision,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = DEFAULTS.seed,
     small_size: Annotated[
         int, typer.Option(min=32, help="Side of the smaller films, in pixels.")
-    ] = 160,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Pull of weights to zero.")] = 0.02,
+    ] = DEFAULTS.small_size,
+    weight_decay: Annotated[
+        float, typer.Option(min=0.0, help="Pull of weights to zero.")
+    ] = DEFAULTS.weight_decay,
     label_smoothing: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Share of the label given to the others.")
-    ] = 0.05,
+    ] = DEFAULTS.label_smoothing,
     ema_decay: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share kept per step of the averaged weights.")
-    ] = 0.995,
+    ] = DEFAULTS.ema_decay,
 ) -> None:
     """Train a classifier. Interrupted, the same command continues after the last whole epoch.
 
     SIGTERM ends it after the batch in hand; the exit status is then 143.
     """
-    from ml.classifier import ClassifierOptions, train_classifier
+    from ml.classifier import train_classifier
 
     if precision not in ("float32", "bfloat16"):
         raise XrayError(f"unknown precision {precision!r}, expected float32 or bfloat16")
@@ -278,7 +285,7 @@ def export_classifier_command(
     card = export_bundle(
         network, Splits(train, validation, test), out, version=version, options=options
     )
-    _print_figures(card.figures)
+    _print_figures(card.as_json()["figures"])
 
 
 @evaluate_app.command("classifier")
@@ -295,26 +302,21 @@ def evaluate_classifier_command(
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
     test = in_split(read_manifest(data), Split.TEST)
     films = load_films(test, predictor.card.input_size, title="reading test films")
-    _print_figures(asdict(evaluate(predictor, films)))
+    _print_figures(finite(asdict(evaluate(predictor, films))))
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
     table = Table("figure", "value", "95 % interval", "films")
-    for name, text in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-        table.add_row(text, *_interval(figures[name]))
-    error, selective = figures["calibration_error"], figures["selective"]
-    table.add_row("calibration error", f"{error:.3f}", "", str(figures["films"]))
+    films, selective = str(figures["films"]), figures["selective"]
+    for key, name in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+        table.add_row(name, *interval(figures[key]), films)
+    table.add_row("calibration error", three(figures["calibration_error"]), "", films)
     for label, one in figures["per_class"].items():
         for name in ("precision", "recall", "f1"):
-            table.add_row(f"{label} {name}", f"{one[name]:.3f}", "", f"{one['support']:.0f}")
+            table.add_row(f"{label} {name}", three(one[name]), "", f"{one['support']:.0f}")
     for row in figures["within_source"]:
         name = f"AUROC in {row['source']}: {row['positive']} against {row['negative']}"
-        table.add_row(name, *_interval(row["auroc"]))
-    table.add_row("share of films answered", f"{selective['coverage']:.3f}", "", "")
-    table.add_row("accuracy of those", f"{selective['accuracy_when_answering']:.3f}", "", "")
+        table.add_row(name, *interval(row["auroc"]), str(row["auroc"]["n"]))
+    table.add_row("share of films answered", three(selective["coverage"]), "", films)
+    table.add_row("accuracy of those", three(selective["accuracy_when_answering"]), "", "")
     Console().print(table)
-
-
-def _interval(figure: dict[str, float]) -> tuple[str, str, str]:
-    interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-    return f"{figure['value']:.3f}", interval, f"{figure['n']:.0f}"

@@ -81,7 +81,7 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
         raise DataError(
             f"no {MANIFEST} in {root}: name a data set's folder (--data DIR or XRAY_DATA)"
         )
-    with path.open(newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines)
         missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
         if missing:

@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds
 from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
-from ml.classifier import ClassifierOptions, to_unit
+from ml.classifier import to_unit
 from ml.data import FilmRecord
 from ml.errors import BundleError
 from ml.evaluation import evaluate
 from ml.filmset import FilmSet
 from ml.labels import LABELS
 from ml.metrics import softmax
-from ml.networks import BACKBONES, FilmClassifier, Readout
+from ml.networks import FilmClassifier, Readout, backbone
+from ml.options import ClassifierOptions
 from ml.predictor import Predictor
 
 TOLERANCE = 1e-4
@@ -51,6 +52,8 @@ LIMITATIONS = [
     "The label is entangled with the source of the film: COVID-19 never comes from the "
     "paediatric and the NIH sources, so part of the overall figures is knowledge of the source. "
     "The figures within one source are the ones to judge by.",
+    "The radiography source is two in one: its COVID-19 films come mostly from Spanish hospitals, "
+    "its normal films from elsewhere, so its figure is no exception to the first point.",
     "On films of a hospital that is in no training set expect clearly less than the test figures.",
     "The labels of the NIH source were read from reports by a program and are partly wrong.",
     "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
@@ -127,7 +130,7 @@ def export_bundle(
         sha256="",
         network=options.network,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        input_size=BACKBONES[options.network].size,
+        input_size=backbone(options.network).size,
         labels=list(LABELS),
         preprocessing=PREPROCESSING,
         temperature=temperature,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml.bundle import Card
+from ml.figures import films_by_source, interval, three
 from ml.labels import DISPLAY_NAMES
 
 
@@ -58,13 +59,13 @@ def _technical(card: Card) -> str:
 def _figures(figures: dict[str, Any]) -> str:
     selective = figures["selective"]
     rows = [
-        ("accuracy", *_interval(figures["accuracy"])),
-        ("macro AUROC", *_interval(figures["macro_auroc"])),
-        ("expected calibration error", f"{figures['calibration_error']:.3f}", ""),
-        ("share of films answered", f"{selective['coverage']:.3f}", ""),
-        ("accuracy of those", f"{selective['accuracy_when_answering']:.3f}", ""),
+        ("accuracy", *interval(figures["accuracy"])),
+        ("macro AUROC", *interval(figures["macro_auroc"])),
+        ("expected calibration error", three(figures["calibration_error"]), ""),
+        ("share of films answered", three(selective["coverage"]), ""),
+        ("accuracy of those", three(selective["accuracy_when_answering"]), ""),
         ("accuracy of the others, had they been answered",
-         f"{selective['accuracy_when_uncertain']:.3f}", ""),
+         three(selective["accuracy_when_uncertain"]), ""),
     ]  # fmt: skip
     text = (
         f"## Figures\n\nOn {figures['films']} films of {figures['patients']} patients in no "
@@ -77,7 +78,7 @@ def _figures(figures: dict[str, Any]) -> str:
 
 def _per_class(figures: dict[str, Any]) -> str:
     rows = [
-        (_name(label), *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1")),
+        (_name(label), *(three(one[key]) for key in ("precision", "recall", "f1")),
          f"{one['support']:.0f}")
         for label, one in figures["per_class"].items()
     ]  # fmt: skip
@@ -87,12 +88,15 @@ def _per_class(figures: dict[str, Any]) -> str:
 def _within_source(figures: dict[str, Any]) -> str:
     rows = [
         (row["source"], f"{_name(row['positive'])} against {_name(row['negative'])}",
-         *_interval(row["auroc"]), row["auroc"]["n"])
+         *interval(row["auroc"]), row["auroc"]["n"])
         for row in figures["within_source"]
     ]  # fmt: skip
-    return "## Within one source\n\n" + _table(
-        ("source", "question", "AUROC", "95 % interval", "films"), rows
+    text = (
+        "## Within one source\n\nHere the name of the source tells nothing; within radiography the "
+        "hospital still does (see Limitations). An interval "
+        "without width means that no draw met an error, not that there are none.\n\n"
     )
+    return text + _table(("source", "question", "AUROC", "95 % interval", "films"), rows)
 
 
 def _confusion(card: Card) -> str:
@@ -106,20 +110,13 @@ def _confusion(card: Card) -> str:
 
 
 def _data(card: Card) -> str:
-    parts = card.data["by_source"]
-    sources = sorted({source for part in parts.values() for source in part})
     rows = [
-        (source, *(sum(part.get(source, {}).get(label, 0) for part in parts.values())
-                   for label in card.labels))
-        for source in sources
-    ]  # fmt: skip
+        (source, *(counts[label] for label in card.labels))
+        for source, counts in films_by_source(card.data).items()
+    ]
     counts = ", ".join(
         f"{name} {count} films of {card.data['patients'][name]} patients"
         for name, count in card.data["films"].items()
     )
     head = ("source", *(_name(label) for label in card.labels))
     return f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)
-
-
-def _interval(figure: dict[str, float]) -> tuple[str, str]:
-    return f"{figure['value']:.3f}", f"{figure['low']:.3f} to {figure['high']:.3f}"

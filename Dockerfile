@@ -1,0 +1,41 @@
+# Two images from one file:
+#   docker build --target web .      slim, no torch: pages, API, predictions
+#   docker build --target worker .   CUDA torch: training
+
+FROM python:3.12-slim AS base
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
+WORKDIR /srv/xray
+
+FROM base AS web-packages
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+# Dependencies before code: a change of code does not install them again.
+COPY pyproject.toml README.md LICENSE ./
+RUN mkdir app ml && touch app/__init__.py ml/__init__.py \
+    && pip install --editable '.[postgres,worker]'
+
+FROM web-packages AS worker-packages
+RUN pip install --editable '.[train]'
+
+FROM base AS code
+COPY pyproject.toml README.md LICENSE ./
+COPY app app
+COPY ml ml
+COPY templates templates
+COPY static static
+RUN useradd --system --uid 10001 xray && mkdir /var/lib/xray && chown xray /var/lib/xray
+ENV PATH=/opt/venv/bin:$PATH XRAY_HOME=/var/lib/xray
+VOLUME /var/lib/xray
+USER xray
+
+FROM code AS worker
+COPY --from=worker-packages /opt/venv /opt/venv
+CMD ["xray", "worker", "--queues", "gpu,cpu"]
+
+FROM code AS web
+COPY --from=web-packages /opt/venv /opt/venv
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+# Behind the proxy of the compose network or cluster, which ends TLS.
+CMD ["xray", "serve", "--host", "0.0.0.0", "--port", "8000", "--forwarded-allow-ips", "*"]

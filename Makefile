@@ -1,0 +1,47 @@
+# make run    set everything up and serve the application
+# make test   set everything up and run the tests
+# make check  format, lint, types and tests
+
+PORT ?= 8000
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check format benchmark clean
+
+run: .venv/.web
+	@$(BIN)/xray serve --port $(PORT)
+
+test: .venv/.dev
+	@$(BIN)/python -m tests.browser
+	$(BIN)/pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	@$(BIN)/python -m tests.browser
+	$(BIN)/pytest
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: .venv/.dev
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.predict
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+# The stamps make a second start quick: pip runs again only when the dependencies changed.
+.venv/.web: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/.web

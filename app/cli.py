@@ -1,0 +1,257 @@
+"""`xray`: the one command line; `ml`'s commands and those of the web application."""
+
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Column, Table
+
+from app.errors import AppError
+from app.settings import Environment, Settings
+from ml.cli import app as xray
+from ml.errors import XrayError
+
+if TYPE_CHECKING:
+    from app.db import Database
+    from app.models import RunQueue
+
+key_app = typer.Typer(no_args_is_help=True, help="API keys of clinics.")
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+storage_app = typer.Typer(no_args_is_help=True, help="Stored films.")
+run_app = typer.Typer(no_args_is_help=True, help="Long jobs, done by xray worker.")
+xray.add_typer(key_app, name="key")
+xray.add_typer(db_app, name="db")
+xray.add_typer(storage_app, name="storage")
+xray.add_typer(run_app, name="run")
+
+
+@xray.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    forwarded_allow_ips: Annotated[
+        str, typer.Option(help="Proxies whose X-Forwarded-* headers are believed.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve the pages and the API; brings the database up to date first."""
+    import uvicorn
+
+    from app.keys import create_first_key
+    from app.main import create_app
+
+    settings = Settings()
+    database = _migrated_database(settings)
+    key = None
+    # In production the output is a log that others read: there `xray key create` makes keys.
+    if settings.environment is Environment.EMBEDDED:
+        with database.session() as session:
+            key = create_first_key(session)
+    database.close()
+    console = Console()
+    console.print(f"Xray Screening: open [bold]http://{host}:{port}[/bold]")
+    if key:
+        console.print(f"API key, shown this once: [bold]{key}[/bold]", soft_wrap=True)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        forwarded_allow_ips=forwarded_allow_ips,
+        timeout_graceful_shutdown=20,
+    )
+
+
+@xray.command()
+def worker(
+    queues: Annotated[str, typer.Option(help="Which runs to do: cpu, gpu or both.")] = "cpu,gpu",
+    lease: Annotated[
+        float, typer.Option(min=1, help="Seconds until others take over if this worker dies.")
+    ] = 60.0,
+) -> None:
+    """Do the runs that were started, one after another; brings the database up to date first.
+
+    SIGTERM stops the run in hand, and another worker continues it.
+    """
+    from app.tasks import Worker
+
+    settings = Settings()
+    _migrated_database(settings).close()
+    Console().print(f"Xray Screening: waiting for runs of {queues}")
+    sys.exit(Worker(settings, _queues(queues), lease).work())
+
+
+@run_app.command("start")
+def run_start(
+    kind: Annotated[str, typer.Argument(help="What to do, as train-classifier.")],
+    data: Annotated[Path, typer.Option("--data", envvar="XRAY_DATA", help="A data set's folder.")],
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value, as often as needed.")
+    ] = None,
+    queue: Annotated[Literal["cpu", "gpu"], typer.Option(help="The device it needs.")] = "cpu",
+    priority: Annotated[int, typer.Option(help="Runs with a higher one go first.")] = 0,
+) -> None:
+    """Start a long job and print its id; a worker does it."""
+    from app.models import RunQueue
+    from app.runs import create
+    from app.tasks import create_celery, ring
+
+    settings = Settings()
+    given = dict(_named_value(option) for option in options or [])
+    with _migrated_database(settings).session() as session:
+        run = create(
+            session,
+            kind,
+            {**given, "data": str(data)},
+            requested_by="command-line",
+            queue=RunQueue(queue),
+            priority=priority,
+        )
+    ring(create_celery(settings), run.id, run.queue)
+    print(run.id)
+
+
+@run_app.command("list")
+def run_list() -> None:
+    """List the newest runs."""
+    from app.runs import list_runs
+
+    id_column = Column("id", min_width=36)
+    table = Table(id_column, "kind", "queue", "status", "step", "started", "reason")
+    with _migrated_database(Settings()).session() as session:
+        for run in list_runs(session):
+            step = f"{run.progress['step']} of {run.progress['of']}" if run.progress else ""
+            started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
+            reason = run.reason or ""
+            table.add_row(str(run.id), run.kind, run.queue, run.status, step, started, reason)
+    Console().print(table)
+
+
+@run_app.command("show")
+def run_show(id: uuid.UUID) -> None:
+    """Show all about a run, and the end of its log."""
+    from app.runs import get_run
+
+    with _migrated_database(Settings()).session() as session:
+        run = get_run(session, id)
+    table = Table(show_header=False)
+    for column in run.__table__.columns:
+        if column.name != "log_tail":
+            table.add_row(column.name, str(getattr(run, column.name)))
+    Console().print(table)
+    print(run.log_tail)
+
+
+@run_app.command("cancel")
+def run_cancel(id: uuid.UUID) -> None:
+    """Cancel a run: at once where it waits, within seconds where a worker is at it."""
+    from app.runs import request_cancel
+
+    with _migrated_database(Settings()).session() as session:
+        print(request_cancel(session, id, requested_by="command-line").status)
+
+
+def _migrated_database(settings: Settings) -> "Database":
+    from app.db import Database
+    from app.migrations import upgrade
+
+    database = Database(settings.effective_database_url)
+    upgrade(database.engine)
+    return database
+
+
+def _queues(names: str) -> "list[RunQueue]":
+    from app.models import RunQueue
+
+    known = {queue.value: queue for queue in RunQueue}
+    wanted = names.split(",")
+    if unknown := [name for name in wanted if name not in known]:
+        raise XrayError(f"no queue is called {unknown[0]!r}: expected {' or '.join(known)}")
+    return [known[name] for name in wanted]
+
+
+def _named_value(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise XrayError(f"--set {option}: expected name=value")
+    return name, value
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to the newest schema."""
+    _migrated_database(Settings()).close()
+
+
+@key_app.command("create")
+def key_create(
+    clinic: Annotated[str, typer.Option(help="The clinic's name; a new one is made.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
+) -> None:
+    """Make a key and print it; it cannot be shown again."""
+    from app.keys import create_key
+
+    with _migrated_database(Settings()).session() as session:
+        print(create_key(session, clinic, name))
+
+
+@key_app.command("list")
+def key_list() -> None:
+    """List keys by the first letters of each."""
+    from app.keys import list_keys
+
+    table = Table("id", "clinic", "name", "begins with", "made", "revoked")
+    with _migrated_database(Settings()).session() as session:
+        for key in list_keys(session):
+            revoked = f"{key.revoked_at:%Y-%m-%d}" if key.revoked_at else ""
+            made = f"{key.created_at:%Y-%m-%d}"
+            table.add_row(str(key.id), key.clinic.name, key.name, key.prefix, made, revoked)
+    Console().print(table)
+
+
+@key_app.command("revoke")
+def key_revoke(id: uuid.UUID) -> None:
+    """Make a key useless from now on."""
+    from app.keys import revoke_key
+
+    with _migrated_database(Settings()).session() as session:
+        revoke_key(session, id)
+
+
+@storage_app.command("sweep")
+def storage_sweep() -> None:
+    """Remove stored films that no screening names, as a crash may leave them."""
+    from app.storage import Storage
+    from app.sweep import sweep
+
+    settings = Settings()
+    removed = sweep(_migrated_database(settings), Storage.open(settings.effective_storage_url))
+    print(f"removed {removed} file(s) that no screening names")
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one line, not a traceback."""
+    try:
+        xray()
+    except (XrayError, AppError) as mistake:
+        sys.exit(f"xray: {mistake}")
+    except ModuleNotFoundError as missing:
+        if missing.name in ("app", "ml"):
+            raise
+        sys.exit(f"xray: {missing.name} is not installed: pip install -e '.[train,worker]'")
+    except ValidationError as mistake:
+        faults = "; ".join(
+            f"XRAY_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
+            if fault["loc"]
+            else fault["msg"]
+            for fault in mistake.errors()
+        )
+        sys.exit(f"xray: settings: {faults}")
+
+
+if __name__ == "__main__":
+    main()

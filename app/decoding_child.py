@@ -1,0 +1,143 @@
+"""The process in which strangers' files are decoded; `app.decoding` starts it and talks to it.
+
+It may be killed, crash or run out of memory without harm to the server. It holds no secret: its
+environment is empty, and all it is ever given are the bytes of one film after the other over the
+socket that is its standard input. Answers are JSON and raw bytes, nothing that could run code.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml.films import UnreadableFilm, display_image, read_film, thumbnail_image
+from ml.transforms import BlankFilm, standardise
+
+# A request is its length and the film; an answer is four lengths, then header, model input,
+# display image and thumbnail.
+REQUEST = struct.Struct(">Q")
+ANSWER = struct.Struct(">4I")
+# The header of the first answer, before any film.
+READY = {"ready": True}
+
+# The decoders open no files; the limit leaves room for the interpreter's own few.
+_OPEN_FILES = 32
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back for one film: a JSON header and three sections of raw bytes."""
+
+    header: Mapping[str, Any]
+    model_input: bytes = b""
+    display: bytes = b""
+    thumbnail: bytes = b""
+
+    def send(self, channel: socket.socket) -> None:
+        """Write the answer to a socket."""
+        header = json.dumps(dict(self.header)).encode()
+        sections = (header, self.model_input, self.display, self.thumbnail)
+        lengths = ANSWER.pack(*(len(section) for section in sections))
+        channel.sendall(b"".join((lengths, *sections)))
+
+
+def main() -> None:
+    """Serve films until the parent closes the socket.
+
+    The arguments are the import path, the parent's process id, the memory limit above what
+    the bare interpreter takes, and the side of the model input.
+    """
+    parent, memory, size = (int(argument) for argument in sys.argv[2:])
+    _die_with(parent)
+    # Imported before the limits: a child has all it needs when it says that it is ready.
+    import ml.dicom  # noqa: F401
+
+    channel = _take_channel()
+    _limit_resources(memory)
+    Answer(READY).send(channel)
+    while (content := _receive_film(channel)) is not None:
+        _decode(content, size).send(channel)
+
+
+def _decode(content: bytes, size: int) -> Answer:
+    try:
+        film = read_film(content, shortest=2 * size)
+        model_input = standardise(film.pixels, size)
+        display, display_type = display_image(film, content)
+        thumbnail = thumbnail_image(film)
+    except UnreadableFilm as refusal:
+        exhausted = isinstance(refusal.__cause__, MemoryError)
+        return Answer({"code": refusal.code, "message": str(refusal), "retire": exhausted})
+    except BlankFilm as refusal:
+        return Answer({"code": "blank", "message": str(refusal)})
+    except MemoryError:
+        message = "the film needs too much memory: export it at its normal size"
+        return Answer({"code": "too-large", "message": message, "retire": True})
+    header = {
+        "display_type": display_type,
+        "width": film.width,
+        "height": film.height,
+        "format": film.format,
+        "bits": film.bits,
+        "metadata": dict(film.metadata),
+    }
+    return Answer(header, model_input.tobytes(), display, thumbnail)
+
+
+def _receive_film(channel: socket.socket) -> bytes | None:
+    lengths = _receive(channel, REQUEST.size)
+    if lengths is None:
+        return None
+    return _receive(channel, REQUEST.unpack(lengths)[0])
+
+
+def _receive(channel: socket.socket, length: int) -> bytes | None:
+    content = bytearray(length)
+    view = memoryview(content)
+    while view:
+        received = channel.recv_into(view)
+        if received == 0:
+            return None
+        view = view[received:]
+    return bytes(content)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It had ended before the call.
+        sys.exit(1)
+
+
+def _take_channel() -> socket.socket:
+    """Move the socket away from the standard streams, where a library could write into it."""
+    channel = socket.socket(fileno=os.dup(0))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    return channel
+
+
+def _limit_resources(memory: int) -> None:
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+    }
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))

@@ -1,0 +1,106 @@
+"""Errors that carry their HTTP status; handlers turn them into a page or problem+json."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """Base of the errors a request may end in.
+
+    Attributes:
+        status: HTTP status.
+        title: what kind of problem, the same for every occurrence.
+        code: stable machine word for clients.
+        detail: what was wrong this time and what to do.
+        headers: further response headers.
+    """
+
+    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    title: ClassVar[str] = "Something went wrong"
+    default_code: ClassVar[str] = "internal"
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, headers: Mapping[str, str] | None = None
+    ):
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.default_code
+        self.headers = dict(headers or {})
+
+
+class BadUpload(AppError):
+    """The request does not carry a film where one is expected."""
+
+    status = HTTPStatus.BAD_REQUEST
+    title = "No film in the request"
+    default_code = "no-film"
+
+
+class Unauthorised(AppError):
+    """The API was called without a valid key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    title = "An API key is needed"
+    default_code = "unauthorised"
+
+    def __init__(self, detail: str):
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class CrossSite(AppError):
+    """A form was sent from another site."""
+
+    status = HTTPStatus.FORBIDDEN
+    title = "Sent from another site"
+    default_code = "cross-site"
+
+
+class NotFound(AppError):
+    """There is no such thing, or it is not the caller's to see; both look the same."""
+
+    status = HTTPStatus.NOT_FOUND
+    title = "Not found"
+    default_code = "not-found"
+
+
+class UploadTooLarge(AppError):
+    """The upload is over the size limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The file is too large"
+    default_code = "too-large"
+
+
+class FilmRefused(AppError):
+    """The bytes are not a film that can be read."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "The film cannot be read"
+    default_code = "damaged"
+
+
+class NotAnImage(FilmRefused):
+    """The bytes are no image at all."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "Not a film"
+    default_code = "not-an-image"
+
+
+class Busy(AppError):
+    """More films are being answered than the server can take on."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Busy"
+    default_code = "busy"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1):
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
+class NotReady(Busy):
+    """The classifier is not loaded (yet)."""
+
+    title = "Not ready"
+    default_code = "not-ready"

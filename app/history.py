@@ -1,0 +1,74 @@
+"""Screenings of one owner, newest first, page by page."""
+
+import base64
+import binascii
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.models import Screening
+from app.screening import Owner
+
+PAGE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last screening of a page. Pages follow keys, not offsets: new rows shift nothing."""
+
+    created_at: datetime
+    id: uuid.UUID
+
+    def encode(self) -> str:
+        """As a query parameter."""
+        moment = self.created_at.astimezone(UTC).replace(tzinfo=None)
+        text = f"{moment.isoformat()}|{self.id}"
+        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """From a query parameter.
+
+        Raises:
+            NotFound: not a cursor of ours.
+        """
+        try:
+            padded = text + "=" * (-len(text) % 4)
+            moment, row_id = base64.urlsafe_b64decode(padded).decode().split("|")
+            # Cursors hold UTC without saying so: no other zone can be smuggled in.
+            moment_utc = datetime.fromisoformat(moment + "+00:00")
+            return cls(moment_utc, uuid.UUID(row_id))
+        except (binascii.Error, ValueError, OverflowError) as problem:
+            raise NotFound("there is no such page: go back to the first one") from problem
+
+
+def newest(
+    session: Session, owner: Owner, most: int, after: Cursor | None = None
+) -> list[Screening]:
+    """The owner's screenings after a cursor, newest first."""
+    query = select(Screening).order_by(Screening.created_at.desc(), Screening.id.desc())
+    if owner.clinic_id:
+        query = query.where(Screening.clinic_id == owner.clinic_id)
+    else:
+        query = query.where(Screening.visitor_id == owner.visitor_id)
+    if after:
+        older = and_(Screening.created_at == after.created_at, Screening.id < after.id)
+        query = query.where(or_(Screening.created_at < after.created_at, older))
+    return list(session.scalars(query.limit(most)))
+
+
+def one_page(
+    session: Session, owner: Owner, before: str | None
+) -> tuple[list[Screening], str | None]:
+    """One page and the cursor of the next; None where it is the last."""
+    after = Cursor.decode(before) if before else None
+    rows = newest(session, owner, PAGE + 1, after)
+    if len(rows) <= PAGE:
+        return rows, None
+    last = rows[PAGE - 1]
+    return rows[:PAGE], Cursor(last.created_at, last.id).encode()

@@ -1,0 +1,63 @@
+"""Clinics' API keys: made, listed, revoked. A key is shown once, when it is made."""
+
+import uuid
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db import now
+from app.errors import NotFound
+from app.models import ApiKey, AuditEvent, Clinic
+from app.security import KEY_PREFIX, hash_api_key, new_api_key
+
+FIRST_CLINIC = "First clinic"
+_ACTOR = "command-line"
+
+
+def create_key(session: Session, clinic_name: str, key_name: str) -> str:
+    """Make a key for a clinic, which is made as well where it is new.
+
+    Returns:
+        The key. It is stored only as a hash: this is the one time to show it.
+    """
+    clinic = session.scalar(select(Clinic).where(Clinic.name == clinic_name))
+    if clinic is None:
+        clinic = Clinic(name=clinic_name)
+        session.add(clinic)
+        session.flush()
+    key = new_api_key()
+    row = ApiKey(
+        clinic_id=clinic.id,
+        name=key_name,
+        prefix=key[: len(KEY_PREFIX) + 6],
+        key_hash=hash_api_key(key),
+    )
+    session.add(row)
+    session.flush()
+    session.add(AuditEvent(actor=_ACTOR, action="key.created", subject=str(row.id)))
+    return key
+
+
+def create_first_key(session: Session) -> str | None:
+    """Make a key where no clinic exists yet; None where one does."""
+    if session.scalar(select(Clinic.id).limit(1)) is not None:
+        return None
+    return create_key(session, FIRST_CLINIC, "made on first start")
+
+
+def list_keys(session: Session) -> list[ApiKey]:
+    """All keys, oldest first."""
+    return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at)))
+
+
+def revoke_key(session: Session, id: uuid.UUID) -> None:
+    """Make a key useless from now on.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    row = session.get(ApiKey, id)
+    if row is None:
+        raise NotFound(f"no key {id}: see xray key list")
+    row.revoked_at = row.revoked_at or now()
+    session.add(AuditEvent(actor=_ACTOR, action="key.revoked", subject=str(row.id)))

@@ -1,0 +1,150 @@
+"""The application: services, middleware, error handlers, routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from app.db import Database
+from app.decoding import FilmDecoder
+from app.deps import Services
+from app.errors import AppError, NotFound
+from app.headers import HEADERS, SecurityHeaders
+from app.inference import INPUT_SIZE, ActiveClassifier
+from app.pages import STATIC, page
+from app.routes import api, health, screenings, site
+from app.screening import Screener
+from app.settings import Settings
+from app.storage import Storage
+
+DESCRIPTION = (
+    "Send a chest X-ray film, get COVID-19, pneumonia or normal with calibrated probabilities, "
+    "or the word that the model does not know. Research and education; not a medical device."
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; nothing is opened or started before its lifespan begins."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="Xray Screening",
+        version=version("xray-screening"),
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        openapi_url="/api/v1/openapi.json",
+        # The reference page is our own: the usual ones load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for family in (screenings, site, api, health):
+        app.include_router(family.router)
+    app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database = Database(settings.effective_database_url)
+    storage = Storage.open(settings.effective_storage_url)
+    classifier = ActiveClassifier(settings.bundle)
+    classifier.load_in_background()
+    decoder = FilmDecoder(
+        workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s, size=INPUT_SIZE
+    )
+    decoder.start()
+    app.state.services = Services(
+        settings=settings,
+        database=database,
+        storage=storage,
+        decoder=decoder,
+        classifier=classifier,
+        screener=Screener(
+            database=database,
+            storage=storage,
+            decoder=decoder,
+            classifier=classifier,
+            decoder_workers=settings.decoder_workers,
+            max_in_flight=settings.max_in_flight,
+        ),
+    )
+    try:
+        yield
+    finally:
+        decoder.close()
+        database.close()
+
+
+def _wants_json(request: Request) -> bool:
+    return request.url.path.startswith("/api/") or "application/json" in request.headers.get(
+        "accept", ""
+    )
+
+
+def problem(
+    status: int, title: str, detail: str, code: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """An error for programs (RFC 9457)."""
+    return JSONResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code},
+        status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def _answer(
+    request: Request, status: int, title: str, detail: str, code: str, headers: dict[str, str]
+) -> Response:
+    if _wants_json(request):
+        return problem(status, title, detail, code, headers)
+    response = page(
+        request, "error.html", HTTPStatus(status), status_code=status, title=title, detail=detail
+    )
+    response.headers.update(headers)
+    return response
+
+
+async def _app_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = "There is nothing at this address." if error.status_code == 404 else error.detail
+    code = phrase.lower().replace(" ", "-")
+    return _answer(request, error.status_code, phrase, detail, code, dict(error.headers or {}))
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    )
+    # An address that cannot be an id is an address of nothing.
+    if any(fault["loc"][0] == "path" for fault in error.errors()):
+        return await _app_error(request, NotFound("there is nothing at this address"))
+    return _answer(request, 422, "The request is not valid", faults, "invalid-request", {})
+
+
+async def _unexpected_error(request: Request, _error: Exception) -> Response:
+    detail = "The fault is ours and was written to the log. See your history before trying again."
+    # The server answers this one outside of all middleware.
+    return _answer(request, 500, "Something went wrong", detail, "internal", HEADERS)

@@ -1,0 +1,34 @@
+"""Database migrations; `upgrade` brings a database to the present schema."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, func, select
+
+# Any number; the same one in every process.
+_UPGRADE_LOCK = 746_152_001
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to the newest schema; does nothing where it is there already.
+
+    On PostgreSQL an advisory lock lets one of several starting processes work while the others
+    wait; SQLite takes its write lock at the first change.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+        else:
+            # The driver would begin only at the first change of a row, too late for two starts.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration; there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    return config

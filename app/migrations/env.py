@@ -1,0 +1,18 @@
+"""Alembic runs this file; the connection is handed over by `app.migrations.upgrade`."""
+
+from alembic import context
+
+from app import models
+from app.db import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    # SQLite changes a table by copying it.
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
+
+# The tables of the metadata are defined by importing the models.
+assert models.Screening.__tablename__ in Base.metadata.tables

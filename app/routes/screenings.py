@@ -1,0 +1,234 @@
+"""Screening a film in the browser: upload, answer, history, sharing, deleting."""
+
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.deps import (
+    CurrentServices,
+    CurrentSession,
+    OwnedScreeningToChange,
+    Visible,
+    Visitor,
+    VisitorFilms,
+    WritingVisitor,
+    remember,
+)
+from app.errors import AppError, NotFound
+from app.history import newest, one_page
+from app.models import AuditEvent, Screening
+from app.pages import page
+from app.screening import Owner, film_key, share, thumbnail_key, unshare
+from app.views import ScreeningSummary, ScreeningView, decision_name
+from ml.heatmap import render_heatmap, unpack_map
+from ml.labels import DISPLAY_NAMES, LABELS
+
+router = APIRouter(include_in_schema=False)
+
+RECENT = 6
+# Pictures belong to one visitor: no shared cache keeps them, and the browser asks again each time,
+# so a deleted film is gone.
+_PRIVATE = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "sandbox"}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadError:
+    """One film of a form that was refused."""
+
+    file: str | None
+    title: str
+    detail: str
+
+
+@router.get("/")
+def index(
+    request: Request, current: CurrentServices, opened: CurrentSession, owner: Visitor
+) -> HTMLResponse:
+    """The page where a film is put in."""
+    return upload_page(request, current, opened, owner, [], HTTPStatus.OK)
+
+
+def upload_page(
+    request: Request,
+    current: CurrentServices,
+    opened: Session,
+    owner: Owner,
+    errors: list[UploadError],
+    status: HTTPStatus,
+) -> HTMLResponse:
+    """The upload page, with what was wrong with the last upload."""
+    rows = newest(opened, owner, RECENT) if owner.visitor_id else []
+    card = current.classifier.card
+    return page(
+        request,
+        "index.html",
+        status,
+        model=card,
+        recent=[ScreeningSummary.of(row) for row in rows],
+        errors=errors,
+        max_upload_mb=current.settings.max_upload_mb,
+    )
+
+
+@router.post("/screenings")
+def create(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    films: VisitorFilms,
+) -> Response:
+    """Answer the films of a form; a script asks for JSON and sends one at a time."""
+    if "application/json" in request.headers.get("accept", ""):
+        # A refusal reaches the script as problem+json through the error handler.
+        response: Response = JSONResponse(
+            _summary(current.screener.screen(films[0].file, owner)), HTTPStatus.CREATED
+        )
+        remember(response, owner, current.settings)
+        return response
+    answered: list[Screening] = []
+    errors: list[UploadError] = []
+    refusal: AppError | None = None
+    for film in films:
+        try:
+            answered.append(current.screener.screen(film.file, owner))
+        except AppError as refused:
+            errors.append(UploadError(film.filename, refused.title, refused.detail))
+            refusal = refused
+    if refusal:
+        response = upload_page(request, current, opened, owner, errors, refusal.status)
+        response.headers.update(refusal.headers)
+    elif len(answered) == 1:
+        response = RedirectResponse(f"/screenings/{answered[0].id}", HTTPStatus.SEE_OTHER)
+    else:
+        response = RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)
+    if answered:
+        remember(response, owner, current.settings)
+    return response
+
+
+def _summary(row: Screening) -> dict[str, object]:
+    return {
+        "id": str(row.id),
+        "url": f"/screenings/{row.id}",
+        "label": row.label,
+        "label_name": DISPLAY_NAMES.get(row.label, row.label),
+        "decision": row.decision,
+        "decision_name": decision_name(row.decision),
+        "probabilities": row.probabilities,
+    }
+
+
+@router.get("/screenings")
+def history(
+    request: Request,
+    opened: CurrentSession,
+    owner: Visitor,
+    before: Annotated[str | None, Query(max_length=100)] = None,
+) -> HTMLResponse:
+    """The visitor's own screenings, newest first."""
+    rows: list[Screening] = []
+    following, total = None, 0
+    if owner.visitor_id:
+        rows, following = one_page(opened, owner, before)
+        total = (
+            opened.scalar(select(func.count()).where(Screening.visitor_id == owner.visitor_id)) or 0
+        )
+    return page(
+        request,
+        "history.html",
+        screenings=[ScreeningSummary.of(row) for row in rows],
+        next_url=f"/screenings?before={following}" if following else None,
+        total=total,
+    )
+
+
+@router.get("/screenings/{id}")
+def show(request: Request, current: CurrentServices, visible: Visible) -> HTMLResponse:
+    """The answer to one film."""
+    row = visible.row
+    shared = visible.can_manage and row.share_token is not None
+    base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    response = page(
+        request,
+        "screening.html",
+        screening=ScreeningView.of(row, share_token=visible.share_token),
+        can_manage=visible.can_manage,
+        share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
+        shared_until=row.shared_until if shared or visible.share_token else None,
+    )
+    response.headers["Cache-Control"] = "private, no-store"
+    return response
+
+
+@router.get("/screenings/{id}/film")
+def film(current: CurrentServices, visible: Visible) -> Response:
+    """The film, without any metadata of its file."""
+    return _picture(current, film_key(visible.row.id), visible.row.film_type)
+
+
+@router.get("/screenings/{id}/thumbnail")
+def thumbnail(current: CurrentServices, visible: Visible) -> Response:
+    """The film, small."""
+    return _picture(current, thumbnail_key(visible.row.id), "image/jpeg")
+
+
+def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
+    content = current.storage.get(key)
+    if content is None:
+        raise NotFound("the film is no longer stored")
+    return Response(content, media_type=media_type, headers=_PRIVATE)
+
+
+@router.get("/screenings/{id}/heatmaps/{label}.png")
+def heatmap(visible: Visible, label: str) -> Response:
+    """Where the model's evidence for one class lies."""
+    if label not in LABELS:
+        raise NotFound(f"no such class: expected one of {', '.join(LABELS)}")
+    picture = render_heatmap(unpack_map(visible.row.activation_map), LABELS.index(label))
+    return Response(picture, media_type="image/png", headers=_PRIVATE)
+
+
+@router.post("/screenings/{id}/share")
+def start_sharing(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    screening: OwnedScreeningToChange,
+) -> RedirectResponse:
+    """Make a link that lets whoever has it see this screening."""
+    share(screening, secrets.token_urlsafe(24), current.settings.share_days)
+    return _changed(opened, owner, screening, "screening.shared")
+
+
+@router.post("/screenings/{id}/unshare")
+def stop_sharing(
+    opened: CurrentSession, owner: WritingVisitor, screening: OwnedScreeningToChange
+) -> RedirectResponse:
+    """Make the shared link dead."""
+    unshare(screening)
+    return _changed(opened, owner, screening, "screening.unshared")
+
+
+def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -> RedirectResponse:
+    opened.add(AuditEvent(actor=owner.actor, action=action, subject=str(screening.id)))
+    opened.commit()
+    return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/screenings/{id}/delete")
+def delete(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    screening: OwnedScreeningToChange,
+) -> RedirectResponse:
+    """Remove the film and its answer."""
+    current.screener.delete(opened, screening, owner)
+    return RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)

@@ -1,0 +1,135 @@
+"""Settings from the environment (`XRAY_*`) or a `.env` file; unsafe ones refuse to start."""
+
+import os
+import secrets
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ml.bundle import PRETRAINED
+
+
+class Environment(StrEnum):
+    """How the application is run."""
+
+    EMBEDDED = "embedded"  # one machine, no sign-up, nothing else to install
+    PRODUCTION = "production"  # behind TLS, several processes, secrets from outside
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured; every field is `XRAY_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="XRAY_", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
+
+    environment: Environment = Field(
+        Environment.EMBEDDED,
+        description="embedded: one machine, everything local; production: refuses unsafe settings.",
+    )
+    home: Path = Field(
+        Path("var"), description="Folder of the embedded database, artefacts and secret key."
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    storage_url: str = Field(
+        "", description="file:///folder or s3://bucket/prefix; empty: a folder in the home folder."
+    )
+    broker_url: str = Field(
+        "",
+        description="Where workers hear of new runs, redis://host:6379/0; empty: folders in the"
+        " home folder.",
+    )
+    secret_key: SecretStr = Field(
+        SecretStr(""),
+        description="Signs visitor cookies; empty: made on first start and kept in the home folder."
+        " Production requires it.",
+    )
+    public_url: str = Field(
+        "", description="Address that visitors use, for shared links; empty: the request's own."
+    )
+    allowed_hosts: list[str] = Field(
+        ["*"], description='Host names answered, as JSON. Production requires names, not "*".'
+    )
+    bundle: Path = Field(PRETRAINED, description="Folder of the classifier bundle in service.")
+    max_upload_mb: int = Field(32, ge=1, le=512, description="Largest film accepted, in MB.")
+    max_films_per_form: int = Field(
+        16, ge=1, le=100, description="Most films in one form without JavaScript."
+    )
+    max_in_flight: int = Field(
+        32,
+        ge=1,
+        le=36,
+        description="Films answered at once; further ones get 503 with Retry-After.",
+    )
+    decoder_workers: int = Field(
+        default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
+        ge=1,
+        le=64,
+        description="Child processes that decode films.",
+    )
+    decode_timeout_s: float = Field(
+        15.0, gt=0, le=120, description="Seconds after which decoding one film is given up."
+    )
+    share_days: int = Field(7, ge=1, le=365, description="Days that a shared link lives.")
+
+    @model_validator(mode="after")
+    def _refuse_unsafe(self) -> Self:
+        if self.environment is not Environment.PRODUCTION:
+            return self
+        faults = []
+        if len(self.secret_key.get_secret_value()) < 32:
+            faults.append("XRAY_SECRET_KEY needs at least 32 characters (openssl rand -hex 32)")
+        if "*" in self.allowed_hosts:
+            faults.append("XRAY_ALLOWED_HOSTS needs the host names served, as in '[\"xray.org\"]'")
+        if not self.public_url.startswith("https://"):
+            faults.append("XRAY_PUBLIC_URL needs the https:// address that visitors use")
+        if faults:
+            raise ValueError("not safe for production: " + "; ".join(faults))
+        return self
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Largest film accepted, in bytes."""
+        return self.max_upload_mb * 1_000_000
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies travel over TLS only."""
+        return self.public_url.startswith("https://")
+
+    @property
+    def answered_hosts(self) -> list[str]:
+        """The allowed hosts, and this machine itself, from where its health is probed."""
+        return [*self.allowed_hosts, "127.0.0.1", "localhost"]
+
+    @property
+    def effective_database_url(self) -> str:
+        """The configured database, or SQLite in the home folder."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'xray.db'}"
+
+    @property
+    def effective_storage_url(self) -> str:
+        """The configured artefact storage, or a folder in the home folder."""
+        return self.storage_url or (self.home.resolve() / "artefacts").as_uri()
+
+    @cached_property
+    def signing_key(self) -> str:
+        """The configured secret, or the one made on first start and kept in the home folder."""
+        configured = self.secret_key.get_secret_value()
+        return configured or _kept_secret(self.home / "secret.key")
+
+
+def _kept_secret(path: Path) -> str:
+    """Read the secret, or make it; two processes that start at once agree on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(32))
+    return path.read_text(encoding="ascii").strip()

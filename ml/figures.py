@@ -1,0 +1,25 @@
+"""Figures as text, the same on the page, in the model card and in the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def three(value: float | None) -> str:
+    """Three decimals; JSON's null is a figure that is not defined."""
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def interval(figure: Mapping[str, Any]) -> tuple[str, str]:
+    """The value of a figure and its 95 % interval."""
+    return three(figure["value"]), f"{three(figure['low'])} to {three(figure['high'])}"
+
+
+def films_by_source(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Films of all splits together: source -> label -> count; `data` as in a card."""
+    total: dict[str, dict[str, int]] = {}
+    for part in data["by_source"].values():
+        for source, counts in part.items():
+            own = total.setdefault(source, dict.fromkeys(counts, 0))
+            for label, count in counts.items():
+                own[label] += count
+    return dict(sorted(total.items()))

@@ -1,0 +1,181 @@
+/**
+ * Sends films one request each, at most two at once, and shows a row for each.
+ * XMLHttpRequest rather than fetch: only it reports the progress of an upload.
+ */
+
+const AT_ONCE = 2;
+const AUTOMATIC_RETRIES = 3;
+const FALLBACK_WAIT_S = 2;
+
+const form = /** @type {HTMLFormElement} */ (document.getElementById("drop"));
+const input = /** @type {HTMLInputElement} */ (document.getElementById("film"));
+const queue = document.getElementById("queue");
+const rows = queue.querySelector("ol");
+const status = document.getElementById("status");
+const rowTemplate = /** @type {HTMLTemplateElement} */ (document.getElementById("queue-row"));
+
+/** @typedef {{file: File, row: HTMLElement, retries: number, alone: boolean}} Upload */
+/** @typedef {{title: string, detail?: string, status: number, retryAfter: number | null}} Problem */
+
+/** @type {Upload[]} */
+const waiting = [];
+/** @type {Set<HTMLElement>} Rows that are not answered yet. */
+const unfinished = new Set();
+let inFlight = 0;
+// A visitor's first film makes the cookie that owns the films: until it came, the others wait for it.
+let owned = false;
+
+/** @param {Iterable<File>} files */
+function add(files) {
+  const chosen = [...files];
+  if (!chosen.length || form.querySelector("fieldset").disabled) return;
+  queue.hidden = false;
+  for (const file of chosen) {
+    const row = /** @type {HTMLElement} */ (rowTemplate.content.firstElementChild.cloneNode(true));
+    row.querySelector(".file-name").textContent = file.name;
+    row.querySelector(".file-size").textContent = readableSize(file.size);
+    row.querySelector("progress").setAttribute("aria-label", `Upload of ${file.name}`);
+    rows.append(row);
+    const upload = { file, row, retries: 0, alone: chosen.length === 1 };
+    row.querySelector("button").addEventListener("click", () => enqueue({ ...upload, retries: 0 }));
+    enqueue(upload);
+  }
+  queue.scrollIntoView({ block: "nearest" });
+}
+
+/** @param {Upload} upload */
+function enqueue(upload) {
+  unfinished.add(upload.row);
+  const largest = Number(form.dataset.maxBytes);
+  if (upload.file.size > largest) {
+    const detail = `It has ${readableSize(upload.file.size)}; up to ${readableSize(largest)} can be read.`;
+    return fail(upload, { title: "This file is too large", detail, status: 413, retryAfter: null });
+  }
+  show(upload, "waiting");
+  upload.row.querySelector("button").hidden = true;
+  waiting.push(upload);
+  next();
+}
+
+function next() {
+  while (inFlight < (owned ? AT_ONCE : 1) && waiting.length) send(waiting.shift());
+}
+
+/** @param {Upload} upload */
+function send(upload) {
+  inFlight += 1;
+  const progress = upload.row.querySelector("progress");
+  progress.hidden = false;
+  progress.value = 0;
+  show(upload, "uploading 0 %");
+
+  const request = new XMLHttpRequest();
+  request.open("POST", form.action);
+  request.setRequestHeader("Accept", "application/json");
+  request.responseType = "json";
+  request.upload.addEventListener("progress", (event) => {
+    if (!event.lengthComputable) return;
+    progress.value = (100 * event.loaded) / event.total;
+    show(upload, `uploading ${Math.floor(progress.value)} %`);
+  });
+  request.upload.addEventListener("load", () => {
+    progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
+    show(upload, "reading the film");
+  });
+  // Fires after success, error and abort alike.
+  request.addEventListener("loadend", () => {
+    inFlight -= 1;
+    progress.hidden = true;
+    owned ||= request.status === 201;
+    if (request.status === 201) succeed(upload, request.response);
+    else fail(upload, problemOf(request));
+    next();
+  });
+  const body = new FormData();
+  body.append("film", upload.file, upload.file.name);
+  request.send(body);
+}
+
+/** @param {XMLHttpRequest} request @returns {Problem} */
+function problemOf(request) {
+  const seconds = Number.parseInt(request.getResponseHeader("Retry-After") ?? "", 10);
+  const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  if (request.status === 0) {
+    return { title: "The service cannot be reached", detail: "Check the connection.", status: 0, retryAfter };
+  }
+  const { title = "The film could not be read", detail = `The service answered ${request.status}.` } = request.response ?? {};
+  return { title, detail, status: request.status, retryAfter };
+}
+
+/** @param {Upload} upload @param {Problem} problem */
+function fail(upload, problem) {
+  const passing = problem.status === 0 || problem.status === 503 || problem.status === 429;
+  if (passing && upload.retries < AUTOMATIC_RETRIES) {
+    const wait = problem.retryAfter ?? FALLBACK_WAIT_S * 2 ** upload.retries;
+    upload.retries += 1;
+    show(upload, `${problem.title}: trying again in ${wait} s`);
+    setTimeout(() => enqueue(upload), wait * 1000);
+    return;
+  }
+  unfinished.delete(upload.row);
+  const title = document.createElement("strong");
+  title.textContent = problem.title;
+  show(upload, title, problem.detail ?? "");
+  upload.row.querySelector("progress").hidden = true;
+  upload.row.querySelector("button").hidden = !passing;
+  announce(`${upload.file.name}: ${problem.title}. ${problem.detail ?? ""}`);
+}
+
+/** @param {Upload} upload @param {{url: string, decision: string, decision_name: string}} screening */
+function succeed(upload, screening) {
+  unfinished.delete(upload.row);
+  const verdict = document.createElement("span");
+  verdict.className = `verdict verdict-${screening.decision}`;
+  verdict.textContent = screening.decision_name;
+  show(upload, verdict);
+  const link = upload.row.querySelector("a");
+  link.href = screening.url;
+  link.hidden = false;
+  link.setAttribute("aria-label", `See the answer for ${upload.file.name}`);
+  announce(`${upload.file.name}: ${screening.decision_name}`);
+  if (upload.alone && unfinished.size === 0) location.assign(screening.url);
+}
+
+/** @param {Upload} upload @param {...(Node | string)} content */
+function show(upload, ...content) {
+  upload.row.querySelector(".queue-state").replaceChildren(...content);
+}
+
+/** @param {string} text */
+function announce(text) {
+  status.textContent = text;
+}
+
+/** @param {number} bytes */
+function readableSize(bytes) {
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+document.getElementById("choose").addEventListener("click", () => input.click());
+input.addEventListener("change", () => {
+  add(input.files);
+  input.value = ""; // So that the same file can be chosen again.
+});
+
+document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
+document.addEventListener("dragover", (event) => {
+  if (!event.dataTransfer?.types.includes("Files")) return;
+  event.preventDefault(); // Without this the browser would open the film instead.
+  document.body.classList.add("is-dragging");
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) document.body.classList.remove("is-dragging");
+});
+document.addEventListener("drop", (event) => {
+  document.body.classList.remove("is-dragging");
+  if (!event.dataTransfer?.files.length) return;
+  event.preventDefault();
+  add(event.dataTransfer.files);
+});
+
+form.classList.add("is-live");

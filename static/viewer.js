@@ -1,0 +1,199 @@
+/**
+ * The film viewer: zoom, pan, window and level, invert, heat-map opacity, full screen.
+ * Heat map on and off and its class are native controls that CSS reads; they need no script.
+ */
+
+const MAX_PIXEL_SIZE = 12; // Screen pixels per film pixel.
+const STEP = 1.25;
+const PAN = 60;
+
+const viewer = document.getElementById("viewer");
+const viewport = document.getElementById("viewport");
+const stage = document.getElementById("stage");
+const film = document.getElementById("film");
+const readout = document.getElementById("readout");
+const invert = viewer.querySelector("[data-action=invert]");
+const heat = /** @type {HTMLInputElement | null} */ (document.getElementById("heat-on"));
+const [opacity, windowWidth, level] = ["opacity", "window", "level"].map(
+  (id) => /** @type {HTMLInputElement | null} */ (document.getElementById(id)),
+);
+
+// scale 1 is the whole film in its frame; x and y move its centre, in CSS pixels.
+const view = { scale: 1, x: 0, y: 0, inverted: false };
+/** @type {Map<number, {x: number, y: number}>} Pointers that are down. */
+const pointers = new Map();
+let drawing = 0;
+
+/** CSS pixels per film pixel when the film fits its frame. */
+function fitted() {
+  return Math.min(
+    viewport.clientWidth / Number(viewer.dataset.width),
+    viewport.clientHeight / Number(viewer.dataset.height),
+  );
+}
+
+/** The scale at which one film pixel is one screen pixel. */
+function actual() {
+  return 1 / (fitted() * devicePixelRatio);
+}
+
+/**
+ * Linear window and level as CSS filter functions, which every browser runs on the GPU.
+ * brightness(b) contrast(c) is the line c·b·x + (1 - c) / 2. It may clip after its first step, which is
+ * harmless while width <= 2 level; below that the same line is drawn on the negative.
+ * @param {number} width @param {number} centre Both as shares of the grey range.
+ */
+function windowFilter(width, centre, inverted) {
+  if (width === 1 && centre === 0.5) return inverted ? "invert(1)" : "none";
+  const negative = width > 2 * centre;
+  const middle = negative ? 1 - centre : centre;
+  const line = `brightness(${0.5 / middle}) contrast(${(2 * middle) / width})`;
+  return `${negative ? "invert(1) " : ""}${line}${negative !== inverted ? " invert(1)" : ""}`;
+}
+
+function draw() {
+  drawing = 0;
+  stage.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
+  film.style.filter = windowFilter(windowWidth.value / 256, level.value / 256, view.inverted);
+  if (opacity) stage.style.setProperty("--heat-opacity", String(opacity.value / 100));
+  viewer.classList.toggle("is-zoomed", view.scale > 1);
+  invert.setAttribute("aria-pressed", String(view.inverted));
+  readout.textContent = `${Math.round((100 * view.scale) / actual())} %   W ${windowWidth.value}   L ${level.value}`;
+  for (const slider of [opacity, windowWidth, level]) {
+    if (slider) slider.nextElementSibling.textContent = slider === opacity ? `${slider.value} %` : slider.value;
+  }
+}
+
+/** Many events a frame, one drawing. */
+function redraw() {
+  drawing ||= requestAnimationFrame(draw);
+}
+
+/** @param {number} scale @param {number} x @param {number} y The point that stays, from the frame's centre. */
+function zoomTo(scale, x = 0, y = 0) {
+  const smallest = Math.min(1, actual());
+  const bounded = Math.min(Math.max(scale, smallest), Math.max(1, actual() * MAX_PIXEL_SIZE));
+  const ratio = bounded / view.scale;
+  view.scale = bounded;
+  moveTo(x - (x - view.x) * ratio, y - (y - view.y) * ratio);
+}
+
+function moveTo(x, y) {
+  // Some of the film always stays in the middle of the frame; at fit it rests.
+  const reach = view.scale > 1 ? (fitted() * view.scale) / 2 : 0;
+  const [reachX, reachY] = [reach * viewer.dataset.width, reach * viewer.dataset.height];
+  view.x = Math.min(Math.max(x, -reachX), reachX);
+  view.y = Math.min(Math.max(y, -reachY), reachY);
+  redraw();
+}
+
+/** @param {HTMLInputElement} slider @param {number} change */
+function nudge(slider, change) {
+  slider.value = String(Number(slider.value) + change);
+  redraw();
+}
+
+/** @type {Record<string, () => void>} */
+const actions = {
+  in: () => zoomTo(view.scale * STEP),
+  out: () => zoomTo(view.scale / STEP),
+  fit: () => zoomTo(1),
+  actual: () => zoomTo(actual()),
+  invert: () => (view.inverted = !view.inverted),
+  heat: () => heat?.click(),
+  fullscreen: () => (document.fullscreenElement ? document.exitFullscreen() : viewer.requestFullscreen()),
+  reset() {
+    view.inverted = false;
+    for (const slider of [opacity, windowWidth, level]) if (slider) slider.value = slider.defaultValue;
+    zoomTo(1);
+  },
+  left: () => moveTo(view.x + PAN, view.y),
+  right: () => moveTo(view.x - PAN, view.y),
+  up: () => moveTo(view.x, view.y + PAN),
+  down: () => moveTo(view.x, view.y - PAN),
+  narrower: () => nudge(windowWidth, -8),
+  wider: () => nudge(windowWidth, 8),
+  lower: () => nudge(level, -4),
+  higher: () => nudge(level, 4),
+};
+
+/** @type {Record<string, string>} */
+const keys = {
+  "+": "in", "=": "in", "-": "out", "0": "fit", "1": "actual",
+  ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
+  h: "heat", i: "invert", r: "reset", f: "fullscreen",
+  w: "narrower", W: "wider", l: "lower", L: "higher",
+};
+
+viewer.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const arrow = event.key.startsWith("Arrow");
+  // Arrows belong to a focused slider or radio button, and move the film only from its frame.
+  if (arrow && event.target !== viewport) return;
+  const action = actions[keys[event.key] ?? keys[event.key.toLowerCase()]];
+  if (!action) return;
+  event.preventDefault();
+  action();
+  redraw();
+});
+
+viewer.addEventListener("click", (event) => {
+  const name = event.target.closest("[data-action]")?.dataset.action;
+  if (name) actions[name]();
+  redraw();
+});
+viewer.addEventListener("input", redraw);
+
+/** @param {MouseEvent} event */
+function fromCentre(event) {
+  const frame = viewport.getBoundingClientRect();
+  return [event.clientX - frame.left - frame.width / 2, event.clientY - frame.top - frame.height / 2];
+}
+
+viewport.addEventListener("pointerdown", (event) => {
+  viewport.setPointerCapture(event.pointerId);
+  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  viewport.classList.add("is-grabbed");
+});
+viewport.addEventListener("pointermove", (event) => {
+  const before = pointers.get(event.pointerId);
+  if (!before) return;
+  const [dx, dy] = [event.clientX - before.x, event.clientY - before.y];
+  const other = [...pointers].find(([id]) => id !== event.pointerId)?.[1];
+  pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+  if (other) {
+    const [was, is] = [before, { x: event.clientX, y: event.clientY }].map((p) => Math.hypot(p.x - other.x, p.y - other.y));
+    view.x += dx / 2;
+    view.y += dy / 2;
+    if (was > 0) zoomTo((view.scale * is) / was, ...fromCentre({ clientX: (event.clientX + other.x) / 2, clientY: (event.clientY + other.y) / 2 }));
+  } else if (event.shiftKey || event.buttons & 2) {
+    nudge(windowWidth, dx);
+    nudge(level, dy);
+  } else {
+    moveTo(view.x + dx, view.y + dy);
+  }
+});
+for (const type of ["pointerup", "pointercancel"]) {
+  viewport.addEventListener(type, (event) => {
+    pointers.delete(event.pointerId);
+    viewport.classList.toggle("is-grabbed", pointers.size > 0);
+  });
+}
+viewport.addEventListener("contextmenu", (event) => event.preventDefault()); // The right button sets the window.
+viewport.addEventListener("dblclick", (event) => zoomTo(view.scale > 1 ? 1 : 2.5, ...fromCentre(event)));
+viewport.addEventListener(
+  "wheel",
+  (event) => {
+    // A plain wheel keeps scrolling the page; a trackpad's pinch arrives as Ctrl and wheel.
+    if (!event.ctrlKey && !document.fullscreenElement) return;
+    event.preventDefault();
+    zoomTo(view.scale * Math.exp(-event.deltaY / 300), ...fromCentre(event));
+  },
+  { passive: false },
+);
+
+new ResizeObserver(() => zoomTo(view.scale)).observe(viewport);
+viewport.tabIndex = 0;
+viewer.querySelector("[data-action=fullscreen]").hidden = !document.fullscreenEnabled;
+viewer.classList.add("is-live");
+redraw();

@@ -1,0 +1,160 @@
+"""What the tests share: films, a running application on each database, a live server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.db import Database
+from app.keys import create_key
+from app.main import create_app
+from app.migrations import upgrade
+from app.settings import Settings
+from tests.films import png, synthetic_film
+from tests.postgres import fresh_database
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+def leave_out(reason: str) -> None:
+    """Skip a test for want of something; in CI that is a failure."""
+    if IN_CI:
+        pytest.fail(f"CI may leave nothing out: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def film_bytes() -> bytes:
+    """A small film-like PNG."""
+    return png(synthetic_film(np.random.default_rng(7), 320, 288))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real films that XRAY_DATA names."""
+    folder = os.environ.get("XRAY_DATA")
+    if not folder:
+        leave_out("XRAY_DATA names no data set of real films")
+    return Path(str(folder))
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'xray.db'}"
+        return
+    with fresh_database() as url:
+        if url is None:
+            leave_out("no PostgreSQL server here, and none that could be started")
+        yield str(url)
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an application of its own."""
+    return Settings(
+        _env_file=None,
+        home=tmp_path_factory.mktemp("home"),
+        database_url=database_url,
+        decoder_workers=2,
+        decode_timeout_s=20,
+    )
+
+
+@pytest.fixture(scope="session")
+def application(settings: Settings) -> Iterator[FastAPI]:
+    """A running application; its services are in `application.state.services`."""
+    app = migrated_app(settings)
+    with TestClient(app):
+        yield app
+
+
+def migrated_app(settings: Settings) -> FastAPI:
+    """An application whose database has its tables."""
+    database = Database(settings.effective_database_url)
+    upgrade(database.engine)
+    database.close()
+    return create_app(settings)
+
+
+@pytest.fixture
+def visitor(application: FastAPI) -> TestClient:
+    """A visitor without a cookie yet."""
+    return TestClient(application, follow_redirects=False)
+
+
+@pytest.fixture
+def outsider(application: FastAPI) -> TestClient:
+    """Another visitor."""
+    return TestClient(application, follow_redirects=False)
+
+
+@pytest.fixture
+def new_clinic(application: FastAPI) -> Callable[[str], TestClient]:
+    """Makes a clinic and gives a client that calls the API with its key."""
+
+    def make(name: str) -> TestClient:
+        with application.state.services.database.session() as session:
+            key = create_key(session, f"{name} {time.monotonic_ns()}", "test")
+        return TestClient(application, headers={"Authorization": f"Bearer {key}"})
+
+    return make
+
+
+@pytest.fixture
+def clinic(new_clinic: Callable[[str], TestClient]) -> TestClient:
+    """A clinic that calls the API."""
+    return new_clinic("clinic")
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server started as a user starts it, with everything embedded."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("live")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("XRAY_")
+    }
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+            env=environment | {"XRAY_HOME": str(home)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(server, address, home / "server.log")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"the server ended with {server.returncode}:\n{log.read_text()}")
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"the server was not ready in time:\n{log.read_text()}")

@@ -1,0 +1,170 @@
+"""Putting films in: by file picker, by dropping, by pasting, and without JavaScript."""
+
+import base64
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.e2e.conftest import Faults, OpenVisitor
+
+# Builds a DataTransfer with a file, as the browser does when one is dropped or pasted.
+TRANSFER = """([kind, name, content]) => {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], name, { type: "image/png" }));
+    const event = kind === "paste"
+        ? new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true })
+        : new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true });
+    document.body.dispatchEvent(event);
+}"""
+
+
+def transfer(page: Page, kind: str, film: Path) -> None:
+    """Dispatch a drag or clipboard event that carries a film."""
+    page.evaluate(TRANSFER, [kind, film.name, base64.b64encode(film.read_bytes()).decode()])
+
+
+def test_one_chosen_film_leads_to_its_answer(page: Page, films: list[Path]) -> None:
+    page.goto("/")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose films").click()
+    chooser.value.set_files(films[0])
+
+    page.wait_for_url(re.compile(r"/screenings/[0-9a-f-]{36}$"))
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        re.compile("COVID-19|Pneumonia|Normal|Uncertain")
+    )
+    rows = page.get_by_role("table", name="Probability of each answer").get_by_role("row")
+    expect(rows).to_have_count(3)
+    shares = [float(text.split()[0]) for text in page.locator(".probability").all_inner_texts()]
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    widths = [float(bar.get_attribute("width") or "") for bar in page.locator(".bar-value").all()]
+    assert widths == pytest.approx([10 * share for share in shares], abs=1)
+
+
+def test_several_films_get_a_row_each(page: Page, films: list[Path]) -> None:
+    page.goto("/")
+    page.set_input_files("#film", films)
+
+    rows = page.locator(".queue-row")
+    expect(rows).to_have_count(3)
+    links = page.get_by_role("link", name=re.compile("See the answer for film-"))
+    expect(links).to_have_count(3)
+    expect(rows.first.locator(".verdict")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("film-")
+
+    links.nth(1).click()
+    page.wait_for_url("**/screenings/*")
+    # All three belong to this visitor, though the first of them made the visitor.
+    page.goto("/screenings")
+    expect(page.locator(".history-row")).to_have_count(3)
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_film_is_dropped_or_pasted_anywhere(page: Page, films: list[Path], kind: str) -> None:
+    page.goto("/")
+    transfer(page, kind, films[1])
+    page.wait_for_url("**/screenings/*")
+
+
+def test_dragging_a_film_shows_where_it_goes(page: Page, films: list[Path]) -> None:
+    page.goto("/")
+    transfer(page, "dragover", films[0])
+    expect(page.locator("body")).to_have_class("is-dragging")
+    transfer(page, "dragleave", films[0])
+    expect(page.locator("body")).not_to_have_class("is-dragging")
+
+
+def test_file_that_is_no_film_says_why(page: Page, faults: Faults, no_film: Path) -> None:
+    page.goto("/")
+    page.set_input_files("#film", no_film)
+
+    row = page.locator(".queue-row")
+    expect(row.locator("strong")).to_be_visible()
+    expect(row.locator(".file-name")).to_have_text("<b>letter.png")
+    expect(row.get_by_role("button", name="Try again")).to_be_hidden()
+    expect(page.get_by_role("status")).to_contain_text("letter")
+    faults.expect("Failed to load resource")
+
+
+def test_too_large_file_is_not_sent(page: Page, films: list[Path]) -> None:
+    page.goto("/")
+    page.locator("#drop").evaluate("(form) => { form.dataset.maxBytes = '1000'; }")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.set_input_files("#film", films[0])
+    expect(page.locator(".queue-row")).to_contain_text("too large")
+    assert "POST" not in sent
+
+
+def test_busy_service_is_asked_again(page: Page, faults: Faults, films: list[Path]) -> None:
+    refused = 0
+
+    def refuse_twice(route: Route) -> None:
+        nonlocal refused
+        if route.request.method != "POST" or refused == 2:
+            return route.fallback()
+        refused += 1
+        problem = {"title": "Busy", "detail": "Try again.", "status": 503}
+        return route.fulfill(
+            status=503, json=problem, headers={"Retry-After": "0"}, content_type="application/json"
+        )
+
+    page.route("**/screenings", refuse_twice)
+    page.goto("/")
+    page.set_input_files("#film", films[0])
+    page.wait_for_url("**/screenings/*")
+    assert refused == 2
+    faults.expect("Failed to load resource")
+
+
+def test_lost_connection_leaves_a_button(page: Page, faults: Faults, films: list[Path]) -> None:
+    page.route("**/screenings", lambda route: route.abort())
+    page.clock.install()
+    page.goto("/")
+    page.set_input_files("#film", films[0])
+    state = page.locator(".queue-state")
+    for seconds in (2, 4, 8):
+        expect(state).to_contain_text(f"trying again in {seconds} s")
+        page.clock.fast_forward(seconds * 1000)
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+
+    page.unroute("**/screenings")
+    again.click()
+    page.wait_for_url("**/screenings/*")
+    faults.expect("net::ERR_FAILED")
+
+
+def test_upload_and_answer_work_without_javascript(
+    open_visitor: OpenVisitor, films: list[Path]
+) -> None:
+    page = open_visitor(java_script_enabled=False).new_page()
+    page.goto("/")
+    page.get_by_label("Choose films to screen").set_input_files(films[0])
+    page.get_by_role("button", name="Read the films").click()
+
+    page.wait_for_url("**/screenings/*")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    heat = page.locator(".heat").first
+    expect(heat).to_be_visible()
+    page.get_by_label("Heat map", exact=True).uncheck()
+    expect(heat).to_be_hidden()
+    expect(page.locator("#opacity")).to_be_hidden()
+
+
+def test_refused_file_without_javascript_shows_the_form_again(
+    open_visitor: OpenVisitor, faults: Faults, films: list[Path], no_film: Path
+) -> None:
+    page = open_visitor(java_script_enabled=False).new_page()
+    page.goto("/")
+    page.get_by_label("Choose films to screen").set_input_files([films[0], no_film])
+    page.get_by_role("button", name="Read the films").click()
+
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("<b>letter.png")
+    expect(page.get_by_role("button", name="Read the films")).to_be_visible()
+    expect(page.locator(".film-card")).to_have_count(1)
+    faults.expect("Failed to load resource")

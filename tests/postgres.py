@@ -1,0 +1,83 @@
+"""A PostgreSQL database for the tests: a fresh one on a running server, or on one of our own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+
+DEFAULT_SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+@contextmanager
+def fresh_database() -> Iterator[str | None]:
+    """The URL of an empty database, removed at the end; None where no server can be had.
+
+    The server is the one named by XRAY_TEST_POSTGRES, the one on the usual port, or one started
+    in a temporary folder from installed binaries. Nothing but our own database is touched.
+    """
+    with _server() as server:
+        if server is None:
+            yield None
+            return
+        name = f"xray_test_{uuid.uuid4().hex[:12]}"
+        with closing(psycopg.connect(server, autocommit=True)) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+            try:
+                yield server.rsplit("/", 1)[0] + f"/{name}"
+            finally:
+                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def _server() -> Iterator[str | None]:
+    for url in filter(None, (os.environ.get("XRAY_TEST_POSTGRES"), DEFAULT_SERVER)):
+        if _answers(url):
+            yield url
+            return
+    binaries = _binaries()
+    if binaries is None or os.geteuid() == 0:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data, port = Path(folder) / "data", _free_port()
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust"],
+            check=True,
+            capture_output=True,
+        )
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        control = [binaries / "pg_ctl", "-D", data, "-w"]
+        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True)
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _binaries() -> Path | None:
+    if found := shutil.which("initdb"):
+        return Path(found).parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return installed[-1].parent if installed else None
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
