@@ -1,5 +1,7 @@
 """`xray`: the one command line; `ml`'s commands and those of the web application."""
 
+import os
+import resource
 import sys
 import uuid
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -18,6 +21,8 @@ from ml.errors import XrayError
 if TYPE_CHECKING:
     from app.db import Database
     from app.models import RunQueue
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 key_app = typer.Typer(no_args_is_help=True, help="API keys of clinics.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
@@ -43,7 +48,7 @@ def serve(
     from app.keys import create_first_key
     from app.main import create_app
 
-    settings = Settings()
+    settings = _settings_of_server(host)
     database = _migrated_database(settings)
     key = None
     # In production the output is a log that others read: there `xray key create` makes keys.
@@ -60,6 +65,8 @@ def serve(
         host=host,
         port=port,
         log_level="warning",
+        # The parser that bounds the size of headers.
+        http="h11",
         server_header=False,
         forwarded_allow_ips=forwarded_allow_ips,
         timeout_graceful_shutdown=20,
@@ -71,7 +78,7 @@ def worker(
     queues: Annotated[str, typer.Option(help="Which runs to do: cpu, gpu or both.")] = "cpu,gpu",
     lease: Annotated[
         float, typer.Option(min=1, help="Seconds until others take over if this worker dies.")
-    ] = 60.0,
+    ] = 30.0,
 ) -> None:
     """Do the runs that were started, one after another; brings the database up to date first.
 
@@ -153,6 +160,18 @@ def run_cancel(id: uuid.UUID) -> None:
 
     with _migrated_database(Settings()).session() as session:
         print(request_cancel(session, id, requested_by="command-line").status)
+
+
+def _settings_of_server(host: str) -> Settings:
+    """Settings, and a process that keeps its files private and can hold many connections."""
+    os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    settings = Settings()
+    if host in LOOPBACK and settings.allowed_hosts == ["*"]:
+        # Only this machine can ask: another name in the request is a web site's trick.
+        return settings.model_copy(update={"allowed_hosts": []})
+    return settings
 
 
 def _migrated_database(settings: Settings) -> "Database":
@@ -243,6 +262,8 @@ def main() -> None:
         if missing.name in ("app", "ml"):
             raise
         sys.exit(f"xray: {missing.name} is not installed: pip install -e '.[train,worker]'")
+    except SettingsError as mistake:
+        sys.exit(f"xray: settings: {mistake}")
     except ValidationError as mistake:
         faults = "; ".join(
             f"XRAY_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"

@@ -57,12 +57,14 @@ def make_engine(url: str) -> Engine:
         return create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            # A logged error must not carry visitor ids or share tokens.
+            hide_parameters=True,
             pool_size=10,
             max_overflow=30,
         )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": 10}, pool_size=40)
+    engine = create_engine(parsed, connect_args={"timeout": 10}, pool_size=40, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
@@ -74,6 +76,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # An answer that was sent survives a power cut.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # What was deleted is overwritten.
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
 

@@ -31,6 +31,7 @@ READY = {"ready": True}
 # The decoders open no files; the limit leaves room for the interpreter's own few.
 _OPEN_FILES = 32
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,9 @@ def _die_with(parent: int) -> None:
     """Have the kernel kill this process when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # Where memory runs out, a decoder goes before the server.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent:
         # It had ended before the call.
         sys.exit(1)

@@ -29,7 +29,7 @@ from app.security import (
 )
 from app.settings import Settings
 from app.storage import Storage
-from app.uploads import read_films
+from app.uploads import Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Services:
     decoder: FilmDecoder
     classifier: ActiveClassifier
     screener: Screener
+    intake: Intake
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.
@@ -60,7 +61,8 @@ def session(current: CurrentServices) -> Iterator[Session]:
         yield opened
 
 
-CurrentSession = Annotated[Session, Depends(session)]
+# Closed when the route returns, not when a slow reader has taken the last byte.
+CurrentSession = Annotated[Session, Depends(session, scope="function")]
 
 
 async def visitor(request: Request, current: CurrentServices) -> Owner:
@@ -122,7 +124,7 @@ async def visitor_films(
     request: Request, _owner: WritingVisitor, current: CurrentServices
 ) -> AsyncIterator[list[UploadFile]]:
     """The films of a form sent from our own pages."""
-    films = await read_films(
+    films = await current.intake.read_films(
         request,
         most=current.settings.max_films_per_form,
         max_bytes=current.settings.max_upload_bytes,
@@ -138,7 +140,9 @@ async def clinic_film(
     request: Request, _owner: CurrentClinic, current: CurrentServices
 ) -> AsyncIterator[UploadFile]:
     """The one film of an API call; the key is checked before the film is read."""
-    (film,) = await read_films(request, most=1, max_bytes=current.settings.max_upload_bytes)
+    (film,) = await current.intake.read_films(
+        request, most=1, max_bytes=current.settings.max_upload_bytes
+    )
     try:
         yield film
     finally:

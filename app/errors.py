@@ -72,6 +72,22 @@ class UploadTooLarge(AppError):
     default_code = "too-large"
 
 
+class UploadTooSlow(AppError):
+    """The upload did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    title = "The upload took too long"
+    default_code = "too-slow"
+
+
+class StorageFull(AppError):
+    """There is too little room left to keep a film."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    title = "No room left"
+    default_code = "storage-full"
+
+
 class FilmRefused(AppError):
     """The bytes are not a film that can be read."""
 

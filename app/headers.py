@@ -15,14 +15,16 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+_HSTS = "max-age=31536000"
 _STATIC_CACHE = "public, max-age=31536000, immutable"
 
 
 class SecurityHeaders:
     """Adds the headers to every response that does not set its own."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, *, secure: bool):
         self.app = app
+        self.secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -30,7 +32,8 @@ class SecurityHeaders:
             await self.app(scope, receive, send)
             return
         # A static file's address holds a hash of its content.
-        lasting = scope["path"].startswith("/static/") and scope["query_string"].startswith(b"v=")
+        static = scope["path"].startswith("/static/")
+        lasting = static and scope["query_string"].startswith(b"v=")
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -40,6 +43,10 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
                 if lasting and found:
                     headers["Cache-Control"] = _STATIC_CACHE
+                elif not static:
+                    headers.setdefault("Cache-Control", "private, no-store")
+                if self.secure:
+                    headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

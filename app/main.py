@@ -1,5 +1,7 @@
 """The application: services, middleware, error handlers, routes."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -9,13 +11,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.db import Database
 from app.decoding import FilmDecoder
 from app.deps import Services
-from app.errors import AppError, NotFound
+from app.errors import AppError, Busy, NotFound
 from app.headers import HEADERS, SecurityHeaders
 from app.inference import INPUT_SIZE, ActiveClassifier
 from app.pages import STATIC, page
@@ -23,6 +26,12 @@ from app.routes import api, health, screenings, site
 from app.screening import Screener
 from app.settings import Settings
 from app.storage import Storage
+from app.sweep import sweep
+from app.uploads import Intake
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_EVERY_S = 3600
 
 DESCRIPTION = (
     "Send a chest X-ray film, get COVID-19, pneumonia or normal with calibrated probabilities, "
@@ -44,12 +53,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for family in (screenings, site, api, health):
         app.include_router(family.router)
     app.add_exception_handler(AppError, _app_error)
+    app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -80,13 +90,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             classifier=classifier,
             decoder_workers=settings.decoder_workers,
             max_in_flight=settings.max_in_flight,
+            wait_s=settings.decode_timeout_s,
+            min_free_bytes=settings.min_free_mb * 1_000_000,
         ),
+        intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
     )
+    sweeping = asyncio.create_task(_sweep_regularly(database, storage))
     try:
         yield
     finally:
+        sweeping.cancel()
         decoder.close()
         database.close()
+
+
+async def _sweep_regularly(database: Database, storage: Storage) -> None:
+    """Remove what crashes left behind, at the start and every hour."""
+    while True:
+        try:
+            await asyncio.to_thread(sweep, database, storage)
+        except Exception:
+            # A database or storage that is away for a while must not end the sweeping.
+            logger.exception("sweeping failed")
+        await asyncio.sleep(_SWEEP_EVERY_S)
 
 
 def _wants_json(request: Request) -> bool:
@@ -122,6 +148,12 @@ def _answer(
 async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    logger.error("the database does not answer: %s", error)
+    away = Busy("the records cannot be reached: try again in a moment", retry_after_s=5)
+    return await _app_error(request, away)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,24 +1,36 @@
 """The way of a film: bytes are decoded, answered, stored, recorded; then the answer is sent."""
 
 import hashlib
+import logging
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import BinaryIO
 
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from app.db import Database, now
 from app.decoding import DecodedFilm, DecoderUnavailable, FilmDecoder
-from app.errors import Busy, FilmRefused, NotAnImage, UploadTooLarge
+from app.errors import (
+    Busy,
+    FilmRefused,
+    NotAnImage,
+    NotFound,
+    StorageFull,
+    UploadTooLarge,
+)
 from app.inference import ActiveClassifier, VersionRegister
 from app.models import AuditEvent, Screening
 from app.storage import Storage
 from ml.films import UnreadableFilm
 from ml.heatmap import pack_map
 from ml.predictor import Prediction, Predictor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +88,19 @@ class Screener:
     classifier: ActiveClassifier
     decoder_workers: int
     max_in_flight: int
+    wait_s: float
+    min_free_bytes: int
     _reading: threading.BoundedSemaphore = field(init=False)
     _admission: threading.BoundedSemaphore = field(init=False)
+    _visitors: threading.BoundedSemaphore = field(init=False)
     _versions: VersionRegister = field(init=False)
 
     def __post_init__(self) -> None:
         # Only films that are being decoded, and one waiting, are held in memory.
         self._reading = threading.BoundedSemaphore(self.decoder_workers + 1)
         self._admission = threading.BoundedSemaphore(self.max_in_flight)
+        # Whatever visitors do, a quarter of the places is left to clinics.
+        self._visitors = threading.BoundedSemaphore(max(1, self.max_in_flight * 3 // 4))
         self._versions = VersionRegister(self.database)
 
     def screen(self, upload: BinaryIO, owner: Owner) -> Screening:
@@ -93,17 +110,16 @@ class Screener:
             AppError: the film was refused or the server is busy or not ready; no row and no file
                 is left.
         """
-        if not self._admission.acquire(blocking=False):
-            raise Busy(
-                f"{self.max_in_flight} films are being answered at the moment: "
-                "try again in a second"
-            )
-        try:
+        with ExitStack() as places:
+            for place in (self._admission, *(() if owner.clinic_id else (self._visitors,))):
+                if not place.acquire(blocking=False):
+                    raise Busy("too many films are being answered: try again in a second")
+                places.callback(place.release)
             return self._answer(upload, owner)
-        finally:
-            self._admission.release()
 
     def _answer(self, upload: BinaryIO, owner: Owner) -> Screening:
+        if self.storage.free_bytes() < self.min_free_bytes:
+            raise StorageFull("there is too little room to keep another film: tell the operator")
         watch = Stopwatch()
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
@@ -129,19 +145,28 @@ class Screener:
             AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
         )
         session.delete(screening)
-        session.commit()
-        self._forget_files(screening.id)
+        try:
+            session.commit()
+        except StaleDataError as problem:
+            raise NotFound("the screening was deleted already") from problem
+        try:
+            self._forget_files(screening.id)
+        except Exception:
+            # The answer is gone, and nobody can reach the film any more: the sweep removes it.
+            logger.exception("the film of a deleted screening is left for the sweep")
 
     def _decode(self, upload: BinaryIO) -> tuple[DecodedFilm, str]:
-        with self._reading:
+        if not self._reading.acquire(timeout=self.wait_s):
+            raise Busy("no film can be decoded at the moment: try again in a few seconds")
+        try:
             content = upload.read()
-            try:
-                decoded = self.decoder.decode(content)
-            except UnreadableFilm as problem:
-                raise refusal(problem) from problem
-            except DecoderUnavailable as problem:
-                raise Busy("no film can be decoded at the moment: try again") from problem
-            return decoded, hashlib.sha256(content).hexdigest()
+            return self.decoder.decode(content), hashlib.sha256(content).hexdigest()
+        except UnreadableFilm as problem:
+            raise refusal(problem) from problem
+        except DecoderUnavailable as problem:
+            raise Busy("no film can be decoded at the moment: try again") from problem
+        finally:
+            self._reading.release()
 
     def _store(self, screening: Screening, decoded: DecodedFilm) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,10 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml.bundle import PRETRAINED
+
+_SHORTEST_SECRET = 32
+# "changeme" repeated is long and still no secret.
+_LEAST_DIFFERENT = 10
 
 
 class Environment(StrEnum):
@@ -57,7 +62,16 @@ class Settings(BaseSettings):
     bundle: Path = Field(PRETRAINED, description="Folder of the classifier bundle in service.")
     max_upload_mb: int = Field(32, ge=1, le=512, description="Largest film accepted, in MB.")
     max_films_per_form: int = Field(
-        16, ge=1, le=100, description="Most films in one form without JavaScript."
+        8, ge=1, le=100, description="Most films in one form without JavaScript."
+    )
+    max_forms_read: int = Field(
+        64, ge=1, le=1000, description="Uploads received at once; further ones get 503."
+    )
+    upload_timeout_s: float = Field(
+        120.0, gt=0, le=3600, description="Seconds in which an upload has to arrive."
+    )
+    min_free_mb: int = Field(
+        500, ge=0, description="Room on the disk below which no film is taken, in MB."
     )
     max_in_flight: int = Field(
         32,
@@ -104,7 +118,7 @@ class Settings(BaseSettings):
     @property
     def answered_hosts(self) -> list[str]:
         """The allowed hosts, and this machine itself, from where its health is probed."""
-        return [*self.allowed_hosts, "127.0.0.1", "localhost"]
+        return [*self.allowed_hosts, "127.0.0.1", "localhost", "[::1]"]
 
     @property
     def effective_database_url(self) -> str:
@@ -124,12 +138,26 @@ class Settings(BaseSettings):
 
 
 def _kept_secret(path: Path) -> str:
-    """Read the secret, or make it; two processes that start at once agree on one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(32))
-    return path.read_text(encoding="ascii").strip()
+    """Read the secret, or make it; two processes that start at once agree on one.
+
+    Raises:
+        ValueError: the file is there but holds no secret.
+    """
+    if not path.exists():
+        _private_folder(path.parent)
+        made = path.with_name(f".{path.name}.{os.getpid()}")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_hex(32), encoding="ascii")
+        # The complete file gets the name, unless another process was first.
+        with suppress(FileExistsError):
+            os.link(made, path)
+        made.unlink()
+    found = path.read_text(encoding="ascii").strip()
+    if len(found) < _SHORTEST_SECRET:
+        raise ValueError(f"{path} holds no secret key: delete it, and a new one is made")
+    return found
+
+
+def _private_folder(path: Path) -> None:
+    """Films, answers and the secret are nobody else's on this machine."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -32,4 +32,4 @@ def sweep(database: Database, storage: Storage, grace: timedelta = GRACE) -> int
     orphans = [entry.key for entry in old if entry.key not in known]
     for key in orphans:
         storage.delete(key)
-    return len(orphans)
+    return len(orphans) + storage.remove_partial(limit)

@@ -1,80 +1,129 @@
-"""Reading films from a multipart request, within limits and without holding them in memory."""
+"""Reading films from a multipart request: within limits of size, time and number."""
 
-import time
+import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Any, Final
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import AppError, BadUpload, UploadTooLarge
+from app.errors import AppError, BadUpload, Busy, UploadTooLarge, UploadTooSlow
 
 FIELD: Final = "film"
 # Boundaries and part headers around the films.
 _ENVELOPE_BYTES: Final = 64 * 1024
-# A browser shows an answer only after it has sent its request, so the rest of a refused upload is
-# read and thrown away; but not for ever.
+# All films of one form together, in films of the largest size.
+_LARGEST_FORM: Final = 4
+# The rest of a refused upload is read and thrown away, since a browser shows an answer only after
+# it has sent its request; but not for ever.
 _DRAIN_FACTOR: Final = 4
 _DRAIN_SECONDS: Final = 10.0
 
 
-async def read_films(request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
-    """Read the `film` fields of a multipart form; anything over 1 MB is spooled to disk.
+class Intake:
+    """Bounds how many forms are read at once, and for how long each."""
 
-    Args:
-        request: not read yet.
-        most: number of films accepted.
-        max_bytes: size of the largest film accepted.
+    def __init__(self, most: int, seconds: float):
+        self._free = asyncio.Semaphore(most)
+        self._seconds = seconds
 
-    Raises:
-        UploadTooLarge: noticed while streaming: the film never lies in memory or on disk.
-        BadUpload: not a multipart form, no film in it, or too many.
-    """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    async def read_films(self, request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
+        """Read the `film` fields of a multipart form; anything over 1 MB is spooled to disk.
+
+        Args:
+            request: not read yet.
+            most: number of films accepted.
+            max_bytes: size of the largest film accepted.
+
+        Raises:
+            UploadTooLarge: noticed while streaming; what had arrived is thrown away.
+            UploadTooSlow: the form did not arrive in time.
+            BadUpload: not a multipart form, no film in it, too many, or broken off.
+            Busy: too many forms are being read.
+        """
+        stream = request.stream()
+        try:
+            if self._free.locked():
+                raise Busy("too many films are being sent at the moment: try again in a second")
+            async with self._free, asyncio.timeout(self._seconds):
+                return await _read(request, stream, most, max_bytes)
+        except TimeoutError as problem:
+            raise UploadTooSlow(
+                f"the film did not arrive within {self._seconds:.0f} seconds: try again"
+            ) from problem
+        except ClientDisconnect as problem:
+            raise BadUpload("the upload broke off: send the film again") from problem
+        except AppError:
+            await _drain(stream, _DRAIN_FACTOR * max_bytes)
+            raise
+
+
+async def _read(
+    request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
+) -> list[UploadFile]:
+    _require_plain_multipart(request.headers.get("content-type", ""))
+    allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
+    if int(request.headers.get("content-length") or 0) > allowed:
+        raise _too_large(max_bytes)
+    parser = _FilmParser(request, _limited(stream, allowed, max_bytes), most, max_bytes)
+    try:
+        form = await parser.parse()
+    except MultiPartException as problem:
+        raise BadUpload(f"the form cannot be read: {problem.message}") from problem
+    return await _films(form)
+
+
+def _require_plain_multipart(content_type: str) -> None:
+    """Refuse other forms, and text encodings, with which a sender could choose slow decoders."""
+    kind, parameters = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
         raise BadUpload(
             f"expected a multipart form with the field {FIELD!r}: "
             f"send it as curl -F {FIELD}=@film.png does"
         )
-    allowed = most * max_bytes + _ENVELOPE_BYTES
-    stream = request.stream()
-    parser = MultiPartParser(
-        request.headers, _limited(stream, allowed, max_bytes), max_files=most, max_fields=20
-    )
-    try:
-        form = await parser.parse()
-    except UploadTooLarge:
-        await _drain(stream, allowed * _DRAIN_FACTOR)
-        raise
-    except MultiPartException as problem:
-        await _drain(stream, allowed * _DRAIN_FACTOR)
-        raise BadUpload(f"the form cannot be read: {problem.message}") from problem
-    try:
-        films = _films(form, max_bytes)
-    except AppError:
-        await form.close()
-        raise
-    for _, part in form.multi_items():
-        # Other fields are not ours to read; their files are not kept.
-        if isinstance(part, UploadFile) and part not in films:
-            await part.close()
-    return films
+    if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
+        raise BadUpload("the form's text has another encoding than UTF-8")
 
 
-def _films(form: FormData, max_bytes: int) -> list[UploadFile]:
-    parts = [part for part in form.getlist(FIELD) if isinstance(part, UploadFile)]
+class _FilmParser(MultiPartParser):
+    """Counts the bytes of every part as they arrive."""
+
+    def __init__(
+        self, request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
+    ) -> None:
+        super().__init__(request.headers, stream, max_files=most, max_fields=20)
+        self._max_bytes = max_bytes
+        self._part_bytes = 0
+
+    def on_part_begin(self) -> None:
+        self._part_bytes = 0
+        super().on_part_begin()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part_bytes += end - start
+        if self._part_bytes > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        super().on_part_data(data, start, end)
+
+
+async def _films(form: FormData) -> list[UploadFile]:
+    parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    named = form.getlist(FIELD)
     # A browser sends an empty nameless part where no file was chosen.
-    films = [part for part in parts if part.filename or part.size]
+    films = [part for part in parts if part in named and (part.filename or part.size)]
+    for part in parts:
+        if part not in films:
+            await part.close()
     if not films:
         raise BadUpload(f"the form has no file in the field {FIELD!r}: choose a film")
-    if any((film.size or 0) > max_bytes for film in films):
-        raise _too_large(max_bytes)
     return films
 
 
 async def _limited(
     stream: AsyncGenerator[bytes], allowed: int, max_bytes: int
-) -> AsyncGenerator[bytes]:
+) -> AsyncGenerator[bytes, Any]:
     received = 0
     async for chunk in stream:
         received += len(chunk)
@@ -84,13 +133,14 @@ async def _limited(
 
 
 async def _drain(stream: AsyncGenerator[bytes], most: int) -> None:
-    received, deadline = 0, time.monotonic() + _DRAIN_SECONDS
+    received = 0
     try:
-        async for chunk in stream:
-            received += len(chunk)
-            if received > most or time.monotonic() > deadline:
-                return
-    except ClientDisconnect:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for chunk in stream:
+                received += len(chunk)
+                if received > most:
+                    return
+    except (ClientDisconnect, TimeoutError):
         return
 
 

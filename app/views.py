@@ -30,7 +30,6 @@ METADATA_NAMES: dict[str, str] = {
     "PixelSpacing": "Pixel spacing, mm",
     "ImagerPixelSpacing": "Pixel spacing at the detector, mm",
     "PhotometricInterpretation": "Grey scale",
-    "Manufacturer": "Manufacturer",
 }
 
 TIMING_NAMES: dict[str, str] = {

@@ -70,15 +70,15 @@ _PLUGINS = {
 _NUMBER = r"[0-9][0-9.]{0,15}"
 _METADATA = {
     "Modality": r"[A-Z]{2}",
-    "BodyPartExamined": r"[A-Z _]{1,16}",
-    "ViewPosition": r"[A-Z _]{1,16}",
+    # Defined terms alone: free text in these elements may hold a name.
+    "BodyPartExamined": r"CHEST|THORAX|LUNG|RIB|HEART|ABDOMEN|WHOLEBODY|CHESTABDOMEN",
+    "ViewPosition": r"PA|AP|LL|RL|RLD|LLD|RLO|LLO|AP SUPINE|AP ERECT",
     "PatientSex": r"[MFO]",
     "PatientAge": r"[0-9]{3}Y",
     "PixelSpacing": rf"{_NUMBER}\\{_NUMBER}",
     "ImagerPixelSpacing": rf"{_NUMBER}\\{_NUMBER}",
     "PhotometricInterpretation": r"MONOCHROME[12]",
     "BitsStored": r"[0-9]{1,2}",
-    "Manufacturer": r"[A-Za-z][A-Za-z .,&()/+-]{0,63}",
 }
 # From this age on a year of age can name a person.
 _OLDEST_AGE = 89

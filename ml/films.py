@@ -24,6 +24,8 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugi
 from ml.errors import XrayError
 
 MAX_PIXELS = 50_000_000
+# A progressive JPEG has about ten; each is a pass over the whole picture, even an empty one.
+_MOST_SCANS = 100
 MIN_SIDE = 64
 THUMBNAIL_SIDE = 256
 
@@ -289,6 +291,10 @@ def _gif_refusal(content: bytes) -> UnreadableFilm:
 
 
 def _read_image(content: bytes, kind: Format, shortest: int | None) -> Film:
+    if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
+        raise UnreadableFilm(
+            "the JPEG is cut into too many scans: export the film as an ordinary JPEG", "too-slow"
+        )
     with Image.open(io.BytesIO(content), formats=[kind]) as image:
         _check_header(image)
         mode, (width, height) = image.mode, image.size
@@ -404,11 +410,18 @@ def grey_png(pixels: NDArray[np.uint8]) -> bytes:
     filtered[:, 0] = 2
     filtered[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=filtered[1:, 1:])
-    deflater = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
-    body = deflater.compress(filtered.data) + deflater.flush()
+    body = _deflate(filtered, zlib.Z_RLE)
+    if len(body) > filtered.size // 2:
+        # Not what radiographs look like: a pattern that repeats would be stored at full size.
+        body = min(body, _deflate(filtered, zlib.Z_DEFAULT_STRATEGY), key=len)
     header = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     chunks = (_png_chunk(b"IHDR", header), _png_chunk(b"IDAT", body), _png_chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _deflate(filtered: NDArray[np.uint8], strategy: int) -> bytes:
+    deflater = zlib.compressobj(level=1, strategy=strategy)
+    return deflater.compress(filtered.data) + deflater.flush()
 
 
 def _png_chunk(name: bytes, payload: bytes) -> bytes:

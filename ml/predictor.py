@@ -1,11 +1,17 @@
 """A bundle and a film give a prediction. ONNX Runtime only: this module never imports torch."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+
+# ONNX Runtime reports its use to its maker unless this is set before it is imported: a program
+# that sees patients' films calls nobody.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
 from numpy.typing import NDArray
 

@@ -23,18 +23,29 @@ def count(application: FastAPI) -> tuple[int, int]:
     return rows, len(services.storage.entries("films"))
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (OperationalError("INSERT", {}, Exception("disk full")), 503),
+        (RuntimeError("disk full"), 500),
+    ],
+)
 def test_database_that_fails_leaves_no_film(
-    application: FastAPI, film_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+    application: FastAPI,
+    film_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    status: int,
 ) -> None:
     client = TestClient(application, raise_server_exceptions=False)
     before = count(application)
 
     def fail(*_: Any) -> None:
-        raise OperationalError("INSERT", {}, Exception("disk full"))
+        raise fault
 
     monkeypatch.setattr("app.screening.Screener._record", fail)
     sent = client.post("/screenings", files={"film": film_bytes})
-    assert sent.status_code == 500
+    assert sent.status_code == status
     assert "disk full" not in sent.text
     assert "default-src" in sent.headers["content-security-policy"]
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.conftest import migrated_app
 
-LONG_SECRET = "s" * 40
+LONG_SECRET = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize("path", ["/", "/screenings", "/api"])

@@ -240,7 +240,7 @@ def heatmap(
     if wanted not in LABELS:
         raise NotFound(f"no class {wanted!r}: expected one of {', '.join(LABELS)}")
     picture = render_heatmap(unpack_map(screening.activation_map), LABELS.index(wanted))
-    return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
+    return Response(picture, media_type="image/png")
 
 
 @router.delete(

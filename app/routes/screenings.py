@@ -6,10 +6,12 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
+from app.db import now
 from app.deps import (
     CurrentServices,
     CurrentSession,
@@ -32,9 +34,9 @@ from ml.labels import DISPLAY_NAMES, LABELS
 router = APIRouter(include_in_schema=False)
 
 RECENT = 6
-# Pictures belong to one visitor: no shared cache keeps them, and the browser asks again each time,
-# so a deleted film is gone.
-_PRIVATE = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "sandbox"}
+# Pictures belong to one visitor: no cache keeps them, so a deleted film is gone. A picture opened
+# by itself runs nothing.
+_PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,10 @@ def history(
 def show(request: Request, current: CurrentServices, visible: Visible) -> HTMLResponse:
     """The answer to one film."""
     row = visible.row
-    shared = visible.can_manage and row.share_token is not None
+    alive = row.shared_until is not None and row.shared_until > now()
+    shared = visible.can_manage and alive
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
-    response = page(
+    return page(
         request,
         "screening.html",
         screening=ScreeningView.of(row, share_token=visible.share_token),
@@ -163,8 +166,6 @@ def show(request: Request, current: CurrentServices, visible: Visible) -> HTMLRe
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
         shared_until=row.shared_until if shared or visible.share_token else None,
     )
-    response.headers["Cache-Control"] = "private, no-store"
-    return response
 
 
 @router.get("/screenings/{id}/film")
@@ -180,10 +181,11 @@ def thumbnail(current: CurrentServices, visible: Visible) -> Response:
 
 
 def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
-    content = current.storage.get(key)
-    if content is None:
+    chunks = current.storage.stream(key)
+    if chunks is None:
         raise NotFound("the film is no longer stored")
-    return Response(content, media_type=media_type, headers=_PRIVATE)
+    # In pieces: a reader that does not read must not hold the whole film in memory.
+    return StreamingResponse(chunks, media_type=media_type, headers=_PRIVATE)
 
 
 @router.get("/screenings/{id}/heatmaps/{label}.png")
@@ -218,7 +220,10 @@ def stop_sharing(
 
 def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -> RedirectResponse:
     opened.add(AuditEvent(actor=owner.actor, action=action, subject=str(screening.id)))
-    opened.commit()
+    try:
+        opened.commit()
+    except StaleDataError as problem:
+        raise NotFound("the screening was deleted meanwhile") from problem
     return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
 
 
