@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -90,6 +91,18 @@ def worker(
     _migrated_database(settings).close()
     Console().print(f"Xray Screening: waiting for runs of {queues}")
     sys.exit(Worker(settings, _queues(queues), lease).work())
+
+
+@xray.command("worker-alive")
+def worker_alive(
+    seconds: Annotated[float, typer.Option(min=1, help="How long ago counts as alive.")] = 60.0,
+) -> None:
+    """Probe: has a worker of this machine looked for runs lately? Exit status 1 if not."""
+    from app.tasks import alive_file
+
+    path = alive_file(Settings())
+    if not path.exists() or time.time() - path.stat().st_mtime > seconds:
+        raise XrayError(f"no worker of this machine has looked for runs for {seconds:.0f} s")
 
 
 @run_app.command("start")

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import threading
 import time
 import uuid
@@ -93,6 +94,7 @@ class Screener:
     _reading: threading.BoundedSemaphore = field(init=False)
     _admission: threading.BoundedSemaphore = field(init=False)
     _visitors: threading.BoundedSemaphore = field(init=False)
+    _predicting: threading.BoundedSemaphore = field(init=False)
     _versions: VersionRegister = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class Screener:
         self._admission = threading.BoundedSemaphore(self.max_in_flight)
         # Whatever visitors do, a quarter of the places is left to clinics.
         self._visitors = threading.BoundedSemaphore(max(1, self.max_in_flight * 3 // 4))
+        # More at once than cores would only take turns, and every one of them would wait longer.
+        self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
 
     def screen(self, upload: BinaryIO, owner: Owner) -> Screening:
@@ -126,7 +130,8 @@ class Screener:
         watch.lap("wait")
         decoded, film_sha256 = self._decode(upload)
         watch.lap("decode")
-        prediction = predictor.predict(decoded.model_input)
+        with self._predicting:
+            prediction = predictor.predict(decoded.model_input)
         watch.lap("predict")
         screening = _row(decoded, film_sha256, prediction, predictor, owner)
         self._store(screening, decoded)

@@ -1,6 +1,8 @@
 """The command line: predictions as CSV, keys, the sweep, mistakes in one line."""
 
 import csv
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +19,6 @@ ROOT = Path(__file__).parent.parent
 
 def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the command line as a user does."""
-    import os
-
     inherited = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *map(str, arguments)],
@@ -114,6 +114,17 @@ def test_keys_of_the_command_line(tmp_path: Path) -> None:
     assert "North" in listed
     assert key not in listed
     assert key[:11] in listed
+
+
+def test_worker_alive_is_a_probe(tmp_path: Path) -> None:
+    home = {"XRAY_HOME": str(tmp_path)}
+    assert xray("worker-alive", **home).returncode == 1
+    beat = tmp_path / "workers" / socket.gethostname()
+    beat.parent.mkdir()
+    beat.touch()
+    assert xray("worker-alive", **home).returncode == 0
+    os.utime(beat, (0, 0))
+    assert "no worker" in xray("worker-alive", **home).stderr
 
 
 def test_web_process_imports_no_torch() -> None:

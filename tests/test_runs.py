@@ -1,0 +1,361 @@
+"""The life of a run in the database, on each kind of database."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+import typer.main
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import delete, select
+
+from app import runs
+from app.db import Base, Database, now
+from app.errors import NotFound
+from app.migrations import upgrade
+from app.models import AuditEvent, Run, RunQueue, RunStatus
+from app.runs import Lease, RunEnded, RunRefused
+from app.tasks import read_progress, trainer_command
+from ml.cli import app as ml_commands
+from ml.options import ClassifierOptions
+from tests.faults import stand_in
+
+LONG_S = 60.0
+EXPIRED_S = -1.0
+
+
+@pytest.fixture
+def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A database without runs, and one more kind of run."""
+    monkeypatch.setitem(runs.KINDS, stand_in.KIND, stand_in.kind())
+    database = Database(database_url)
+    upgrade(database.engine)
+    yield database
+    with database.session() as session:
+        session.execute(delete(Run))
+    database.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "manifest.csv").touch()
+    return tmp_path
+
+
+def create(database: Database, data: Path, **details: Any) -> uuid.UUID:
+    with database.session() as session:
+        run = runs.create(
+            session,
+            stand_in.KIND,
+            {"data": data},
+            requested_by="test",
+            **details,
+        )
+    return run.id
+
+
+def claim(database: Database, run_id: uuid.UUID, owner: str, lease_s: float = LONG_S) -> Run | None:
+    with database.session() as session:
+        return runs.claim(session, run_id, owner, lease_s)
+
+
+def fetch(database: Database, run_id: uuid.UUID) -> Run:
+    with database.session() as session:
+        return runs.get_run(session, run_id)
+
+
+def reap(database: Database) -> list[uuid.UUID]:
+    with database.session() as session:
+        return runs.reap(session)
+
+
+def test_migration_makes_the_table_that_the_model_describes(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        differences = compare_metadata(context, Base.metadata)
+    assert [one for one in differences if "run" in str(one).lower()] == []
+
+
+def test_new_run_waits_with_all_its_options(database: Database, data: Path) -> None:
+    with database.session() as session:
+        created = runs.create(
+            session,
+            "train-classifier",
+            {"data": str(data), "epochs": "3", "learning_rate": 0.01},
+            requested_by="somebody",
+            queue=RunQueue.GPU,
+        )
+    run = fetch(database, created.id)
+    expected = ClassifierOptions(epochs=3, learning_rate=0.01)
+    assert run.options == {"data": str(data)} | {
+        field.name: getattr(expected, field.name) for field in fields(expected)
+    }
+    assert (run.status, run.queue, run.attempts) == (RunStatus.QUEUED, RunQueue.GPU, 0)
+    with database.session() as session:
+        event = session.scalar(select(AuditEvent).where(AuditEvent.subject == str(run.id)))
+    assert event is not None
+    assert (event.actor, event.action) == ("somebody", "run.created")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "complaint"),
+    [
+        ("train-cat", {}, "no kind of run is called 'train-cat'"),
+        ("train-classifier", {"epoch": 3}, "epoch: Extra inputs are not permitted"),
+        ("train-classifier", {"epochs": "many"}, "epochs: .*valid integer"),
+        ("train-classifier", {"epochs": 1.5}, "epochs: .*valid integer"),
+        ("train-classifier", {"learning_rate": "inf"}, "learning_rate: .*finite"),
+        ("train-classifier", {"data": "/nowhere"}, "data: .*/nowhere holds no manifest.csv"),
+        ("train-classifier", {"data": 7}, "data: .*path"),
+    ],
+)
+def test_senseless_run_is_refused(
+    database: Database, data: Path, kind: str, options: dict[str, object], complaint: str
+) -> None:
+    with database.session() as session, pytest.raises(RunRefused, match=complaint):
+        runs.create(session, kind, {"data": data} | options, requested_by="test")
+
+
+def test_run_without_data_is_refused(database: Database) -> None:
+    with database.session() as session, pytest.raises(RunRefused, match="data: Field required"):
+        runs.create(session, "train-classifier", {}, requested_by="test")
+
+
+def test_every_option_of_a_classifier_run_is_an_option_of_its_command(tmp_path: Path) -> None:
+    options = {field.name: field.default for field in fields(ClassifierOptions)}
+    run = Run(kind="train-classifier", queue=RunQueue.CPU, options={"data": "x"} | options)
+    command = trainer_command(run, tmp_path)
+    assert command[1:5] == ["-m", "ml", "train", "classifier"]
+    train = typer.main.get_command(ml_commands).commands["train"]  # type: ignore[attr-defined]
+    context = train.commands["classifier"].make_context("classifier", command[5:])
+    assert context.params == options | {
+        "data": Path("x"),
+        "out": tmp_path,
+        "device": "cpu",
+    }
+
+
+def test_of_two_owners_at_once_one_wins(database: Database, data: Path) -> None:
+    for _ in range(5):
+        run_id, start = create(database, data), Barrier(8)
+
+        def take(owner: int, run_id: uuid.UUID = run_id, start: Barrier = start) -> Run | None:
+            start.wait()
+            return claim(database, run_id, f"owner {owner}")
+
+        with ThreadPoolExecutor(8) as threads:
+            won = [run for run in threads.map(take, range(8)) if run]
+        assert len(won) == 1
+        run = fetch(database, run_id)
+        assert (run.status, run.attempts) == (RunStatus.RUNNING, 1)
+        assert run.lease_owner == won[0].lease_owner
+
+
+def test_workers_at_once_take_different_runs(database: Database, data: Path) -> None:
+    created = {create(database, data) for _ in range(6)}
+    start = Barrier(6)
+
+    def take(owner: int) -> uuid.UUID | None:
+        start.wait()
+        with database.session() as session:
+            run = runs.claim_next(session, list(RunQueue), f"owner {owner}", LONG_S)
+        return run.id if run else None
+
+    with ThreadPoolExecutor(6) as threads:
+        assert set(threads.map(take, range(6))) == created
+
+
+def test_higher_priority_goes_first_then_age_and_only_in_own_queues(
+    database: Database, data: Path
+) -> None:
+    old, new = create(database, data), create(database, data)
+    urgent = create(database, data, priority=5)
+    create(database, data, priority=9, queue=RunQueue.GPU)
+    with database.session() as session:
+        assert runs.next_queued(session, [RunQueue.CPU], limit=9) == [urgent, old, new]
+        taken = [runs.claim_next(session, [RunQueue.CPU], "worker", LONG_S) for _ in range(4)]
+    assert [run.id if run else None for run in taken] == [urgent, old, new, None]
+
+
+def test_kind_that_this_version_does_not_know_is_left_alone(
+    database: Database, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(database, data)
+    monkeypatch.delitem(runs.KINDS, stand_in.KIND)
+    with database.session() as session:
+        assert runs.claim_next(session, list(RunQueue), "old worker", LONG_S) is None
+
+
+def test_held_run_is_not_taken(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    assert claim(database, run_id, "first")
+    assert claim(database, run_id, "second") is None
+    assert reap(database) == []
+
+
+def test_expired_run_is_taken_and_its_first_owner_refused(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    assert claim(database, run_id, "first", EXPIRED_S)
+    assert claim(database, run_id, "second")
+    with database.session() as session:
+        assert runs.renew(session, run_id, "first", LONG_S) is Lease.LOST
+        assert not runs.record(session, run_id, "first", {"step": 9}, "late")
+        assert not runs.finish(session, run_id, "first")
+        assert not runs.fail(session, run_id, "first", "late")
+        assert not runs.fail(session, run_id, "first", "late", try_again=True)
+        assert not runs.give_back(session, run_id, "first")
+        assert not runs.confirm_cancel(session, run_id, "first")
+        assert runs.renew(session, run_id, "second", LONG_S) is Lease.HELD
+    run = fetch(database, run_id)
+    assert (run.status, run.lease_owner, run.progress) == (RunStatus.RUNNING, "second", {})
+    assert run.attempts == 2
+
+
+def test_expired_lease_can_be_renewed_while_nobody_took_over(
+    database: Database, data: Path
+) -> None:
+    run_id = create(database, data)
+    claim(database, run_id, "owner", EXPIRED_S)
+    with database.session() as session:
+        assert runs.renew(session, run_id, "owner", LONG_S) is Lease.HELD
+    assert reap(database) == []
+
+
+def test_finished_run_keeps_its_progress_and_takes_no_more(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    claim(database, run_id, "owner")
+    progress = {"step": 3, "of": 9, "eta_s": None, "metrics": {"loss": 0.5}}
+    with database.session() as session:
+        assert runs.record(session, run_id, "owner", progress, "x\0" * runs.MAX_LOG_TAIL)
+        assert runs.finish(session, run_id, "owner")
+        assert not runs.fail(session, run_id, "owner", "too late")
+    run = fetch(database, run_id)
+    assert (run.status, run.progress, run.lease_owner) == (RunStatus.SUCCEEDED, progress, None)
+    assert run.log_tail == "x" * runs.MAX_LOG_TAIL
+    assert run.finished_at is not None
+    assert run.finished_at >= run.created_at
+    assert claim(database, run_id, "another") is None
+
+
+def test_reaped_run_waits_again_until_its_attempts_are_used_up(
+    database: Database, data: Path
+) -> None:
+    run_id = create(database, data, max_attempts=2)
+    other = create(database, data)
+    claim(database, other, "alive")
+    claim(database, run_id, "dies", EXPIRED_S)
+    assert reap(database) == [run_id]
+    assert fetch(database, run_id).status is RunStatus.QUEUED
+    claim(database, run_id, "dies again", EXPIRED_S)
+    assert reap(database) == []
+    run = fetch(database, run_id)
+    assert (run.status, run.reason) == (
+        RunStatus.FAILED,
+        "its worker vanished; no attempt is left",
+    )
+    assert run.finished_at is not None
+    assert fetch(database, other).status is RunStatus.RUNNING
+
+
+def test_claiming_a_run_without_attempts_fails_it(database: Database, data: Path) -> None:
+    run_id = create(database, data, max_attempts=1)
+    claim(database, run_id, "dies", EXPIRED_S)
+    assert claim(database, run_id, "second") is None
+    assert fetch(database, run_id).status is RunStatus.FAILED
+
+
+def test_killed_attempt_is_repeated_and_a_mistake_is_not(database: Database, data: Path) -> None:
+    killed, mistaken = create(database, data, max_attempts=2), create(database, data)
+    for run_id in (killed, mistaken):
+        claim(database, run_id, "owner")
+    with database.session() as session:
+        assert runs.fail(session, killed, "owner", "killed", try_again=True)
+        assert runs.fail(session, mistaken, "owner", "no such network")
+    assert fetch(database, killed).status is RunStatus.QUEUED
+    run = fetch(database, mistaken)
+    assert (run.status, run.reason) == (RunStatus.FAILED, "no such network")
+    claim(database, killed, "owner 2")
+    with database.session() as session:
+        assert runs.fail(session, killed, "owner 2", "killed", try_again=True)
+    run = fetch(database, killed)
+    assert (run.status, run.reason) == (RunStatus.FAILED, "killed; no attempt is left")
+
+
+def test_run_given_back_has_its_attempt_again(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    claim(database, run_id, "owner")
+    with database.session() as session:
+        assert runs.give_back(session, run_id, "owner")
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts, run.lease_owner) == (RunStatus.QUEUED, 0, None)
+
+
+def test_waiting_run_is_cancelled_at_once(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    with database.session() as session:
+        run = runs.request_cancel(session, run_id, requested_by="test")
+    assert run.status is RunStatus.CANCELLED
+    assert run.finished_at is not None
+    assert run.finished_at <= now()
+    assert claim(database, run_id, "owner") is None
+    with database.session() as session, pytest.raises(RunEnded, match="cancelled already"):
+        runs.request_cancel(session, run_id, requested_by="test")
+
+
+def test_owner_of_a_running_run_learns_that_it_is_to_stop(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    claim(database, run_id, "owner")
+    with database.session() as session:
+        run = runs.request_cancel(session, run_id, requested_by="test")
+        assert (run.status, run.finished_at) == (RunStatus.RUNNING, None)
+        assert runs.renew(session, run_id, "owner", LONG_S) is Lease.CANCELLED
+        assert runs.renew(session, run_id, "stranger", LONG_S) is Lease.LOST
+        assert runs.confirm_cancel(session, run_id, "owner")
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("end", ["killed", "vanished", "given back"])
+def test_run_to_be_cancelled_does_not_wait_again(database: Database, data: Path, end: str) -> None:
+    run_id = create(database, data)
+    claim(database, run_id, "owner", EXPIRED_S if end == "vanished" else LONG_S)
+    with database.session() as session:
+        runs.request_cancel(session, run_id, requested_by="test")
+        if end == "killed":
+            assert runs.fail(session, run_id, "owner", "killed", try_again=True)
+        elif end == "given back":
+            assert runs.give_back(session, run_id, "owner")
+        else:
+            assert runs.reap(session) == []
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+
+
+def test_unknown_run(database: Database) -> None:
+    run_id = uuid.uuid4()
+    assert claim(database, run_id, "owner") is None
+    with database.session() as session, pytest.raises(NotFound):
+        runs.get_run(session, run_id)
+    with database.session() as session, pytest.raises(NotFound):
+        runs.request_cancel(session, run_id, requested_by="test")
+
+
+def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
+    run = Run(kind="train-classifier", options={"epochs": 12}, progress={"step": 1})
+    assert read_progress(tmp_path, run) == {"step": 1}
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(
+        '{"epoch": 1}\n{"epoch": 2, "train_loss": NaN, "seconds": 60.0}\n{"epoch": 3, "tr'
+    )
+    assert read_progress(tmp_path, run) == {
+        "step": 2,
+        "of": 12,
+        "eta_s": 600.0,
+        "metrics": {"train_loss": None},
+    }
+    for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n'):
+        metrics.write_text(odd)
+        assert read_progress(tmp_path, run) == {"step": 1}
