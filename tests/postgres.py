@@ -42,23 +42,29 @@ def _server() -> Iterator[str | None]:
             yield url
             return
     binaries = _binaries()
-    if binaries is None or os.geteuid() == 0:
+    if binaries is None:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        data, port = Path(folder) / "data", _free_port()
+    # PostgreSQL refuses to run as root; its package makes a user for it.
+    user = "postgres" if os.geteuid() == 0 else None
+
+    def run(*command: Path | str) -> None:
         subprocess.run(
-            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust"],
-            check=True,
-            capture_output=True,
+            command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL, timeout=60
         )
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if user:
+            shutil.chown(folder, user)
+        data, port = Path(folder) / "data", _free_port()
+        run(binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        control = [binaries / "pg_ctl", "-D", data, "-w"]
-        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True)
+        control = (binaries / "pg_ctl", "-D", data, "-w")
+        run(*control, "-o", options, "-l", data / "log", "start")
         try:
             yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True)
+            run(*control, "-m", "fast", "stop")
 
 
 def _answers(url: str) -> bool:

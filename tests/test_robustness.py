@@ -11,7 +11,6 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
-from app.db import Base, Database
 from app.models import Screening
 from tests.films import dicom, png, synthetic_film
 
@@ -138,13 +137,3 @@ def test_twin_of_another_depth_scores_the_same(clinic: TestClient, kind: str) ->
 
     expected, given = probabilities(png(film)), probabilities(TWINS[kind](film))
     assert all(abs(expected[label] - given[label]) < 1e-3 for label in expected)
-
-
-def test_migrations_make_the_tables_of_the_models(application: FastAPI) -> None:
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    database: Database = application.state.services.database
-    with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": False})
-        assert compare_metadata(context, Base.metadata) == []
