@@ -81,13 +81,18 @@ def train_classifier(
         The averaged weights of the epoch with the lowest validation loss, on the CPU.
 
     Raises:
-        DataError: a split lacks a class, or films cannot be read.
+        DataError: a split lacks a class, or films cannot be read, or there is no source of the
+            name that is to be left out.
         CheckpointError: the folder holds a run with other options or other films.
+        XrayError: the network is unknown, or cannot learn from smaller films first.
     """
     size = backbone(options.network).size
+    if backbone(options.network).flat_side and options.small_epochs:
+        raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
+    records = without_source(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
-    _require_all_classes(training, "training")
-    _require_all_classes(validation, "validation")
+    require_all_classes(training, "training")
+    require_all_classes(validation, "validation")
     out.mkdir(parents=True, exist_ok=True)
     _claim_folder(out, options, [*training, *validation])
 
@@ -104,6 +109,20 @@ def train_classifier(
         if on_tick:
             on_tick(row)
     return _best(out, options.network)
+
+
+def without_source(records: Sequence[FilmRecord], source: str) -> list[FilmRecord]:
+    """The films of all sources but one; of all where the name is empty.
+
+    Raises:
+        DataError: no film has this source.
+    """
+    sources = sorted({record.source for record in records})
+    if source and source not in sources:
+        raise DataError(
+            f"cannot leave out {source!r}: the data set has the sources {', '.join(sources)}"
+        )
+    return [record for record in records if record.source != source]
 
 
 def load_run(out: Path) -> tuple[FilmClassifier, ClassifierOptions]:
@@ -128,7 +147,12 @@ def _best(out: Path, network_name: str) -> FilmClassifier:
     return network.eval()
 
 
-def _require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
+def require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
+    """Check that a split can be learned from.
+
+    Raises:
+        DataError: names the classes that the split has no film of.
+    """
     missing = set(LABELS) - {record.label for record in records}
     if missing:
         raise DataError(
@@ -140,14 +164,14 @@ def _require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
 def _claim_folder(out: Path, options: ClassifierOptions, films: Sequence[FilmRecord]) -> None:
     """Write what the run is, or check that the run already there is the same."""
     path = out / "options.json"
-    wanted = {"options": asdict(options), "films_sha256": _fingerprint(films)}
+    wanted = {"options": asdict(options), "films_sha256": fingerprint(films)}
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return
     found = json.loads(path.read_text())
-    changed = [
-        name for name, value in asdict(options).items() if found["options"].get(name) != value
-    ]
+    # An option that is younger than the run had its default then.
+    before = asdict(ClassifierOptions()) | found["options"]
+    changed = [name for name, value in asdict(options).items() if before[name] != value]
     if found["films_sha256"] != wanted["films_sha256"]:
         changed.append("films of the data set")
     if changed:
@@ -157,7 +181,7 @@ def _claim_folder(out: Path, options: ClassifierOptions, films: Sequence[FilmRec
         )
 
 
-def _fingerprint(films: Sequence[FilmRecord]) -> str:
+def fingerprint(films: Sequence[FilmRecord]) -> str:
     """A digest of which films a run learns from, wherever the data set lies."""
     lines = sorted(f"{film.path.name}|{film.label}|{film.source}|{film.patient}" for film in films)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -211,15 +235,17 @@ class _Run:
     ) -> dict[str, float] | None:
         """Train one epoch, evaluate, save. None where it was stopped in the middle."""
         start = time.monotonic()
-        loss = self._train(train_set, should_stop)
-        if loss is None:
+        trained = self._train(train_set, should_stop)
+        if trained is None:
             return None
+        loss, share_right = trained
         logits = infer(self._averaged_network(), validation_set.films, self.device)
         probabilities = softmax(logits)
         self.epoch += 1
         row = {
             "epoch": self.epoch,
             "train_loss": loss,
+            "train_accuracy": share_right,
             "validation_loss": log_loss(validation_set.labels, probabilities),
             "validation_accuracy": accuracy(validation_set.labels, probabilities),
             "validation_macro_auroc": macro_auroc(validation_set.labels, probabilities),
@@ -228,7 +254,10 @@ class _Run:
         self._keep(row)
         return row
 
-    def _train(self, train_set: FilmSet, should_stop: Callable[[], bool] | None) -> float | None:
+    def _train(
+        self, train_set: FilmSet, should_stop: Callable[[], bool] | None
+    ) -> tuple[float, float] | None:
+        """Mean loss and accuracy over the epoch's batches, as the network was at each of them."""
         options = self.options
         # Everything random in an epoch follows from its number, so a resumed run draws the same.
         random = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
@@ -237,7 +266,7 @@ class _Run:
         order = torch.multinomial(weights, len(train_set), replacement=True, generator=random)
         batches = torch.split(order, options.batch_size)
         self.network.train()
-        total = 0.0
+        total, right = 0.0, 0
         with Progress(transient=True) as progress:
             task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
             for number, chosen in enumerate(batches):
@@ -246,9 +275,10 @@ class _Run:
                 self._set_learning_rate(self.epoch + number / len(batches))
                 films = self._batch(train_set, chosen, random)
                 labels = torch.from_numpy(train_set.labels[chosen.numpy()]).to(self.device)
-                total += self._step(films, labels) * len(chosen)
+                loss, hits = self._step(films, labels)
+                total, right = total + loss * len(chosen), right + hits
                 progress.advance(task)
-        return total / len(order)
+        return total / len(order), right / len(order)
 
     def _batch(self, train_set: FilmSet, chosen: Tensor, random: torch.Generator) -> Tensor:
         films = to_unit(train_set.films[chosen.numpy()], self.device)
@@ -257,7 +287,8 @@ class _Run:
             films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
         return self.augment(films, random)
 
-    def _step(self, films: Tensor, labels: Tensor) -> float:
+    def _step(self, films: Tensor, labels: Tensor) -> tuple[float, int]:
+        """One step of the optimiser: the batch's loss, and how many films it had right."""
         options = self.options
         reduced = options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
@@ -274,7 +305,7 @@ class _Run:
                 f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
                 "--learning-rate and another --out"
             )
-        return value
+        return value, int((logits.detach().argmax(dim=1) == labels).sum())
 
     def _set_learning_rate(self, position: float) -> None:
         """Linear warm-up over half an epoch, then a cosine to zero. `position` in epochs."""

@@ -1,13 +1,13 @@
-"""The models' commands: data, train, export, evaluate, predict."""
+"""The models' commands: data, train, export, evaluate, reproduce, predict."""
 
 import csv
 import os
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ml.bundle import PRETRAINED, finite, read_bundle
 from ml.data import Split, in_split, read_manifest
+from ml.data_cli import data_app
 from ml.errors import CheckpointError, XrayError
 from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
@@ -37,12 +38,13 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train models.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure models.")
-data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 export_app = typer.Typer(no_args_is_help=True, help="Make bundles of trained models.")
+reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat what others published.")
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 app.add_typer(export_app, name="export")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(reproduce_app, name="reproduce")
 
 DEFAULTS = ClassifierOptions()
 FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
@@ -142,24 +144,6 @@ def card_command(bundle: BundleFolder = PRETRAINED) -> None:
     print(render_model_card(read_bundle(bundle)[0]), end="")
 
 
-@data_app.command("summary")
-def data_summary(data: DataFolder) -> None:
-    """Count the films of a data set by source, label and split."""
-    records = read_manifest(data)
-    table = Table("source", *LABELS, "patients", *Split)
-    for source in [*sorted({record.source for record in records}), None]:
-        own = [record for record in records if source in (None, record.source)]
-        labels = Counter(record.label for record in own)
-        table.add_row(
-            source or "all",
-            *(str(labels[label]) for label in LABELS),
-            str(len({record.patient for record in own})),
-            *(str(len(in_split(own, part))) for part in Split),
-            style="" if source else "bold",
-        )
-    Console().print(table)
-
-
 @train_app.command("classifier")
 def train_classifier_command(
     data: DataFolder,
@@ -193,6 +177,9 @@ def train_classifier_command(
     ema_decay: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share kept per step of the averaged weights.")
     ] = DEFAULTS.ema_decay,
+    leave_out: Annotated[
+        str, typer.Option(help="A source to learn nothing from, as an unknown hospital.")
+    ] = DEFAULTS.leave_out,
 ) -> None:
     """Train a classifier. Interrupted, the same command continues after the last whole epoch.
 
@@ -200,8 +187,7 @@ def train_classifier_command(
     """
     from ml.classifier import train_classifier
 
-    if precision not in ("float32", "bfloat16"):
-        raise XrayError(f"unknown precision {precision!r}, expected float32 or bfloat16")
+    _require_precision(precision)
     options = ClassifierOptions(
         network=network,
         epochs=epochs,
@@ -215,6 +201,7 @@ def train_classifier_command(
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         ema_decay=ema_decay,
+        leave_out=leave_out,
     )
     with _until_sigterm() as should_stop:
         train_classifier(
@@ -226,6 +213,11 @@ def train_classifier_command(
             should_stop=should_stop,
         )
     print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+
+
+def _require_precision(name: str) -> None:
+    if name not in ("float32", "bfloat16"):
+        raise XrayError(f"unknown precision {name!r}, expected float32 or bfloat16")
 
 
 @contextmanager
@@ -272,13 +264,15 @@ def export_classifier_command(
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and measure it on the test split."""
-    from ml.classifier import load_run
+    from ml.classifier import load_run, without_source
     from ml.export import Splits, export_bundle
     from ml.filmset import load_films
     from ml.networks import BACKBONES
 
     network, options = load_run(run)
-    records, size = read_manifest(data), BACKBONES[options.network].size
+    # What was kept from training calibrates nothing either.
+    records = without_source(read_manifest(data), options.leave_out)
+    size = BACKBONES[options.network].size
     train, validation, test = (
         load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split
     )
@@ -292,17 +286,38 @@ def export_classifier_command(
 def evaluate_classifier_command(
     data: DataFolder,
     bundle: BundleFolder = PRETRAINED,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and report.html.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The training run's folder, for curves in the report.")
+    ] = None,
+    leave_out: Annotated[
+        str, typer.Option(help="Measure on all films of this source, kept from training.")
+    ] = "",
 ) -> None:
     """Measure a bundle on the data set's test split, with intervals over patients."""
-    from dataclasses import asdict
-
-    from ml.evaluation import evaluate
+    from ml.evaluation import LEAST_PATIENTS_PER_SIDE, answer_films, figures_of, left_out_films
     from ml.filmset import load_films
+    from ml.report import describe, read_training_rows, write_evaluation
 
+    if run and not out:
+        raise XrayError("the curves of --run stand in the report: give its folder with --out")
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
-    test = in_split(read_manifest(data), Split.TEST)
-    films = load_films(test, predictor.card.input_size, title="reading test films")
-    _print_figures(finite(asdict(evaluate(predictor, films))))
+    rows = read_training_rows(run, predictor.card) if run else []
+    records = read_manifest(data)
+    if leave_out:
+        chosen, least_patients = left_out_films(predictor.card, records, leave_out), 1
+    else:
+        chosen, least_patients = in_split(records, Split.TEST), LEAST_PATIENTS_PER_SIDE
+    films = load_films(chosen, predictor.card.input_size, title="reading films")
+    answers = answer_films(predictor, films)
+    figures = figures_of(answers, least_patients=least_patients)
+    _print_figures(finite(asdict(figures)))
+    if out:
+        evaluation = describe(predictor.card, chosen, answers, figures, rows, leave_out=leave_out)
+        write_evaluation(out, evaluation)
+        print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
@@ -320,3 +335,37 @@ def _print_figures(figures: dict[str, Any]) -> None:
     table.add_row("share of films answered", three(selective["coverage"]), "", films)
     table.add_row("accuracy of those", three(selective["accuracy_when_answering"]), "", "")
     Console().print(table)
+
+
+@reproduce_app.command("report")
+def reproduce_report_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each network.")] = 8,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
+    ] = DEFAULTS.precision,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, hidden=True, help="Most films of a source and class, for a trial.")
+    ] = 0,
+) -> None:
+    """Train the original report's classifier as it was and split by patient, and compare.
+
+    Interrupted, the same command continues with the network that is not finished.
+    """
+    from ml.reproduction import ReproductionOptions, accuracy_table, auroc_table, reproduce
+
+    _require_precision(precision)
+    options = ReproductionOptions(epochs=epochs, precision=precision, seed=seed, limit=limit)
+    if limit:
+        # Copies in about the report's proportion.
+        options = replace(options, covid_films=5 * limit)
+    found = reproduce(read_manifest(data), out, options, device=_device(device))
+    for head, rows in (accuracy_table(found), auroc_table(found)):
+        table = Table(*head)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+    print(f"wrote {out / 'reproduction.json'} and {out / 'reproduction.md'}")

@@ -12,6 +12,24 @@ from ml.labels import LABELS
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "label", "source", "patient")
+COLUMNS = (
+    "image",
+    "lung_mask",
+    "label",
+    "source",
+    "patient",
+    "view",
+    "sex",
+    "age",
+    "finding",
+    "license",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    # Keys of the same person in other sources, separated by semicolons.
+    "also_patient",
+)
 MAX_FAULTS_SHOWN = 20
 
 
@@ -30,13 +48,29 @@ VALIDATION_SHARE = 0.10
 
 @dataclass(frozen=True, slots=True)
 class FilmRecord:
-    """One row of a manifest: where the film lies, what it shows, whose it is."""
+    """One row of a manifest: where the film lies, what it shows, whose it is.
+
+    Attributes:
+        path: the film's file.
+        label: its class.
+        source: the public set or hospital it came from.
+        patient: key of the patient; all films of a patient are in one split.
+        view: PA, AP, AP Supine, ...; empty where unknown, as all that follow.
+        sex: M or F.
+        age: in years.
+        finding: the source's own words.
+        license: of this film.
+    """
 
     path: Path
     label: str
     source: str
     patient: str
     view: str = ""
+    sex: str = ""
+    age: str = ""
+    finding: str = ""
+    license: str = ""
 
     @property
     def split(self) -> Split:
@@ -67,6 +101,9 @@ def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
 def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord]:
     """Read and check `root/manifest.csv`.
 
+    A set of one class, or a source of one patient, is no fault: sets grow by imports. `xray data
+    summary` warns of both.
+
     Args:
         root: the data set's folder; the `image` column is relative to it.
         labels: the labels that may occur.
@@ -74,19 +111,31 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
     Raises:
         DataError: names every fault with its row before any film is opened: missing columns,
             missing files, paths that leave the folder, unknown labels, duplicate rows,
-            rows without a patient.
+            rows without a patient, rows with more cells than columns.
+    """
+    return [_record(root, row) for row in read_rows(root, labels)[1]]
+
+
+def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], list[dict[str, str]]]:
+    """Read and check `root/manifest.csv` as `read_manifest` does, keeping every column.
+
+    Returns:
+        The names of the columns, and the rows.
     """
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(
             f"no {MANIFEST} in {root}: name a data set's folder (--data DIR or XRAY_DATA)"
         )
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
-        rows = list(reader)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restval="")
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
     if not rows:
         raise DataError(f"{path} has no rows: a data set needs films")
     faults = _faults(root, rows, labels)
@@ -95,7 +144,7 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
         more = len(faults) - MAX_FAULTS_SHOWN
         tail = f"\n  and {more} more" if more > 0 else ""
         raise DataError(f"{path} has {len(faults)} fault(s):\n{shown}{tail}")
-    return [_record(root, row) for row in rows]
+    return columns, rows
 
 
 def _record(root: Path, row: dict[str, str]) -> FilmRecord:
@@ -104,30 +153,45 @@ def _record(root: Path, row: dict[str, str]) -> FilmRecord:
         label=row["label"],
         source=row["source"],
         patient=row["patient"],
-        view=row.get("view") or "",
+        view=row.get("view", ""),
+        sex=row.get("sex", ""),
+        age=row.get("age", ""),
+        finding=row.get("finding", ""),
+        license=row.get("license", ""),
     )
 
 
 def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> list[str]:
     home = root.resolve()
-    first_seen: dict[str, int] = {}
+    first_seen: dict[Path, int] = {}
     faults = []
     # Row 1 is the header, as a spreadsheet counts.
     for number, row in enumerate(rows, start=2):
-        image = row["image"] or ""
-        if image in first_seen:
-            faults.append(f"row {number}: {image} stands in row {first_seen[image]} already")
+        image = row["image"]
+        # Resolved, so that a.png and ./a.png are one film.
+        path = (home / image).resolve()
+        if path in first_seen:
+            faults.append(f"row {number}: {image} stands in row {first_seen[path]} already")
             continue
-        first_seen[image] = number
-        path = (root / image).resolve()
-        if not path.is_relative_to(home):
-            faults.append(f"row {number}: {image} lies outside the data set")
-        elif not path.is_file():
-            faults.append(f"row {number}: no such file: {image!r}")
-        if row["label"] not in labels:
-            known = ", ".join(labels)
-            faults.append(f"row {number}: unknown label {row['label']!r}, expected one of {known}")
-        for column in ("source", "patient"):
-            if not row[column]:
-                faults.append(f"row {number}: {column} is empty")
+        first_seen[path] = number
+        faults += [f"row {number}: {fault}" for fault in _row_faults(home, path, row, labels)]
+    return faults
+
+
+def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[str]) -> list[str]:
+    faults = []
+    # Cells beyond the header, which DictReader puts under no name.
+    if None in row:
+        faults.append("more cells than columns")
+    if not path.is_relative_to(home):
+        faults.append(f"{row['image']} lies outside the data set")
+    elif not path.is_file():
+        faults.append(f"no such file: {row['image']!r}")
+    mask = row.get("lung_mask", "")
+    if mask and not (home / mask).is_file():
+        faults.append(f"no such lung mask: {mask!r}")
+    if row["label"] not in labels:
+        known = ", ".join(labels)
+        faults.append(f"unknown label {row['label']!r}, expected one of {known}")
+    faults += [f"{column} is empty" for column in ("source", "patient") if not row[column].strip()]
     return faults

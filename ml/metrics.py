@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+BOOTSTRAP_DRAWS = 1000
+BOOTSTRAP_SEED = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -59,6 +62,30 @@ def auroc(positive: NDArray[np.bool_], score: Floats) -> float:
     mid_rank = last - (counts - 1) / 2
     rank_sum = mid_rank[inverse][positive].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def roc_curve(positive: NDArray[np.bool_], score: Floats) -> list[tuple[float, float]]:
+    """Corners of the ROC curve: (share of negatives named, share of positives named).
+
+    From (0, 0) to (1, 1), one point per threshold, without those on a straight line between their
+    neighbours; films of one score move together, so the area beneath is that of `auroc`. Empty
+    where one of the two sides is empty.
+    """
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if positives == 0 or negatives == 0:
+        return []
+    order = np.argsort(-score, kind="stable")
+    last_of_score = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.append(0, np.cumsum(positive[order])[last_of_score])
+    alarms = np.append(0, last_of_score + 1) - hits
+    # Two steps of the same direction: the point between them bends nothing.
+    turn = np.diff(alarms)[:-1] * np.diff(hits)[1:] != np.diff(hits)[:-1] * np.diff(alarms)[1:]
+    corner = np.concatenate([[True], turn, [True]])
+    return [
+        (float(x), float(y))
+        for x, y in zip(alarms[corner] / negatives, hits[corner] / positives, strict=True)
+    ]
 
 
 def macro_auroc(truth: Ints, probabilities: Floats) -> float:
@@ -140,15 +167,40 @@ def bootstrap(
     probabilities: Floats,
     groups: NDArray[np.str_],
     *,
-    draws: int = 1000,
-    seed: int = 0,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = BOOTSTRAP_SEED,
 ) -> Interval:
     """A figure with its 95 % percentile interval over resampled patients.
 
     Whole patients are drawn with replacement. Draws that lack a class, and with it a part of the
     figure, are left out.
     """
-    value = figure(truth, probabilities)
+
+    def alone(films: Ints) -> Floats:
+        return np.array([figure(truth[films], probabilities[films])])
+
+    return bootstrap_each(alone, truth, groups, draws=draws, seed=seed)[0]
+
+
+def bootstrap_each(
+    figures: Callable[[Ints], Floats],
+    truth: Ints,
+    groups: NDArray[np.str_],
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = BOOTSTRAP_SEED,
+) -> list[Interval]:
+    """Several figures with their intervals from the same draws, which is cheaper than one by one.
+
+    Args:
+        figures: positions of films, some of them several times -> (K,) figures; NaN where a
+            figure is not defined, which leaves the draw out for that figure alone.
+        truth: (N,) class numbers; draws that lack a class are left out.
+        groups: (N,) the unit that is drawn.
+        draws: how often patients are drawn.
+        seed: of the draws.
+    """
+    values = figures(np.arange(len(truth)))
     classes = len(np.unique(truth))
     _, patient = np.unique(groups, return_inverse=True)
     films_of = np.split(np.argsort(patient, kind="stable"), np.cumsum(np.bincount(patient))[:-1])
@@ -159,9 +211,17 @@ def bootstrap(
         films = np.concatenate([films_of[index] for index in chosen])
         if len(np.unique(truth[films])) < classes:
             continue
-        drawn.append(figure(truth[films], probabilities[films]))
-    defined = np.array([one for one in drawn if not np.isnan(one)])
+        drawn.append(figures(films))
+    columns = np.array(drawn).reshape(len(drawn), len(values)).T
+    return [
+        _percentile_interval(float(value), column, len(truth))
+        for value, column in zip(values, columns, strict=True)
+    ]
+
+
+def _percentile_interval(value: float, drawn: Floats, n: int) -> Interval:
+    defined = drawn[~np.isnan(drawn)]
     if len(defined) == 0:
-        return Interval(value, float("nan"), float("nan"), len(truth))
+        return Interval(value, float("nan"), float("nan"), n)
     low, high = np.percentile(defined, (2.5, 97.5))
-    return Interval(value, float(low), float(high), len(truth))
+    return Interval(value, float(low), float(high), n)

@@ -50,6 +50,35 @@ class FilmClassifier(nn.Module):
         return maps
 
 
+class FlatFilmClassifier(FilmClassifier):
+    """A convolutional backbone and one linear layer over every position of its maps.
+
+    The activation map is exact here too: each position has weights of its own, and the products
+    at a position, times the number of positions, average to the logit less its bias. The price is
+    a network for films of one size and a head that may learn where a letter stands.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, side: int, classes: int):
+        super().__init__(backbone, features * side**2, classes)
+
+    def forward(self, films: Tensor) -> Tensor:
+        """(B, 1, S, S) in [0, 1] -> logits (B, classes)."""
+        logits: Tensor = self.head(self.dropout(self._maps(films).flatten(1)))
+        return logits
+
+    def read(self, films: Tensor) -> Readout:
+        """(B, 1, S, S) in [0, 1] -> logits, embedding and class activation map in one pass.
+
+        The embedding is the mean of the maps: short enough to tell a familiar film from a
+        strange one, which tens of thousands of single positions are not.
+        """
+        maps = self._maps(films)
+        positions = maps.shape[2] * maps.shape[3]
+        weight = self.head.weight.view(-1, *maps.shape[1:])  # (classes, features, h, w)
+        activation_map = torch.einsum("bfhw,cfhw->bchw", maps, weight) * positions
+        return Readout(self.head(maps.flatten(1)), maps.mean(dim=(2, 3)), activation_map)
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
     """How to build one backbone and what it needs."""
@@ -57,6 +86,7 @@ class Backbone:
     build: Callable[[bool], nn.Module]  # argument: start from ImageNet weights
     features: int
     size: int  # side of its input in pixels
+    flat_side: int = 0  # side of its maps where the head weighs every position; 0: their mean
 
 
 def _efficientnet_lite0(pretrained: bool) -> nn.Module:
@@ -97,8 +127,25 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
     return matched
 
 
+def _report_cnn(_pretrained: bool) -> nn.Module:
+    """Three convolution + max-pool pairs: (B, 1, S, S) -> (B, 128, S/8, S/8).
+
+    There are no ImageNet weights of this network: it always starts from random ones.
+    """
+    pairs = []
+    for channels, filters in ((1, 32), (32, 64), (64, 128)):
+        convolution = nn.Conv2d(channels, filters, 3, padding=1)
+        # The greatest of four, cut at zero, is the greatest of four that were cut at zero: pooling
+        # first gives the same numbers from a quarter of the work.
+        pairs += [convolution, nn.MaxPool2d(2), nn.ReLU()]
+    return nn.Sequential(*pairs)
+
+
 BACKBONES: dict[str, Backbone] = {
     "efficientnet-lite0": Backbone(_efficientnet_lite0, features=1280, size=224),
+    # The report names pooling, dropout and "dense output". Flattening between them is what its
+    # framework's tutorial did (dropout of 20 % included); the report names no average.
+    "report-cnn": Backbone(_report_cnn, features=128, size=256, flat_side=32),
 }
 
 
@@ -125,4 +172,7 @@ def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> Fi
         XrayError: the name is unknown or the weights are not installed.
     """
     entry = backbone(name)
-    return FilmClassifier(entry.build(pretrained), entry.features, classes)
+    body = entry.build(pretrained)
+    if entry.flat_side:
+        return FlatFilmClassifier(body, entry.features, entry.flat_side, classes)
+    return FilmClassifier(body, entry.features, classes)

@@ -21,3 +21,5 @@ class ClassifierOptions:
     patience: int = 4
     precision: str = "float32"
     seed: int = 0
+    # A source whose films the run never sees, so that it can be measured as an unknown hospital.
+    leave_out: str = ""

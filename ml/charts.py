@@ -1,0 +1,213 @@
+"""Charts as SVG text: pure functions of numbers, without a drawing library.
+
+A chart has no colours of its own. Its parts carry classes (`frame`, `grid`, `s0`, `s1`, ...), and
+the page it stands in says how they look on paper, on a light and on a dark screen. Lines differ by
+dashes as well as by colour.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+Point = tuple[float, float]
+
+# Left, top, right and bottom margins hold the labels of the axes.
+_MARGINS = (52.0, 14.0, 14.0, 46.0)
+_LEGEND_LINE = 18.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """Maps figures to the pixels of a plot."""
+
+    x_range: Point
+    y_range: Point
+    width: float
+    height: float
+
+    def x(self, value: float) -> float:
+        """From a figure to pixels from the left."""
+        low, high = self.x_range
+        return _MARGINS[0] + self.width * (value - low) / (high - low)
+
+    def y(self, value: float) -> float:
+        """From a figure to pixels from the top."""
+        low, high = self.y_range
+        return _MARGINS[1] + self.height * (high - value) / (high - low)
+
+    def path(self, points: Sequence[Point]) -> str:
+        """The points as the coordinates of a polyline."""
+        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    y_range: Point | None = None,
+) -> str:
+    """Lines over a common axis, such as the loss over the epochs.
+
+    Args:
+        series: name of a line -> its points (x, y), from left to right.
+        title: what the chart shows, for those who cannot see it.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+        y_range: the vertical axis; by default round numbers around the points.
+    """
+    points = [point for line in series.values() for point in line]
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    x_ticks = [float(tick) for tick in _whole_ticks(x_low, x_high)]
+    y_low, y_high = y_range or (min(y for _, y in points), max(y for _, y in points))
+    y_ticks = _round_ticks(y_low, y_high)
+    span = y_range or (y_ticks[0], y_ticks[-1])
+    # A single epoch is a point in the middle, not a division by zero.
+    margin = 0.0 if x_high > x_low else 1.0
+    plane = _Plane((x_low - margin, x_high + margin), span, 480.0, 240.0)
+    body = _axes(plane, x_ticks, y_ticks, x_label, y_label)
+    body += "".join(_line(plane, k, line, dots=True) for k, line in enumerate(series.values()))
+    return _svg(plane, title, body, legend=list(series))
+
+
+def roc_chart(curves: Mapping[str, Sequence[Point]], *, title: str) -> str:
+    """ROC curves; the diagonal is a guess.
+
+    Args:
+        curves: name -> points (share of negatives named, share of positives named).
+        title: what the chart shows, for those who cannot see it.
+    """
+    plane = _unit_plane()
+    labels = ("share of the others called so", "share of the class found")
+    body = _axes(plane, _QUARTERS, _QUARTERS, *labels) + _diagonal(plane)
+    body += "".join(_line(plane, k, curve) for k, curve in enumerate(curves.values()))
+    return _svg(plane, title, body, legend=list(curves))
+
+
+def reliability_chart(bins: Sequence[Mapping[str, float]], *, title: str) -> str:
+    """Probability given against share right; the diagonal is perfect calibration.
+
+    Args:
+        bins: `confidence`, `accuracy` and `count` of each; a dot's area grows with the count.
+        title: what the chart shows, for those who cannot see it.
+    """
+    plane = _unit_plane()
+    most = max(part["count"] for part in bins)
+    points = [(part["confidence"], part["accuracy"]) for part in bins]
+    dots = "".join(
+        f'<circle class="dot s0" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" '
+        f'r="{2.5 + 6 * math.sqrt(part["count"] / most):.1f}"/>'
+        for (x, y), part in zip(points, bins, strict=True)
+    )
+    body = _axes(plane, _QUARTERS, _QUARTERS, "probability given", "share right")
+    return _svg(plane, title, body + _diagonal(plane) + _line(plane, 0, points) + dots)
+
+
+def confusion_chart(counts: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> str:
+    """A confusion matrix: true classes down, predicted ones across, shaded by share of the row."""
+    cell, left, top = 96.0, 110.0, 46.0
+    side = cell * len(names)
+    parts = []
+    for row, (name, line) in enumerate(zip(names, counts, strict=True)):
+        y = top + row * cell
+        parts.append(_text(left - 10, y + cell / 2 + 4, name, "end"))
+        parts.append(_text(left + (row + 0.5) * cell, top - 10, name))
+        for column, count in enumerate(line):
+            share = count / max(sum(line), 1)
+            x = left + column * cell
+            parts.append(
+                f'<rect class="cell" x="{x}" y="{y}" width="{cell}" height="{cell}" '
+                f'fill-opacity="{0.5 * share:.3f}"/>'
+            )
+            middle = x + cell / 2
+            parts.append(_text(middle, y + cell / 2, f"{count:,}", style="count"))
+            parts.append(_text(middle, y + cell / 2 + 18, f"{share:.0%}"))
+    parts.append(_text(left + side / 2, 14, "most probable class", style="label"))
+    parts.append(_upright(14, top + side / 2, "what the film shows"))
+    return _frame(left + side + 8, top + side + 8, title, "".join(parts))
+
+
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def _unit_plane() -> _Plane:
+    return _Plane((0.0, 1.0), (0.0, 1.0), 300.0, 300.0)
+
+
+def _axes(
+    plane: _Plane, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str
+) -> str:
+    left, right = _MARGINS[0], _MARGINS[0] + plane.width
+    top, bottom = _MARGINS[1], _MARGINS[1] + plane.height
+    parts = []
+    for tick in x_ticks:
+        x = plane.x(tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>')
+        parts.append(_text(x, bottom + 16, f"{tick:g}", style="tick"))
+    for tick in y_ticks:
+        y = plane.y(tick)
+        parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
+        parts.append(_text(left - 7, y + 4, f"{tick:g}", "end", style="tick"))
+    parts.append(f'<path class="frame" d="M{left} {top}H{right}V{bottom}H{left}Z"/>')
+    parts.append(_text((left + right) / 2, bottom + 36, x_label, style="label"))
+    parts.append(_upright(14, (top + bottom) / 2, y_label))
+    return "".join(parts)
+
+
+def _diagonal(plane: _Plane) -> str:
+    return f'<polyline class="ideal" points="{plane.path([(0, 0), (1, 1)])}"/>'
+
+
+def _line(plane: _Plane, number: int, points: Sequence[Point], *, dots: bool = False) -> str:
+    line = f'<polyline class="line s{number}" points="{plane.path(points)}"/>'
+    if not dots:
+        return line
+    return line + "".join(
+        f'<circle class="dot s{number}" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="2.6"/>'
+        for x, y in points
+    )
+
+
+def _svg(plane: _Plane, title: str, body: str, legend: Sequence[str] = ()) -> str:
+    left, top, right, bottom = _MARGINS
+    height = top + plane.height + bottom
+    for number, name in enumerate(legend):
+        y = height + _LEGEND_LINE * number + 8
+        body += f'<path class="line s{number}" d="M{left} {y}h34"/>'
+        body += _text(left + 44, y + 4, name, "start")
+    return _frame(left + plane.width + right, height + _LEGEND_LINE * len(legend) + 4, title, body)
+
+
+def _frame(width: float, height: float, title: str, body: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
+        f'role="img" aria-label="{escape(title)}">{body}</svg>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", style: str = "name") -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text class="{style}" {place}>{escape(text)}</text>'
+
+
+def _upright(x: float, y: float, text: str) -> str:
+    turned = f'transform="rotate(-90 {x:g} {y:g})"'
+    place = f'x="{x:g}" y="{y:g}" text-anchor="middle"'
+    return f'<text class="label" {place} {turned}>{escape(text)}</text>'
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers that enclose the range."""
+    span = high - low or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / 5))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= span)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+
+
+def _whole_ticks(low: float, high: float) -> range:
+    """At most ten whole numbers."""
+    step = max(1, math.ceil((high - low) / 10))
+    return range(round(low), round(high) + 1, step)

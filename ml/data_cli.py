@@ -1,0 +1,131 @@
+"""`xray data`: import public sets, tell what is in a data set."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml.data import FilmRecord, Split, in_split, read_manifest
+from ml.errors import XrayError
+from ml.labels import LABELS
+
+data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+
+SHOWN = 20
+
+
+@data_app.command("import")
+def data_import(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="covid-chestxray-dataset, radiography, kermany, nih, folders or dicom."
+        ),
+    ],
+    src: Annotated[Path, typer.Argument(help="The folder as it was downloaded.")],
+    to: Annotated[Path, typer.Option(help="The data set's folder; films are added to it.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and perhaps patient."),
+    ] = None,
+    patient_pattern: Annotated[
+        str, typer.Option(help="folders: expression whose one group finds the patient in a path.")
+    ] = "",
+    source: Annotated[
+        str, typer.Option(help="folders, dicom: the source's name, by default the folder's.")
+    ] = "",
+    short_side: Annotated[
+        int, typer.Option(min=0, help="Reduce films to this, in pixels; 0 keeps their size.")
+    ] = 256,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
+    ] = False,
+) -> None:
+    """Take the films of a public set into a data set.
+
+    Interrupted, the same command goes on; the manifest changes at the very end.
+    """
+    from ml.importers.candidates import UNREADABLE, SourceOptions
+    from ml.importers.importing import import_films
+
+    options = SourceOptions(source, patient_pattern, labels, to / ".patient-salt")
+    report = import_films(
+        kind, src, to, options, short_side=short_side, keep_duplicates=keep_duplicates
+    )
+    unreadable = [one for one in report.left_out if one.reason == UNREADABLE]
+    for one in unreadable[:SHOWN]:
+        print(f"unreadable: {one.path}: {one.detail}")
+    for reason, count in Counter(one.reason for one in report.left_out).most_common():
+        print(f"left out, {reason}: {count}")
+    if report.left_out:
+        print(f"each of them: {to / f'left-out-{kind}.csv'}")
+    added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
+    print(f"added: {added}; {report.total} films in {to} now")
+
+
+@data_app.command("summary")
+def data_summary(
+    folder: Annotated[Path | None, typer.Argument(help="The data set's folder.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", envvar="XRAY_DATA", help="The same, as an option.")
+    ] = None,
+    duplicates: Annotated[
+        bool, typer.Option(help="Look for near-duplicates, which reads every film.")
+    ] = True,
+) -> None:
+    """Count the films of a data set; tell of near-duplicates, leaks between splits, thin spots."""
+    from ml.summary import age_band, count_by, warnings_of
+
+    root = folder or data
+    if root is None:
+        raise XrayError("no data set named: xray data summary FOLDER, or XRAY_DATA=FOLDER")
+    records = read_manifest(root)
+    features = {
+        "split": lambda film: film.split.value,
+        "view": lambda film: film.view,
+        "sex": lambda film: film.sex,
+        "age": age_band,
+    }
+    for name, feature in features.items():
+        table = Table(name, *LABELS)
+        for value, counts in count_by(records, feature).items():
+            table.add_row(value, *(str(counts[label]) for label in LABELS))
+        Console().print(table)
+    for warning in warnings_of(records):
+        print(f"warning: {warning}")
+    if duplicates:
+        _print_duplicates(root, records)
+    Console().print(_source_table(records))
+
+
+def _source_table(records: Sequence[FilmRecord]) -> Table:
+    table = Table("source", *LABELS, "patients", *Split)
+    for source in [*sorted({record.source for record in records}), None]:
+        own = [record for record in records if source in (None, record.source)]
+        labels = Counter(record.label for record in own)
+        table.add_row(
+            source or "all",
+            *(str(labels[label]) for label in LABELS),
+            str(len({record.patient for record in own})),
+            *(str(len(in_split(own, part))) for part in Split),
+            style="" if source else "bold",
+        )
+    return table
+
+
+def _print_duplicates(root: Path, records: Sequence[FilmRecord]) -> None:
+    from ml.duplicates import hash_films
+    from ml.summary import find_duplicates
+
+    found = find_duplicates(records, hash_films([record.path for record in records]))
+    inner = sum(map(len, found.groups))
+    print(f"near-duplicates: {inner} films in {len(found.groups)} groups")
+    print(f"groups whose labels disagree: {len(found.conflicts)}")
+    print(f"near-duplicates on two sides of the split: {len(found.leaks)} pairs")
+    for one, other in found.leaks[:SHOWN]:
+        names = [f"{film.path.relative_to(root)} ({film.split})" for film in (one, other)]
+        print(f"  {' and '.join(names)}")

@@ -1,0 +1,153 @@
+"""Near-duplicates: perceptual hashes of films, the pairs that are close, their groups.
+
+Public sets copy from each other, resized, compressed again, a margin cut off. Two such copies
+on two sides of the split would let a model be tested on what it has learnt by heart.
+"""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from ml.errors import DataError
+from ml.films import Pixels, UnreadableFilm, read_film
+
+# 144 signs of a cosine transform; copies differ in few of them, other films in about half.
+HASH_BITS = 144
+MAX_DISTANCE = 12
+
+# A copy often lacks a margin, which shifts the finer waves. So a film is hashed whole and without
+# these shares of each side, and the closest of a film's hashes to another's whole one counts.
+CUT_SIDES = (0.0, 0.01, 0.02)
+WORDS = 3
+Hashes = NDArray[np.uint64]  # (N, len(CUT_SIDES), WORDS); one film's without the N
+
+_FREQUENCIES = 12
+_SAMPLES = 48
+# Rows compared at once: the intermediate array stays near 20 MB for 20,000 films.
+_BLOCK = 128
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def film_hash(pixels: Pixels) -> Hashes:
+    """Hash a film by its coarse structure: (H, W) -> (len(CUT_SIDES), WORDS).
+
+    The signs of the cosine transform's lowest 12 x 12 frequencies around their median, so
+    brightness and contrast change nearly none of them.
+    """
+    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32))
+    whole = image.convert("F")
+    return np.stack([_signs(whole, cut) for cut in CUT_SIDES])
+
+
+def _signs(film: Image.Image, cut: float) -> Hashes:
+    """Hash a film without a share of each side, (WORDS,)."""
+    width, height = film.size
+    box = (cut * width, cut * height, (1 - cut) * width, (1 - cut) * height)
+    small = film.resize((_SAMPLES, _SAMPLES), Image.Resampling.BOX, box=box)
+    # (_FREQUENCIES, _SAMPLES): cosines of 0 to 11 half periods over the samples.
+    waves = np.cos(np.pi / _SAMPLES * np.outer(np.arange(_FREQUENCIES), np.arange(_SAMPLES) + 0.5))
+    spectrum = (waves @ np.asarray(small, dtype=np.float64) @ waves.T).ravel()
+    packed = np.zeros(8 * WORDS, np.uint8)
+    # The first is the mean grey, far above all others.
+    packed[: HASH_BITS // 8] = np.packbits(spectrum > np.median(spectrum[1:]))
+    return packed.view("<u8").astype(np.uint64)
+
+
+def file_hash(content: bytes) -> Hashes:
+    """Hash a film from the bytes of its file, (len(CUT_SIDES), WORDS).
+
+    Raises:
+        UnreadableFilm: no film.
+    """
+    return film_hash(read_film(content, shortest=2 * _SAMPLES).pixels)
+
+
+def hash_films(paths: Sequence[Path]) -> Hashes:
+    """Hash films from their files, (N, len(CUT_SIDES), WORDS).
+
+    Raises:
+        DataError: names every film that cannot be read.
+    """
+    hashes = np.zeros((len(paths), len(CUT_SIDES), WORDS), np.uint64)
+    faults = []
+    bar = track(paths, "comparing films", console=Console(stderr=True), transient=True)
+    for index, path in enumerate(bar):
+        try:
+            hashes[index] = file_hash(path.read_bytes())
+        except (UnreadableFilm, OSError) as problem:
+            faults.append(f"  {path}: {problem}")
+    if faults:
+        raise DataError(f"{len(faults)} film(s) cannot be read:\n" + "\n".join(faults))
+    return hashes
+
+
+def close_pairs(hashes: Hashes, max_distance: int = MAX_DISTANCE) -> NDArray[np.intp]:
+    """Find all pairs of films that differ in few bits.
+
+    Args:
+        hashes: (N, len(CUT_SIDES), WORDS).
+        max_distance: most bits that may differ between one film and the other's closest cut.
+
+    Returns:
+        (P, 2) pairs of film numbers, the smaller one first, in ascending order.
+    """
+    # (WORDS, N) of the whole films.
+    whole = np.ascontiguousarray(hashes[:, 0].T)
+    found = [np.empty((0, 2), np.intp)]
+    for start in range(0, len(hashes), _BLOCK):
+        for cut in range(hashes.shape[1]):
+            block = hashes[start : start + _BLOCK, cut].T
+            rows, columns = np.nonzero(_distances(block, whole) <= max_distance)
+            found.append(np.stack([rows + start, columns], axis=1))
+    pairs = np.sort(np.concatenate(found), axis=1)
+    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+
+
+def _distances(rows: Hashes, columns: Hashes) -> NDArray[np.uint8]:
+    """Differing bits of every row with every column, (WORDS, M), (WORDS, N) -> (M, N)."""
+    distance = np.zeros((rows.shape[1], columns.shape[1]), np.uint8)
+    for row, column in zip(rows, columns, strict=True):
+        distance += np.bitwise_count(row[:, None] ^ column[None, :])
+    return distance
+
+
+def duplicate_groups(pairs: NDArray[np.intp]) -> list[list[int]]:
+    """Join pairs that share a film into groups, (P, 2) -> film numbers ascending in each."""
+    films = DisjointSets[int]()
+    for first, second in pairs.tolist():
+        films.join(first, second)
+    return sorted(sorted(group) for group in films.groups())
+
+
+class DisjointSets(Generic[Key]):
+    """Union-find: items joined directly or by way of others are in one group."""
+
+    def __init__(self) -> None:
+        self._parents: dict[Key, Key] = {}
+
+    def find(self, item: Key) -> Key:
+        """The group's representative; an unknown item becomes a group of its own."""
+        root = item
+        while (parent := self._parents.setdefault(root, root)) != root:
+            root = parent
+        while item != root:
+            self._parents[item], item = root, self._parents[item]
+        return root
+
+    def join(self, first: Key, second: Key) -> None:
+        """Put two items and all that are joined to them into one group."""
+        self._parents[self.find(second)] = self.find(first)
+
+    def groups(self) -> list[list[Key]]:
+        """All groups, the items of each in the order in which they were first seen."""
+        members: dict[Key, list[Key]] = {}
+        for item in list(self._parents):
+            members.setdefault(self.find(item), []).append(item)
+        return list(members.values())

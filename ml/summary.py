@@ -1,0 +1,85 @@
+"""What is in a data set, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ml.data import FilmRecord, Split
+from ml.duplicates import Hashes, close_pairs, duplicate_groups
+from ml.labels import LABELS
+
+UNKNOWN = "unknown"
+_BANDS = ((18, "0-17"), (40, "18-39"), (60, "40-59"), (80, "60-79"))
+_OLDEST_BAND = "80 and over"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Near-duplicates among the films of a data set.
+
+    Attributes:
+        groups: films that are near-duplicates of each other, two or more in each.
+        leaks: pairs of near-duplicates on two sides of the split.
+    """
+
+    groups: list[list[FilmRecord]]
+    leaks: list[tuple[FilmRecord, FilmRecord]]
+
+    @property
+    def conflicts(self) -> list[list[FilmRecord]]:
+        """Groups whose films do not all have the same label."""
+        return [group for group in self.groups if len({film.label for film in group}) > 1]
+
+
+def find_duplicates(records: Sequence[FilmRecord], hashes: Hashes) -> Duplicates:
+    """Find near-duplicates, and those that the split parts.
+
+    Args:
+        records: N films.
+        hashes: of these films, from `ml.duplicates.hash_films`.
+    """
+    pairs = close_pairs(hashes)
+    films = [(records[first], records[second]) for first, second in pairs.tolist()]
+    return Duplicates(
+        groups=[[records[member] for member in group] for group in duplicate_groups(pairs)],
+        leaks=[(one, other) for one, other in films if one.split is not other.split],
+    )
+
+
+def count_by(
+    records: Sequence[FilmRecord], feature: Callable[[FilmRecord], str]
+) -> dict[str, Counter[str]]:
+    """Count the labels for each value of a feature: value -> label -> films, values sorted."""
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        counts.setdefault(feature(record) or UNKNOWN, Counter())[record.label] += 1
+    return dict(sorted(counts.items(), key=lambda item: (item[0] == UNKNOWN, item[0])))
+
+
+def age_band(record: FilmRecord) -> str:
+    """The band of years that a patient's age lies in; empty where it is unknown or no number."""
+    try:
+        age = float(record.age)
+    except ValueError:
+        return ""
+    return next((name for end, name in _BANDS if age < end), _OLDEST_BAND)
+
+
+def warnings_of(records: Sequence[FilmRecord]) -> list[str]:
+    """What is no fault of the manifest, and yet spoils training or measuring."""
+    warnings = []
+    for label in LABELS:
+        if not any(record.label == label for record in records):
+            warnings.append(f"no film of the class {label}: nothing can be trained on it")
+    for part in Split:
+        if not any(record.split is part for record in records):
+            warnings.append(f"no film in the {part} split: more patients are needed")
+    patients: dict[str, set[str]] = {}
+    for record in records:
+        patients.setdefault(record.source, set()).add(record.patient)
+    for source, own in sorted(patients.items()):
+        if len(own) == 1:
+            warnings.append(
+                f"all films of {source} are of one patient, so on one side of the split"
+            )
+    return warnings

@@ -1,0 +1,153 @@
+"""Near-duplicates: what a copy may differ in, what another film does."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ml.data import read_manifest
+from ml.duplicates import (
+    CUT_SIDES,
+    HASH_BITS,
+    MAX_DISTANCE,
+    DisjointSets,
+    Hashes,
+    close_pairs,
+    duplicate_groups,
+    film_hash,
+    hash_films,
+)
+from ml.errors import DataError
+from ml.films import read_film
+from ml.summary import find_duplicates
+from tests.films import jpeg, png, synthetic_film
+
+Film = NDArray[np.uint8]
+
+
+def textured_film(seed: int) -> Film:
+    """A synthetic film with a patient's own coarse structure, as real films have it."""
+    rng = np.random.default_rng(seed)
+    film = synthetic_film(rng, 256, 224).astype(np.float64)
+    blobs = Image.fromarray(rng.normal(0, 25, (9, 8)).astype(np.float32))
+    film += np.asarray(blobs.resize((224, 256), Image.Resampling.BICUBIC))
+    greys: Film = np.clip(film, 0, 255).astype(np.uint8)
+    return greys
+
+
+def resized(film: Film) -> Film:
+    return np.asarray(Image.fromarray(film).resize((150, 150), Image.Resampling.LANCZOS))
+
+
+def compressed(film: Film) -> Film:
+    return np.asarray(read_film(jpeg(film, quality=40)).pixels, np.uint8)
+
+
+def brighter(film: Film) -> Film:
+    greys: Film = np.clip(film * 1.1 + 8, 0, 255).astype(np.uint8)
+    return greys
+
+
+def deeper(film: Film) -> NDArray[np.uint16]:
+    return film.astype(np.uint16) * 257
+
+
+def cropped(film: Film) -> Film:
+    """Two percent of each side cut off."""
+    height, width = film.shape
+    rows, columns = round(0.02 * height), round(0.02 * width)
+    return film[rows:-rows, columns:-columns]
+
+
+def distance(one: Hashes, other: Hashes) -> int:
+    """As close_pairs measures it, written out."""
+
+    def bits(first: Hashes, second: Hashes) -> int:
+        pairs = zip(first.tolist(), second.tolist(), strict=True)
+        return sum((a ^ b).bit_count() for a, b in pairs)
+
+    cuts = range(len(CUT_SIDES))
+    return min(min(bits(one[cut], other[0]), bits(one[0], other[cut])) for cut in cuts)
+
+
+@pytest.mark.parametrize("change", [resized, compressed, brighter, deeper, cropped])
+def test_copies_of_a_film_are_close(change: Callable[[Film], NDArray[np.uint8]]) -> None:
+    for seed in range(8):
+        film = textured_film(seed)
+        assert distance(film_hash(film), film_hash(change(film))) <= MAX_DISTANCE
+
+
+def test_other_films_are_far() -> None:
+    hashes = [film_hash(textured_film(seed)) for seed in range(12)]
+    between = [distance(hashes[a], hashes[b]) for a in range(12) for b in range(a)]
+    assert min(between) > 2 * MAX_DISTANCE
+
+
+def test_pairs_are_those_of_the_plain_double_loop() -> None:
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 2**63, (150, len(CUT_SIDES), 3), dtype=np.uint64)
+    # A chain of films, each a few bits from the one before.
+    for number in range(1, 150, 3):
+        hashes[number] = hashes[number - 1]
+        hashes[number, :, 0] ^= np.uint64(0b1011)
+        hashes[number + 1, 2] = hashes[number, 0]
+        hashes[number + 1, 2, 1] ^= np.uint64(2**40 - 2**32)
+    expected = [
+        [one, other]
+        for one in range(150)
+        for other in range(one + 1, 150)
+        if distance(hashes[one], hashes[other]) <= MAX_DISTANCE
+    ]
+    assert len(expected) >= 100
+    assert close_pairs(hashes).tolist() == expected
+
+
+def test_no_films_no_pairs() -> None:
+    none = np.empty((0, len(CUT_SIDES), 3), np.uint64)
+    assert close_pairs(none).shape == (0, 2)
+    assert duplicate_groups(close_pairs(none)) == []
+
+
+def test_groups_join_pairs_that_share_a_film() -> None:
+    pairs = np.array([[5, 9], [0, 2], [2, 7], [7, 8]])
+    assert duplicate_groups(pairs) == [[0, 2, 7, 8], [5, 9]]
+
+
+def test_disjoint_sets() -> None:
+    sets = DisjointSets[str]()
+    sets.join("a", "b")
+    sets.join("c", "d")
+    assert sets.find("e") == "e"
+    sets.join("d", "b")
+    assert sorted(map(sorted, sets.groups())) == [["a", "b", "c", "d"], ["e"]]
+
+
+def test_unreadable_film_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(png(textured_film(0)))
+    (tmp_path / "bad.png").write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"bad\.png: expected PNG"):
+        hash_films([tmp_path / "good.png", tmp_path / "bad.png"])
+
+
+def test_five_thousand_films_are_compared_in_seconds() -> None:
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 2**63, (5000, len(CUT_SIDES), 3), dtype=np.uint64)
+    start = time.perf_counter()
+    close_pairs(hashes)
+    # Twenty thousand films are sixteen times as many pairs.
+    assert time.perf_counter() - start < 10
+
+
+def test_real_films_hardly_leak(data_folder: Path) -> None:
+    """The real set was cleaned with whole films: copies without their margins are left in it."""
+    records = read_manifest(data_folder)
+    hashes = hash_films([record.path for record in records])
+    assert not find_duplicates(records, hashes[:, :1]).leaks
+    assert len(find_duplicates(records, hashes).leaks) < 0.001 * len(records)
+    bits = np.unpackbits(hashes[:, 0].astype("<u8").view(np.uint8), axis=1)[:, :HASH_BITS]
+    # Every bit tells something: none but the mean grey is nearly always the same.
+    assert np.all(np.abs(bits[:, 1:].mean(axis=0) - 0.5) < 0.499)
