@@ -29,6 +29,7 @@ format: .venv/.dev
 benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.train_classifier
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info

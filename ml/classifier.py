@@ -239,6 +239,7 @@ class _Run:
         if trained is None:
             return None
         loss, share_right = trained
+        films_per_second = len(train_set) / (time.monotonic() - start)
         logits = infer(self._averaged_network(), validation_set.films, self.device)
         probabilities = softmax(logits)
         self.epoch += 1
@@ -249,6 +250,7 @@ class _Run:
             "validation_loss": log_loss(validation_set.labels, probabilities),
             "validation_accuracy": accuracy(validation_set.labels, probabilities),
             "validation_macro_auroc": macro_auroc(validation_set.labels, probabilities),
+            "films_per_second": films_per_second,
             "seconds": time.monotonic() - start,
         }
         self._keep(row)
