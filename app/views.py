@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from app.models import Screening
 from ml.figures import films_by_source, interval, three
-from ml.labels import DISPLAY_NAMES
+from ml.labels import label_name
 from ml.predictor import UNCERTAIN, Reason
 
 REASONS: dict[str, str] = {
@@ -42,7 +42,7 @@ TIMING_NAMES: dict[str, str] = {
 
 def decision_name(decision: str) -> str:
     """The words for a decision."""
-    return "Uncertain" if decision == UNCERTAIN else DISPLAY_NAMES.get(decision, decision)
+    return "Uncertain" if decision == UNCERTAIN else label_name(decision)
 
 
 def percent(value: float) -> str:
@@ -134,18 +134,16 @@ class ScreeningView:
             decision_name=decision_name(row.decision),
             decision_reason=REASONS.get(row.reason or ""),
             label=row.label,
-            label_name=DISPLAY_NAMES.get(row.label, row.label),
+            label_name=label_name(row.label),
             probabilities=[
-                Probability(label, DISPLAY_NAMES.get(label, label), value, percent(value))
+                Probability(label, label_name(label), value, percent(value))
                 for label, value in row.probabilities.items()
             ],
             film_url=f"{url}/film{query}",
             film_width=row.film_width,
             film_height=row.film_height,
             heatmaps=[
-                Heatmap(
-                    label, DISPLAY_NAMES.get(label, label), f"{url}/heatmaps/{label}.png{query}"
-                )
+                Heatmap(label, label_name(label), f"{url}/heatmaps/{label}.png{query}")
                 for label in shown_first
             ],
             film_format=f"{row.film_format}, {row.film_bits} bit",
@@ -193,7 +191,7 @@ class ModelView:
     def of_card(cls, card: dict[str, Any], *, active: bool) -> Self:
         """Show a card."""
         figures, data = card["figures"], card["data"]
-        names = [DISPLAY_NAMES.get(label, label) for label in card["labels"]]
+        names = [label_name(label) for label in card["labels"]]
         return cls(
             version=card["version"],
             sha256=card["sha256"],
@@ -214,7 +212,7 @@ class ModelView:
             figures=_headline(figures),
             per_class=[
                 {
-                    "name": DISPLAY_NAMES.get(label, label),
+                    "name": label_name(label),
                     "support": int(own["support"]),
                     **{key: three(own[key]) for key in ("precision", "recall", "f1")},
                 }
@@ -231,7 +229,7 @@ def _sources(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "counts": {DISPLAY_NAMES.get(label, label): count for label, count in counts.items()},
+            "counts": {label_name(label): count for label, count in counts.items()},
         }
         for name, counts in films_by_source(data).items()
     ]
@@ -272,7 +270,7 @@ def _headline(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _within(row: dict[str, Any]) -> dict[str, Any]:
-    positive, negative = (DISPLAY_NAMES.get(row[key], row[key]) for key in ("positive", "negative"))
+    positive, negative = (label_name(row[key]) for key in ("positive", "negative"))
     return {
         "name": f"{row['source']}: {positive} against {negative}",
         **_value(row["auroc"]),

@@ -4,8 +4,6 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -21,9 +19,8 @@ from torch import Tensor, nn
 from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds
 from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
 from ml.classifier import to_unit
-from ml.data import FilmRecord
 from ml.errors import BundleError
-from ml.evaluation import evaluate
+from ml.evaluation import count_films, evaluate
 from ml.filmset import FilmSet
 from ml.labels import LABELS
 from ml.metrics import softmax
@@ -233,16 +230,11 @@ def _require_equal(
 
 
 def _data_counts(splits: Splits) -> dict[str, Any]:
-    def by_source(records: Sequence[FilmRecord]) -> dict[str, dict[str, int]]:
-        counts = Counter((record.source, record.label) for record in records)
-        names = sorted({source for source, _ in counts})
-        return {name: {label: counts[name, label] for label in LABELS} for name in names}
-
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
         "films": {name: len(part) for name, part in parts.items()},
         "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
-        "by_source": {name: by_source(part.records) for name, part in parts.items()},
+        "by_source": {name: count_films(part.records) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
     }
 

@@ -7,3 +7,8 @@ DISPLAY_NAMES: dict[str, str] = {
     "pneumonia": "Pneumonia",
     "normal": "Normal",
 }
+
+
+def label_name(label: str) -> str:
+    """The words for a label; one that is not known here stands for itself."""
+    return DISPLAY_NAMES.get(label, label)

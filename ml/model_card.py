@@ -5,7 +5,7 @@ from typing import Any
 
 from ml.bundle import Card
 from ml.figures import films_by_source, interval, three
-from ml.labels import DISPLAY_NAMES
+from ml.labels import label_name
 
 
 def render_model_card(card: Card) -> str:
@@ -33,10 +33,6 @@ def _list(title: str, items: Iterable[str]) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def _name(label: str) -> str:
-    return DISPLAY_NAMES.get(label, label)
 
 
 def _technical(card: Card) -> str:
@@ -78,7 +74,7 @@ def _figures(figures: dict[str, Any]) -> str:
 
 def _per_class(figures: dict[str, Any]) -> str:
     rows = [
-        (_name(label), *(three(one[key]) for key in ("precision", "recall", "f1")),
+        (label_name(label), *(three(one[key]) for key in ("precision", "recall", "f1")),
          f"{one['support']:.0f}")
         for label, one in figures["per_class"].items()
     ]  # fmt: skip
@@ -87,7 +83,7 @@ def _per_class(figures: dict[str, Any]) -> str:
 
 def _within_source(figures: dict[str, Any]) -> str:
     rows = [
-        (row["source"], f"{_name(row['positive'])} against {_name(row['negative'])}",
+        (row["source"], f"{label_name(row['positive'])} against {label_name(row['negative'])}",
          *interval(row["auroc"]), row["auroc"]["n"])
         for row in figures["within_source"]
     ]  # fmt: skip
@@ -100,7 +96,7 @@ def _within_source(figures: dict[str, Any]) -> str:
 
 
 def _confusion(card: Card) -> str:
-    names = [_name(label) for label in card.labels]
+    names = [label_name(label) for label in card.labels]
     rows = [
         (f"**{name}**", *row) for name, row in zip(names, card.figures["confusion"], strict=True)
     ]
@@ -118,5 +114,5 @@ def _data(card: Card) -> str:
         f"{name} {count} films of {card.data['patients'][name]} patients"
         for name, count in card.data["films"].items()
     )
-    head = ("source", *(_name(label) for label in card.labels))
+    head = ("source", *(label_name(label) for label in card.labels))
     return f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)

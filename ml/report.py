@@ -15,7 +15,7 @@ from ml.data import FilmRecord
 from ml.errors import CheckpointError
 from ml.evaluation import Answers, Figures, count_films, roc_curves
 from ml.figures import interval, three
-from ml.labels import DISPLAY_NAMES
+from ml.labels import label_name
 from ml.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from ml.options import ClassifierOptions
 
@@ -104,9 +104,9 @@ def read_training_rows(run: Path, card: Card) -> list[dict[str, float]]:
 def render_report(evaluation: Mapping[str, Any]) -> str:
     """The report as HTML; `evaluation` is what `describe` gives."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"three": three, "with_interval": _with_interval, "name": _name}
+    environment.filters |= {"three": three, "with_interval": _with_interval, "name": label_name}
     figures, rows = evaluation["figures"], evaluation["training"]
-    names = [_name(label) for label in figures["per_class"]]
+    names = [label_name(label) for label in figures["per_class"]]
     text: str = environment.from_string(_TEMPLATE).render(
         evaluation,
         names=names,
@@ -157,7 +157,7 @@ def _roc(evaluation: Mapping[str, Any]) -> str:
         return ""
     classes = evaluation["figures"]["per_class"]
     named = {
-        f"{_name(label)}, AUROC {_with_interval(classes[label]['auroc_interval'])}": curve
+        f"{label_name(label)}, AUROC {_with_interval(classes[label]['auroc_interval'])}": curve
         for label, curve in evaluation["roc"].items()
     }
     return roc_chart(named, title="ROC curves of each class against the others")
@@ -166,10 +166,6 @@ def _roc(evaluation: Mapping[str, Any]) -> str:
 def _with_interval(figure: Mapping[str, Any]) -> str:
     value, reach = interval(figure)
     return f"{value} ({reach})"
-
-
-def _name(label: str) -> str:
-    return DISPLAY_NAMES.get(label, label)
 
 
 _TEMPLATE = """\

@@ -29,7 +29,7 @@ from app.pages import page
 from app.screening import Owner, film_key, share, thumbnail_key, unshare
 from app.views import ScreeningSummary, ScreeningView, decision_name
 from ml.heatmap import render_heatmap, unpack_map
-from ml.labels import DISPLAY_NAMES, LABELS
+from ml.labels import LABELS, label_name
 
 router = APIRouter(include_in_schema=False)
 
@@ -120,7 +120,7 @@ def _summary(row: Screening) -> dict[str, object]:
         "id": str(row.id),
         "url": f"/screenings/{row.id}",
         "label": row.label,
-        "label_name": DISPLAY_NAMES.get(row.label, row.label),
+        "label_name": label_name(row.label),
         "decision": row.decision,
         "decision_name": decision_name(row.decision),
         "probabilities": row.probabilities,
