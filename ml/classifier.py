@@ -26,6 +26,7 @@ from ml.labels import LABELS
 from ml.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.networks import FilmClassifier, backbone, build_classifier
 from ml.options import ClassifierOptions
+from ml.tracking import MetricsLog
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -71,7 +72,7 @@ def train_classifier(
 
     Args:
         records: films of all splits; the test split is not opened.
-        out: the run's folder: options.json, metrics.jsonl, checkpoint, best weights.
+        out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
         options: all that decides the result.
         device: where to compute.
         on_tick: called with the figures of every finished epoch.
@@ -96,18 +97,19 @@ def train_classifier(
     out.mkdir(parents=True, exist_ok=True)
     _claim_folder(out, options, [*training, *validation])
 
-    run = _Run(out, options, device)
-    run.resume()
-    if run.finished:
-        return _best(out, options.network)
-    train_set = load_films(training, size, title="reading training films")
-    validation_set = load_films(validation, size, title="reading validation films")
-    while not run.finished:
-        row = run.epoch_once(train_set, validation_set, should_stop)
-        if row is None:
-            break
-        if on_tick:
-            on_tick(row)
+    with MetricsLog(out) as log:
+        run = _Run(out, options, device, log)
+        run.resume()
+        if run.finished:
+            return _best(out, options.network)
+        train_set = load_films(training, size, title="reading training films")
+        validation_set = load_films(validation, size, title="reading validation films")
+        while not run.finished:
+            row = run.epoch_once(train_set, validation_set, should_stop)
+            if row is None:
+                break
+            if on_tick:
+                on_tick(row)
     return _best(out, options.network)
 
 
@@ -190,8 +192,10 @@ def fingerprint(films: Sequence[FilmRecord]) -> str:
 class _Run:
     """The state of one training run and the work of one epoch."""
 
-    def __init__(self, out: Path, options: ClassifierOptions, device: torch.device):
-        self.out, self.options, self.device = out, options, device
+    def __init__(
+        self, out: Path, options: ClassifierOptions, device: torch.device, log: MetricsLog
+    ):
+        self.out, self.options, self.device, self.log = out, options, device, log
         torch.manual_seed(options.seed)
         network = build_classifier(options.network, len(LABELS), pretrained=True)
         # Convolutions on the CPU and on tensor cores want channels last.
@@ -223,9 +227,7 @@ class _Run:
         self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
         self.best_loss = state["best_loss"]
         self.rows = state["rows"]
-        # A crash may have come between the checkpoint and the log: the checkpoint is the truth.
-        log = "".join(json.dumps(row) + "\n" for row in self.rows)
-        (self.out / "metrics.jsonl").write_text(log)
+        self.log.rewrite(self.rows)
 
     def epoch_once(
         self,
@@ -344,8 +346,7 @@ class _Run:
             "rows": self.rows,
         }
         save_checkpoint(self.out / CHECKPOINT, state)
-        with (self.out / "metrics.jsonl").open("a") as log:
-            log.write(json.dumps(row) + "\n")
+        self.log.write(row, self.epoch)
 
 
 def to_unit(films: NDArray[np.uint8], device: torch.device) -> Tensor:

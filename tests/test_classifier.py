@@ -30,6 +30,7 @@ from ml.metrics import softmax
 from ml.networks import Backbone, build_classifier
 from ml.predictor import Predictor, Reason
 from tests.films import png, synthetic_film
+from tests.test_tracking import points
 
 CPU = torch.device("cpu")
 SIDE = 32
@@ -121,6 +122,7 @@ def test_resumed_run_equals_uninterrupted_run(
     uninterrupted = load_run(run_folder)[0].state_dict()
     assert all(torch.equal(resumed[name], value) for name, value in uninterrupted.items())
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+    assert [epoch for epoch, _ in points(out, "validation_loss")] == [1, 2, 3]
 
 
 def test_finished_run_is_not_trained_again(records: list[FilmRecord], run_folder: Path) -> None:
