@@ -110,6 +110,30 @@ def close_pairs(hashes: Hashes, max_distance: int = MAX_DISTANCE) -> NDArray[np.
     return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
 
 
+def close_to(
+    hashes: Hashes, references: Hashes, max_distance: int = MAX_DISTANCE
+) -> NDArray[np.bool_]:
+    """Tell which films are near-duplicates of a reference film.
+
+    Args:
+        hashes: (M, len(CUT_SIDES), WORDS).
+        references: (N, len(CUT_SIDES), WORDS).
+        max_distance: as in `close_pairs`.
+
+    Returns:
+        (M,).
+    """
+    close = np.zeros(len(hashes), np.bool_)
+    for start in range(0, len(hashes), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        for cut in range(hashes.shape[1]):
+            # Either of the two may be the one that lacks a margin.
+            for cut_film, cut_reference in ((cut, 0), (0, cut)):
+                distance = _distances(hashes[rows, cut_film].T, references[:, cut_reference].T)
+                close[rows] |= (distance <= max_distance).any(axis=1)
+    return close
+
+
 def _distances(rows: Hashes, columns: Hashes) -> NDArray[np.uint8]:
     """Differing bits of every row with every column, (WORDS, M), (WORDS, N) -> (M, N)."""
     distance = np.zeros((rows.shape[1], columns.shape[1]), np.uint8)

@@ -1,0 +1,1 @@
+"""Generative adversarial networks: films that nobody took."""
