@@ -2,8 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -13,17 +15,27 @@ from ml.errors import CheckpointError
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Replace `path` by `state` in one step.
 
-    The new file is complete and on disk before it takes the old one's name, so a crash or a full
-    disk leaves the last good checkpoint.
+    A crash or a full disk leaves the last good checkpoint.
 
     Args:
         path: the checkpoint's file; its folder exists.
         state: tensors, numbers, strings, and dicts and lists of them.
     """
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the name `path` once it is complete and on disk, or leaves what is there.
+
+    Args:
+        path: its folder exists.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

@@ -1,12 +1,9 @@
 """A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
 
 import hashlib
-import shutil
-import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from ml.metrics import softmax
 from ml.networks import FilmClassifier, Readout, backbone
 from ml.options import ClassifierOptions
 from ml.predictor import Predictor
+from ml.version import code_version
 
 TOLERANCE = 1e-4
 TARGET_ACCURACY = 0.95
@@ -113,7 +111,6 @@ def export_bundle(
     Raises:
         BundleError: the exported graph does not compute what the network computes.
     """
-    code_version = _code_version()
     network = network.cpu().eval()
     learned = _read_all(network, splits.train.films)
     space = fit_familiarity(
@@ -134,7 +131,7 @@ def export_bundle(
         preprocessing=PREPROCESSING,
         temperature=temperature,
         thresholds=thresholds,
-        code_version=code_version,
+        code_version=code_version(),
         options=asdict(options),
         data=_data_counts(splits),
         figures={},
@@ -237,19 +234,3 @@ def _data_counts(splits: Splits) -> dict[str, Any]:
         "by_source": {name: count_films(part.records) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
     }
-
-
-def _code_version() -> str:
-    """The package's version, with the commit where the code lies in a git checkout."""
-    installed = installed_version("xray-screening")
-    if shutil.which("git") is None:
-        return installed
-    found = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    commit = f"+{found.stdout.strip()}" if found.returncode == 0 else ""
-    return installed + commit

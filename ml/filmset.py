@@ -36,21 +36,38 @@ class FilmSet:
         return np.array([record.source for record in self.records])
 
 
-def load_films(records: Sequence[FilmRecord], size: int, *, title: str) -> FilmSet:
+def load_films(
+    records: Sequence[FilmRecord],
+    size: int,
+    *,
+    title: str,
+    quiet: bool = False,
+    enlarge: bool = True,
+) -> FilmSet:
     """Decode and standardise films into memory.
+
+    Args:
+        records: the films.
+        size: side that they are brought to, in pixels.
+        title: what the progress bar says.
+        quiet: shows no bar.
+        enlarge: also films with a side below `size`; else they are left out.
 
     Raises:
         DataError: names every film that cannot be read.
     """
     films = np.empty((len(records), size, size), dtype=np.uint8)
+    kept: list[FilmRecord] = []
     faults = []
-    for index, record in enumerate(track(records, description=title, transient=True)):
+    for record in track(records, description=title, transient=True, disable=quiet):
         try:
             pixels = read_film(record.path.read_bytes(), shortest=2 * size).pixels
-            films[index] = standardise(pixels, size)
+            if enlarge or min(pixels.shape) >= size:
+                films[len(kept)] = standardise(pixels, size)
+                kept.append(record)
         except (UnreadableFilm, BlankFilm) as problem:
             faults.append(f"  {record.path}: {problem}")
     if faults:
         raise DataError(f"{len(faults)} film(s) cannot be read:\n" + "\n".join(faults))
-    labels = np.array([LABELS.index(record.label) for record in records], dtype=np.int64)
-    return FilmSet(list(records), films, labels)
+    labels = np.array([LABELS.index(record.label) for record in kept], dtype=np.int64)
+    return FilmSet(kept, films[: len(kept)], labels)

@@ -1,0 +1,110 @@
+"""A generator as one file: weights in safetensors, the card in its metadata. No pickle.
+
+The file's SHA-256 is the generator's name: every synthetic film carries it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from ml.bundle import finite
+from ml.checkpoint import replacing
+from ml.errors import CheckpointError
+from ml.gan.networks import build_generator
+from ml.options import GanOptions
+
+CARD_FORMAT = 1
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator" / "generator.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorCard:
+    """What a generator is: how to build it, and where it comes from."""
+
+    options: GanOptions
+    step: int  # generator steps taken
+    films_seen: int  # real films shown to the critic
+    films_sha256: str  # fingerprint of the data it learned from
+    films: dict[str, int]  # training films by class
+    code_version: str
+    created_at: str  # ISO 8601, UTC
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # intended use, limits, licence
+    format: int = CARD_FORMAT
+
+    def to_json(self) -> str:
+        """The card as one line of JSON."""
+        return json.dumps(finite(asdict(self)), sort_keys=True, allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGenerator:
+    """A generator ready to make films."""
+
+    network: nn.Module  # in evaluation mode
+    card: GeneratorCard
+    sha256: str  # of the file
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes it can make; an unconditional one of several classes mixes them."""
+        return self.card.options.label_names
+
+
+def save_generator(path: Path, network: nn.Module, card: GeneratorCard) -> str:
+    """Write a generator in one step; its folder exists.
+
+    Returns:
+        The SHA-256 of the file.
+    """
+    # Safetensors wants plain memory order; loading puts channels last again.
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+    content = save(weights, metadata={"card": card.to_json()})
+    with replacing(path) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_generator(path: Path, device: torch.device | None = None) -> LoadedGenerator:
+    """Read a generator.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it holds no generator that this
+            version can build.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no generator at {path}: name a .safetensors file of xray train gan")
+    content = path.read_bytes()
+    card = _card_of(content, path)
+    network = build_generator(card.options)
+    try:
+        network.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError) as problem:
+        raise CheckpointError(f"{path} does not hold the weights of its card") from problem
+    network.to(device or torch.device("cpu")).eval().requires_grad_(False)
+    return LoadedGenerator(network, card, hashlib.sha256(content).hexdigest())
+
+
+def _card_of(content: bytes, path: Path) -> GeneratorCard:
+    """The card in a safetensors file: eight bytes of length, then a header of JSON."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])
+        fields = json.loads(header["__metadata__"]["card"])
+        if fields["format"] != CARD_FORMAT:
+            raise CheckpointError(
+                f"{path} has a card of format {fields['format']}, this version reads {CARD_FORMAT}"
+            )
+        fields["options"] = GanOptions(**fields["options"])
+        return GeneratorCard(**fields)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise CheckpointError(f"{path} is no generator of xray train gan") from problem

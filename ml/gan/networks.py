@@ -1,0 +1,340 @@
+"""Generators and critics, by the name of their pair. Adding a pair is one entry in `NETWORKS`.
+
+A generator takes latents (B, Z) and class numbers (B,) and gives films (B, 1, S, S) in [-1, 1]. A
+critic takes films and class numbers and gives scores (B,), always linear: where an objective wants
+a probability, it applies the sigmoid itself. Both ignore the class numbers unless they are
+conditional.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ml.errors import XrayError
+from ml.gan.resampling import DownConv2d, UpConv2d
+from ml.options import GanOptions
+
+# The report's text; steeper slopes serve the other networks better.
+REPORT_SLOPE = 0.01
+SLOPE = 0.2
+REPORT_GENERATOR_FILTERS = (256, 128, 64, 32)
+REPORT_CRITIC_FILTERS = (1, 16, 32, 64, 128, 256)
+# Neighbours in a batch whose spread is shown to the critic together.
+STD_GROUP = 4
+
+
+class Latent(nn.Module):
+    """What a generator starts from: the latent, and the wanted class where it is conditional."""
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        classes = len(options.label_names)
+        self.classes = nn.Embedding(classes, options.latent) if options.conditional else None
+        self.features = options.latent * (2 if options.conditional else 1)
+
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """(B, Z), (B,) -> (B, features)."""
+        if self.classes is None:
+            return latents
+        # Of the latent's own length, whatever the embedding learns: neither drowns the other.
+        wanted = F.normalize(self.classes(classes), dim=1) * math.sqrt(latents.shape[1])
+        return torch.cat([latents, wanted], dim=1)
+
+
+class Score(nn.Module):
+    """The last layer of a critic: linear, plus how well the film fits its class.
+
+    The class enters as a product of its embedding with the film's features (Miyato and Koyama,
+    "cGANs with Projection Discriminator", 2018).
+    """
+
+    def __init__(self, options: GanOptions, features: int):
+        super().__init__()
+        classes = len(options.label_names)
+        self.linear = nn.Linear(features, 1)
+        self.classes = nn.Embedding(classes, features) if options.conditional else None
+
+    def forward(self, features: Tensor, classes: Tensor) -> Tensor:
+        """(B, F), (B,) -> (B,)."""
+        score: Tensor = self.linear(features)[:, 0]
+        if self.classes is None:
+            return score
+        fit: Tensor = (self.classes(classes) * features).sum(dim=1)
+        return score + fit / math.sqrt(features.shape[1])
+
+
+class MlpGenerator(nn.Module):
+    """The basic GAN's generator: dense layers alone (Goodfellow et al., 2014)."""
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        self.size = options.size
+        self.latent = Latent(options)
+        widths = [self.latent.features, 256, 512, 1024]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
+        self.body = nn.Sequential(*layers, nn.Linear(widths[-1], options.size**2), nn.Tanh())
+
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
+        films: Tensor = self.body(self.latent(latents, classes))
+        return films.view(-1, 1, self.size, self.size)
+
+
+class MlpCritic(nn.Module):
+    """The basic GAN's discriminator: dense layers alone."""
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in ((options.size**2, 512), (512, 256)):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(SLOPE)]
+        self.body = nn.Sequential(*layers)
+        self.score = Score(options, 256)
+
+    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+        """(B, 1, S, S), (B,) -> (B,)."""
+        score: Tensor = self.score(self.body(films), classes)
+        return score
+
+
+class ReportGenerator(nn.Module):
+    """The report's generator: a dense layer and four up-sampling convolution blocks.
+
+    Each block: up-sampling by two, convolution with 256, 128, 64 or 32 filters, batch norm before
+    the activation, LeakyReLU; then cropping to the film and tanh. A dense layer of 16 x 16 gives
+    the report's 256 px without cropping; sizes that are no multiple of 16 are cropped from the
+    next larger one. The report does not say how many channels the dense layer has (here as the
+    first block) nor how one channel comes from 32 (here a last convolution).
+    """
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        self.size, self.start = options.size, math.ceil(options.size / 16)
+        first = REPORT_GENERATOR_FILTERS[0]
+        self.latent = Latent(options)
+        self.dense = nn.Linear(self.latent.features, first * self.start**2)
+        layers: list[nn.Module] = []
+        widths = (first, *REPORT_GENERATOR_FILTERS)
+        for inputs, outputs in pairwise(widths):
+            layers.append(UpConv2d(inputs, outputs))
+            layers += [nn.BatchNorm2d(outputs)] if options.generator_norm else []
+            layers.append(nn.LeakyReLU(REPORT_SLOPE))
+        self.blocks = nn.Sequential(*layers)
+        self.film = nn.Conv2d(REPORT_GENERATOR_FILTERS[-1], 1, 3, padding=1)
+
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
+        maps = self.dense(self.latent(latents, classes))
+        maps = _as_maps(maps, self.start)
+        films: Tensor = self.film(self.blocks(maps))
+        edge = (films.shape[-1] - self.size) // 2
+        return films[..., edge : edge + self.size, edge : edge + self.size].tanh()
+
+
+class ReportCritic(nn.Module):
+    """The report's critic: six convolutions with 1, 16, 32, 64, 128, 256 filters, one dense layer.
+
+    LeakyReLU and dropout follow each. The report is silent on strides: the first convolution keeps
+    the size, each of the others halves it. Batch norm only where the objective allows it, and never
+    on the first layer.
+    """
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        layers: list[nn.Module] = []
+        widths = (1, *REPORT_CRITIC_FILTERS)
+        side = options.size
+        for number, (inputs, outputs) in enumerate(pairwise(widths)):
+            stride = 1 if number == 0 else 2
+            side = math.ceil(side / stride)
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1))
+            layers += [nn.BatchNorm2d(outputs)] if options.critic_norm and number else []
+            layers.append(nn.LeakyReLU(REPORT_SLOPE))
+            layers += [nn.Dropout(options.dropout)] if options.dropout else []
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.score = Score(options, widths[-1] * side**2)
+
+    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+        """(B, 1, S, S), (B,) -> (B,)."""
+        score: Tensor = self.score(self.body(films), classes)
+        return score
+
+
+class UpBlock(nn.Module):
+    """A residual block that doubles the film (as in Gulrajani et al., 2017, appendix F)."""
+
+    def __init__(self, inputs: int, outputs: int, *, norm: bool):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs) if norm else nn.Identity()
+        self.conv1 = UpConv2d(inputs, outputs)
+        self.norm2 = nn.BatchNorm2d(outputs) if norm else nn.Identity()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, 2H, 2W)."""
+        inner: Tensor = self.conv1(F.leaky_relu(self.norm1(maps), SLOPE))
+        inner = self.conv2(F.leaky_relu(self.norm2(inner), SLOPE))
+        # A 1 x 1 convolution commutes with up-sampling: a quarter of the work this way round.
+        return inner + F.interpolate(self.skip(maps), scale_factor=2.0, mode="nearest")
+
+
+class DownBlock(nn.Module):
+    """A residual block that halves the film; no norm, since the penalty is per film."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv2 = DownConv2d(outputs, outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, H/2, W/2)."""
+        inner: Tensor = self.conv1(F.leaky_relu(maps, SLOPE))
+        inner = self.conv2(F.leaky_relu(inner, SLOPE))
+        shortcut: Tensor = self.skip(F.avg_pool2d(maps, 2))
+        return inner + shortcut
+
+
+class ResnetGenerator(nn.Module):
+    """Residual blocks from 4 x 4 up to the film; twice the channels at half the size, up to 8."""
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        widths = _resnet_widths(options)[::-1]
+        self.start = 4
+        self.latent = Latent(options)
+        self.dense = nn.Linear(self.latent.features, widths[0] * self.start**2)
+        norm = options.generator_norm
+        pairs = pairwise(widths)
+        self.blocks = nn.Sequential(*(UpBlock(*pair, norm=norm) for pair in pairs))
+        self.norm = nn.BatchNorm2d(widths[-1]) if norm else nn.Identity()
+        self.film = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
+        maps = _as_maps(self.dense(self.latent(latents, classes)), self.start)
+        maps = F.leaky_relu(self.norm(self.blocks(maps)), SLOPE)
+        films: Tensor = self.film(maps)
+        return films.tanh()
+
+
+class ResnetCritic(nn.Module):
+    """Residual blocks from the film down to 4 x 4, the mirror image of the generator."""
+
+    def __init__(self, options: GanOptions):
+        super().__init__()
+        widths = _resnet_widths(options)
+        self.film = nn.Conv2d(1, widths[0], 3, padding=1)
+        pairs = pairwise(widths)
+        self.blocks = nn.Sequential(*(DownBlock(*pair) for pair in pairs))
+        self.batch_std = options.batch_std
+        self.last = nn.Conv2d(widths[-1] + options.batch_std, widths[-1], 3, padding=1)
+        self.score = Score(options, widths[-1] * 4**2)
+
+    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+        """(B, 1, S, S), (B,) -> (B,)."""
+        maps = F.leaky_relu(self.blocks(self.film(films)), SLOPE)
+        if self.batch_std:
+            maps = _with_batch_std(maps)
+        maps = F.leaky_relu(self.last(maps), SLOPE)
+        score: Tensor = self.score(maps.flatten(1), classes)
+        return score
+
+
+def _resnet_widths(options: GanOptions) -> list[int]:
+    """Channels at S, S/2, ..., 4 px."""
+    halvings = int(math.log2(options.size / 4))
+    return [options.width * min(2**number, 8) for number in range(halvings + 1)]
+
+
+def _as_maps(features: Tensor, side: int) -> Tensor:
+    """(B, side * side * C) -> (B, C, side, side) in channels-last memory, without a copy."""
+    return features.view(len(features), side, side, -1).permute(0, 3, 1, 2)
+
+
+def _with_batch_std(maps: Tensor) -> Tensor:
+    """Append one map: the mean spread of each value within groups of the batch.
+
+    A critic that sees it notices films that are all alike (Karras et al., "Progressive Growing of
+    GANs", 2018). (B, C, H, W) -> (B, C + 1, H, W); B must be a multiple of the group.
+    """
+    groups = maps.reshape(-1, min(STD_GROUP, len(maps)), *maps.shape[1:])  # (G, n, C, H, W)
+    # The constant under the root keeps its slope finite where the group is all one film.
+    spread = (groups.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    column = spread.repeat_interleave(groups.shape[1])[:, None, None, None]
+    return torch.cat([maps, column.expand(-1, 1, *maps.shape[2:])], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How to build a generator and its critic."""
+
+    generator: Callable[[GanOptions], nn.Module]
+    critic: Callable[[GanOptions], nn.Module]
+    powers_of_two: bool = False  # the size must be one
+
+
+NETWORKS: dict[str, Pair] = {
+    "mlp": Pair(MlpGenerator, MlpCritic),
+    "report": Pair(ReportGenerator, ReportCritic),
+    "resnet": Pair(ResnetGenerator, ResnetCritic, powers_of_two=True),
+}
+
+
+def network_pair(options: GanOptions) -> Pair:
+    """The pair of networks that the options name.
+
+    Raises:
+        XrayError: there is none of that name, or none for films of that size.
+    """
+    if options.network not in NETWORKS:
+        raise XrayError(
+            f"unknown network {options.network!r}, expected one of {', '.join(NETWORKS)}"
+        )
+    pair = NETWORKS[options.network]
+    if pair.powers_of_two and options.size & (options.size - 1):
+        raise XrayError(
+            f"{options.network} makes films of 16, 32, 64, 128 or 256 px, not {options.size}: "
+            "give another --size, or --network report"
+        )
+    return pair
+
+
+def build_generator(options: GanOptions) -> nn.Module:
+    """A generator with fresh weights; see `network_pair` for the errors."""
+    generator = network_pair(options).generator(options)
+    _initialise(generator, options)
+    # Convolutions on the CPU and on tensor cores want channels last.
+    return generator.to(memory_format=torch.channels_last)
+
+
+def build_critic(options: GanOptions) -> nn.Module:
+    """A critic with fresh weights; see `network_pair` for the errors."""
+    critic = network_pair(options).critic(options)
+    _initialise(critic, options)
+    return critic.to(memory_format=torch.channels_last)
+
+
+def _initialise(network: nn.Module, options: GanOptions) -> None:
+    """Start weights: small normal ones for the convolutional minimax game, He's for the rest.
+
+    Radford, Metz and Chintala ("Unsupervised Representation Learning with DCGANs", 2016) take a
+    deviation of 0.02; a critic under a gradient penalty starts with a slope near zero then, and
+    learns late.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if options.objective == "gan" and options.network == "report":
+                nn.init.normal_(layer.weight, std=0.02)
+            else:
+                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

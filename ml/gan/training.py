@@ -1,0 +1,452 @@
+"""Training a GAN: one loop for all objectives and networks, on one process or many.
+
+A run is a folder: `options.json`, `metrics.jsonl` and `tensorboard/`, a grid of samples of each
+tick in `samples/`, the state in `checkpoint.pt`, and `generator.safetensors`, the averaged
+generator of the tick with the lowest KID. Interrupted anywhere, the same call continues and ends,
+on the same machine, with the weights that an uninterrupted run would have had.
+"""
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ml.checkpoint import load_checkpoint, save_checkpoint
+from ml.data import FilmRecord, Split, in_split
+from ml.errors import CheckpointError, DataError, XrayError
+from ml.filmset import FilmSet, load_films
+from ml.gan.distances import diversity, pixel_points
+from ml.gan.features import IMAGENET, FeatureSpace, feature_space
+from ml.gan.generator_file import GeneratorCard, save_generator
+from ml.gan.networks import STD_GROUP, build_critic, build_generator, network_pair
+from ml.gan.objectives import build_objective
+from ml.gan.progress import TrainingBar
+from ml.gan.quality import LEAST_FILMS, kid
+from ml.gan.sampling import grid_of, sample_films
+from ml.gan.step import AdversarialStep, Figures, Films, draw_step
+from ml.labels import LABELS
+from ml.options import GanOptions
+from ml.processes import Processes, join_processes
+from ml.run_folder import claim_folder, fingerprint
+from ml.shared_layers import share_layers
+from ml.tracking import MetricsLog
+from ml.version import code_version
+
+CHECKPOINT = "checkpoint.pt"
+GENERATOR = "generator.safetensors"
+SAMPLES = "samples"
+
+GRID_SIDE = 8
+MOST_GRIDS = 200
+TICK_FILMS = 256  # samples behind a tick's KID
+# Seeds of the ticks' KID: apart from those that a person types and looks at.
+FIRST_TICK_SEED = 1_000_000_000
+# Ticks in a row under the bound of diversity that mean collapse.
+COLLAPSED_TICKS = 3
+# Steps between two looks at whether all is finite: a look makes a GPU wait.
+STEPS_PER_CHECK = 20
+NORM_BATCHES, NORM_BATCH = 16, 64
+
+OnTick = Callable[[dict[str, float]], None]
+ShouldStop = Callable[[], bool]
+
+
+def train_gan(
+    records: Sequence[FilmRecord],
+    out: Path,
+    options: GanOptions,
+    *,
+    device: torch.device,
+    features: FeatureSpace | None = None,
+    budget_minutes: float = math.inf,
+    on_tick: OnTick | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Path:
+    """Train on the training split, choose by KID against the validation split.
+
+    Args:
+        records: films of all splits and classes; the test split is not opened.
+        out: the run's folder, seen by all hosts.
+        options: all that decides the result.
+        device: where to compute. Processes that were started together share the work, and the
+            first one writes.
+        features: where KID is measured; EfficientNet-Lite0 with ImageNet weights by default.
+        budget_minutes: time to train for, over all calls together; the run ends cleanly there.
+        on_tick: called with the figures of every tick, in the first process.
+        should_stop: asked after every step; a true answer saves the state and ends the call.
+
+    Returns:
+        The file of the best generator so far.
+
+    Raises:
+        XrayError: options that do not fit together, or training that diverged or collapsed; the
+            last good state and the best generator stay.
+        DataError: films that are missing, unreadable or too few.
+        CheckpointError: the folder holds a run with other options or films, or one that was
+            stopped before its first tick.
+    """
+    check_options(options)
+    training, validation = _chosen_films(records, options)
+    processes = join_processes(device)
+    if options.batch_size % processes.world_size:
+        raise XrayError(
+            f"a batch of {options.batch_size} films cannot be shared by {processes.world_size} "
+            "processes: give a multiple as --batch-size"
+        )
+    if processes.is_first:
+        claim_folder(out, options, [*training, *validation])
+    processes.barrier()
+    films_per_step = options.batch_size * options.critic_steps
+    with (
+        MetricsLog(out, writes=processes.is_first) as log,
+        TrainingBar(options.steps, films_per_step, shown=processes.is_first) as bar,
+    ):
+        run = _Run(out, options, processes, log, bar, budget_minutes * 60)
+        run.resume()
+        if not run.finished:
+            run.open_films(training, validation, features)
+        while not run.finished and run.steps_to_next_tick(should_stop):
+            row = run.tick()
+            if on_tick and processes.is_first:
+                on_tick(row)
+    if not (out / GENERATOR).exists():
+        raise CheckpointError(f"{out} was stopped before its first tick: there is no generator yet")
+    return out / GENERATOR
+
+
+def check_options(options: GanOptions) -> None:
+    """Refuse options that no run could be made of.
+
+    Raises:
+        XrayError: says which, and what would do.
+    """
+    for each in fields(options):
+        value, low, high = getattr(options, each.name), each.metadata["min"], each.metadata["max"]
+        flag = "--" + each.name.replace("_", "-")
+        if low is not None and not value >= low:
+            raise XrayError(f"{flag} {value} is too small: the least is {low}")
+        if high is not None and not value <= high:
+            raise XrayError(f"{flag} {value} is too large: the most is {high}")
+    unknown = set(options.label_names) - set(LABELS)
+    if unknown or not options.label_names:
+        raise XrayError(
+            f"--labels {options.labels}: expected some of {', '.join(LABELS)}, with commas between"
+        )
+    for flag, value, known in (
+        ("--optimizer", options.optimizer, ("adam", "rmsprop")),
+        ("--precision", options.precision, ("float32", "bfloat16")),
+    ):
+        if value not in known:
+            raise XrayError(f"unknown {flag} {value!r}, expected {' or '.join(known)}")
+    if options.batch_std and options.batch_size % STD_GROUP:
+        raise XrayError(f"--batch-std needs a --batch-size that is a multiple of {STD_GROUP}")
+    network_pair(options)
+    build_objective(options)
+
+
+def _chosen_films(
+    records: Sequence[FilmRecord], options: GanOptions
+) -> tuple[list[FilmRecord], list[FilmRecord]]:
+    """The training and validation films of the classes to learn, of people alone."""
+    wanted = [r for r in records if r.label in options.label_names]
+    training, validation = (in_split(wanted, part) for part in (Split.TRAIN, Split.VALIDATION))
+    missing = set(options.label_names) - {record.label for record in training}
+    if missing:
+        raise DataError(f"the training split has no film of {', '.join(sorted(missing))}")
+    return training, validation
+
+
+class _Run:
+    """The state of one training run and the work of one tick."""
+
+    def __init__(
+        self,
+        out: Path,
+        options: GanOptions,
+        processes: Processes,
+        log: MetricsLog,
+        bar: TrainingBar,
+        budget: float,
+    ):
+        self.out, self.options, self.processes = out, options, processes
+        self.log, self.bar, self.budget = log, bar, budget
+        if processes.device.type == "cuda":
+            # Films of one size: the fastest kernels are worth a search, and TF32 its last digits.
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+        torch.manual_seed(options.seed)
+        generator, critic = build_generator(options), build_critic(options)
+        # A copy without shared layers: the first process measures it alone.
+        self.average = copy.deepcopy(generator).to(processes.device).requires_grad_(False)
+        self.generator = share_layers(generator.to(processes.device), processes).train()
+        self.critic = share_layers(critic.to(processes.device), processes).train()
+        self.update = AdversarialStep(self.generator, self.critic, options, processes)
+        self.step = 0
+        self.seconds = 0.0
+        self.rows: list[dict[str, float]] = []
+        self.pending: list[Tensor] = []  # figures of the steps since the last tick, (6,) each
+        self.best_kid, self.best_tick = math.inf, 0
+        self.low_ticks = 0
+        self.started = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        waited = len(self.rows) - self.best_tick
+        tired = 0 < self.options.patience <= waited
+        return self.step >= self.options.steps or tired or self.seconds >= self.budget
+
+    def resume(self) -> None:
+        """Continue from the checkpoint where there is one."""
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            return
+        state = load_checkpoint(path)
+        try:
+            self.generator.load_state_dict(state["generator"])
+            self.critic.load_state_dict(state["critic"])
+            self.average.load_state_dict(state["average"])
+            self.update.generator_optimizer.load_state_dict(state["generator_optimizer"])
+            self.update.critic_optimizer.load_state_dict(state["critic_optimizer"])
+            self.pending = list(state["pending"].to(self.processes.device))
+            self.best_kid, self.best_tick = state["best_kid"], state["best_tick"]
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.low_ticks, self.rows = state["low_ticks"], state["rows"]
+        except (KeyError, RuntimeError, ValueError) as problem:
+            raise CheckpointError(
+                f"{path} is of another network or version: give another --out"
+            ) from problem
+        self.log.rewrite(self.rows)
+
+    def open_films(
+        self,
+        training: Sequence[FilmRecord],
+        validation: Sequence[FilmRecord],
+        features: FeatureSpace | None,
+    ) -> None:
+        """Put the training films on the device, and embed those that KID is measured against."""
+        options, device = self.options, self.processes.device
+        train_set = _load(training, options, "training", quiet=not self.processes.is_first)
+        if len(train_set) < options.batch_size:
+            raise DataError(
+                f"{len(train_set)} training film(s) do not fill a batch of {options.batch_size}: "
+                "give a smaller --batch-size, or more films"
+            )
+        self.train_set = train_set
+        classes = class_numbers(train_set, options)
+        # Every class as often; within one, films as they are: their mix is what is to be learned.
+        chances = (1 / torch.bincount(classes).double())[classes]
+        self.films = Films(torch.from_numpy(train_set.films).to(device), classes, chances)
+        self.real_points = pixel_points(train_set.films[:: max(1, len(train_set) // 512)])
+        if self.processes.is_first:
+            valid_set = _load(validation, options, "validation", quiet=False)
+            if len(valid_set) < LEAST_FILMS:
+                raise DataError(
+                    f"the validation split has {len(valid_set)} film(s) of {options.labels}, and "
+                    f"KID needs {LEAST_FILMS}: give films of more patients"
+                )
+            self.features = features or feature_space(IMAGENET, device=device)
+            self.real_embeddings = self.features.embed(valid_set.films)
+            self.real_classes = class_numbers(valid_set, options).tolist()
+        self.processes.barrier()
+
+    def steps_to_next_tick(self, should_stop: ShouldStop | None) -> bool:
+        """Train until a tick is due. False where the call was stopped; the state is saved then."""
+        options = self.options
+        self.started, self.first_step = time.monotonic(), self.step
+        due = min(options.steps, (self.step // options.tick_steps + 1) * options.tick_steps)
+        while self.step < due:
+            draws = draw_step(self.films, options, self.step, self.processes)
+            self.pending.append(torch.stack(list(self.update(draws, self.step))))
+            self.step += 1
+            self._update_average()
+            self.bar.at(self.step)
+            if self.processes.agree(bool(should_stop and should_stop())):
+                self._check_finite()
+                self._save()
+                return False
+            if self.processes.agree(self.seconds + self._elapsed() >= self.budget):
+                break
+            if self.step % STEPS_PER_CHECK == 0:
+                self._check_finite()
+        self._check_finite()
+        return True
+
+    def tick(self) -> dict[str, float]:
+        """Measure, show and save where the run stands."""
+        films = (self.step - self.first_step) * self._films_per_step
+        speed = films / self._elapsed()
+        means = torch.stack(self.pending).double().mean(dim=0).tolist()
+        row: dict[str, float] = {"step": self.step, "films": self.step * self._films_per_step}
+        row |= dict(zip(Figures._fields, means, strict=True))
+        row["films_per_second"] = speed
+        self.pending = []
+        problem = ""
+        if self.processes.is_first:
+            self._refresh_norms()
+            row |= self._measure()
+            problem = self._collapse(row["diversity"])
+        if self.processes.agree(bool(problem)):
+            raise XrayError(problem or "the run was stopped by its first process")
+        row["seconds"] = self.seconds = self.seconds + self._elapsed()
+        self.started = time.monotonic()
+        self.rows.append(row)
+        if row.get("kid", math.inf) < self.best_kid:
+            self.best_kid, self.best_tick = row["kid"], len(self.rows)
+            self._save_best(row)
+        self._save()
+        self.log.write(row, self.step)
+        # Only the first process has measured: all must know when patience ends.
+        self.best_tick = self._agreed(self.best_tick)
+        return row
+
+    def _agreed(self, number: int) -> int:
+        return int(self.processes.sum(torch.tensor(float(number * self.processes.is_first))).item())
+
+    @property
+    def _films_per_step(self) -> int:
+        return self.options.batch_size * self.options.critic_steps
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        half_life = self.options.ema_films
+        forget = 1 - 0.5 ** (self.options.batch_size / half_life) if half_life else 1.0
+        # In the first half-lives the average forgets faster, or it would be mostly first noise.
+        forget = max(forget, 1 / (self.step + 1))
+        for ours, value in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            ours.lerp_(value, forget)
+
+    @torch.no_grad()
+    def _refresh_norms(self) -> None:
+        """Give the averaged generator the batch statistics of its own weights.
+
+        Those of the training weights fit it badly, and a moving average lags behind: they are
+        computed anew over many latents (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
+        """
+        norms = [m for m in self.average.modules() if isinstance(m, nn.BatchNorm2d)]
+        if not norms:
+            return
+        random = torch.Generator().manual_seed(self.options.seed)
+        chances = self.films.chances
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over all batches
+            norm.train()
+        for _ in range(NORM_BATCHES):
+            latents = torch.randn(NORM_BATCH, self.options.latent, generator=random)
+            chosen = torch.multinomial(chances, NORM_BATCH, replacement=True, generator=random)
+            classes = self.films.classes[chosen]
+            self.average(latents.to(self.processes.device), classes.to(self.processes.device))
+        self.average.eval()
+
+    def _measure(self) -> dict[str, float]:
+        """KID and diversity of the averaged generator; writes the tick's grid."""
+        self._draw_grid()
+        wanted = (self.real_classes * (TICK_FILMS // len(self.real_classes) + 1))[:TICK_FILMS]
+        samples = self._samples(range(FIRST_TICK_SEED, FIRST_TICK_SEED + TICK_FILMS), wanted)
+        spread = diversity(pixel_points(samples), self.real_points)
+        found = kid(self.real_embeddings, self.features.embed(samples), draws=0)
+        return {"kid": found.value, "diversity": spread}
+
+    def _samples(self, seeds: Sequence[int], classes: Sequence[int]) -> Any:
+        return sample_films(self.average, seeds, classes, length=self.options.latent)
+
+    def _draw_grid(self) -> None:
+        """Samples of seeds 0 to 63; a conditional generator shows its classes in turn."""
+        count = GRID_SIDE**2
+        classes = [number % len(self.options.label_names) for number in range(count)]
+        grid = grid_of(self._samples(range(count), classes), GRID_SIDE)
+        folder = self.out / SAMPLES
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(grid).save(folder / f"{self.step:07d}.png")
+        grids = sorted(folder.glob("*.png"))
+        if len(grids) > MOST_GRIDS:
+            # Every second one goes: a run of any length takes bounded room.
+            for path in grids[1:-1:2]:
+                path.unlink()
+        self.log.images("samples", grid, self.step)
+
+    def _collapse(self, spread: float) -> str:
+        """The reason to stop where samples have been nearly alike for some ticks; else nothing."""
+        low = not spread >= self.options.least_diversity
+        self.low_ticks = self.low_ticks + 1 if low else 0
+        if self.low_ticks < COLLAPSED_TICKS:
+            return ""
+        return (
+            f"the generator has collapsed: at step {self.step} its films differ by {spread:.3f} of "
+            f"what real films do, for {COLLAPSED_TICKS} ticks in a row under "
+            f"--least-diversity {self.options.least_diversity:g}. The state before this tick and "
+            f"the best generator stay in {self.out}; start again with another --seed, a smaller "
+            "step size or another objective, and another --out"
+        )
+
+    def _check_finite(self) -> None:
+        recent = torch.stack(self.pending[-STEPS_PER_CHECK:])
+        sums = dict(zip(Figures._fields, recent.sum(dim=0).tolist(), strict=True))
+        names = [name for name, total in sums.items() if not math.isfinite(total)]
+        if not self.processes.agree(bool(names)):
+            self.bar.game({name: total / len(recent) for name, total in sums.items()})
+            return
+        raise XrayError(
+            f"training diverged by step {self.step}: {', '.join(names)} became infinite or no "
+            f"number. The last good state and the best generator stay in {self.out}; start again "
+            "with a smaller --generator-rate and --critic-rate, or float32, and another --out"
+        )
+
+    def _save(self) -> None:
+        if not self.processes.is_first:
+            return
+        seconds = self.seconds + (self._elapsed() if self.pending else 0.0)
+        state: dict[str, Any] = {
+            "generator": self.generator.state_dict(),
+            "critic": self.critic.state_dict(),
+            "average": self.average.state_dict(),
+            "generator_optimizer": self.update.generator_optimizer.state_dict(),
+            "critic_optimizer": self.update.critic_optimizer.state_dict(),
+            "pending": torch.stack(self.pending) if self.pending else torch.empty(0, 6),
+            "step": self.step,
+            "seconds": seconds,
+            "best_kid": self.best_kid,
+            "best_tick": self.best_tick,
+            "low_ticks": self.low_ticks,
+            "rows": self.rows,
+        }
+        save_checkpoint(self.out / CHECKPOINT, state)
+
+    def _save_best(self, row: dict[str, float]) -> None:
+        card = GeneratorCard(
+            options=self.options,
+            step=self.step,
+            films_seen=int(row["films"]),
+            films_sha256=fingerprint(self.train_set.records),
+            films=dict(Counter(record.label for record in self.train_set.records)),
+            code_version=code_version(),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            figures={"kid": row["kid"], "features": self.features.title},
+        )
+        save_generator(self.out / GENERATOR, self.average, card)
+
+
+def class_numbers(films: FilmSet, options: GanOptions) -> Tensor:
+    """(N,) int64 class numbers as the generator counts them."""
+    numbers = [options.label_names.index(record.label) for record in films.records]
+    return torch.tensor(numbers, dtype=torch.int64)
+
+
+def _load(records: Sequence[FilmRecord], options: GanOptions, part: str, *, quiet: bool) -> FilmSet:
+    """Films of the run's size; smaller ones are left out, since enlarging makes nothing sharper."""
+    return load_films(
+        records, options.size, title=f"reading {part} films", quiet=quiet, enlarge=False
+    )

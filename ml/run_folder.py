@@ -1,0 +1,49 @@
+"""A training run's folder: what it was begun with, so that the same command resumes it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ml.data import FilmRecord
+from ml.errors import CheckpointError
+
+OPTIONS = "options.json"
+
+
+def claim_folder(out: Path, options: Any, films: Sequence[FilmRecord]) -> None:
+    """Write what the run is, or check that the run already there is the same.
+
+    Args:
+        out: the folder; it is made where it is missing.
+        options: a dataclass with defaults for all its fields.
+        films: what the run learns from and chooses by.
+
+    Raises:
+        CheckpointError: the folder holds a run with other options or other films.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / OPTIONS
+    wanted = {"options": asdict(options), "films_sha256": fingerprint(films)}
+    if not path.exists():
+        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        return
+    found = json.loads(path.read_text())
+    # An option that is younger than the run had its default then.
+    before = asdict(type(options)()) | found["options"]
+    changed = [name for name, value in asdict(options).items() if before[name] != value]
+    if found["films_sha256"] != wanted["films_sha256"]:
+        changed.append("films of the data set")
+    if changed:
+        raise CheckpointError(
+            f"{out} holds a run with other options ({', '.join(changed)}): "
+            "give the same to resume it, or another --out"
+        )
+
+
+def fingerprint(films: Sequence[FilmRecord]) -> str:
+    """A digest of which films a run learns from, wherever the data set lies."""
+    lines = sorted(f"{film.path.name}|{film.label}|{film.source}|{film.patient}" for film in films)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
