@@ -26,6 +26,8 @@ from ml.labels import LABELS
 from ml.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.networks import FilmClassifier, backbone, build_classifier
 from ml.options import ClassifierOptions
+from ml.processes import Processes, join_processes
+from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
 
 CHECKPOINT = "checkpoint.pt"
@@ -68,14 +70,15 @@ def train_classifier(
     """Train on the training split, stop and choose by the validation split.
 
     State is saved after every epoch; the same call continues an interrupted run and ends with
-    the weights an uninterrupted one would have had.
+    the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
 
     Args:
         records: films of all splits; the test split is not opened.
         out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
         options: all that decides the result.
-        device: where to compute.
-        on_tick: called with the figures of every finished epoch.
+        device: where to compute. Processes that were started together share the work: each
+            trains on its part of every batch, and the first one writes.
+        on_tick: called with the figures of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
 
     Returns:
@@ -94,22 +97,27 @@ def train_classifier(
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
     require_all_classes(training, "training")
     require_all_classes(validation, "validation")
-    out.mkdir(parents=True, exist_ok=True)
-    _claim_folder(out, options, [*training, *validation])
+    processes = join_processes(device)
+    if processes.is_first:
+        out.mkdir(parents=True, exist_ok=True)
+        _claim_folder(out, options, [*training, *validation])
+    processes.barrier()
 
-    with MetricsLog(out) as log:
-        run = _Run(out, options, device, log)
+    with MetricsLog(out, writes=processes.is_first) as log:
+        run = _Run(out, options, processes, log)
         run.resume()
-        if run.finished:
-            return _best(out, options.network)
-        train_set = load_films(training, size, title="reading training films")
-        validation_set = load_films(validation, size, title="reading validation films")
+        if not run.finished:
+            train_set, validation_set = (
+                load_films(films, size, title=f"reading {name} films", quiet=not processes.is_first)
+                for name, films in (("training", training), ("validation", validation))
+            )
         while not run.finished:
             row = run.epoch_once(train_set, validation_set, should_stop)
             if row is None:
                 break
-            if on_tick:
+            if on_tick and processes.is_first:
                 on_tick(row)
+    processes.barrier()
     return _best(out, options.network)
 
 
@@ -193,13 +201,15 @@ class _Run:
     """The state of one training run and the work of one epoch."""
 
     def __init__(
-        self, out: Path, options: ClassifierOptions, device: torch.device, log: MetricsLog
+        self, out: Path, options: ClassifierOptions, processes: Processes, log: MetricsLog
     ):
-        self.out, self.options, self.device, self.log = out, options, device, log
+        self.out, self.options, self.log = out, options, log
+        self.processes, self.device = processes, processes.device
         torch.manual_seed(options.seed)
         network = build_classifier(options.network, len(LABELS), pretrained=True)
+        share_layers(network, processes)
         # Convolutions on the CPU and on tensor cores want channels last.
-        self.network = network.to(device).to(memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
@@ -218,8 +228,11 @@ class _Run:
     def resume(self) -> None:
         """Continue from the checkpoint where there is one."""
         path = self.out / CHECKPOINT
-        if not path.exists():
+        seen = self.processes.gather(np.array([path.exists()]))
+        if not seen.any():
             return
+        if not seen.all():
+            raise CheckpointError(f"not every process sees {path}: all hosts must share the folder")
         state = load_checkpoint(path)
         self.network.load_state_dict(state["network"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
@@ -242,7 +255,8 @@ class _Run:
             return None
         loss, share_right = trained
         films_per_second = len(train_set) / (time.monotonic() - start)
-        logits = infer(self._averaged_network(), validation_set.films, self.device)
+        own = self.processes.slice_of(validation_set.films)
+        logits = self.processes.gather(infer(self._averaged_network(), own, self.device))
         probabilities = softmax(logits)
         self.epoch += 1
         row = {
@@ -270,11 +284,11 @@ class _Run:
         order = torch.multinomial(weights, len(train_set), replacement=True, generator=random)
         batches = torch.split(order, options.batch_size)
         self.network.train()
-        total, right = 0.0, 0
-        with Progress(transient=True) as progress:
+        total, right = 0.0, 0.0
+        with Progress(transient=True, disable=not self.processes.is_first) as progress:
             task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
             for number, chosen in enumerate(batches):
-                if should_stop and should_stop():
+                if self.processes.agree(bool(should_stop and should_stop())):
                     return None
                 self._set_learning_rate(self.epoch + number / len(batches))
                 films = self._batch(train_set, chosen, random)
@@ -291,25 +305,32 @@ class _Run:
             films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
         return self.augment(films, random)
 
-    def _step(self, films: Tensor, labels: Tensor) -> tuple[float, int]:
-        """One step of the optimiser: the batch's loss, and how many films it had right."""
-        options = self.options
+    def _step(self, films: Tensor, labels: Tensor) -> tuple[float, float]:
+        """One step of the optimiser on a global batch: its loss, and how many films were right."""
+        options, weight = self.options, self.processes.weight_of(len(labels))
+        films, labels = self.processes.slice_of(films), self.processes.slice_of(labels)
         reduced = options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
             logits = self.network(films.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
+        if not len(labels):
+            loss = logits.sum()  # zero, and no mean of nothing
+        loss = loss * weight
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        self.processes.average_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
-        value = loss.item()
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        totals = self.processes.sum(torch.stack([loss.detach(), right.float()])).tolist()
+        value = totals[0] / self.processes.world_size
         if not math.isfinite(value):
             raise XrayError(
                 f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
                 "--learning-rate and another --out"
             )
-        return value, int((logits.detach().argmax(dim=1) == labels).sum())
+        return value, totals[1]
 
     def _set_learning_rate(self, position: float) -> None:
         """Linear warm-up over half an epoch, then a cosine to zero. `position` in epochs."""
@@ -333,8 +354,12 @@ class _Run:
 
     def _keep(self, row: dict[str, float]) -> None:
         self.rows.append(row)
-        if row["validation_loss"] < self.best_loss:
+        is_better = row["validation_loss"] < self.best_loss
+        if is_better:
             self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
+        if not self.processes.is_first:
+            return
+        if is_better:
             save_checkpoint(self.out / BEST, self.average)
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
@@ -362,6 +387,6 @@ def infer(
     network = network.to(memory_format=torch.channels_last)
     parts = [
         network(to_unit(films[start : start + batch_size], device)).float().cpu().numpy()
-        for start in range(0, len(films), batch_size)
+        for start in range(0, max(len(films), 1), batch_size)  # one of many processes may have none
     ]
     return np.concatenate(parts)

@@ -186,6 +186,7 @@ def train_classifier_command(
     SIGTERM ends it after the batch in hand; the exit status is then 143.
     """
     from ml.classifier import train_classifier
+    from ml.processes import join_processes
 
     _require_precision(precision)
     options = ClassifierOptions(
@@ -212,7 +213,8 @@ def train_classifier_command(
             on_tick=_print_epoch,
             should_stop=should_stop,
         )
-    print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+    if join_processes(_device(device)).is_first:
+        print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
 
 
 def _require_precision(name: str) -> None:
