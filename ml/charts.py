@@ -6,7 +6,7 @@ dashes as well as by colour.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -72,6 +72,93 @@ def line_chart(
     return _svg(plane, title, body, legend=list(series))
 
 
+def curve_chart(
+    series: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+) -> str:
+    """Curves over a continuous axis, such as a distance; the points themselves are not marked.
+
+    Args:
+        series: name of a curve -> its points (x, y), from left to right.
+        title: what the chart shows, for those who cannot see it.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+        log_y: whether the vertical axis counts in powers of ten; all y are then above zero.
+    """
+    if log_y:
+        series = {name: [(x, math.log10(y)) for x, y in line] for name, line in series.items()}
+    points = [point for line in series.values() for point in line]
+    x_ticks = _round_ticks(min(x for x, _ in points), max(x for x, _ in points))
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    y_ticks = _decade_ticks(low, high) if log_y else _round_ticks(low, high)
+    plane = _Plane((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]), 480.0, 240.0)
+    body = _axes(plane, x_ticks, y_ticks, x_label, y_label, _power if log_y else _number)
+    body += "".join(_line(plane, k, line) for k, line in enumerate(series.values()))
+    return _svg(plane, title, body, legend=list(series))
+
+
+def path_chart(
+    series: Mapping[str, Sequence[Point]],
+    marks: Mapping[str, Point],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Ways through a plane whose axes have the same scale: a circle is drawn as a circle.
+
+    Args:
+        series: name of a way -> its points (x, y) in order.
+        marks: name -> a point of the plane to mark with a dot.
+        title: what the chart shows, for those who cannot see it.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+    """
+    places = [value for line in [*series.values(), marks.values()] for p in line for value in p]
+    ticks = _round_ticks(min(places), max(places))
+    plane = _Plane((ticks[0], ticks[-1]), (ticks[0], ticks[-1]), 300.0, 300.0)
+    body = _axes(plane, ticks, ticks, x_label, y_label)
+    body += "".join(_line(plane, k, line) for k, line in enumerate(series.values()))
+    for name, (x, y) in marks.items():
+        body += f'<circle class="mark" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" r="3.5"/>'
+        body += _text(plane.x(x) + 7, plane.y(y) - 6, name, "start")
+    return _svg(plane, title, body, legend=list(series))
+
+
+def histogram_chart(
+    heights: Sequence[float],
+    edges: Sequence[float],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Bars that stand on zero, side by side.
+
+    Args:
+        heights: (N,) of the bars, none below zero.
+        edges: (N + 1,) where one bar ends and the next begins, from left to right.
+        title: what the chart shows, for those who cannot see it.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+    """
+    x_ticks, y_ticks = _round_ticks(edges[0], edges[-1]), _round_ticks(0.0, max(heights))
+    plane = _Plane((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]), 480.0, 240.0)
+    body = _axes(plane, x_ticks, y_ticks, x_label, y_label)
+    bottom = plane.y(0.0)
+    for height, left, right in zip(heights, edges[:-1], edges[1:], strict=True):
+        x, y = plane.x(left), plane.y(height)
+        body += (
+            f'<rect class="bar" x="{x:.1f}" y="{y:.1f}" '
+            f'width="{plane.x(right) - x:.1f}" height="{bottom - y:.1f}"/>'
+        )
+    return _svg(plane, title, body)
+
+
 def roc_chart(curves: Mapping[str, Sequence[Point]], *, title: str) -> str:
     """ROC curves; the diagonal is a guess.
 
@@ -129,6 +216,7 @@ def confusion_chart(counts: Sequence[Sequence[int]], names: Sequence[str], *, ti
     return _frame(left + side + 8, top + side + 8, title, "".join(parts))
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -136,8 +224,24 @@ def _unit_plane() -> _Plane:
     return _Plane((0.0, 1.0), (0.0, 1.0), 300.0, 300.0)
 
 
+def _number(tick: float) -> str:
+    return f"{tick:g}"
+
+
+def _power(exponent: float) -> str:
+    # Written out, 0.0001 would run into the name of the axis.
+    if exponent in (0.0, 1.0):
+        return f"{10**exponent:g}"
+    return "10" + f"{exponent:g}".translate(_RAISED)
+
+
 def _axes(
-    plane: _Plane, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str
+    plane: _Plane,
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+    x_label: str,
+    y_label: str,
+    y_text: Callable[[float], str] = _number,
 ) -> str:
     left, right = _MARGINS[0], _MARGINS[0] + plane.width
     top, bottom = _MARGINS[1], _MARGINS[1] + plane.height
@@ -145,11 +249,11 @@ def _axes(
     for tick in x_ticks:
         x = plane.x(tick)
         parts.append(f'<path class="grid" d="M{x:.1f} {top}V{bottom}"/>')
-        parts.append(_text(x, bottom + 16, f"{tick:g}", style="tick"))
+        parts.append(_text(x, bottom + 16, _number(tick), style="tick"))
     for tick in y_ticks:
         y = plane.y(tick)
         parts.append(f'<path class="grid" d="M{left} {y:.1f}H{right}"/>')
-        parts.append(_text(left - 7, y + 4, f"{tick:g}", "end", style="tick"))
+        parts.append(_text(left - 7, y + 4, y_text(tick), "end", style="tick"))
     parts.append(f'<path class="frame" d="M{left} {top}H{right}V{bottom}H{left}Z"/>')
     parts.append(_text((left + right) / 2, bottom + 36, x_label, style="label"))
     parts.append(_upright(14, (top + bottom) / 2, y_label))
@@ -211,3 +315,10 @@ def _whole_ticks(low: float, high: float) -> range:
     """At most ten whole numbers."""
     step = max(1, math.ceil((high - low) / 10))
     return range(round(low), round(high) + 1, step)
+
+
+def _decade_ticks(low: float, high: float) -> list[float]:
+    """At most ten whole powers of ten, by their exponents, that enclose the range."""
+    first, last = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+    step = math.ceil((last - first) / 9)
+    return [float(power) for power in range(first, last + step, step)]
