@@ -191,8 +191,9 @@ class DownBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.conv2 = DownConv2d(outputs, outputs)
+        # The channels grow where the film shrinks: at the larger size they would cost twice.
+        self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
+        self.conv2 = DownConv2d(inputs, outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ml.data import FilmRecord, Split, split_of
+from ml.gan.features import Embeddings, FeatureSpace
+from ml.options import GAN_PRESETS, GanOptions
+from tests.films import png, synthetic_film
+
+CPU = torch.device("cpu")
+SIDE = 16
+LABELS = ("covid", "normal")
+FILMS_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
+
+
+def pixel_space() -> FeatureSpace:
+    """Films shrunk to 8 px as their own features: no network to load."""
+
+    def embed(films: Tensor) -> Embeddings:
+        small = F.adaptive_avg_pool2d(films, 8).flatten(1)
+        embeddings: Embeddings = small.numpy().astype(np.float32)
+        return embeddings
+
+    return FeatureSpace("pixels", "0" * 64, 64, SIDE, 64, embed)
+
+
+def write_films(folder: Path) -> list[FilmRecord]:
+    """Films of both classes, `FILMS_OF_SPLIT` of each in each split, one for each patient."""
+    random = np.random.default_rng(0)
+    missing = {(label, part): count for part, count in FILMS_OF_SPLIT.items() for label in LABELS}
+    records = []
+    number = 0
+    while any(missing.values()):
+        number += 1
+        label, patient = LABELS[number % 2], f"patient-{number}"
+        if not missing[label, split_of(patient)]:
+            continue
+        missing[label, split_of(patient)] -= 1
+        film = synthetic_film(random, 72, 72).astype(int)
+        film[20:52, 20:52] += 60 * (number % 2)
+        path = folder / f"{number}.png"
+        path.write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
+        records.append(FilmRecord(path, label, "generated", patient))
+    return records
+
+
+def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
+    """A preset that is trained in a moment."""
+    quick = {
+        "size": SIDE,
+        "latent": 8,
+        "width": 2,
+        "batch_size": 8,
+        "steps": 4,
+        "critic_steps": min(2, GAN_PRESETS[preset].critic_steps),
+        "tick_steps": 2,
+        "least_diversity": 0.0,
+    }
+    return replace(GAN_PRESETS[preset], **(quick | changes))
