@@ -15,3 +15,15 @@ class BundleError(XrayError):
 
 class CheckpointError(XrayError):
     """A checkpoint that cannot be resumed with the options given."""
+
+
+class TrainingFailed(XrayError):
+    """Training that cannot go on; the last good state and the best model so far stay."""
+
+
+class Diverged(TrainingFailed):
+    """Weights or losses that became infinite or no number."""
+
+
+class Collapsed(TrainingFailed):
+    """A generator whose films are nearly all alike."""

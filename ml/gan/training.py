@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ml.checkpoint import load_checkpoint, save_checkpoint
 from ml.data import FilmRecord, Split, in_split
-from ml.errors import CheckpointError, DataError, XrayError
+from ml.errors import CheckpointError, Collapsed, DataError, Diverged, XrayError
 from ml.filmset import FilmSet, load_films
 from ml.gan.distances import diversity, pixel_points
 from ml.gan.features import IMAGENET, FeatureSpace, feature_space
@@ -88,8 +88,8 @@ def train_gan(
         The file of the best generator so far.
 
     Raises:
-        XrayError: options that do not fit together, or training that diverged or collapsed; the
-            last good state and the best generator stay.
+        XrayError: options that do not fit together.
+        TrainingFailed: it diverged or collapsed; the last good state and the best generator stay.
         DataError: films that are missing, unreadable or too few.
         CheckpointError: the folder holds a run with other options or films, or one that was
             stopped before its first tick.
@@ -296,7 +296,7 @@ class _Run:
             row |= self._measure()
             problem = self._collapse(row["diversity"])
         if self.processes.agree(bool(problem)):
-            raise XrayError(problem or "the run was stopped by its first process")
+            raise Collapsed(problem or "the run was stopped by its first process")
         row["seconds"] = self.seconds = self.seconds + self._elapsed()
         self.started = time.monotonic()
         self.rows.append(row)
@@ -399,7 +399,7 @@ class _Run:
         if not self.processes.agree(bool(names)):
             self.bar.game({name: total / len(recent) for name, total in sums.items()})
             return
-        raise XrayError(
+        raise Diverged(
             f"training diverged by step {self.step}: {', '.join(names)} became infinite or no "
             f"number. The last good state and the best generator stay in {self.out}; start again "
             "with a smaller --generator-rate and --critic-rate, or float32, and another --out"

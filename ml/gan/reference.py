@@ -1,0 +1,241 @@
+"""The real films that a generator is measured against, read and embedded once for many generators.
+
+Samples are compared with the test split, which neither trained nor chose a generator; copies are
+looked for among the training films and their mirror images, as training mirrors films; held-out
+films are those of validation and test together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress, TextColumn
+
+from ml.data import FilmRecord, Split, in_split
+from ml.duplicates import Hashes
+from ml.errors import DataError
+from ml.filmset import FilmSet, load_films
+from ml.gan.distances import Points
+from ml.gan.divergences import BINS
+from ml.gan.features import FeatureSpace
+from ml.gan.memorisation import hash_all, with_mirrored
+from ml.gan.quality import Floor, real_floor
+from ml.labels import LABELS
+
+Films = NDArray[np.uint8]  # (N, S, S)
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+SAMPLES = 512
+# As many as a histogram of embeddings has bins.
+LEAST_FILMS = BINS
+# With fewer films the figures are given, and said to be rough.
+FEW_FILMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All films, or those of one class.
+
+    Attributes:
+        label: the class; empty for all.
+        real: (N,) which real films belong to it.
+        samples: (M,) which samples do.
+    """
+
+    label: str
+    real: Flags
+    samples: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedFilms:
+    """The real films in one feature space.
+
+    Attributes:
+        space: where.
+        points: (N, F) of all real films.
+        mirrored: (T, F) of the training films' mirror images.
+        floors: of each group by its label; missing where films are too few.
+    """
+
+    space: FeatureSpace
+    points: Points
+    mirrored: Points
+    floors: dict[str, Floor]
+
+
+@dataclass(frozen=True, slots=True)
+class RealFilms:
+    """Real films of some classes at one size, and the plan of the samples to compare with them.
+
+    Attributes:
+        labels: the classes, in the order of the generator's class numbers.
+        size: side in pixels.
+        films: of all splits.
+        numbers: (N,) class numbers.
+        training: (N,) which are of the training split.
+        test: (N,) which are of the test split.
+        too_small: how many films were left out since they are smaller than `size`.
+        hashes: perceptual ones of training films, then of their mirror images.
+        classes: (M,) class number of each sample, mixed as in the test split.
+        groups: all films, then each class where generators make classes on demand.
+        spaces: the films' embeddings.
+        seed: of every draw.
+        notes: what the figures cannot say, as sentences.
+    """
+
+    labels: tuple[str, ...]
+    size: int
+    films: FilmSet
+    numbers: Ints
+    training: Flags
+    test: Flags
+    too_small: int
+    hashes: Hashes
+    classes: Ints
+    groups: tuple[Group, ...]
+    spaces: tuple[EmbeddedFilms, ...]
+    seed: int
+    notes: tuple[str, ...]
+
+    @property
+    def held_out(self) -> Flags:
+        """(N,) which films are of patients that no generator was trained on."""
+        return ~self.training
+
+    def like_samples(self, samples: Flags | None = None) -> Ints:
+        """Numbers of training films that can stand where samples do.
+
+        Args:
+            samples: (M,) which of the samples; all by default.
+
+        Returns:
+            Each class as often as among the samples, or as often as there are training films.
+        """
+        random = np.random.default_rng(self.seed)
+        wanted = self.classes if samples is None else self.classes[samples]
+        chosen = []
+        for number in np.unique(wanted):
+            own = np.flatnonzero(self.training & (self.numbers == number))
+            chosen.append(random.permutation(own)[: int((wanted == number).sum())])
+        return np.concatenate(chosen)
+
+
+def read_real_films(
+    records: Sequence[FilmRecord],
+    labels: Sequence[str],
+    size: int,
+    *,
+    features: Sequence[FeatureSpace],
+    samples: int = SAMPLES,
+    by_class: bool = False,
+    seed: int = 0,
+    quiet: bool = False,
+) -> RealFilms:
+    """Read and embed the real films; those smaller than `size` are left out, as in training.
+
+    Args:
+        records: the data set's films, of all splits and classes.
+        labels: the classes, in the order of the generator's class numbers.
+        size: side of the generator's films, in pixels.
+        features: where films are compared.
+        samples: how many samples they are compared with.
+        by_class: each class is compared by itself, too.
+        seed: of every draw.
+        quiet: shows no progress.
+
+    Raises:
+        DataError: films that are missing, unreadable or too few.
+    """
+    wanted = [record for record in records if record.label in labels]
+    parts = [in_split(wanted, part) for part in Split]
+    films = load_films(
+        [record for part in parts for record in part],
+        size,
+        title="reading films",
+        quiet=quiet,
+        enlarge=False,
+    )
+    splits = np.array([record.split for record in films.records])
+    training, test = splits == Split.TRAIN, splits == Split.TEST
+    _require(training, test, labels, size, samples)
+    of_label = np.array([labels.index(label) if label in labels else -1 for label in LABELS])
+    numbers: Ints = of_label[films.labels]
+    # Shuffled before it is repeated: any number of samples has the mix of the test films.
+    shuffled = np.random.default_rng(seed).permutation(numbers[test])
+    classes = np.resize(shuffled, samples)
+    groups = [Group("", np.ones(len(films), bool), np.ones(samples, bool))]
+    if by_class:
+        groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
+    notes = []
+    if test.sum() < FEW_FILMS:
+        notes.append(f"Only {test.sum()} test films: all figures are rough.")
+    spaces = []
+    for space in features:
+        points = embed(space, films.films, title="real films", quiet=quiet)
+        mirror_images = with_mirrored(films.films[training])[training.sum() :]
+        mirrored = embed(space, mirror_images, title="mirrored films", quiet=quiet)
+        floors, reasons = _floors(points, films, test, groups, seed)
+        notes += [f"{space.title}: {reason}" for reason in reasons]
+        spaces.append(EmbeddedFilms(space, points, mirrored, floors))
+    return RealFilms(
+        labels=tuple(labels),
+        size=size,
+        films=films,
+        numbers=numbers,
+        training=training,
+        test=test,
+        too_small=len(wanted) - len(films),
+        hashes=hash_all(with_mirrored(films.films[training])),
+        classes=classes,
+        groups=tuple(groups),
+        spaces=tuple(spaces),
+        seed=seed,
+        notes=tuple(notes),
+    )
+
+
+def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
+    if samples < LEAST_FILMS:
+        raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_FILMS} or more")
+    for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
+        if chosen.sum() < LEAST_FILMS:
+            raise DataError(
+                f"the {part} split has {chosen.sum()} film(s) of {', '.join(labels)} with "
+                f"{size} px or more on each side, and an evaluation needs {LEAST_FILMS}: "
+                "give films of more patients"
+            )
+
+
+def _floors(
+    points: Points, films: FilmSet, test: Flags, groups: Sequence[Group], seed: int
+) -> tuple[dict[str, Floor], list[str]]:
+    """The floor of each group at the number of films of its FID, and why one is missing."""
+    floors, reasons = {}, []
+    for group in groups:
+        count = min(int((group.real & test).sum()), int(group.samples.sum()))
+        try:
+            floors[group.label] = real_floor(
+                points[group.real], films.patients[group.real], count, seed=seed
+            )
+        except DataError as problem:
+            reasons.append(f"no floor of {group.label or 'all films'}: {problem}")
+    return floors, reasons
+
+
+def embed(space: FeatureSpace, films: Films, *, title: str, quiet: bool) -> Points:
+    """Embed films (N, S, S) behind a progress bar: (N, F).
+
+    Args:
+        space: where.
+        films: grey levels.
+        title: what the films are.
+        quiet: shows no bar.
+    """
+    columns = (*Progress.get_default_columns(), TextColumn("{task.total} films"))
+    with Progress(*columns, transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"embedding {title} in {space.name}", total=len(films))
+        return space.embed(films, on_step=partial(bar.advance, task))
