@@ -2,14 +2,12 @@
 
 import csv
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -17,19 +15,18 @@ from rich.progress import track
 from rich.table import Table
 
 from ml.bundle import PRETRAINED, finite, read_bundle
+from ml.cli_common import DataFolder, DeviceName, device_named, until_stopped
 from ml.data import Split, in_split, read_manifest
 from ml.data_cli import data_app
-from ml.errors import CheckpointError, XrayError
+from ml.errors import XrayError
 from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
+from ml.gan.cli import train_gan_command
 from ml.labels import LABELS
 from ml.model_card import render_model_card
 from ml.options import ClassifierOptions
 from ml.predictor import Predictor
 from ml.transforms import BlankFilm, standardise
-
-if TYPE_CHECKING:
-    import torch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +42,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(export_app, name="export")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(reproduce_app, name="reproduce")
+train_app.command("gan")(train_gan_command)
 
 DEFAULTS = ClassifierOptions()
 FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
@@ -60,9 +58,6 @@ COLUMNS = (
     "error",
 )
 
-DataFolder = Annotated[
-    Path, typer.Option("--data", envvar="XRAY_DATA", help="A data set's folder.")
-]
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
 
 
@@ -163,7 +158,7 @@ def train_classifier_command(
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
     ] = DEFAULTS.precision,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: DeviceName = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = DEFAULTS.seed,
     small_size: Annotated[
         int, typer.Option(min=32, help="Side of the smaller films, in pixels.")
@@ -183,7 +178,7 @@ def train_classifier_command(
 ) -> None:
     """Train a classifier. Interrupted, the same command continues after the last whole epoch.
 
-    SIGTERM ends it after the batch in hand; the exit status is then 143.
+    SIGTERM and Ctrl-C end it after the batch in hand; the exit status is then 143 or 130.
     """
     from ml.classifier import train_classifier
     from ml.processes import join_processes
@@ -204,39 +199,22 @@ def train_classifier_command(
         ema_decay=ema_decay,
         leave_out=leave_out,
     )
-    with _until_sigterm() as should_stop:
+    with until_stopped() as should_stop:
         train_classifier(
             read_manifest(data),
             out,
             options,
-            device=_device(device),
+            device=device_named(device),
             on_tick=_print_epoch,
             should_stop=should_stop,
         )
-    if join_processes(_device(device)).is_first:
+    if join_processes(device_named(device)).is_first:
         print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
 
 
 def _require_precision(name: str) -> None:
     if name not in ("float32", "bfloat16"):
         raise XrayError(f"unknown precision {name!r}, expected float32 or bfloat16")
-
-
-@contextmanager
-def _until_sigterm() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM into a question that the loop asks, and into the exit status 143."""
-    asked_to_stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
-    try:
-        yield asked_to_stop.is_set
-    except CheckpointError:
-        # What the loop says when it was stopped within its first epoch.
-        if not asked_to_stop.is_set():
-            raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if asked_to_stop.is_set():
-        raise typer.Exit(128 + signal.SIGTERM)
 
 
 def _print_epoch(row: dict[str, float]) -> None:
@@ -246,16 +224,6 @@ def _print_epoch(row: dict[str, float]) -> None:
         f"macro AUROC {row['validation_macro_auroc']:.3f} ({row['seconds']:.0f} s)",
         flush=True,
     )
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise XrayError("no CUDA device here: give --device cpu")
-    return torch.device(name)
 
 
 @export_app.command("classifier")
@@ -347,7 +315,7 @@ def reproduce_report_command(
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
     ] = DEFAULTS.precision,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: DeviceName = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
     limit: Annotated[
         int, typer.Option(min=0, hidden=True, help="Most films of a source and class, for a trial.")
@@ -364,7 +332,7 @@ def reproduce_report_command(
     if limit:
         # Copies in about the report's proportion.
         options = replace(options, covid_films=5 * limit)
-    found = reproduce(read_manifest(data), out, options, device=_device(device))
+    found = reproduce(read_manifest(data), out, options, device=device_named(device))
     for head, rows in (accuracy_table(found), auroc_table(found)):
         table = Table(*head)
         for row in rows:

@@ -25,7 +25,7 @@ from app.migrations import upgrade
 from app.models import Run, RunQueue, RunStatus
 from app.settings import Settings
 from app.tasks import create_celery, ring
-from ml.cli import _until_sigterm
+from ml.cli_common import until_stopped
 from ml.errors import CheckpointError
 from tests.conftest import leave_out
 from tests.faults import stand_in
@@ -391,7 +391,7 @@ def test_worker_outlives_its_broker_and_hears_it_again(tmp_path: Path) -> None:
 
 def test_trainer_told_to_end_says_so_by_its_exit_status() -> None:
     def train() -> None:
-        with _until_sigterm() as should_stop:
+        with until_stopped() as should_stop:
             assert not should_stop()
             signal.raise_signal(signal.SIGTERM)
             assert should_stop()
@@ -405,5 +405,5 @@ def test_trainer_told_to_end_says_so_by_its_exit_status() -> None:
 
 
 def test_trainer_that_was_not_told_to_end_keeps_its_error() -> None:
-    with pytest.raises(CheckpointError), _until_sigterm():
+    with pytest.raises(CheckpointError), until_stopped():
         raise CheckpointError("other options")
