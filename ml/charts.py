@@ -79,8 +79,9 @@ def curve_chart(
     x_label: str,
     y_label: str,
     log_y: bool = False,
+    dots: bool = False,
 ) -> str:
-    """Curves over a continuous axis, such as a distance; the points themselves are not marked.
+    """Curves over a continuous axis, such as a distance or a time.
 
     Args:
         series: name of a curve -> its points (x, y), from left to right.
@@ -88,6 +89,7 @@ def curve_chart(
         x_label: name of the horizontal axis.
         y_label: name of the vertical axis.
         log_y: whether the vertical axis counts in powers of ten; all y are then above zero.
+        dots: whether the points are marked, so that a single one is seen, too.
     """
     if log_y:
         series = {name: [(x, math.log10(y)) for x, y in line] for name, line in series.items()}
@@ -97,7 +99,7 @@ def curve_chart(
     y_ticks = _decade_ticks(low, high) if log_y else _round_ticks(low, high)
     plane = _Plane((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]), 480.0, 240.0)
     body = _axes(plane, x_ticks, y_ticks, x_label, y_label, _power if log_y else _number)
-    body += "".join(_line(plane, k, line) for k, line in enumerate(series.values()))
+    body += "".join(_line(plane, k, line, dots=dots) for k, line in enumerate(series.values()))
     return _svg(plane, title, body, legend=list(series))
 
 
