@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from ml.bundle import Card, finite
@@ -14,10 +13,10 @@ from ml.charts import Point, confusion_chart, line_chart, reliability_chart, roc
 from ml.data import FilmRecord
 from ml.errors import CheckpointError
 from ml.evaluation import Answers, Figures, count_films, roc_curves
-from ml.figures import interval, three
 from ml.labels import label_name
 from ml.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from ml.options import ClassifierOptions
+from ml.page import render_page, with_interval
 
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -103,12 +102,11 @@ def read_training_rows(run: Path, card: Card) -> list[dict[str, float]]:
 
 def render_report(evaluation: Mapping[str, Any]) -> str:
     """The report as HTML; `evaluation` is what `describe` gives."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"three": three, "with_interval": _with_interval, "name": label_name}
     figures, rows = evaluation["figures"], evaluation["training"]
     names = [label_name(label) for label in figures["per_class"]]
-    text: str = environment.from_string(_TEMPLATE).render(
-        evaluation,
+    return render_page(
+        _TEMPLATE,
+        **evaluation,
         names=names,
         confusion_svg=Markup(  # noqa: S704 the charts escape every text given to them
             confusion_chart(figures["confusion"], names, title="Confusion matrix")
@@ -127,7 +125,6 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
         training_columns=[key for key in _TRAINING_COLUMNS if any(key in row for row in rows)],
         columns=_TRAINING_COLUMNS,
     )
-    return text
 
 
 _TRAINING_CHARTS = (
@@ -157,72 +154,16 @@ def _roc(evaluation: Mapping[str, Any]) -> str:
         return ""
     classes = evaluation["figures"]["per_class"]
     named = {
-        f"{label_name(label)}, AUROC {_with_interval(classes[label]['auroc_interval'])}": curve
+        f"{label_name(label)}, AUROC {with_interval(classes[label]['auroc_interval'])}": curve
         for label, curve in evaluation["roc"].items()
     }
     return roc_chart(named, title="ROC curves of each class against the others")
 
 
-def _with_interval(figure: Mapping[str, Any]) -> str:
-    value, reach = interval(figure)
-    return f"{value} ({reach})"
-
-
 _TEMPLATE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Evaluation of classifier {{ model.version }}</title>
-<style>
-:root { --paper: #fff; --ink: #14191e; --soft: #4d5760; --rule: #dce0e3; --strong: #b3bbc2;
-  --s0: #b5452f; --s1: #946008; --s2: #2c7a57; --cell: #0b5a7b; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #0f1215; --ink: #e6eaed; --soft: #a0aab3; --rule: #2a3036; --strong: #4a535b;
-    --s0: #e5806a; --s1: #d9a545; --s2: #5fb78f; --cell: #3f8fb3; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--paper);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .5rem; }
-h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
-p { max-width: 44rem; margin: .5rem 0; }
-code { overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
-caption, figcaption { color: var(--soft); font-size: .875rem; text-align: left; padding: .25rem 0; }
-th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right;
-  vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom-color: var(--strong); }
-tbody th { font-weight: 500; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
-figure { margin: .75rem 0; max-width: 100%; break-inside: avoid; }
-summary { cursor: pointer; color: var(--soft); font-size: .875rem; }
-svg { display: block; max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-svg text { fill: var(--ink); }
-svg .tick, svg .label { fill: var(--soft); }
-svg .count { font-size: 17px; font-weight: 600; }
-.grid, .frame, .ideal, .line { fill: none; }
-.grid { stroke: var(--rule); }
-.frame { stroke: var(--strong); }
-.ideal { stroke: var(--soft); stroke-dasharray: 3 4; }
-.line { stroke-width: 2; stroke-linejoin: round; }
-.line.s0 { stroke: var(--s0); }
-.line.s1 { stroke: var(--s1); stroke-dasharray: 7 3; }
-.line.s2 { stroke: var(--s2); stroke-dasharray: 2 3; }
-.dot.s0 { fill: var(--s0); }
-.dot.s1 { fill: var(--s1); }
-.cell { fill: var(--cell); stroke: var(--strong); }
-.scroll td { white-space: nowrap; }
-@media (max-width: 32rem) { th, td { padding-right: .5rem; font-size: .875rem; } }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } }
-</style>
-</head>
-<body>
-<main>
+{% extends "frame" %}
+{% block title %}Evaluation of classifier {{ model.version }}{% endblock %}
+{% block main %}
 <h1>Evaluation of classifier {{ model.version }}</h1>
 <p>{{ protocol }} {{ figures.films }} films of {{ figures.patients }} patients. In brackets:
 95&nbsp;% intervals from {{ draws }} bootstrap draws of whole patients, seed {{ seed }}. An
@@ -385,7 +326,5 @@ are not to be compared to the last digit.</p>
 {% endfor %}
 </tbody>
 </table>
-</main>
-</body>
-</html>
+{% endblock %}
 """

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml.bundle import finite
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -98,6 +100,18 @@ class MetricsLog:
         if self._events is None and (writer := _summary_writer()):
             self._events = writer(str(self._folder / EVENTS), purge_step=step)
         return self._events
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows that a run has written to `metrics.jsonl`, none where it has written nothing yet.
+
+    Figures that JSON cannot say are None.
+    """
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [finite(json.loads(line)) for line in lines]
 
 
 @cache
