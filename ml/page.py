@@ -97,6 +97,10 @@ svg .count { font-size: 17px; font-weight: 600; }
 .dot.s5 { fill: var(--s5); }
 .cell { fill: var(--cell); stroke: var(--strong); }
 .scroll td { white-space: nowrap; }
+.scroll .explained td:last-child { white-space: normal; text-align: left; min-width: 14rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
+dt { font-weight: 500; }
+dd { margin: 0 0 .4rem; max-width: 44rem; color: var(--soft); }
 @media (max-width: 32rem) { th, td { padding-right: .5rem; font-size: .875rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } }
 """
