@@ -17,7 +17,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from ml.augmentation import Augmentation
+from ml.augmentation import Augmentation, Draws
 from ml.checkpoint import load_checkpoint, save_checkpoint
 from ml.data import FilmRecord, Split, in_split
 from ml.errors import CheckpointError, DataError, XrayError
@@ -291,31 +291,33 @@ class _Run:
                 if self.processes.agree(bool(should_stop and should_stop())):
                     return None
                 self._set_learning_rate(self.epoch + number / len(batches))
-                films = self._batch(train_set, chosen, random)
-                labels = torch.from_numpy(train_set.labels[chosen.numpy()]).to(self.device)
-                loss, hits = self._step(films, labels)
+                draws = Draws(random, len(chosen), self.processes.part_of(len(chosen)))
+                loss, hits = self._step(*self._batch(train_set, chosen, draws), len(chosen))
                 total, right = total + loss * len(chosen), right + hits
                 progress.advance(task)
         return total / len(order), right / len(order)
 
-    def _batch(self, train_set: FilmSet, chosen: Tensor, random: torch.Generator) -> Tensor:
-        films = to_unit(train_set.films[chosen.numpy()], self.device)
+    def _batch(self, train_set: FilmSet, chosen: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """This process's films of a batch, augmented, and their labels."""
+        own = chosen[draws.part].numpy()
+        films = to_unit(train_set.films[own], self.device)
         if self.epoch < self.options.small_epochs:
             side = self.options.small_size
             films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
-        return self.augment(films, random)
+        return self.augment(films, draws), torch.from_numpy(train_set.labels[own]).to(self.device)
 
-    def _step(self, films: Tensor, labels: Tensor) -> tuple[float, float]:
-        """One step of the optimiser on a global batch: its loss, and how many films were right."""
-        options, weight = self.options, self.processes.weight_of(len(labels))
-        films, labels = self.processes.slice_of(films), self.processes.slice_of(labels)
+    def _step(self, films: Tensor, labels: Tensor, count: int) -> tuple[float, float]:
+        """One step of the optimiser: the batch's loss, and how many of its `count` films it had
+        right. The films are this process's.
+        """
+        options = self.options
         reduced = options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
             logits = self.network(films.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
         if not len(labels):
             loss = logits.sum()  # zero, and no mean of nothing
-        loss = loss * weight
+        loss = loss * self.processes.weight_of(count)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.processes.average_gradients(self.network.parameters())

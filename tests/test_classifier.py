@@ -55,7 +55,7 @@ def tiny_network() -> None:
     patch.undo()
 
 
-def options(epochs: int = 3, **changes: object) -> ClassifierOptions:
+def options(epochs: int = 3, seed: int = 2, **changes: object) -> ClassifierOptions:
     return ClassifierOptions(
         network="tiny",
         epochs=epochs,
@@ -64,6 +64,7 @@ def options(epochs: int = 3, **changes: object) -> ClassifierOptions:
         batch_size=16,
         learning_rate=2e-2,
         ema_decay=0.8,
+        seed=seed,
         **changes,
     )
 

@@ -1,16 +1,20 @@
 """The one preprocessing: what training sees is what serving sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from ml.augmentation import Augmentation
+from ml.augmentation import Augmentation, Draws
 from ml.classifier import to_unit
 from ml.data import FilmRecord
 from ml.films import read_film
 from ml.filmset import load_films
 from ml.transforms import BlankFilm, standardise
 from tests.films import jpeg, png, synthetic_film
+
+STILL = Augmentation(*[0.0] * 13)
 
 
 def film(seed: int = 0, height: int = 300, width: int = 260) -> np.ndarray:
@@ -63,10 +67,14 @@ def test_blank_film_is_refused(depth: type) -> None:
         standardise(np.full((300, 300), 77, dtype=depth), 224)
 
 
+def draws(count: int, part: slice | None = None) -> Draws:
+    return Draws(torch.Generator().manual_seed(5), count, part or slice(0, count))
+
+
 def test_augmentation_is_repeatable_bounded_and_different_for_each_film() -> None:
     films = torch.from_numpy(np.stack([film()] * 4)).float()[:, None, :256, :256] / 255
-    changed = Augmentation()(films, torch.Generator().manual_seed(5))
-    again = Augmentation()(films, torch.Generator().manual_seed(5))
+    changed = Augmentation()(films, draws(4))
+    again = Augmentation()(films, draws(4))
     assert torch.equal(changed, again)
     assert changed.shape == films.shape
     assert changed.min() >= 0
@@ -74,10 +82,34 @@ def test_augmentation_is_repeatable_bounded_and_different_for_each_film() -> Non
     assert all((changed[0] - changed[k]).abs().mean() > 0.01 for k in (1, 2, 3))
 
 
+def test_part_of_a_batch_is_changed_as_in_the_whole() -> None:
+    films = torch.from_numpy(np.stack([film()] * 5)).float()[:, None, :64, :64] / 255
+    whole = Augmentation(compression=0.7)(films, draws(5))
+    for part in (slice(0, 2), slice(2, 5), slice(5, 5)):
+        own = Augmentation(compression=0.7)(films[part], draws(5, part))
+        assert torch.allclose(own, whole[part], atol=1e-6)
+
+
 def test_augmentation_of_no_strength_changes_nothing() -> None:
     films = torch.from_numpy(film(height=64, width=64)).float()[None, None] / 255
-    still = Augmentation(*[0.0] * 12)(films, torch.Generator().manual_seed(0))
+    still = STILL(films, draws(1))
     assert torch.allclose(still, films.clamp_min(1e-4), atol=1e-4)
+
+
+def test_some_films_are_compressed_as_jpeg_more_or_less() -> None:
+    films = torch.from_numpy(np.stack([film(height=64, width=64)] * 40)).float()[:, None] / 255
+    lossy = replace(STILL, compression=0.5)(films, draws(40))
+    change = (lossy - films.clamp_min(1e-4)).abs().mean(dim=(1, 2, 3))
+    touched = change[change > 1e-3]
+    assert 10 < len(touched) < 30
+    assert touched.max() > 1.5 * touched.min()
+    rough, fine = (
+        replace(STILL, compression=1.0, lowest_quality=quality, highest_quality=quality)
+        for quality in (10, 95)
+    )
+    assert (rough(films, draws(40)) - films).abs().mean() > (
+        3 * (fine(films, draws(40)) - films).abs().mean()
+    )
 
 
 @pytest.mark.parametrize("side", [900, 901, 1343, 2047])
