@@ -1,15 +1,15 @@
 """A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from ml.data import FilmRecord, Split, split_of
-from ml.gan.features import Embeddings, FeatureSpace
+from ml.gan.features import Embeddings, FeatureSpace, Films
 from ml.options import GAN_PRESETS, GanOptions
 from tests.films import png, synthetic_film
 
@@ -22,18 +22,20 @@ FILMS_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
 def pixel_space() -> FeatureSpace:
     """Films shrunk to 8 px as their own features: no network to load."""
 
-    def embed(films: Tensor) -> Embeddings:
-        small = F.adaptive_avg_pool2d(films, 8).flatten(1)
-        embeddings: Embeddings = small.numpy().astype(np.float32)
-        return embeddings
+    def embed(films: Films) -> Embeddings:
+        unit = torch.from_numpy(films.copy())[:, None].float() / 255
+        small: Embeddings = F.adaptive_avg_pool2d(unit, 8).flatten(1).numpy()
+        return small
 
-    return FeatureSpace("pixels", "0" * 64, 64, SIDE, 64, embed)
+    return FeatureSpace("pixels", "0" * 64, 64, 64, embed)
 
 
-def write_films(folder: Path) -> list[FilmRecord]:
-    """Films of both classes, `FILMS_OF_SPLIT` of each in each split, one for each patient."""
+def write_films(
+    folder: Path, films_of_split: Mapping[Split, int] = FILMS_OF_SPLIT
+) -> list[FilmRecord]:
+    """Films of both classes, so many of each in each split, one for each patient."""
     random = np.random.default_rng(0)
-    missing = {(label, part): count for part, count in FILMS_OF_SPLIT.items() for label in LABELS}
+    missing = {(label, part): count for part, count in films_of_split.items() for label in LABELS}
     records = []
     number = 0
     while any(missing.values()):

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from ml import networks
 from ml.classifier import train_classifier
 from ml.data import FilmRecord
+from ml.gan.training import train_gan
 from ml.labels import LABELS
 from ml.networks import Backbone
 from ml.options import ClassifierOptions
 from ml.processes import Processes, join_processes
 from ml.shared_layers import share_layers
+from tests.gan_world import CPU, pixel_space, tiny
 
-CPU = torch.device("cpu")
 SIDE = 16
 OPTIONS = ClassifierOptions(
     network="small",
@@ -31,6 +32,8 @@ OPTIONS = ClassifierOptions(
     patience=2,
     ema_decay=0.8,
 )
+# Batch norm in the generator, the spread of the batch and both classes in the critic.
+GAN = tiny("resnet", labels=",".join(LABELS), conditional=True, batch_std=True, augment=0.5)
 
 
 def small(_pretrained: bool = False) -> nn.Module:
@@ -103,6 +106,7 @@ def main(folder: Path) -> None:
     processes.barrier()
     register()
     train_classifier(records_in(folder / "films"), folder / "run", OPTIONS, device=CPU)
+    train_gan(records_in(folder / "films"), folder / "gan", GAN, device=CPU, features=pixel_space())
     torch.save(results, folder / f"rank{processes.rank}.pt")
 
 

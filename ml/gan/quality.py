@@ -117,7 +117,7 @@ def frechet_distance(real: Points, samples: Points) -> float:
     """
     _require(real, samples)
     one, other = _same_geometry(real, samples)
-    metric = FrechetInceptionDistance(_Given(one.shape[1]))
+    metric = FrechetInceptionDistance(_Given(one.shape[1]), sync_on_compute=False)
     metric.update(one, real=True)
     metric.update(other, real=False)
     return float(metric.compute())
@@ -233,7 +233,9 @@ def _kid_of_subsets(
     with warnings.catch_warnings():
         # It warns that it keeps the embeddings, which are in memory anyway.
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all")
-        metric = KernelInceptionDistance(_Given(real.shape[1]), subsets=subsets, subset_size=size)
+        metric = KernelInceptionDistance(
+            _Given(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False
+        )
     metric.update(torch.from_numpy(real.astype(np.float64)), real=True)
     metric.update(torch.from_numpy(samples.astype(np.float64)), real=False)
     # It draws from the global generator of the CPU, which a training loop may be using.

@@ -6,7 +6,7 @@ What makes it fast, next to the plain way (`benchmarks/gan_step.py` holds both s
   each critic step and throws the result away;
 - real and fake films pass the critic as one batch, where no batch norm couples them;
 - channels-last memory, and `ml.gan.resampling`;
-- the penalty alone is computed in float32 where the rest is in bfloat16.
+- bfloat16 for all products where it is asked for, the norms of the penalty in float32.
 
 All that is random is drawn for the whole batch from the number of the step, before it is shared
 out: a resumed run draws the same, and so do several processes.
@@ -123,9 +123,10 @@ class AdversarialStep:
         penalty = loss.new_zeros(())
         if penalised:
             # A penalty that comes less often weighs more (Karras et al., StyleGAN2, 2020).
-            penalty = self.options.penalty_every * self.objective.penalty(
-                self.critic, real, fake, draw.classes, draw.mix
-            )
+            with self._reduced():
+                penalty = self.options.penalty_every * self.objective.penalty(
+                    self.critic, real, fake, draw.classes, draw.mix
+                )
         return loss, (of_real.mean() - of_fake.mean()).detach(), penalty
 
     def update_generator(self, draw: Draw) -> tuple[Tensor, Tensor]:

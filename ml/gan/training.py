@@ -201,6 +201,8 @@ class _Run:
 
     @property
     def finished(self) -> bool:
+        if self.pending:  # stopped on the very step of a tick
+            return False
         waited = len(self.rows) - self.best_tick
         tired = 0 < self.options.patience <= waited
         return self.step >= self.options.steps or tired or self.seconds >= self.budget
@@ -263,7 +265,8 @@ class _Run:
         """Train until a tick is due. False where the call was stopped; the state is saved then."""
         options = self.options
         self.started, self.first_step = time.monotonic(), self.step
-        due = min(options.steps, (self.step // options.tick_steps + 1) * options.tick_steps)
+        last = int(self.rows[-1]["step"]) if self.rows else 0
+        due = min(options.steps, (last // options.tick_steps + 1) * options.tick_steps)
         while self.step < due:
             draws = draw_step(self.films, options, self.step, self.processes)
             self.pending.append(torch.stack(list(self.update(draws, self.step))))
@@ -284,10 +287,12 @@ class _Run:
     def tick(self) -> dict[str, float]:
         """Measure, show and save where the run stands."""
         films = (self.step - self.first_step) * self._films_per_step
-        speed = films / self._elapsed()
-        means = torch.stack(self.pending).double().mean(dim=0).tolist()
+        speed = films / max(self._elapsed(), 1e-9)
+        # Each process knows the losses of its own films.
+        means = self.processes.sum(torch.stack(self.pending).mean(dim=0)).double()
+        means /= self.processes.world_size
         row: dict[str, float] = {"step": self.step, "films": self.step * self._films_per_step}
-        row |= dict(zip(Figures._fields, means, strict=True))
+        row |= dict(zip(Figures._fields, means.tolist(), strict=True))
         row["films_per_second"] = speed
         self.pending = []
         problem = ""
