@@ -30,6 +30,7 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.train_classifier
+	$(BIN)/python -m benchmarks.gan_step
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
+from benchmarks.plain_gan import critic_loss, plainly
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, Films, draw_step, to_signed
+from ml.gan.step import AdversarialStep, Draw, Films, draw_step
 from ml.options import GanOptions
 from ml.processes import Processes
 from tests.gan_world import CPU, SIDE, tiny
@@ -35,47 +35,6 @@ def a_step(options: GanOptions) -> AdversarialStep:
     return AdversarialStep(generator, critic, options, ALONE)
 
 
-def plain_critic_loss(
-    generator: nn.Module, critic: nn.Module, draw: Draw, options: GanOptions
-) -> Tensor:
-    """The critic's loss as it is usually written: three passes, up-sampling and convolution."""
-    real, fake = to_signed(draw.films, torch.float64), generator(draw.latents, draw.classes)
-    loss = critic(fake, draw.classes).mean() - critic(real, draw.classes).mean()
-    if not options.penalty:
-        return loss
-    mix = draw.mix.view(-1, 1, 1, 1)
-    between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
-    scores = critic(between, draw.classes)
-    (slopes,) = torch.autograd.grad(scores, between, torch.ones_like(scores), create_graph=True)
-    return loss + options.penalty * ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
-
-
-class PlainUp(nn.Conv2d):
-    """Up-sampling and convolution one after the other."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return super().forward(F.interpolate(maps, scale_factor=2.0, mode="nearest"))
-
-
-class PlainDown(nn.Conv2d):
-    """Convolution and pooling one after the other."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return F.avg_pool2d(super().forward(maps), 2)
-
-
-def plainly(network: nn.Module) -> nn.Module:
-    """The same network with plain layers in contiguous memory."""
-    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
-    for module in network.modules():
-        match type(module).__name__:
-            case "UpConv2d":
-                module.__class__ = PlainUp
-            case "DownConv2d":
-                module.__class__ = PlainDown
-    return network
-
-
 @pytest.mark.parametrize(("objective", "network"), PAIRS)
 def test_critic_gradients_equal_the_plain_ones(objective: str, network: str) -> None:
     options = tiny(objective, network=network, dropout=0.0)
@@ -83,7 +42,7 @@ def test_critic_gradients_equal_the_plain_ones(objective: str, network: str) -> 
     generator, critic = plainly(step.generator), plainly(step.critic)
     loss, _, penalty = step.critic_losses(draw, penalised=True)
     (loss + penalty).backward()
-    plain_critic_loss(generator, critic, draw, options).backward()
+    critic_loss(generator, critic, draw, options).backward()
     _require_equal_gradients(step.critic, critic)
 
 
