@@ -1,4 +1,4 @@
-"""The models' commands: data, train, export, evaluate, reproduce, predict."""
+"""The models' commands: data, train, export, evaluate, compare, reproduce, predict."""
 
 import csv
 import os
@@ -22,6 +22,7 @@ from ml.errors import XrayError
 from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
 from ml.gan.cli import train_gan_command
+from ml.gan.measuring_cli import compare_gans_command, evaluate_gan_command
 from ml.labels import LABELS
 from ml.model_card import render_model_card
 from ml.options import ClassifierOptions
@@ -35,14 +36,18 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train models.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure models.")
+compare_app = typer.Typer(no_args_is_help=True, help="Compare models.")
 export_app = typer.Typer(no_args_is_help=True, help="Make bundles of trained models.")
 reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat what others published.")
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
 app.add_typer(export_app, name="export")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(compare_app, name="compare")
 app.add_typer(reproduce_app, name="reproduce")
 train_app.command("gan")(train_gan_command)
+evaluate_app.command("gan")(evaluate_gan_command)
+compare_app.command("gans")(compare_gans_command)
 
 DEFAULTS = ClassifierOptions()
 FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}

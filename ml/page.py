@@ -65,11 +65,15 @@ caption, figcaption { color: var(--soft); font-size: .875rem; text-align: left; 
 th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--rule); text-align: right;
   vertical-align: top; }
 th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom-color: var(--strong); }
+thead th { border-bottom-color: var(--strong); vertical-align: bottom; }
 tbody th { font-weight: 500; }
 .films { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; }
-.films figure { margin: .25rem 0; width: 20rem; }
-.films img, .sheet { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule); }
+.films figure { margin: .25rem 0; flex: 1 1 17rem; max-width: 20rem; }
+.films img { width: 100%; }
+.films img, .sheet { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule);
+  image-rendering: pixelated; }
+.pairs { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
+.pairs figure { flex: 1 1 24rem; max-width: 34rem; min-width: 0; }
 .card { border: 1px solid var(--rule); padding: .75rem 1rem; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
 figure { margin: .75rem 0; max-width: 100%; break-inside: avoid; }
@@ -99,9 +103,12 @@ svg .count { font-size: 17px; font-weight: 600; }
 .scroll td { white-space: nowrap; }
 .scroll .explained td:last-child { white-space: normal; text-align: left; min-width: 14rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
+.scroll tbody th { white-space: nowrap; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; max-width: 52rem; }
 dt { font-weight: 500; }
-dd { margin: 0 0 .4rem; max-width: 44rem; color: var(--soft); }
-@media (max-width: 32rem) { th, td { padding-right: .5rem; font-size: .875rem; } }
+dd { margin: 0; color: var(--soft); }
+@media (max-width: 32rem) { th, td { padding-right: .5rem; font-size: .875rem; }
+  .pairs svg { font-size: 15px; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } }
 """
 

@@ -1,11 +1,13 @@
 """A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
 from ml.data import FilmRecord, Split, split_of
@@ -17,6 +19,16 @@ CPU = torch.device("cpu")
 SIDE = 16
 LABELS = ("covid", "normal")
 FILMS_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Problems this small take ten times as long where threads wait for a busy core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def pixel_space() -> FeatureSpace:

@@ -1,4 +1,4 @@
-"""The commands of GANs: train one, make films with it."""
+"""The command that trains GANs."""
 
 from dataclasses import fields, replace
 from pathlib import Path

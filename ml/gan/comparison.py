@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 
 from ml.bundle import finite
 from ml.checkpoint import replacing
@@ -21,11 +20,10 @@ from ml.data import FilmRecord
 from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
 from ml.gan.evaluation import measure_generator
 from ml.gan.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
-from ml.gan.generator_file import LoadedGenerator, load_generator
+from ml.gan.generator_file import load_generator
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.reference import SAMPLES, RealFilms, read_real_films
-from ml.gan.report import render_comparison
-from ml.gan.sampling import grid_of, sample_films
+from ml.gan.report import draw_sheet, render_comparison
 from ml.gan.step import AdversarialStep, Films, draw_step
 from ml.gan.tables import comparison_markdown
 from ml.gan.training import GENERATOR, check_options, train_gan
@@ -290,7 +288,7 @@ class _Job:
         if best.exists():
             loaded = load_generator(best, self.device)
             evaluation = measure_generator(loaded, real, quiet=self.quiet)
-            _draw_grid(loaded, folder / GRID)
+            (folder / GRID).write_bytes(draw_sheet(loaded, GRID_SIDE))
         result: dict[str, Any] = finite(
             {
                 **self.settings(run),
@@ -341,14 +339,6 @@ def _count_weights(options: GanOptions) -> dict[str, int]:
         name: sum(weight.numel() for weight in network.parameters())
         for name, network in networks.items()
     }
-
-
-def _draw_grid(loaded: LoadedGenerator, path: Path) -> None:
-    """Samples of the first seeds; a conditional generator shows its classes in turn."""
-    count = GRID_SIDE**2
-    classes = [number % len(loaded.labels) for number in range(count)]
-    films = sample_films(loaded.network, range(count), classes, length=loaded.card.options.latent)
-    Image.fromarray(grid_of(films, GRID_SIDE)).save(path)
 
 
 def write_comparison(out: Path, comparison: Mapping[str, Any]) -> None:

@@ -3,14 +3,18 @@
 No real film is on these pages: they may be shown and published where the films may not.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from PIL import Image
 
 from ml.charts import Point, curve_chart
+from ml.gan.generator_file import LoadedGenerator
+from ml.gan.sampling import grid_of, sample_films
 from ml.gan.tables import (
     FIGURES,
     figure_tables,
@@ -40,6 +44,16 @@ _TICK_COLUMNS = {
 }
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def draw_sheet(loaded: LoadedGenerator, side: int = 8) -> bytes:
+    """A PNG file of `side` squared samples, seeds from 0; several classes come in turn."""
+    classes = [number % len(loaded.labels) for number in range(side**2)]
+    length = loaded.card.options.latent
+    films = sample_films(loaded.network, range(side**2), classes, length=length)
+    file = io.BytesIO()
+    Image.fromarray(grid_of(films, side)).save(file, "PNG")
+    return file.getvalue()
 
 
 def write_evaluation(
@@ -197,7 +211,7 @@ _MACROS = """\
 </div>
 {% endmacro %}
 {% macro drawn(charts) %}
-<div class="charts">
+<div class="pairs">
 {% for svg, caption in charts %}
 <figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>
 {% endfor %}
@@ -285,10 +299,10 @@ _COMPARISON = (
 {% block title %}Generative adversarial networks compared{% endblock %}
 {% block main %}
 <h1>Generative adversarial networks compared</h1>
-<p>Films of {{ options.labels }}, {{ options.size }} px. Each model had
-{{ "%g"|format(options.budget_minutes) }} minutes for each seed on the same machine
-({{ device }}), learned from the same training films, and is measured with the generator that had
-the lowest KID against the validation films on the way.</p>
+<p>Films of the class {{ options.labels }}, {{ options.size }} px. Time to train for, of each
+model and seed: {{ "%g"|format(options.budget_minutes) }} min on the same machine
+({{ device }}). All learned from the same training films; each is measured with the generator that
+had the lowest KID against the validation films on the way.</p>
 {% for note in notes %}<p class="card">{{ note }}</p>
 {% endfor %}
 
@@ -301,7 +315,7 @@ the lowest KID against the validation films on the way.</p>
 {% else %}
 <p class="card">No generator: training ended before its first tick.</p>
 {% endif %}
-<figcaption><strong>{{ title }}</strong>{% if model.problem %} &mdash; {{ model.verdict }}:
+<figcaption><strong>{{ title }}</strong>{% if model.problem %} &mdash;
 {{ model.problem }}{% endif %}</figcaption>
 </figure>
 {% endfor %}
@@ -335,7 +349,7 @@ trainings.{% endif %} The first row is what two sets of real films of different 
 <p>The Wasserstein estimate below is the critic's mean score of real films less that of samples:
 a distance under the Wasserstein objectives, under the others only a measure of who is ahead.
 Scales differ from model to model.</p>
-<div class="charts">
+<div class="pairs">
 {% for title, charts in game_charts %}{% for svg, caption in charts %}
 <figure>{{ svg }}<figcaption>{{ title }}</figcaption></figure>
 {% endfor %}{% endfor %}
