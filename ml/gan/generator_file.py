@@ -36,7 +36,8 @@ class GeneratorCard:
     code_version: str
     created_at: str  # ISO 8601, UTC
     figures: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # intended use, limits, licence
+    notes: list[str] = field(default_factory=list)  # intended use, limits
+    licence: str = ""  # of the generator and of its films
     format: int = CARD_FORMAT
 
     def to_json(self) -> str:
