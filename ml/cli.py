@@ -23,6 +23,7 @@ from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
 from ml.gan.cli import train_gan_command
 from ml.gan.measuring_cli import compare_gans_command, evaluate_gan_command
+from ml.gan.synthesis_cli import synthesize_command
 from ml.labels import LABELS
 from ml.model_card import render_model_card
 from ml.options import ClassifierOptions
@@ -46,6 +47,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(compare_app, name="compare")
 app.add_typer(reproduce_app, name="reproduce")
 train_app.command("gan")(train_gan_command)
+app.command("synthesize")(synthesize_command)
 evaluate_app.command("gan")(evaluate_gan_command)
 compare_app.command("gans")(compare_gans_command)
 

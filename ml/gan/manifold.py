@@ -59,8 +59,6 @@ def manifold(real: Points, samples: Points, k: int = NEIGHBOURS) -> Manifold:
             f"{len(samples)} synthetic ones"
         )
     real_radii, sample_radii = neighbour_radii(real, k), neighbour_radii(samples, k)
-    # A lonely real film has a ball that holds anything.
-    trusted = real_radii <= np.median(real_radii)
     balls = np.zeros(len(samples))
     realism = np.zeros(len(samples))
     covered, recalled = np.zeros((2, len(real)), bool)
@@ -69,9 +67,7 @@ def manifold(real: Points, samples: Points, k: int = NEIGHBOURS) -> Manifold:
         balls[rows] = inside.sum(axis=1)
         covered |= inside.any(axis=0)
         recalled |= (distance <= sample_radii[rows, None]).any(axis=0)
-        # A copy of a real film lies at no distance: as real as can be told apart from infinity.
-        nearness = real_radii[trusted] / np.maximum(distance[:, trusted], 1e-9)
-        realism[rows] = nearness.max(axis=1)
+        realism[rows] = realism_of(distance, real_radii)
     return Manifold(
         precision=float((balls > 0).mean()),
         recall=float(recalled.mean()),
@@ -81,3 +77,21 @@ def manifold(real: Points, samples: Points, k: int = NEIGHBOURS) -> Manifold:
         real=len(real),
         samples=len(samples),
     )
+
+
+def realism_of(distance: Floats, radii: Floats) -> Floats:
+    """How realistic each sample is by itself, as `Manifold.realism`.
+
+    Args:
+        distance: (M, N) of samples to real films.
+        radii: (N,) of the balls around the real films (`neighbour_radii`).
+
+    Returns:
+        (M,).
+    """
+    # A lonely real film has a ball that holds anything.
+    trusted = radii <= np.median(radii)
+    # A copy of a real film lies at no distance: as real as can be told apart from infinity.
+    nearness: Floats = radii[trusted] / np.maximum(distance[:, trusted], 1e-9)
+    realism: Floats = nearness.max(axis=1)
+    return realism

@@ -1,0 +1,223 @@
+"""A certificate for each synthetic film: how near it comes to a film the generator learned from.
+
+Three things are asked, since none of them sees every kind of copy (`ml.gan.memorisation`): pixels,
+embeddings and a perceptual hash, each of the film and of its mirror image, since training mirrors
+films. Distances mean something only beside those of real films that the generator never saw: those
+of the validation split. The test split is not opened, for a classifier may learn from the films
+that pass, and is measured on it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.data import FilmRecord, Split, in_split
+from ml.duplicates import Hashes, close_to
+from ml.errors import DataError
+from ml.filmset import FilmSet, load_films
+from ml.gan.distances import (
+    Floats,
+    Points,
+    distances,
+    nearest,
+    neighbour_radii,
+    pixel_points,
+)
+from ml.gan.features import FeatureSpace
+from ml.gan.generator_file import LoadedGenerator
+from ml.gan.manifold import NEIGHBOURS, realism_of
+from ml.gan.memorisation import hash_all, nearest_percentiles
+from ml.gan.reference import embed
+from ml.labels import LABELS
+from ml.run_folder import fingerprint
+
+Films = NDArray[np.uint8]  # (N, S, S)
+
+# With fewer a percentile is no percentile.
+LEAST_HELD_OUT = 20
+# Percent: one in a hundred films of other people comes as near to a training film.
+REFUSE_BELOW = 1.0
+_WORTH_A_BAR = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What is known of one synthetic film.
+
+    Attributes:
+        pixel_percentile: percent of the held-out real films of its class that come as near to a
+            training film, by pixels; low is suspicious.
+        embedding_percentile: the same in a feature space.
+        near_copy: whether it is a near-duplicate of a training film, by perceptual hash; exact
+            copies are.
+        realism: how near it is to the training films of its class: 1 or more within the
+            neighbourhood of one (Kynkaanniemi et al., 2019, section 5). No network of ours had a
+            say in it.
+    """
+
+    pixel_percentile: float
+    embedding_percentile: float
+    near_copy: bool
+    realism: float
+
+    @property
+    def nearest_percentile(self) -> float:
+        """The lower, more suspicious one of the two."""
+        return min(self.pixel_percentile, self.embedding_percentile)
+
+    def refusal(self, refuse_below: float) -> str:
+        """Why the film must not be given away; empty where it may.
+
+        Args:
+            refuse_below: percentile that is too low, 0 to 100.
+        """
+        if self.near_copy:
+            return "a near copy of a training film"
+        if self.nearest_percentile < refuse_below:
+            return f"nearer to a training film than {100 - refuse_below:g} % of held-out films"
+        return ""
+
+
+class Certifier:
+    """Compares films of a generator with the real films of a data set."""
+
+    def __init__(
+        self,
+        loaded: LoadedGenerator,
+        records: Sequence[FilmRecord],
+        space: Callable[[], FeatureSpace],
+        *,
+        quiet: bool = False,
+    ):
+        """Read the real films of the generator's classes; they are embedded when first needed.
+
+        Args:
+            loaded: the generator.
+            records: of the data set it learned from, all splits and classes.
+            space: loads the feature space.
+            quiet: shows no progress.
+
+        Raises:
+            DataError: films that are unreadable or too few.
+        """
+        self._load_space, self._quiet = space, quiet
+        self._neighbourhoods: dict[str, tuple[Points, Floats]] = {}
+        wanted = [record for record in records if record.label in loaded.labels]
+        self.training, self.held_out = (
+            load_films(
+                in_split(wanted, part),
+                loaded.card.options.size,
+                title=f"reading {part} films",
+                quiet=quiet,
+                enlarge=False,
+            )
+            for part in (Split.TRAIN, Split.VALIDATION)
+        )
+        for label in loaded.labels:
+            _require(self.training, label, Split.TRAIN, NEIGHBOURS + 1)
+            _require(self.held_out, label, Split.VALIDATION, LEAST_HELD_OUT)
+        self.films_sha256 = fingerprint(self.training.records)
+        # Whether these are the films that the generator learned from.
+        self.complete = self.films_sha256 == loaded.card.films_sha256
+
+    def prepare(self) -> None:
+        """Embed and hash the real films now, which takes minutes, and not with the first sample.
+
+        Raises:
+            XrayError: the feature space cannot be loaded.
+        """
+        _ = self._pixels, self._embeddings, self._hashes
+
+    def count_held_out(self, label: str) -> int:
+        """How many held-out films a percentile of that class rests on."""
+        return int((self.held_out.labels == LABELS.index(label)).sum())
+
+    def certify(self, films: Films, label: str) -> list[Certificate]:
+        """Compare films of one class, (M, S, S).
+
+        Raises:
+            XrayError: the feature space cannot be loaded.
+        """
+        held_out = self.held_out.labels == LABELS.index(label)
+        _, pixel_distances = self._pixels.look(films)
+        points, embedding_distances = self._embeddings.look(films)
+        pixel, embedding = (
+            100 * nearest_percentiles(found, space.held_out[held_out])
+            for space, found in (
+                (self._pixels, pixel_distances),
+                (self._embeddings, embedding_distances),
+            )
+        )
+        centres, radii = self._neighbourhood(label)
+        realism = realism_of(distances(points, centres), radii)
+        rows = zip(pixel, embedding, self._near_copies(films), realism, strict=True)
+        return [Certificate(float(p), float(e), bool(c), float(r)) for p, e, c, r in rows]
+
+    @cached_property
+    def space(self) -> FeatureSpace:
+        """Where films are embedded."""
+        return self._load_space()
+
+    @cached_property
+    def _pixels(self) -> "_Nearness":
+        return _Nearness(pixel_points, self.training, self.held_out)
+
+    @cached_property
+    def _embeddings(self) -> "_Nearness":
+        def points_of(films: Films) -> Points:
+            # A handful of synthetic films is quick; thousands of real ones are worth a bar.
+            quiet = self._quiet or len(films) < _WORTH_A_BAR
+            return embed(self.space, films, title="real films", quiet=quiet)
+
+        return _Nearness(points_of, self.training, self.held_out)
+
+    @cached_property
+    def _hashes(self) -> Hashes:
+        return hash_all(self.training.films)
+
+    def _near_copies(self, films: Films) -> NDArray[np.bool_]:
+        """(M,) whether a film or its mirror image is a near-duplicate of a training film."""
+        straight, mirrored = (
+            close_to(hash_all(side), self._hashes) for side in (films, films[:, :, ::-1])
+        )
+        near: NDArray[np.bool_] = straight | mirrored
+        return near
+
+    def _neighbourhood(self, label: str) -> tuple[Points, Floats]:
+        """The training films of a class as points, and the radii of the balls around them."""
+        if label not in self._neighbourhoods:
+            own = self._embeddings.training[self.training.labels == LABELS.index(label)]
+            self._neighbourhoods[label] = own, neighbour_radii(own, NEIGHBOURS)
+        return self._neighbourhoods[label]
+
+
+class _Nearness:
+    """How near films come to the training films in one space, and how near held-out films do."""
+
+    def __init__(self, points_of: Callable[[Films], Points], training: FilmSet, held_out: FilmSet):
+        self._points_of = points_of
+        self.training = points_of(training.films)  # (T, F)
+        self.held_out = self.look(held_out.films)[1]  # (V,)
+
+    def look(self, films: Films) -> tuple[Points, Floats]:
+        """Films as points (M, F), and the distance of each, or of its mirror image, to the
+        nearest training film (M,).
+
+        A training film that was learned mirrored is as near to the mirror image; that way round
+        the many training films are looked at once.
+        """
+        points = self._points_of(films)
+        sides = (points, self._points_of(films[:, :, ::-1]))
+        return points, np.minimum(*(nearest(side, self.training)[0] for side in sides))
+
+
+def _require(films: FilmSet, label: str, part: Split, least: int) -> None:
+    found = int((films.labels == LABELS.index(label)).sum())
+    if found < least:
+        raise DataError(
+            f"the {part} split has {found} film(s) of {label} of the generator's size, and a "
+            f"certificate needs {least}: give films of more patients, or --no-certificate"
+        )
