@@ -1,14 +1,12 @@
 """Training a classifier: one loop, resumable after any epoch, evaluated by patient."""
 
-import hashlib
 import json
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from torch.nn import functional as F
 
 from ml.augmentation import Augmentation, Draws
 from ml.checkpoint import load_checkpoint, save_checkpoint
-from ml.data import FilmRecord, Split, in_split
+from ml.data import FilmRecord, Split, in_split, real_films
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.filmset import FilmSet, load_films
 from ml.labels import LABELS
@@ -27,6 +25,7 @@ from ml.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.networks import FilmClassifier, backbone, build_classifier
 from ml.options import ClassifierOptions
 from ml.processes import Processes, join_processes
+from ml.run_folder import OPTIONS, claim_folder
 from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
 
@@ -34,27 +33,33 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 
 
-def sampling_weights(records: Sequence[FilmRecord]) -> NDArray[np.float64]:
+def sampling_weights(
+    records: Sequence[FilmRecord], synthetic_share: float = 0.5
+) -> NDArray[np.float64]:
     """(N,) chances that balance the classes and soften the imbalance of their sources.
 
     Every class is drawn equally often. Within a class a source counts by the square root of its
     size: a small hospital is seen more often than its share, yet its few films are not repeated
-    endlessly.
+    endlessly. Where a class has real films and synthetic ones, each kind is divided so by itself.
+
+    Args:
+        records: N films.
+        synthetic_share: chance that a film drawn of a class that has both kinds is synthetic,
+            however many there are.
     """
-    films = Counter((record.label, record.source) for record in records)
+    films = Counter((record.label, record.source, bool(record.synthetic)) for record in records)
     mass = {key: math.sqrt(count) for key, count in films.items()}
-    of_label = dict.fromkeys(LABELS, 0.0)
-    for (label, _), share in mass.items():
-        of_label[label] += share
-    weights = np.array(
-        [
-            mass[record.label, record.source]
-            / of_label[record.label]
-            / films[record.label, record.source]
-            for record in records
-        ]
-    )
-    chances: NDArray[np.float64] = weights / weights.sum()
+    of_kind: dict[tuple[str, bool], float] = {}
+    for (label, _, synthetic), part in mass.items():
+        of_kind[label, synthetic] = of_kind.get((label, synthetic), 0.0) + part
+    weights = []
+    for record in records:
+        key = record.label, record.source, bool(record.synthetic)
+        weight = mass[key] / of_kind[record.label, bool(record.synthetic)] / films[key]
+        if (record.label, not record.synthetic) in of_kind:
+            weight *= synthetic_share if record.synthetic else 1 - synthetic_share
+        weights.append(weight)
+    chances: NDArray[np.float64] = np.array(weights) / np.sum(weights)
     return chances
 
 
@@ -73,7 +78,7 @@ def train_classifier(
     the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
 
     Args:
-        records: films of all splits; the test split is not opened.
+        records: films of all splits; the test split is not opened. Synthetic films only train.
         out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work: each
@@ -95,12 +100,13 @@ def train_classifier(
         raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
     records = without_source(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
-    require_all_classes(training, "training")
+    require_all_classes(real_films(training), "training")
     require_all_classes(validation, "validation")
     processes = join_processes(device)
     if processes.is_first:
         out.mkdir(parents=True, exist_ok=True)
-        _claim_folder(out, options, [*training, *validation])
+        facts = {"synthetic": count_synthetic(training)}
+        claim_folder(out, options, [*training, *validation], facts)
     processes.barrier()
 
     with MetricsLog(out, writes=processes.is_first) as log:
@@ -135,17 +141,26 @@ def without_source(records: Sequence[FilmRecord], source: str) -> list[FilmRecor
     return [record for record in records if record.source != source]
 
 
-def load_run(out: Path) -> tuple[FilmClassifier, ClassifierOptions]:
-    """The best weights of a training run and the options that led to them.
+class TrainedRun(NamedTuple):
+    """What a training run came to, and what from."""
+
+    network: FilmClassifier  # the best weights
+    options: ClassifierOptions
+    synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training films
+
+
+def load_run(out: Path) -> TrainedRun:
+    """The best weights of a training run and what led to them.
 
     Raises:
         CheckpointError: the folder holds no run, or one that ended before its first epoch.
     """
-    path = out / "options.json"
+    path = out / OPTIONS
     if not path.is_file():
         raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
-    options = ClassifierOptions(**json.loads(path.read_text())["options"])
-    return _best(out, options.network), options
+    found = json.loads(path.read_text())
+    options = ClassifierOptions(**found["options"])
+    return TrainedRun(_best(out, options.network), options, found.get("synthetic", {}))
 
 
 def _best(out: Path, network_name: str) -> FilmClassifier:
@@ -171,30 +186,14 @@ def require_all_classes(records: Sequence[FilmRecord], name: str) -> None:
         )
 
 
-def _claim_folder(out: Path, options: ClassifierOptions, films: Sequence[FilmRecord]) -> None:
-    """Write what the run is, or check that the run already there is the same."""
-    path = out / "options.json"
-    wanted = {"options": asdict(options), "films_sha256": fingerprint(films)}
-    if not path.exists():
-        path.write_text(json.dumps(wanted, indent=2) + "\n")
-        return
-    found = json.loads(path.read_text())
-    # An option that is younger than the run had its default then.
-    before = asdict(ClassifierOptions()) | found["options"]
-    changed = [name for name, value in asdict(options).items() if before[name] != value]
-    if found["films_sha256"] != wanted["films_sha256"]:
-        changed.append("films of the data set")
-    if changed:
-        raise CheckpointError(
-            f"{out} holds a run with other options ({', '.join(changed)}): "
-            "give the same to resume it, or another --out"
-        )
-
-
-def fingerprint(films: Sequence[FilmRecord]) -> str:
-    """A digest of which films a run learns from, wherever the data set lies."""
-    lines = sorted(f"{film.path.name}|{film.label}|{film.source}|{film.patient}" for film in films)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def count_synthetic(films: Sequence[FilmRecord]) -> dict[str, dict[str, int]]:
+    """Synthetic films: SHA-256 of their generator -> label -> count; empty where none is."""
+    counts: dict[str, dict[str, int]] = {}
+    for film in films:
+        if film.synthetic:
+            of_generator = counts.setdefault(film.synthetic, dict.fromkeys(LABELS, 0))
+            of_generator[film.label] += 1
+    return counts
 
 
 class _Run:
@@ -254,7 +253,7 @@ class _Run:
         if trained is None:
             return None
         loss, share_right = trained
-        films_per_second = len(train_set) / (time.monotonic() - start)
+        films_per_second = _epoch_length(train_set) / (time.monotonic() - start)
         own = self.processes.slice_of(validation_set.films)
         logits = self.processes.gather(infer(self._averaged_network(), own, self.device))
         probabilities = softmax(logits)
@@ -280,8 +279,10 @@ class _Run:
         # Everything random in an epoch follows from its number, so a resumed run draws the same.
         random = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
         torch.manual_seed(options.seed * 100_003 + self.epoch)
-        weights = torch.from_numpy(sampling_weights(train_set.records))
-        order = torch.multinomial(weights, len(train_set), replacement=True, generator=random)
+        weights = sampling_weights(train_set.records, options.synthetic_share)
+        order = torch.multinomial(
+            torch.from_numpy(weights), _epoch_length(train_set), replacement=True, generator=random
+        )
         batches = torch.split(order, options.batch_size)
         self.network.train()
         total, right = 0.0, 0.0
@@ -374,6 +375,11 @@ class _Run:
         }
         save_checkpoint(self.out / CHECKPOINT, state)
         self.log.write(row, self.epoch)
+
+
+def _epoch_length(train_set: FilmSet) -> int:
+    """Films drawn in an epoch: as many as are real, so that synthetic films do not prolong it."""
+    return len(real_films(train_set.records))
 
 
 def to_unit(films: NDArray[np.uint8], device: torch.device) -> Tensor:

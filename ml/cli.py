@@ -16,13 +16,14 @@ from rich.table import Table
 
 from ml.bundle import PRETRAINED, finite, read_bundle
 from ml.cli_common import DataFolder, DeviceName, device_named, until_stopped
-from ml.data import Split, in_split, read_manifest
+from ml.data import Split, in_split, read_manifest, read_synthetic_manifest, real_films
 from ml.data_cli import data_app
 from ml.errors import XrayError
 from ml.figures import interval, three
 from ml.films import UnreadableFilm, read_film
 from ml.gan.cli import train_gan_command
 from ml.gan.measuring_cli import compare_gans_command, evaluate_gan_command
+from ml.gan.release_cli import export_generator_command
 from ml.gan.synthesis_cli import synthesize_command
 from ml.labels import LABELS
 from ml.model_card import render_model_card
@@ -38,7 +39,7 @@ app = typer.Typer(
 train_app = typer.Typer(no_args_is_help=True, help="Train models.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure models.")
 compare_app = typer.Typer(no_args_is_help=True, help="Compare models.")
-export_app = typer.Typer(no_args_is_help=True, help="Make bundles of trained models.")
+export_app = typer.Typer(no_args_is_help=True, help="Make releases of trained models.")
 reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat what others published.")
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")
@@ -48,6 +49,7 @@ app.add_typer(compare_app, name="compare")
 app.add_typer(reproduce_app, name="reproduce")
 train_app.command("gan")(train_gan_command)
 app.command("synthesize")(synthesize_command)
+export_app.command("generator")(export_generator_command)
 evaluate_app.command("gan")(evaluate_gan_command)
 compare_app.command("gans")(compare_gans_command)
 
@@ -141,8 +143,19 @@ def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
 
 
 @app.command("card")
-def card_command(bundle: BundleFolder = PRETRAINED) -> None:
-    """Print a bundle's model card as Markdown."""
+def card_command(
+    bundle: BundleFolder = PRETRAINED,
+    generator: Annotated[
+        Path | None, typer.Option(help="A generator's file, for its card instead.")
+    ] = None,
+) -> None:
+    """Print a bundle's or a generator's card as Markdown."""
+    if generator:
+        from ml.gan.generator_file import load_generator
+        from ml.gan.release import render_generator_card
+
+        print(render_generator_card(load_generator(generator)), end="")
+        return
     print(render_model_card(read_bundle(bundle)[0]), end="")
 
 
@@ -182,6 +195,16 @@ def train_classifier_command(
     leave_out: Annotated[
         str, typer.Option(help="A source to learn nothing from, as an unknown hospital.")
     ] = DEFAULTS.leave_out,
+    synthetic: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of xray synthesize to train with too; may be repeated."),
+    ] = None,
+    synthetic_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Chance that a film drawn of a class that has such is synthetic."
+        ),
+    ] = DEFAULTS.synthetic_share,
 ) -> None:
     """Train a classifier. Interrupted, the same command continues after the last whole epoch.
 
@@ -205,10 +228,14 @@ def train_classifier_command(
         label_smoothing=label_smoothing,
         ema_decay=ema_decay,
         leave_out=leave_out,
+        synthetic_share=synthetic_share,
     )
+    records = read_manifest(data)
+    for folder in synthetic or []:
+        records += read_synthetic_manifest(folder)
     with until_stopped() as should_stop:
         train_classifier(
-            read_manifest(data),
+            records,
             out,
             options,
             device=device_named(device),
@@ -246,15 +273,20 @@ def export_classifier_command(
     from ml.filmset import load_films
     from ml.networks import BACKBONES
 
-    network, options = load_run(run)
-    # What was kept from training calibrates nothing either.
-    records = without_source(read_manifest(data), options.leave_out)
+    network, options, trained_with = load_run(run)
+    # What was kept from training calibrates nothing either, and no synthetic film does.
+    records = real_films(without_source(read_manifest(data), options.leave_out))
     size = BACKBONES[options.network].size
     train, validation, test = (
         load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split
     )
     card = export_bundle(
-        network, Splits(train, validation, test), out, version=version, options=options
+        network,
+        Splits(train, validation, test),
+        out,
+        version=version,
+        options=options,
+        synthetic=trained_with,
     )
     _print_figures(card.as_json()["figures"])
 

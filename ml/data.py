@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,8 @@ COLUMNS = (
     # Keys of the same person in other sources, separated by semicolons.
     "also_patient",
 )
+# In a manifest that has films no person was x-rayed for: the SHA-256 of the generator.
+SYNTHETIC_COLUMN = "synthetic"
 MAX_FAULTS_SHOWN = 20
 
 
@@ -60,6 +63,7 @@ class FilmRecord:
         age: in years.
         finding: the source's own words.
         license: of this film.
+        synthetic: SHA-256 of the generator that made the film; empty where it is real.
     """
 
     path: Path
@@ -71,11 +75,12 @@ class FilmRecord:
     age: str = ""
     finding: str = ""
     license: str = ""
+    synthetic: str = ""
 
     @property
     def split(self) -> Split:
-        """The split of this film's patient."""
-        return split_of(self.patient)
+        """The split of this film's patient; a synthetic film measures nothing, so it trains."""
+        return Split.TRAIN if self.synthetic else split_of(self.patient)
 
 
 def split_of(patient: str) -> Split:
@@ -98,6 +103,29 @@ def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
     return [record for record in records if record.split is split]
 
 
+def real_films(records: Iterable[FilmRecord]) -> list[FilmRecord]:
+    """Keep the films of people, in manifest order."""
+    return [record for record in records if not record.synthetic]
+
+
+def read_synthetic_manifest(root: Path) -> list[FilmRecord]:
+    """Read and check `root/manifest.csv` of a folder that has synthetic films alone.
+
+    Raises:
+        DataError: as `read_manifest`, or a film is not marked as synthetic: real films would come
+            into training past the split by patient.
+    """
+    records = read_manifest(root)
+    real = real_films(records)
+    if real:
+        raise DataError(
+            f"{root} has {len(real)} film(s) that no generator made by its manifest, such as "
+            f"{real[0].path.name}: real films belong to the data set itself (--data), where "
+            "patients are kept on one side of the split"
+        )
+    return records
+
+
 def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord]:
     """Read and check `root/manifest.csv`.
 
@@ -111,7 +139,8 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
     Raises:
         DataError: names every fault with its row before any film is opened: missing columns,
             missing files, paths that leave the folder, unknown labels, duplicate rows,
-            rows without a patient, rows with more cells than columns.
+            rows without a patient, rows with more cells than columns, a generator that is no
+            SHA-256.
     """
     return [_record(root, row) for row in read_rows(root, labels)[1]]
 
@@ -158,6 +187,7 @@ def _record(root: Path, row: dict[str, str]) -> FilmRecord:
         age=row.get("age", ""),
         finding=row.get("finding", ""),
         license=row.get("license", ""),
+        synthetic=row.get(SYNTHETIC_COLUMN, ""),
     )
 
 
@@ -193,5 +223,8 @@ def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[st
     if row["label"] not in labels:
         known = ", ".join(labels)
         faults.append(f"unknown label {row['label']!r}, expected one of {known}")
+    generator = row.get(SYNTHETIC_COLUMN, "")
+    if generator and not re.fullmatch("[0-9a-f]{64}", generator):
+        faults.append(f"synthetic is {generator!r}, expected a generator's SHA-256 or nothing")
     faults += [f"{column} is empty" for column in ("source", "patient") if not row[column].strip()]
     return faults

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml.data import FilmRecord, Split, in_split, read_manifest
+from ml.data import FilmRecord, Split, in_split, read_manifest, real_films
 from ml.errors import XrayError
 from ml.labels import LABELS
 
@@ -95,7 +95,10 @@ def data_summary(
         for value, counts in count_by(records, feature).items():
             table.add_row(value, *(str(counts[label]) for label in LABELS))
         Console().print(table)
-    for warning in warnings_of(records):
+    made = len(records) - len(real_films(records))
+    if made:
+        print(f"synthetic films: {made}, which train and are in no other split")
+    for warning in warnings_of(real_films(records) or records):
         print(f"warning: {warning}")
     if duplicates:
         _print_duplicates(root, records)

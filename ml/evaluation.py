@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ml import metrics
 from ml.bundle import Card
-from ml.data import FilmRecord
+from ml.data import FilmRecord, real_films
 from ml.errors import BundleError, DataError
 from ml.filmset import FilmSet
 from ml.labels import LABELS
@@ -206,7 +206,7 @@ def left_out_films(card: Card, records: Sequence[FilmRecord], source: str) -> li
 
     Raises:
         BundleError: its card does not say that it was trained without this source.
-        DataError: the data set has no such source.
+        DataError: the data set has no film of a person from this source.
     """
     left_out = card.options.get("leave_out", "")
     if left_out != source:
@@ -215,7 +215,7 @@ def left_out_films(card: Card, records: Sequence[FilmRecord], source: str) -> li
             f"classifier {card.version} was trained {learned}, so {source} is no unknown hospital "
             f"to it: give the bundle of a run of xray train classifier --leave-out {source}"
         )
-    films = [record for record in records if record.source == source]
+    films = [record for record in real_films(records) if record.source == source]
     if not films:
         known = ", ".join(sorted({record.source for record in records}))
         raise DataError(f"no film comes from {source!r}: the data set has the sources {known}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,10 +104,19 @@ def export_bundle(
     *,
     version: str,
     options: ClassifierOptions,
+    synthetic: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Card:
     """Calibrate on validation, export, check against torch, measure on test, write.
 
     The test figures are those of the exported graph run in ONNX Runtime: what is served.
+
+    Args:
+        network: the trained classifier.
+        splits: films of people alone: what is unlike synthetic films is not unfamiliar for it.
+        out: the bundle's folder.
+        version: the name of the model version.
+        options: what the network was trained with.
+        synthetic: the synthetic films it was trained with, from `count_synthetic`.
 
     Raises:
         BundleError: the exported graph does not compute what the network computes.
@@ -133,7 +143,7 @@ def export_bundle(
         thresholds=thresholds,
         code_version=code_version(),
         options=asdict(options),
-        data=_data_counts(splits),
+        data=_data_counts(splits, synthetic or {}),
         figures={},
         intended_use=INTENDED_USE,
         limitations=LIMITATIONS,
@@ -226,11 +236,12 @@ def _require_equal(
             raise BundleError(f"the exported graph's {name} differs from torch by {gap:.1e}")
 
 
-def _data_counts(splits: Splits) -> dict[str, Any]:
+def _data_counts(splits: Splits, synthetic: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
         "films": {name: len(part) for name, part in parts.items()},
         "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
         "by_source": {name: count_films(part.records) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
+        "synthetic": synthetic,
     }

@@ -115,4 +115,17 @@ def _data(card: Card) -> str:
         for name, count in card.data["films"].items()
     )
     head = ("source", *(label_name(label) for label in card.labels))
-    return f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)
+    text = f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)
+    synthetic = card.data.get("synthetic")  # cards before synthetic films could train lack it
+    if not synthetic:
+        return text
+    head = ("generator", *head[1:])
+    rows = [
+        (f"`{generator[:12]}`", *(counts[label] for label in card.labels))
+        for generator, counts in synthetic.items()
+    ]
+    share = card.options["synthetic_share"]
+    return f"{text}\n\n" + (
+        f"Trained with synthetic films too, a share of {share:.2f} of what was drawn of a class "
+        "that has them; in no other split.\n\n" + _table(head, rows)
+    )

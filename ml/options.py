@@ -28,6 +28,8 @@ class ClassifierOptions:
     seed: int = 0
     # A source whose films the run never sees, so that it can be measured as an unknown hospital.
     leave_out: str = ""
+    # Chance that a film drawn of a class that has synthetic films is one of them.
+    synthetic_share: float = 0.5
 
 
 def _option(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from ml import metrics
 from ml.bundle import finite
-from ml.classifier import fingerprint, infer, require_all_classes, to_unit
+from ml.classifier import infer, require_all_classes, to_unit
 from ml.data import TEST_SHARE, VALIDATION_SHARE, FilmRecord, Split, in_split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation import per_class_figures, within_source
@@ -37,6 +37,7 @@ from ml.figures import interval
 from ml.filmset import FilmSet, load_films
 from ml.labels import DISPLAY_NAMES, LABELS
 from ml.networks import FilmClassifier, backbone, build_classifier
+from ml.run_folder import fingerprint
 
 NETWORK = "report-cnn"
 # The report's COVID-19 collection, and the hospital of its pneumonia and normal films.

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,26 @@ from ml.errors import CheckpointError
 OPTIONS = "options.json"
 
 
-def claim_folder(out: Path, options: Any, films: Sequence[FilmRecord]) -> None:
+def claim_folder(
+    out: Path,
+    options: Any,
+    films: Sequence[FilmRecord],
+    facts: Mapping[str, Any] | None = None,
+) -> None:
     """Write what the run is, or check that the run already there is the same.
 
     Args:
         out: the folder; it is made where it is missing.
         options: a dataclass with defaults for all its fields.
         films: what the run learns from and chooses by.
+        facts: what else is to be written down of the films; they follow from the others.
 
     Raises:
         CheckpointError: the folder holds a run with other options or other films.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / OPTIONS
-    wanted = {"options": asdict(options), "films_sha256": fingerprint(films)}
+    wanted = {"options": asdict(options), "films_sha256": fingerprint(films), **(facts or {})}
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return

@@ -100,9 +100,9 @@ def splits(records: list[FilmRecord]) -> Splits:
 
 @pytest.fixture(scope="module")
 def bundle(run_folder: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network, used = load_run(run_folder)
+    run = load_run(run_folder)
     out = tmp_path_factory.mktemp("bundle")
-    export_bundle(network, splits, out, version="tiny-1", options=used)
+    export_bundle(run.network, splits, out, version="tiny-1", options=run.options)
     return out
 
 
@@ -222,7 +222,7 @@ def test_imagenet_start_is_a_trained_network() -> None:
 def test_bundle_computes_what_torch_computes(
     bundle: Path, run_folder: Path, splits: Splits
 ) -> None:
-    network, _ = load_run(run_folder)
+    network = load_run(run_folder).network
     predictor = Predictor.load(bundle)
     films = splits.test.films
     answers = predictor.predict_batch(films)
@@ -309,7 +309,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss(
     from ml.metrics import log_loss
 
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    network, _ = load_run(run_folder)
+    network = load_run(run_folder).network
     probabilities = softmax(infer(network, splits.validation.films, CPU))
     loss = log_loss(splits.validation.labels, probabilities)
     assert loss == pytest.approx(min(row["validation_loss"] for row in rows), rel=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ml.data import COLUMNS, MANIFEST, read_rows
+from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
 from ml.duplicates import Hashes, hash_films
 from ml.errors import DataError
 from ml.films import UnreadableFilm
@@ -179,14 +179,16 @@ def _settle(
     if not films:
         return Settled(), []
     aliases = present.aliases()
-    old = [Known(row["image"], _digest(row), row["label"], row["patient"]) for row in present.rows]
+    # A synthetic film is nobody's: it ties no patients together and keeps no film out.
+    rows = [row for row in present.rows if not row.get(SYNTHETIC_COLUMN)]
+    old = [Known(row["image"], _digest(row), row["label"], row["patient"]) for row in rows]
     new = []
     for candidate, decoded in films:
         patient, name = _patient_key(candidate, aliases), str(candidate.path)
         new.append(Known(name, decoded.digest, candidate.label, patient))
     hashes: Hashes = np.concatenate(
         [
-            hash_films([to / row["image"] for row in present.rows]),
+            hash_films([to / row["image"] for row in rows]),
             np.stack([decoded.hash for _, decoded in films]),
         ]
     )
