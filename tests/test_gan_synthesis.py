@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.data import FilmRecord, Split, in_split, read_manifest
+from ml.data import FilmRecord, Split, in_split, read_manifest, read_synthetic_manifest
 from ml.errors import DataError, XrayError
 from ml.gan import synthesis, synthetic_folder
 from ml.gan.certificate import Certificate, Certifier
@@ -115,7 +115,7 @@ def test_films_make_a_data_set_that_says_what_they_are(
     )
     assert (outcome.written, outcome.present, outcome.refused.total()) == (5, 0, 0)
     assert sum(done) == 5
-    records = read_manifest(tmp_path)
+    records = read_synthetic_manifest(tmp_path)
     # As many of each class; a seed's remainder tells its class.
     assert [record.path.stem for record in records] == [
         "covid-0", "covid-2", "covid-4", "normal-1", "normal-3",
@@ -383,6 +383,15 @@ def test_too_few_real_films_make_no_certificate(
     fewer = in_split(records, Split.TRAIN) + in_split(records, Split.VALIDATION)[:30]
     with pytest.raises(DataError, match=r"validation split has \d+ film\(s\) of covid .* needs 20"):
         Certifier(loaded, fewer, pixel_space, quiet=True)
+
+
+def test_films_that_nobody_took_count_for_nothing(
+    loaded: LoadedGenerator, certifier: Certifier, records: list[FilmRecord], tmp_path: Path
+) -> None:
+    made = FilmRecord(tmp_path / "no-such.png", "covid", "s", "p", synthetic="0" * 64)
+    ours = Certifier(loaded, [*records, made], pixel_space, quiet=True)
+    assert ours.films_sha256 == certifier.films_sha256
+    assert ours.complete
 
 
 @pytest.mark.parametrize(

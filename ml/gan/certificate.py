@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data import FilmRecord, Split, in_split
+from ml.data import FilmRecord, Split, in_split, real_films
 from ml.duplicates import Hashes, close_to
 from ml.errors import DataError
 from ml.filmset import FilmSet, load_films
@@ -105,7 +105,7 @@ class Certifier:
         """
         self._load_space, self._quiet = space, quiet
         self._neighbourhoods: dict[str, tuple[Points, Floats]] = {}
-        wanted = [record for record in records if record.label in loaded.labels]
+        wanted = [film for film in real_films(records) if film.label in loaded.labels]
         self.training, self.held_out = (
             load_films(
                 in_split(wanted, part),

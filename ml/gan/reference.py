@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
 
-from ml.data import FilmRecord, Split, in_split
+from ml.data import FilmRecord, Split, in_split, real_films
 from ml.duplicates import Hashes
 from ml.errors import DataError
 from ml.filmset import FilmSet, load_films
@@ -150,7 +150,7 @@ def read_real_films(
     Raises:
         DataError: films that are missing, unreadable or too few.
     """
-    wanted = [record for record in records if record.label in labels]
+    wanted = [record for record in real_films(records) if record.label in labels]
     parts = [in_split(wanted, part) for part in Split]
     films = load_films(
         [record for part in parts for record in part],

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.data import SYNTHETIC_COLUMN
 from ml.errors import XrayError
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.provenance import Provenance, marked, png_of
 from ml.gan.sampling import films_of_latents, grid_of, interpolated, latents_of, sample_films
-from ml.gan.synthetic_folder import SYNTHETIC, NewFilm, Row, SyntheticFolder, write_whole
+from ml.gan.synthetic_folder import NewFilm, Row, SyntheticFolder, write_whole
 from ml.version import code_version
 
 Film = NDArray[np.uint8]  # (S, S)
@@ -250,7 +251,7 @@ class _Maker:
             "license": self.loaded.card.licence,
             "width": str(film.shape[1]),
             "height": str(film.shape[0]),
-            SYNTHETIC: self.loaded.sha256,
+            SYNTHETIC_COLUMN: self.loaded.sha256,
         }
         content = png_of(marked(film) if self.wanted.mark else film, provenance)
         return NewFilm(content, row, self._certificate(row, seed, certificate))

@@ -119,7 +119,9 @@ def synthesize_command(
             return
         total = len(wanted.seeds) or wanted.count
         columns = (*Progress.get_default_columns(), TextColumn("{task.completed} films"))
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        hidden = not console.is_terminal
+        with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
             task = bar.add_task("making films", total=total)
             outcome = synthesize(
                 loaded, folder, wanted, certifier, on_films=lambda some: bar.advance(task, some)

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.data import COLUMNS, MANIFEST, read_rows
+from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
 from ml.errors import DataError
 
 CERTIFICATES = "certificates.csv"
-# In a manifest: the SHA-256 of the generator that made the film; empty where a person was x-rayed.
-SYNTHETIC = "synthetic"
 CERTIFICATE_COLUMNS = (
     "seed",
     "file",
@@ -66,13 +64,13 @@ class SyntheticFolder:
         manifest, certificates = root / MANIFEST, root / CERTIFICATES
         self._text = manifest.read_bytes() if manifest.exists() else b""
         columns, rows = read_rows(root) if self._text else ([], [])
-        real = [row["image"] for row in rows if not row.get(SYNTHETIC)]
+        real = [row["image"] for row in rows if not row.get(SYNTHETIC_COLUMN)]
         if real:
             raise DataError(
                 f"{root} has {len(real)} film(s) that are not synthetic, such as {real[0]}: give "
                 "synthetic films a folder of their own, or they would be taken for patients"
             )
-        self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC, *columns]))
+        self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
         self.rows = {row["image"]: row for row in rows}
         self.certificates: dict[str, Row] = {}
         if certificates.exists():

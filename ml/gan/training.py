@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ml.checkpoint import load_checkpoint, save_checkpoint
-from ml.data import FilmRecord, Split, in_split
+from ml.data import FilmRecord, Split, in_split, real_films
 from ml.errors import CheckpointError, Collapsed, DataError, Diverged, XrayError
 from ml.filmset import FilmSet, load_films
 from ml.gan.distances import diversity, pixel_points
@@ -157,7 +157,7 @@ def _chosen_films(
     records: Sequence[FilmRecord], options: GanOptions
 ) -> tuple[list[FilmRecord], list[FilmRecord]]:
     """The training and validation films of the classes to learn, of people alone."""
-    wanted = [r for r in records if r.label in options.label_names]
+    wanted = [r for r in real_films(records) if r.label in options.label_names]
     training, validation = (in_split(wanted, part) for part in (Split.TRAIN, Split.VALIDATION))
     missing = set(options.label_names) - {record.label for record in training}
     if missing:
