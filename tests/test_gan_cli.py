@@ -253,7 +253,7 @@ def test_faults_of_a_data_set_are_told_before_training(data: Path, tmp_path: Pat
 
 def untrained(path: Path, data: Path, **changes: object) -> Path:
     """The file of a generator that learned nothing from the films of a data set."""
-    options = tiny(**({"labels": ",".join(LABELS), "conditional": True} | changes))
+    options = tiny("resnet", **({"labels": ",".join(LABELS), "conditional": True} | changes))
     learned = [r for r in read_manifest(data) if r.label in options.label_names]
     card = GeneratorCard(
         options=options,

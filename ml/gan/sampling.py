@@ -57,7 +57,8 @@ def sample_films(
         classes: class number of each film, or of all.
         length: of the generator's latents.
         truncation: as in `latents_of`.
-        batch_size: films at a time; no film depends on it but for rounding in the last place.
+        batch_size: films at a time; a film is the same in whatever batch of that size it comes,
+            and that size changes no more than the rounding of a grey level.
 
     Returns:
         (N, S, S) grey levels.
@@ -71,15 +72,22 @@ def sample_films(
 def films_of_latents(
     generator: nn.Module, latents: Tensor, classes: Sequence[int], *, batch_size: int = 32
 ) -> NDArray[np.uint8]:
-    """Films of latents (N, Z) and class numbers, in evaluation mode: (N, S, S) grey levels."""
+    """Films of latents (N, Z) and class numbers, in evaluation mode: (N, S, S) grey levels.
+
+    The last batch is filled up, since a convolution of fewer films may round otherwise.
+    """
     device = next(generator.parameters()).device
     was_training = generator.training
     generator.eval()
+    count = len(latents)
     numbers = torch.tensor(list(classes), dtype=torch.int64)
+    missing = -count % batch_size
+    latents = torch.cat([latents, latents[-1:].expand(missing, -1)])
+    numbers = torch.cat([numbers, numbers[-1:].expand(missing)])
     batches = zip(torch.split(latents, batch_size), torch.split(numbers, batch_size), strict=True)
     parts = [to_grey(generator(z.to(device), k.to(device))) for z, k in batches]
     generator.train(was_training)
-    return np.concatenate(parts)
+    return np.concatenate(parts)[:count]
 
 
 def to_grey(films: Tensor) -> NDArray[np.uint8]:
