@@ -13,6 +13,7 @@ from sklearn import metrics as reference
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from ml.errors import DataError
 from ml.gan.distances import (
@@ -200,7 +201,7 @@ def test_kid_is_repeatable_and_leaves_the_random_state() -> None:
 
 @pytest.mark.parametrize("features", [12, 100])
 def test_fid_equals_the_closed_form(features: int) -> None:
-    """Also where there are more features than films, and the points are turned into fewer."""
+    """Also where there are more features than films."""
     real, samples = cloud(0, 40, 0, features), cloud(1, 35, 0.4, features)
     means = real.mean(axis=0, dtype=float) - samples.mean(axis=0, dtype=float)
     one, other = np.cov(real.T.astype(float)), np.cov(samples.T.astype(float))
@@ -213,6 +214,21 @@ def test_fid_equals_the_closed_form(features: int) -> None:
     if features < len(samples):
         root = np.trace(linalg.sqrtm(one @ other).real)
         assert roots.sum() == pytest.approx(root, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "features"), [(60, 12), (20, 40)])
+def test_fid_equals_torchmetrics(count: int, features: int) -> None:
+    class Given(torch.nn.Module):
+        num_features = features
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            return points
+
+    real, samples = cloud(0, count, features=features), cloud(1, count + 5, 0.4, features)
+    library = FrechetInceptionDistance(Given())
+    library.update(torch.from_numpy(real).double(), real=True)
+    library.update(torch.from_numpy(samples).double(), real=False)
+    assert frechet_distance(real, samples) == pytest.approx(float(library.compute()), rel=1e-5)
 
 
 def test_fid_compares_equal_numbers_and_says_how_sure_it_is() -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from ml.errors import DataError
@@ -110,32 +109,28 @@ class _Given(nn.Module):
 
 
 def frechet_distance(real: Points, samples: Points) -> float:
-    """The Frechet distance of two sets of embeddings, as torchmetrics computes it, in float64.
+    """The Frechet distance of two sets of embeddings, in float64.
+
+    The trace of the root of the product of two covariances is the sum of the singular values of
+    what the centred sets have in common, a matrix of films by films. With hundreds of films of a
+    thousand features that takes a thirtieth of the time of a root of features by features, as
+    libraries compute it, and equals it (`tests/test_gan_quality.py` compares with torchmetrics).
 
     Raises:
         DataError: too few films.
     """
     _require(real, samples)
-    one, other = _same_geometry(real, samples)
-    metric = FrechetInceptionDistance(_Given(one.shape[1]), sync_on_compute=False)
-    metric.update(one, real=True)
-    metric.update(other, real=False)
-    return float(metric.compute())
+    (one, mean), (other, other_mean) = (_centred(points) for points in (real, samples))
+    shift = np.square(mean - other_mean).sum()
+    common = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    return float(shift + np.square(one).sum() + np.square(other).sum() - 2 * common)
 
 
-def _same_geometry(real: Points, samples: Points) -> tuple[Tensor, Tensor]:
-    """The same points in as few coordinates as hold them all, in float64.
-
-    A Frechet distance depends on nothing but distances between points. A few hundred films with a
-    thousand features each lie in a space of a few hundred dimensions, where the matrix root costs
-    a fraction and no rounding of empty dimensions enters.
-    """
-    points = np.concatenate([real, samples]).astype(np.float64)
-    points -= points.mean(axis=0)
-    if len(points) < points.shape[1]:
-        points = np.linalg.qr(points.T)[1].T
-    both = torch.from_numpy(np.ascontiguousarray(points))
-    return both[: len(real)], both[len(real) :]
+def _centred(points: Points) -> tuple[Floats, Floats]:
+    """(N, F) less their mean, scaled so that the squares sum to the variances; and the mean."""
+    points = points.astype(np.float64)
+    mean = points.mean(axis=0)
+    return (points - mean) / np.sqrt(len(points) - 1), mean
 
 
 def fid(
