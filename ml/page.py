@@ -101,9 +101,10 @@ svg .count { font-size: 17px; font-weight: 600; }
 .dot.s5 { fill: var(--s5); }
 .cell { fill: var(--cell); stroke: var(--strong); }
 .scroll td { white-space: nowrap; }
-.scroll .explained td:last-child { white-space: normal; text-align: left; min-width: 14rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
 .scroll tbody th { white-space: nowrap; }
+.scroll .explained :is(th, td) { white-space: normal; }
+.explained small { display: block; max-width: 32rem; font-weight: 400; color: var(--soft); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; max-width: 52rem; }
 dt { font-weight: 500; }
 dd { margin: 0; color: var(--soft); }

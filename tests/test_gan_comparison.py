@@ -268,7 +268,7 @@ def test_command_compares(
     monkeypatch.setattr(module, "GAN_PRESETS", quick)
     monkeypatch.setattr(module, "ENDLESS", 2)
     monkeypatch.setattr(module, "seconds_per_step", lambda *_: 10.0)
-    monkeypatch.setattr(measuring_cli, "_spaces", lambda *_: [pixel_space()])
+    monkeypatch.setattr(measuring_cli, "spaces_named", lambda *_: [pixel_space()])
     monkeypatch.setattr(measuring_cli, "read_manifest", lambda _: records)
     arguments = [
         "compare", "gans", "--data", "x", "--out", str(tmp_path), "--size", "16", "--device", "cpu",

@@ -271,7 +271,7 @@ def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
     def spaces(*_: object) -> list[FeatureSpace]:
         return [pixel_space()]
 
-    monkeypatch.setattr(measuring_cli, "_spaces", spaces)
+    monkeypatch.setattr(measuring_cli, "spaces_named", spaces)
 
 
 @pytest.mark.usefixtures("cheap_features")

@@ -10,15 +10,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrainingBar:
     """A progress bar over generator steps; nothing where it is not shown."""
 
-    def __init__(self, steps: int, films_per_step: int, *, shown: bool):
+    def __init__(self, steps: int, films_per_step: int, *, budget: float, shown: bool):
         """Prepare a bar.
 
         Args:
             steps: of the whole run.
             films_per_step: real films that the critic sees in a step.
+            budget: seconds after which the run ends, however many steps are done.
             shown: of several processes one shows it.
         """
-        self._films_per_step = films_per_step
+        self._steps, self._films_per_step, self._budget = steps, films_per_step, budget
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -31,11 +32,17 @@ class TrainingBar:
         )
         self._task = self._progress.add_task("", total=steps, speed="", game="")
 
-    def at(self, step: int) -> None:
-        """Show that this many steps are done."""
+    def at(self, step: int, seconds: float) -> None:
+        """Show that this many steps are done, and how many there will be at this pace.
+
+        Args:
+            step: of the whole run.
+            seconds: that they have taken.
+        """
+        total = min(self._steps, max(step, step * self._budget / seconds))
         speed = self._progress.tasks[0].speed
         shown = f"{speed * self._films_per_step:.0f} films/s" if speed else ""
-        self._progress.update(self._task, completed=step, speed=shown)
+        self._progress.update(self._task, completed=step, total=round(total), speed=shown)
 
     def game(self, figures: Mapping[str, float]) -> None:
         """Show how the game stands; figures by the names of `ml.gan.step.Figures`."""

@@ -200,11 +200,11 @@ _MACROS = """\
 <div class="scroll" tabindex="0" role="region" aria-label="{{ label }}">
 <table class="explained">
 <thead><tr><th scope="col">Figure</th><th scope="col">{{ samples }}</th>\
-<th scope="col">{{ real }}</th><th scope="col">What it says</th></tr></thead>
+<th scope="col">{{ real }}</th></tr></thead>
 <tbody>
 {% for row in rows %}
-<tr><th scope="row">{{ row.name }}</th><td>{{ row.value }}</td><td>{{ row.real }}</td>
-<td>{{ row.meaning }}</td></tr>
+<tr><th scope="row">{{ row.name }} <small>{{ row.meaning }}</small></th>
+<td>{{ row.value }}</td><td>{{ row.real }}</td></tr>
 {% endfor %}
 </tbody>
 </table>

@@ -105,12 +105,12 @@ def train_gan(
     if processes.is_first:
         claim_folder(out, options, [*training, *validation])
     processes.barrier()
-    films_per_step = options.batch_size * options.critic_steps
+    films_per_step, budget = options.batch_size * options.critic_steps, budget_minutes * 60
     with (
         MetricsLog(out, writes=processes.is_first) as log,
-        TrainingBar(options.steps, films_per_step, shown=processes.is_first) as bar,
+        TrainingBar(options.steps, films_per_step, budget=budget, shown=processes.is_first) as bar,
     ):
-        run = _Run(out, options, processes, log, bar, budget_minutes * 60)
+        run = _Run(out, options, processes, log, bar, budget)
         run.resume()
         if not run.finished:
             run.open_films(training, validation, features)
@@ -272,7 +272,7 @@ class _Run:
             self.pending.append(torch.stack(list(self.update(draws, self.step))))
             self.step += 1
             self._update_average()
-            self.bar.at(self.step)
+            self.bar.at(self.step, self.seconds + self._elapsed())
             if self.processes.agree(bool(should_stop and should_stop())):
                 self._check_finite()
                 self._save()
