@@ -10,12 +10,12 @@ from ml.bundle import finite
 from ml.checkpoint import replacing
 from ml.data import FilmRecord
 from ml.export import LICENCE
-from ml.figures import interval, three
 from ml.gan.evaluation import evaluate_gan
 from ml.gan.features import FeatureSpace
 from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
 from ml.gan.reference import SAMPLES
 from ml.gan.report import draw_sheet
+from ml.gan.tables import pixel_rows, space_rows
 from ml.labels import label_name
 
 GENERATOR, CARD, SHEET = "generator.safetensors", "card.json", "samples.png"
@@ -109,54 +109,19 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
 
 def _figures(figures: Mapping[str, Any]) -> str:
     real, samples = figures["real"], figures["samples"]["films"]
-    text = (
+    head = ("figure", f"{samples} samples", "real films")
+    parts = [
         f"## Figures\n\n{samples} samples against {real['films']} test films of "
-        f"{real['patients']} patients. In brackets: 95 % intervals. Right column: what as many "
-        "real training films reach in the samples' place. The ratio is the floor (FID of real "
-        "films against real films of other patients) over the FID: 1 is as near as real films."
-    )
-    parts = [text]
+        f"{real['patients']} patients. In brackets: 95 % intervals; of FIDs, standard errors. "
+        "Right: real training films in the samples' place, or for KID and FID the floor. What each "
+        "figure says stands in [gans.md](gans.md)."
+    ]
     for space in figures["spaces"]:
         parts.append(f"### {space['name']} ({space['sha256'][:12]})")
-        parts.append(_table(("figure", "samples", "real films"), _space_rows(space)))
-    pixels = figures["pixels"]
-    copies = (
-        f"Copies of training films among the samples: {pixels['exact_copies']} exact, "
-        f"{pixels['near_copies']} near by perceptual hash (of {real['held_out_films']} held-out "
-        f"real films {pixels['real']['near_copies']} are as near)."
-    )
-    return "\n\n".join([*parts, copies, *figures["notes"]])
-
-
-def _space_rows(space: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    if "kid" not in space:
-        return []
-    stand_ins = space["real"] or {}
-    rows = [("KID", _with_interval(space["kid"]), _with_interval(stand_ins.get("kid")))]
-    rows.append(("FID", _with_interval(space["fid"]), _with_interval(stand_ins.get("fid"))))
-    if space["floor"]:
-        rows.append(("floor / FID", three(space["ratio"]), ""))
-    for key in ("precision", "recall", "density", "coverage"):
-        own = stand_ins.get("manifold", {}).get(key)
-        rows.append((key, three(space["manifold"][key]), "" if own is None else three(own)))
-    memory = space["memorisation"]
-    rows.append(("copying statistic C_T (below -3: copies)", three(memory["copying"]), ""))
-    rows.append(
-        ("samples nearer to a training film than 95 % of held-out ones",
-         f"{memory['suspicious']:.1%}", "5 % by definition")
-    )  # fmt: skip
-    if probe := space["probe"]:
-        names = ("synthetic", "real")
-        rows.append(("macro AUROC on real test films of a probe trained on them",
-                     *(_with_interval(probe[name]) for name in names)))  # fmt: skip
-    return rows
-
-
-def _with_interval(figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return ""
-    value, reach = interval(figure)
-    return f"{value} ({reach})"
+        parts.append(_table(head, [(r.name, r.value, r.real) for r in space_rows(space)]))
+    pixels = pixel_rows(figures["pixels"], samples, real["held_out_films"])
+    parts += ["### Pixel by pixel", _table(head, [(r.name, r.value, r.real) for r in pixels])]
+    return "\n\n".join([*parts, *figures["notes"]])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
