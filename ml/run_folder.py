@@ -10,7 +10,7 @@ from typing import Any
 from ml.data import FilmRecord
 from ml.errors import CheckpointError
 
-OPTIONS = "options.json"
+OPTIONS, CHECKPOINT = "options.json", "checkpoint.pt"
 
 
 def claim_folder(
@@ -20,6 +20,9 @@ def claim_folder(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what the run is, or check that the run already there is the same.
+
+    A run without a checkpoint has learned nothing: stopped by a film that could not be read, say.
+    Its folder is free for whatever comes next.
 
     Args:
         out: the folder; it is made where it is missing.
@@ -33,7 +36,7 @@ def claim_folder(
     out.mkdir(parents=True, exist_ok=True)
     path = out / OPTIONS
     wanted = {"options": asdict(options), "films_sha256": fingerprint(films), **(facts or {})}
-    if not path.exists():
+    if not (path.exists() and (out / CHECKPOINT).exists()):
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return
     found = json.loads(path.read_text())

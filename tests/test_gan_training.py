@@ -192,6 +192,14 @@ def test_other_options_or_films_are_not_resumed(records: list[FilmRecord], tmp_p
         train([record for record in records if record != learned], tmp_path, tiny())
 
 
+def test_run_that_never_began_leaves_its_folder_free(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError):
+        train(records, tmp_path, tiny(batch_size=32))
+    assert len(train(records[1:], tmp_path, tiny())) == 2
+
+
 def test_checkpoint_of_another_network_is_refused(
     records: list[FilmRecord], tmp_path: Path
 ) -> None:

@@ -36,12 +36,11 @@ from ml.gan.step import AdversarialStep, Figures, Films, draw_step
 from ml.labels import LABELS
 from ml.options import GanOptions
 from ml.processes import Processes, join_processes
-from ml.run_folder import claim_folder, fingerprint
+from ml.run_folder import CHECKPOINT, claim_folder, fingerprint
 from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
 from ml.version import code_version
 
-CHECKPOINT = "checkpoint.pt"
 GENERATOR = "generator.safetensors"
 SAMPLES = "samples"
 
