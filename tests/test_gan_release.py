@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ml.data import FilmRecord, Split
-from ml.gan.generator_file import load_generator
+from ml.gan.generator_file import PRETRAINED, load_generator
 from ml.gan.release import CARD, GENERATOR, SHEET, release_generator, render_generator_card
 from ml.gan.sampling import sample_films
 from ml.gan.training import train_gan
@@ -65,3 +65,22 @@ def test_card_as_a_page_names_the_file_and_its_figures(folder: Path) -> None:
     assert "research" in page
     fresh = render_generator_card(load_generator(folder / "run" / GENERATOR))
     assert "## Figures" not in fresh
+
+
+def test_released_generator_has_the_card_and_the_samples_beside_it() -> None:
+    loaded = load_generator(PRETRAINED)
+    card = json.loads((PRETRAINED.parent / CARD).read_text())
+    assert card["sha256"] == loaded.sha256
+    assert card["figures"] == loaded.card.figures
+    assert card["licence"] == loaded.card.licence != ""
+    page = (Path(__file__).parents[1] / "docs" / "generator-card.md").read_text()
+    assert page == render_generator_card(loaded)
+    side, classes = loaded.card.options.size, len(loaded.labels)
+    with Image.open(PRETRAINED.parent / SHEET) as sheet:
+        shown = np.asarray(sheet)
+    assert shown.shape == (8 * side, 8 * side)
+    films = sample_films(
+        loaded.network, range(8), [n % classes for n in range(8)], length=loaded.card.options.latent
+    )
+    # Another processor rounds otherwise; another seed would differ by dozens of grey levels.
+    assert np.abs(shown[:side].astype(int) - np.concatenate(list(films), axis=1)).max() <= 4
