@@ -5,6 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from ml.processes import Processes, join_processes
 from ml.run_folder import OPTIONS, claim_folder
 from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
+from ml.weights import Weights, load_weights
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -69,6 +71,7 @@ def train_classifier(
     options: ClassifierOptions,
     *,
     device: torch.device,
+    start_from: Path | None = None,
     on_tick: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> FilmClassifier:
@@ -83,6 +86,8 @@ def train_classifier(
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work: each
             trains on its part of every batch, and the first one writes.
+        start_from: weights of a classifier of the same network (`ml.weights`), in place of those
+            of ImageNet; `options.start_from` is set to their SHA-256.
         on_tick: called with the figures of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
 
@@ -92,9 +97,12 @@ def train_classifier(
     Raises:
         DataError: a split lacks a class, or films cannot be read, or there is no source of the
             name that is to be left out.
-        CheckpointError: the folder holds a run with other options or other films.
+        CheckpointError: the folder holds a run with other options or other films, or the weights
+            to start from are another network's.
         XrayError: the network is unknown, or cannot learn from smaller films first.
     """
+    start = load_weights(start_from, options.network) if start_from else None
+    options = replace(options, start_from=start.sha256 if start else "")
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
         raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
@@ -110,7 +118,7 @@ def train_classifier(
     processes.barrier()
 
     with MetricsLog(out, writes=processes.is_first) as log:
-        run = _Run(out, options, processes, log)
+        run = _Run(out, options, processes, log, start)
         run.resume()
         if not run.finished:
             train_set, validation_set = (
@@ -200,12 +208,19 @@ class _Run:
     """The state of one training run and the work of one epoch."""
 
     def __init__(
-        self, out: Path, options: ClassifierOptions, processes: Processes, log: MetricsLog
+        self,
+        out: Path,
+        options: ClassifierOptions,
+        processes: Processes,
+        log: MetricsLog,
+        start: Weights | None,
     ):
         self.out, self.options, self.log = out, options, log
         self.processes, self.device = processes, processes.device
         torch.manual_seed(options.seed)
-        network = build_classifier(options.network, len(LABELS), pretrained=True)
+        network = build_classifier(options.network, len(LABELS), pretrained=start is None)
+        if start:
+            network.load_state_dict(start.state)
         share_layers(network, processes)
         # Convolutions on the CPU and on tensor cores want channels last.
         self.network = network.to(self.device).to(memory_format=torch.channels_last)

@@ -205,6 +205,10 @@ def train_classifier_command(
             min=0.0, max=1.0, help="Chance that a film drawn of a class that has such is synthetic."
         ),
     ] = DEFAULTS.synthetic_share,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Weights of xray export weights to start from, not ImageNet's."),
+    ] = None,
 ) -> None:
     """Train a classifier. Interrupted, the same command continues after the last whole epoch.
 
@@ -239,6 +243,7 @@ def train_classifier_command(
             out,
             options,
             device=device_named(device),
+            start_from=start_from,
             on_tick=_print_epoch,
             should_stop=should_stop,
         )
@@ -289,6 +294,17 @@ def export_classifier_command(
         synthetic=trained_with,
     )
     _print_figures(card.as_json()["figures"])
+
+
+@export_app.command("weights")
+def export_weights_command(
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    bundle: BundleFolder = PRETRAINED,
+) -> None:
+    """Write a bundle's weights for torch, read out of its graph and proved equal to it."""
+    from ml.export import export_weights
+
+    print(f"wrote {out}: SHA-256 {export_weights(bundle, out)}")
 
 
 @evaluate_app.command("classifier")

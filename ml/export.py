@@ -1,7 +1,6 @@
 """A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,9 +11,10 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
-from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds
+from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
 from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
 from ml.classifier import to_unit
 from ml.errors import BundleError
@@ -22,12 +22,17 @@ from ml.evaluation import count_films, evaluate
 from ml.filmset import FilmSet
 from ml.labels import LABELS
 from ml.metrics import softmax
-from ml.networks import FilmClassifier, Readout, backbone
+from ml.networks import FilmClassifier, Readout, backbone, build_classifier
 from ml.options import ClassifierOptions
 from ml.predictor import Predictor
 from ml.version import code_version
+from ml.weights import save_weights
 
 TOLERANCE = 1e-4
+# What the classifier's weights are called in the graph, of which it is a part.
+NETWORK = "network."
+# Counts batches of training; only a batch norm without momentum would use it.
+COUNTER = "num_batches_tracked"
 TARGET_ACCURACY = 0.95
 FAMILIARITY_DIMS = 64
 # Share of the validation films that may be called unfamiliar.
@@ -152,7 +157,7 @@ def export_bundle(
     graph = _export(network, space, card)
     card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
     predictor = Predictor(card, graph, threads=torch.get_num_threads())
-    _require_equal(network, space, predictor, splits.validation.films[:64])
+    require_equal(network, predictor, splits.validation.films[:64], space)
     card.figures.update(asdict(evaluate(predictor, splits.test)))
     out.mkdir(parents=True, exist_ok=True)
     (out / GRAPH).write_bytes(graph)
@@ -183,32 +188,44 @@ def _thresholds(
 
 def _export(network: FilmClassifier, space: FamiliaritySpace, card: Card) -> bytes:
     films = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPH
-        torch.onnx.export(
-            _ExportedGraph(network, space).eval(),
-            (films,),
-            path,
-            input_names=["films"],
-            output_names=["logits", "embedding", "activation_map", "novelty"],
-            dynamic_shapes={"films": {0: torch.export.Dim("batch")}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        graph = onnx.load(path)
+    program = torch.onnx.export(
+        _ExportedGraph(network, space).eval(),
+        (films,),
+        input_names=["films"],
+        output_names=["logits", "embedding", "activation_map", "novelty"],
+        dynamic_shapes={"films": {0: torch.export.Dim("batch")}},
+        dynamo=True,
+        verbose=False,
+        # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading; left
+        # to it, every weight stands in the graph under its own name (`export_weights`).
+        optimize=False,
+    )
+    assert program is not None  # it is None where a file is written
+    fold_constants(program.model)
+    remove_unused_nodes(program.model)
+    graph = program.model_proto
     onnx.helper.set_model_props(graph, {RULE_KEY: card.decision_rule()})
     serialised: bytes = graph.SerializeToString()
     return serialised
 
 
-def _require_equal(
+def require_equal(
     network: FilmClassifier,
-    space: FamiliaritySpace,
     predictor: Predictor,
     films: NDArray[np.uint8],
+    space: FamiliaritySpace | None = None,
 ) -> None:
-    """The graph must give what torch gives, on real films."""
+    """Check that a graph gives what torch gives.
+
+    Args:
+        network: the classifier, on the CPU and in evaluation mode.
+        predictor: the graph.
+        films: (N, S, S) to compare on.
+        space: what novelty was computed with; None leaves novelty out.
+
+    Raises:
+        BundleError: names the output that differs by more than `TOLERANCE`.
+    """
     expected = _read_all(network, films)
     answers = predictor.predict_batch(films)
     pairs = {
@@ -224,16 +241,64 @@ def _require_equal(
             expected.activation_map.numpy(),
             np.stack([answer.activation_map for answer in answers]),
         ),
-        "novelty": (
-            space.novelty(expected.embedding.numpy()),
-            np.array([answer.novelty for answer in answers]),
-        ),
     }
+    if space:
+        novelty = np.array([answer.novelty for answer in answers])
+        pairs["novelty"] = (space.novelty(expected.embedding.numpy()), novelty)
     for name, (ours, exported) in pairs.items():
         gap = float(np.abs(ours - exported).max()) / max(1.0, float(np.abs(ours).max()))
         # Written so that a gap that is no number is refused as well.
         if not gap <= TOLERANCE:
-            raise BundleError(f"the exported graph's {name} differs from torch by {gap:.1e}")
+            raise BundleError(f"the graph's {name} differs from torch by {gap:.1e}")
+
+
+def export_weights(bundle: Path, out: Path) -> str:
+    """Write the weights of a bundle's classifier as safetensors, read out of its graph.
+
+    A graph holds every weight under its name in torch, so a bundle needs no second copy of them.
+    The network is built, filled and compared with the graph on generated films first.
+
+    Args:
+        bundle: the bundle's folder.
+        out: the file; its folder exists. Its metadata names the network, the labels and the bundle.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        BundleError: the bundle is damaged, its graph does not hold all weights, or the network
+            filled with them does not compute what the graph computes.
+    """
+    card, graph = read_bundle(bundle)
+    network = build_classifier(card.network, len(card.labels)).eval()
+    _fill(network, graph)
+    films = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
+    require_equal(network, Predictor(card, graph), films.astype(np.uint8))
+    about = {
+        "network": card.network,
+        "labels": ",".join(card.labels),
+        "version": card.version,
+        "bundle_sha256": card.sha256,
+        "licence": card.licence,
+    }
+    return save_weights(out, network.state_dict(), about)
+
+
+def _fill(network: FilmClassifier, graph: bytes) -> None:
+    """Give a network the weights of a graph."""
+    found = {
+        one.name.removeprefix(NETWORK): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
+        for one in onnx.load_model_from_string(graph).graph.initializer
+        if one.name.startswith(NETWORK)
+    }
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
+    if missing:
+        raise BundleError(
+            f"the graph does not hold {len(missing)} of the weights, such as {missing[0]}: it was "
+            "exported with batch norms folded into convolutions, so export the run again"
+        )
+    network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
 
 
 def _data_counts(splits: Splits, synthetic: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -23,12 +25,13 @@ from ml.classifier import (
 )
 from ml.data import FilmRecord, Split, in_split
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
-from ml.export import TOLERANCE, Splits, export_bundle
+from ml.export import TOLERANCE, Splits, export_bundle, export_weights
 from ml.filmset import load_films
 from ml.labels import LABELS
 from ml.metrics import softmax
 from ml.networks import Backbone, build_classifier
 from ml.predictor import Predictor, Reason
+from ml.weights import load_weights, save_weights
 from tests.films import png, synthetic_film
 from tests.test_tracking import points
 
@@ -241,6 +244,62 @@ def test_bundle_computes_what_torch_computes(
     ]
 
 
+def test_weights_in_the_graph_are_those_of_the_run(
+    bundle: Path, run_folder: Path, records: list[FilmRecord], tmp_path: Path
+) -> None:
+    """A run goes on from a bundle alone: its weights are read back and begin the next one."""
+    file = tmp_path / "weights.safetensors"
+    sha256 = export_weights(bundle, file)
+    trained = load_run(run_folder).network.state_dict()
+    weights = load_weights(file, "tiny")
+    assert weights.sha256 == sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert weights.state.keys() == trained.keys()
+    for name, value in trained.items():
+        assert torch.equal(weights.state[name], value) or name.endswith("num_batches_tracked")
+
+    out = tmp_path / "run"
+    still = options(epochs=1, label_smoothing=0.0)
+    still = replace(still, learning_rate=0.0, ema_decay=0.0)
+    after = train_classifier(records, out, still, device=CPU, start_from=file).state_dict()
+    parameters = [name for name, _ in load_run(out).network.named_parameters()]
+    assert all(torch.equal(after[name], trained[name]) for name in parameters)
+    assert load_run(out).options.start_from == sha256
+    with pytest.raises(CheckpointError, match="start_from"):
+        train_classifier(records, out, still, device=CPU)
+
+
+def test_weights_that_do_not_fit_are_refused(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    export_weights(bundle, file)
+    with pytest.raises(CheckpointError, match="for the network tiny, not report-cnn"):
+        load_weights(file, "report-cnn")
+    save_weights(file, {"a": torch.zeros(1)}, {"network": "tiny", "labels": "covid,normal"})
+    with pytest.raises(CheckpointError, match="for the labels covid,normal"):
+        load_weights(file, "tiny")
+    file.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="no file of xray export weights"):
+        load_weights(file, "tiny")
+    with pytest.raises(CheckpointError, match="no weights at"):
+        load_weights(tmp_path / "other", "tiny")
+
+
+def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """Such as one whose batch norms were folded into its convolutions."""
+    card, content = read_bundle(bundle)
+    graph = onnx.load_model_from_string(content)
+    norm = next(one for one in graph.graph.initializer if one.name.endswith("running_var"))
+    for node in graph.graph.node:
+        node.input[:] = ["folded" if name == norm.name else name for name in node.input]
+    norm.name = "folded"
+    content = graph.SerializeToString()
+    (tmp_path / GRAPH).write_bytes(content)
+    card = replace(card, sha256=hashlib.sha256(content).hexdigest())
+    (tmp_path / CARD).write_text(card.to_json())
+    with pytest.raises(BundleError, match=r"1 of the weights, such as backbone.1.running_var"):
+        export_weights(tmp_path, tmp_path / "weights.safetensors")
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
 def test_card_tells_what_was_measured_and_on_what(bundle: Path, splits: Splits) -> None:
     card = Card.from_json((bundle / CARD).read_text())
     assert card.sha256 == hashlib.sha256((bundle / GRAPH).read_bytes()).hexdigest()
@@ -273,8 +332,6 @@ def with_thresholds(bundle: Path) -> Callable[[float, float], Predictor]:
     card, graph = read_bundle(bundle)
 
     def make(confidence: float, novelty: float) -> Predictor:
-        from dataclasses import replace
-
         thresholds = replace(card.thresholds, confidence=confidence, novelty=novelty)
         return Predictor(replace(card, thresholds=thresholds), graph)
 
