@@ -5,7 +5,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +86,7 @@ def train_classifier(
         device: where to compute. Processes that were started together share the work: each
             trains on its part of every batch, and the first one writes.
         start_from: weights of a classifier of the same network (`ml.weights`), in place of those
-            of ImageNet; `options.start_from` is set to their SHA-256.
+            of ImageNet.
         on_tick: called with the figures of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
 
@@ -102,7 +101,6 @@ def train_classifier(
         XrayError: the network is unknown, or cannot learn from smaller films first.
     """
     start = load_weights(start_from, options.network) if start_from else None
-    options = replace(options, start_from=start.sha256 if start else "")
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
         raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
@@ -112,8 +110,10 @@ def train_classifier(
     require_all_classes(validation, "validation")
     processes = join_processes(device)
     if processes.is_first:
-        out.mkdir(parents=True, exist_ok=True)
-        facts = {"synthetic": count_synthetic(training)}
+        facts = {
+            "synthetic": count_synthetic(training),
+            "started_from": start.sha256 if start else "",
+        }
         claim_folder(out, options, [*training, *validation], facts)
     processes.barrier()
 
@@ -155,6 +155,7 @@ class TrainedRun(NamedTuple):
     network: FilmClassifier  # the best weights
     options: ClassifierOptions
     synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training films
+    started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
 
 
 def load_run(out: Path) -> TrainedRun:
@@ -168,7 +169,8 @@ def load_run(out: Path) -> TrainedRun:
         raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
     found = json.loads(path.read_text())
     options = ClassifierOptions(**found["options"])
-    return TrainedRun(_best(out, options.network), options, found.get("synthetic", {}))
+    network = _best(out, options.network)
+    return TrainedRun(network, options, found.get("synthetic", {}), found.get("started_from", ""))
 
 
 def _best(out: Path, network_name: str) -> FilmClassifier:

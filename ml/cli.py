@@ -278,7 +278,8 @@ def export_classifier_command(
     from ml.filmset import load_films
     from ml.networks import BACKBONES
 
-    network, options, trained_with = load_run(run)
+    trained = load_run(run)
+    options = trained.options
     # What was kept from training calibrates nothing either, and no synthetic film does.
     records = real_films(without_source(read_manifest(data), options.leave_out))
     size = BACKBONES[options.network].size
@@ -286,12 +287,13 @@ def export_classifier_command(
         load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split
     )
     card = export_bundle(
-        network,
+        trained.network,
         Splits(train, validation, test),
         out,
         version=version,
         options=options,
-        synthetic=trained_with,
+        synthetic=trained.synthetic,
+        started_from=trained.started_from,
     )
     _print_figures(card.as_json()["figures"])
 

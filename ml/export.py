@@ -110,6 +110,7 @@ def export_bundle(
     version: str,
     options: ClassifierOptions,
     synthetic: Mapping[str, Mapping[str, int]] | None = None,
+    started_from: str = "",
 ) -> Card:
     """Calibrate on validation, export, check against torch, measure on test, write.
 
@@ -122,6 +123,7 @@ def export_bundle(
         version: the name of the model version.
         options: what the network was trained with.
         synthetic: the synthetic films it was trained with, from `count_synthetic`.
+        started_from: SHA-256 of the weights it started from; empty for those of ImageNet.
 
     Raises:
         BundleError: the exported graph does not compute what the network computes.
@@ -148,7 +150,7 @@ def export_bundle(
         thresholds=thresholds,
         code_version=code_version(),
         options=asdict(options),
-        data=_data_counts(splits, synthetic or {}),
+        data=_data_counts(splits) | {"synthetic": synthetic or {}, "started_from": started_from},
         figures={},
         intended_use=INTENDED_USE,
         limitations=LIMITATIONS,
@@ -301,12 +303,11 @@ def _fill(network: FilmClassifier, graph: bytes) -> None:
     network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
 
 
-def _data_counts(splits: Splits, synthetic: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def _data_counts(splits: Splits) -> dict[str, Any]:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
         "films": {name: len(part) for name, part in parts.items()},
         "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
         "by_source": {name: count_films(part.records) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
-        "synthetic": synthetic,
     }

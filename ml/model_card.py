@@ -49,6 +49,8 @@ def _technical(card: Card) -> str:
         ("SHA-256 of the graph", f"`{card.sha256}`"),
         ("made", f"{card.created_at}, code {card.code_version}"),
     ]
+    if start := card.data.get("started_from"):
+        rows.append(("started from", f"the weights with SHA-256 `{start}`"))
     return "## Model\n\n" + _table(("", ""), rows)
 
 

@@ -30,8 +30,6 @@ class ClassifierOptions:
     leave_out: str = ""
     # Chance that a film drawn of a class that has synthetic films is one of them.
     synthetic_share: float = 0.5
-    # SHA-256 of the weights it started from; empty for those of ImageNet.
-    start_from: str = ""
 
 
 def _option(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:

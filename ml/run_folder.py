@@ -28,14 +28,16 @@ def claim_folder(
         out: the folder; it is made where it is missing.
         options: a dataclass with defaults for all its fields.
         films: what the run learns from and chooses by.
-        facts: what else is to be written down of the films; they follow from the others.
+        facts: what else it learns from and is no option, by name; empty values are those of a
+            run that did not write the fact down.
 
     Raises:
-        CheckpointError: the folder holds a run with other options or other films.
+        CheckpointError: the folder holds a run with other options, other facts or other films.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / OPTIONS
-    wanted = {"options": asdict(options), "films_sha256": fingerprint(films), **(facts or {})}
+    facts = facts or {}
+    wanted = {"options": asdict(options), "films_sha256": fingerprint(films), **facts}
     if not (path.exists() and (out / CHECKPOINT).exists()):
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return
@@ -43,6 +45,9 @@ def claim_folder(
     # An option that is younger than the run had its default then.
     before = asdict(type(options)()) | found["options"]
     changed = [name for name, value in asdict(options).items() if before[name] != value]
+    changed += [
+        name for name, value in facts.items() if (found.get(name) or None) != (value or None)
+    ]
     if found["films_sha256"] != wanted["films_sha256"]:
         changed.append("films of the data set")
     if changed:

@@ -263,8 +263,8 @@ def test_weights_in_the_graph_are_those_of_the_run(
     after = train_classifier(records, out, still, device=CPU, start_from=file).state_dict()
     parameters = [name for name, _ in load_run(out).network.named_parameters()]
     assert all(torch.equal(after[name], trained[name]) for name in parameters)
-    assert load_run(out).options.start_from == sha256
-    with pytest.raises(CheckpointError, match="start_from"):
+    assert load_run(out).started_from == sha256
+    with pytest.raises(CheckpointError, match="started_from"):
         train_classifier(records, out, still, device=CPU)
 
 

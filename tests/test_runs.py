@@ -136,6 +136,9 @@ def test_every_option_of_a_classifier_run_is_an_option_of_its_command(tmp_path: 
         "data": Path("x"),
         "out": tmp_path,
         "device": "cpu",
+        # Files on the command line's machine: no options of a run.
+        "synthetic": (),
+        "start_from": None,
     }
 
 
