@@ -1,4 +1,4 @@
-"""The five games: their losses, and what bounds the critic."""
+"""The games: their losses, and what bounds the critic."""
 
 import math
 

@@ -197,6 +197,11 @@ def test_run_that_never_began_leaves_its_folder_free(
 ) -> None:
     with pytest.raises(DataError):
         train(records, tmp_path, tiny(batch_size=32))
+    (tmp_path / "generator.safetensors").write_bytes(b"of another run")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(CheckpointError, match="before its first tick"):
+        train(records[1:], tmp_path, tiny(), should_stop=after(0))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert len(train(records[1:], tmp_path, tiny())) == 2
 
 
@@ -217,7 +222,7 @@ def test_checkpoint_of_another_network_is_refused(
         ({"labels": "covid,flu"}, "expected some of covid, pneumonia, normal"),
         ({"labels": ""}, "expected some of"),
         ({"size": 8}, "--size 8 is too small: the least is 16"),
-        ({"size": 48, "network": "resnet"}, "16, 32, 64, 128 or 256 px, not 48"),
+        ({"size": 48, "network": "resnet"}, "16, 32, 64, 128, 256 or 512 px, not 48"),
         ({"network": "vit"}, "unknown network 'vit', expected one of mlp, report, resnet"),
         ({"optimizer": "sgd"}, "expected adam or rmsprop"),
         ({"precision": "int8"}, "expected float32 or bfloat16"),

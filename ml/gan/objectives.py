@@ -1,4 +1,4 @@
-"""What generator and critic play for: five objectives behind one interface.
+"""What generator and critic play for: four games behind one interface.
 
 Scores are a critic's linear outputs, shape (B,). The losses are to be made small.
 """
@@ -149,7 +149,7 @@ class R3Gan(_Unconstrained):
         del mix
         films = torch.cat([real, fake]).requires_grad_()
         slopes = gradient_norms(critic(films, torch.cat([classes, classes])), films)
-        # The mean over both sides, twice: the sum of the two means.
+        # The mean over all films of both sides is half the sum of the two means.
         return self.penalty_weight * slopes.square().mean()
 
 

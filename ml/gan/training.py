@@ -3,7 +3,7 @@
 A run is a folder: `options.json`, `metrics.jsonl` and `tensorboard/`, a grid of samples of each
 tick in `samples/`, the state in `checkpoint.pt`, and `generator.safetensors`, the averaged
 generator of the tick with the lowest KID. Interrupted anywhere, the same call continues and ends,
-on the same machine, with the weights that an uninterrupted run would have had.
+on the same processor, with the very weights of an uninterrupted run; on a GPU up to its rounding.
 """
 
 import copy
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -100,6 +101,11 @@ def train_gan(
         raise XrayError(
             f"a batch of {options.batch_size} films cannot be shared by {processes.world_size} "
             "processes: give a multiple as --batch-size"
+        )
+    if options.batch_std and options.batch_size // processes.world_size % STD_GROUP:
+        raise XrayError(
+            f"--batch-std looks at groups of {STD_GROUP} films: give a --batch-size that is a "
+            f"multiple of {STD_GROUP * processes.world_size} for {processes.world_size} process(es)"
         )
     if processes.is_first:
         claim_folder(out, options, [*training, *validation])
@@ -210,6 +216,7 @@ class _Run:
         """Continue from the checkpoint where there is one."""
         path = self.out / CHECKPOINT
         if not path.exists():
+            self._clear()
             return
         state = load_checkpoint(path)
         try:
@@ -222,11 +229,20 @@ class _Run:
             self.best_kid, self.best_tick = state["best_kid"], state["best_tick"]
             self.step, self.seconds = state["step"], state["seconds"]
             self.low_ticks, self.rows = state["low_ticks"], state["rows"]
-        except (KeyError, RuntimeError, ValueError) as problem:
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as problem:
             raise CheckpointError(
                 f"{path} is of another network or version: give another --out"
             ) from problem
         self.log.rewrite(self.rows)
+
+    def _clear(self) -> None:
+        """Take away what a run without a checkpoint left: it must not pass for this one's."""
+        if self.processes.is_first:
+            (self.out / GENERATOR).unlink(missing_ok=True)
+            for path in (self.out / SAMPLES).glob("*.png"):
+                path.unlink()
+            self.log.rewrite([])
+        self.processes.barrier()
 
     def open_films(
         self,
@@ -257,7 +273,9 @@ class _Run:
                 )
             self.features = features or feature_space(IMAGENET, device=device)
             self.real_embeddings = self.features.embed(valid_set.films)
-            self.real_classes = class_numbers(valid_set, options).tolist()
+            # Mixed, so that the first ones of a long list have the classes of the whole.
+            mixed = np.random.default_rng(options.seed).permutation(len(valid_set))
+            self.real_classes = class_numbers(valid_set, options).numpy()[mixed]
         self.processes.barrier()
 
     def steps_to_next_tick(self, should_stop: ShouldStop | None) -> bool:
@@ -301,7 +319,8 @@ class _Run:
             problem = self._collapse(row["diversity"])
         if self.processes.agree(bool(problem)):
             raise Collapsed(problem or "the run was stopped by its first process")
-        row["seconds"] = self.seconds = self.seconds + self._elapsed()
+        # Each process has a clock of its own, and all must end at the same tick.
+        row["seconds"] = self.seconds = self._agreed(self.seconds + self._elapsed())
         self.started = time.monotonic()
         self.rows.append(row)
         if row.get("kid", math.inf) < self.best_kid:
@@ -310,11 +329,14 @@ class _Run:
         self._save()
         self.log.write(row, self.step)
         # Only the first process has measured: all must know when patience ends.
-        self.best_tick = self._agreed(self.best_tick)
+        self.best_tick = round(self._agreed(self.best_tick))
         return row
 
-    def _agreed(self, number: int) -> int:
-        return int(self.processes.sum(torch.tensor(float(number * self.processes.is_first))).item())
+    def _agreed(self, number: float) -> float:
+        """The first process's number, in all of them."""
+        own = number if self.processes.is_first else 0.0
+        device = self.processes.device
+        return self.processes.sum(torch.tensor(own, dtype=torch.float64, device=device)).item()
 
     @property
     def _films_per_step(self) -> int:
@@ -358,7 +380,7 @@ class _Run:
     def _measure(self) -> dict[str, float]:
         """KID and diversity of the averaged generator; writes the tick's grid."""
         self._draw_grid()
-        wanted = (self.real_classes * (TICK_FILMS // len(self.real_classes) + 1))[:TICK_FILMS]
+        wanted = np.resize(self.real_classes, TICK_FILMS).tolist()
         samples = self._samples(range(FIRST_TICK_SEED, FIRST_TICK_SEED + TICK_FILMS), wanted)
         spread = diversity(pixel_points(samples), self.real_points)
         found = kid(self.real_embeddings, self.features.embed(samples), draws=0)
