@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import torch as safetensors
 
 from ml.checkpoint import load_checkpoint
 from ml.data import FilmRecord, Split, in_split
@@ -264,6 +265,45 @@ def test_damaged_generator_files_are_refused(records: list[FilmRecord], tmp_path
             load_generator(path)
     with pytest.raises(CheckpointError, match="no generator at"):
         load_generator(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": "../../escaped"},
+        {"size": "big"},
+        {"size": 2_000_000},
+        {"latent": 10**9},
+        {"width": 10**6, "network": "resnet"},
+        {"labels": 3},
+        {"conditional": 1},
+    ],
+    ids=str,
+)
+def test_hostile_cards_are_refused(
+    records: list[FilmRecord], tmp_path: Path, changes: dict[str, object]
+) -> None:
+    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    loaded = load_generator(path)
+    card = json.loads(loaded.card.to_json())
+    card["options"] |= changes
+    weights = {name: value.contiguous() for name, value in loaded.network.state_dict().items()}
+    path.write_bytes(safetensors.save(weights, metadata={"card": json.dumps(card)}))
+    with pytest.raises(CheckpointError, match="is no generator of"):
+        load_generator(path)
+
+
+def test_card_of_another_network_than_the_weights_is_refused(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    loaded = load_generator(path)
+    card = json.loads(loaded.card.to_json())
+    card["options"] |= {"network": "resnet", "width": 256}
+    weights = {name: value.contiguous() for name, value in loaded.network.state_dict().items()}
+    path.write_bytes(safetensors.save(weights, metadata={"card": json.dumps(card)}))
+    with pytest.raises(CheckpointError, match="does not hold the weights of its card"):
+        load_generator(path)
 
 
 def test_sample_does_not_depend_on_its_batch(records: list[FilmRecord], tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """A certificate for each synthetic film: how near it comes to a film the generator learned from.
 
 Three things are asked, since none of them sees every kind of copy (`ml.gan.memorisation`): pixels,
-embeddings and a perceptual hash, each of the film and of its mirror image, since training mirrors
-films. Distances mean something only beside those of real films that the generator never saw: those
-of the validation split. The test split is not opened, for a classifier may learn from the films
-that pass, and is measured on it.
+embeddings and a perceptual hash, each of the film and of its mirror image, since a mirrored copy is
+a copy too. Distances mean something only beside those of real films that the generator never saw:
+those of the validation split. The test split is not opened, for a classifier may learn from the
+films that pass, and is measured on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -206,8 +206,8 @@ class _Nearness:
         """Films as points (M, F), and the distance of each, or of its mirror image, to the
         nearest training film (M,).
 
-        A training film that was learned mirrored is as near to the mirror image; that way round
-        the many training films are looked at once.
+        A mirrored copy of a training film is as near as its mirror image is to the film; that way
+        round the many training films are looked at once.
         """
         points = self._points_of(films)
         sides = (points, self._points_of(films[:, :, ::-1]))

@@ -18,6 +18,7 @@ from ml.bundle import finite
 from ml.checkpoint import replacing
 from ml.data import FilmRecord
 from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
+from ml.gan.checks import check_options
 from ml.gan.evaluation import measure_generator
 from ml.gan.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
 from ml.gan.generator_file import load_generator
@@ -26,7 +27,7 @@ from ml.gan.reference import SAMPLES, RealFilms, read_real_films
 from ml.gan.report import draw_sheet, render_comparison
 from ml.gan.step import AdversarialStep, Films, draw_step
 from ml.gan.tables import comparison_markdown
-from ml.gan.training import GENERATOR, check_options, train_gan
+from ml.gan.training import GENERATOR, train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from ml.processes import join_processes
 from ml.run_folder import OPTIONS, fingerprint
@@ -218,12 +219,14 @@ class _Job:
         if not path.exists():
             return None
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key, value in self.settings(run).items() if result[key] != value]
+        changed = [key for key, value in self.settings(run).items() if result.get(key) != value]
         if changed:
             raise CheckpointError(
                 f"{path} is of another comparison ({', '.join(changed)}): give the same options, "
                 "or another --out"
             )
+        # What is shown on the page is this run's, whatever file its result would name.
+        result["grid"] = str(run.folder / GRID) if result.get("evaluation") else None
         return result
 
     def read_real_films(self) -> RealFilms:

@@ -36,9 +36,9 @@ Embeddings = NDArray[np.float32]  # (N, F)
 _CPU_BATCH = 8
 _DEVICE_BATCH = 64
 
-# The name ends with the start of the file's SHA-256.
-_INCEPTION_DIGEST = "6726825d"
-_INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST}.pth"
+_INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# The name ends with the start of the digest.
+_INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST[:8]}.pth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +190,9 @@ def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace
         )
     digest = _digest(weights)
     # The library unpickles the file, which may run anything: only the published one is let in.
-    if not digest.startswith(_INCEPTION_DIGEST):
+    if digest != _INCEPTION_DIGEST:
         raise XrayError(
-            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST}...: fetch "
+            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST[:12]}...: fetch "
             f"{_INCEPTION_FILE} again"
         )
     network = FeatureExtractorInceptionV3(

@@ -16,7 +16,8 @@ from torch import nn
 
 from ml.bundle import finite
 from ml.checkpoint import replacing
-from ml.errors import CheckpointError
+from ml.errors import CheckpointError, XrayError
+from ml.gan.checks import check_options
 from ml.gan.networks import build_generator
 from ml.options import GanOptions
 
@@ -86,11 +87,14 @@ def load_generator(path: Path, device: torch.device | None = None) -> LoadedGene
         raise CheckpointError(f"no generator at {path}: name a .safetensors file of xray train gan")
     content = path.read_bytes()
     card = _card_of(content, path)
-    network = build_generator(card.options)
+    # Nothing is allocated before the file's own weights have been found to fit.
+    with torch.device("meta"):
+        network = build_generator(card.options)
     try:
-        network.load_state_dict(load(content))
+        network.load_state_dict(load(content), assign=True)
     except (SafetensorError, RuntimeError) as problem:
         raise CheckpointError(f"{path} does not hold the weights of its card") from problem
+    network.float().to(memory_format=torch.channels_last)
     network.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return LoadedGenerator(network, card, hashlib.sha256(content).hexdigest())
 
@@ -106,6 +110,10 @@ def _card_of(content: bytes, path: Path) -> GeneratorCard:
                 f"{path} has a card of format {fields['format']}, this version reads {CARD_FORMAT}"
             )
         fields["options"] = GanOptions(**fields["options"])
+        # The file may be a stranger's: its labels become names of files, its sizes memory.
+        check_options(fields["options"])
         return GeneratorCard(**fields)
-    except (ValueError, KeyError, TypeError) as problem:
+    except (XrayError, ValueError, KeyError, TypeError, RecursionError) as problem:
+        if isinstance(problem, CheckpointError):
+            raise
         raise CheckpointError(f"{path} is no generator of xray train gan") from problem

@@ -2,7 +2,7 @@
 
 What is a suspicious distance to a training film? The one that films of other people do not
 have: so every sample is measured against held-out real films, of patients in no training set.
-Training mirrors films, so a mirrored training film counts as one: measure distances against
+A mirrored copy is a copy too, so a mirrored training film counts as one: measure distances against
 `with_mirrored(training)`.
 
 No space sees every kind of copy. On chest films of 64 px, pixels (`ml.gan.distances.pixel_points`)

@@ -1,8 +1,8 @@
 """The real films that a generator is measured against, read and embedded once for many generators.
 
 Samples are compared with the test split, which neither trained nor chose a generator; copies are
-looked for among the training films and their mirror images, as training mirrors films; held-out
-films are those of validation and test together.
+looked for among the training films and their mirror images, since a mirrored copy is a copy too;
+held-out films are those of validation and test together.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,15 @@ from ml.checkpoint import load_checkpoint, save_checkpoint
 from ml.data import FilmRecord, Split, in_split, real_films
 from ml.errors import CheckpointError, Collapsed, DataError, Diverged, XrayError
 from ml.filmset import FilmSet, load_films
+from ml.gan.checks import check_options
 from ml.gan.distances import diversity, pixel_points
 from ml.gan.features import IMAGENET, FeatureSpace, feature_space
 from ml.gan.generator_file import GeneratorCard, save_generator
-from ml.gan.networks import STD_GROUP, build_critic, build_generator, network_pair
-from ml.gan.objectives import build_objective
+from ml.gan.networks import STD_GROUP, build_critic, build_generator
 from ml.gan.progress import TrainingBar
 from ml.gan.quality import LEAST_FILMS, kid
 from ml.gan.sampling import grid_of, sample_films
 from ml.gan.step import AdversarialStep, Figures, Films, draw_step
-from ml.labels import LABELS
 from ml.options import GanOptions
 from ml.processes import Processes, join_processes
 from ml.run_folder import CHECKPOINT, claim_folder, fingerprint
@@ -126,36 +124,6 @@ def train_gan(
     if not (out / GENERATOR).exists():
         raise CheckpointError(f"{out} was stopped before its first tick: there is no generator yet")
     return out / GENERATOR
-
-
-def check_options(options: GanOptions) -> None:
-    """Refuse options that no run could be made of.
-
-    Raises:
-        XrayError: says which, and what would do.
-    """
-    for each in fields(options):
-        value, low, high = getattr(options, each.name), each.metadata["min"], each.metadata["max"]
-        flag = "--" + each.name.replace("_", "-")
-        if low is not None and not value >= low:
-            raise XrayError(f"{flag} {value} is too small: the least is {low}")
-        if high is not None and not value <= high:
-            raise XrayError(f"{flag} {value} is too large: the most is {high}")
-    unknown = set(options.label_names) - set(LABELS)
-    if unknown or not options.label_names:
-        raise XrayError(
-            f"--labels {options.labels}: expected some of {', '.join(LABELS)}, with commas between"
-        )
-    for flag, value, known in (
-        ("--optimizer", options.optimizer, ("adam", "rmsprop")),
-        ("--precision", options.precision, ("float32", "bfloat16")),
-    ):
-        if value not in known:
-            raise XrayError(f"unknown {flag} {value!r}, expected {' or '.join(known)}")
-    if options.batch_std and options.batch_size % STD_GROUP:
-        raise XrayError(f"--batch-std needs a --batch-size that is a multiple of {STD_GROUP}")
-    network_pair(options)
-    build_objective(options)
 
 
 def _chosen_films(
