@@ -40,3 +40,7 @@ def check_options(options: GanOptions) -> None:
         raise XrayError(f"--batch-std needs a --batch-size that is a multiple of {STD_GROUP}")
     network_pair(options)
     build_objective(options)
+    if options.critic_norm and options.network != "report":
+        raise XrayError(
+            f"batch norm is for the report's critic, {options.network} has none: --no-critic-norm"
+        )

@@ -35,7 +35,10 @@ class Draw(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What one adversarial step measured, as tensors that nobody has waited for yet."""
+    """What one adversarial step measured, as tensors that nobody has waited for yet.
+
+    Those of the critic are means over its updates: a lazy penalty is in one of several.
+    """
 
     critic_loss: Tensor  # without the penalty
     wasserstein: Tensor  # mean score of real films less that of fakes
@@ -94,9 +97,11 @@ class AdversarialStep:
             draws: of this step.
             step: its number, from 0; a lazy penalty comes by it.
         """
+        updates = []
         for number, draw in enumerate(draws[:-1], start=step * self.options.critic_steps):
             penalised = number % self.options.penalty_every == 0
-            loss, distance, penalty, norm = self.update_critic(draw, penalised=penalised)
+            updates.append(torch.stack(self.update_critic(draw, penalised=penalised)))
+        loss, distance, penalty, norm = torch.stack(updates).mean(dim=0)
         of_generator, generator_norm = self.update_generator(draws[-1])
         return Figures(loss, distance, penalty, norm, of_generator, generator_norm)
 
