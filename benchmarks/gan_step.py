@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_gan import PlainStep, plainly
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, Films, draw_step
+from ml.gan.step import AdversarialStep, Draw, Films, draw_step, prefer_speed
 from ml.options import GAN_PRESETS, GanOptions
 from ml.processes import Processes
 
@@ -112,10 +112,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = True
+    prefer_speed(device)
     options = replace(
         GAN_PRESETS["wgan-gp"], network=given.network, size=given.size, batch_size=given.batch
     )

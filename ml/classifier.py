@@ -25,12 +25,11 @@ from ml.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.networks import FilmClassifier, backbone, build_classifier
 from ml.options import ClassifierOptions
 from ml.processes import Processes, join_processes
-from ml.run_folder import OPTIONS, claim_folder
+from ml.run_folder import CHECKPOINT, OPTIONS, claim_folder
 from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
 from ml.weights import Weights, load_weights
 
-CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 
 

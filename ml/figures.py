@@ -1,6 +1,6 @@
 """Figures as text, the same on the page, in the model card and in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -23,3 +23,9 @@ def films_by_source(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
             for label, count in counts.items():
                 own[label] += count
     return dict(sorted(total.items()))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as Markdown, without a line break at the end."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

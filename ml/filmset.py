@@ -30,6 +30,10 @@ class FilmSet:
         """(N,) patient keys."""
         return np.array([record.patient for record in self.records])
 
+    def numbers_in(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        """(N,) places of the films' labels in a list that has them all."""
+        return np.array([labels.index(record.label) for record in self.records], dtype=np.int64)
+
     @property
     def sources(self) -> NDArray[np.str_]:
         """(N,) names of the films' sources."""

@@ -1,10 +1,10 @@
 """A bundle's card as a document for people (Mitchell et al., "Model Cards for Model Reporting")."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ml.bundle import Card
-from ml.figures import films_by_source, interval, three
+from ml.figures import films_by_source, interval, markdown_table, three
 from ml.labels import label_name
 
 
@@ -30,11 +30,6 @@ def _list(title: str, items: Iterable[str]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {item}" for item in items)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 def _technical(card: Card) -> str:
     rows = [
         ("network", f"{card.network}, {card.parameters:,} parameters"),
@@ -51,7 +46,7 @@ def _technical(card: Card) -> str:
     ]
     if start := card.data.get("started_from"):
         rows.append(("started from", f"the weights with SHA-256 `{start}`"))
-    return "## Model\n\n" + _table(("", ""), rows)
+    return "## Model\n\n" + markdown_table(("", ""), rows)
 
 
 def _figures(figures: dict[str, Any]) -> str:
@@ -71,7 +66,7 @@ def _figures(figures: dict[str, Any]) -> str:
         "mixed as they are in the data, so knowledge of the source helps: see below for what "
         "remains within one source.\n\n"
     )
-    return text + _table(("figure", "value", "95 % interval"), rows)
+    return text + markdown_table(("figure", "value", "95 % interval"), rows)
 
 
 def _per_class(figures: dict[str, Any]) -> str:
@@ -80,7 +75,7 @@ def _per_class(figures: dict[str, Any]) -> str:
          f"{one['support']:.0f}")
         for label, one in figures["per_class"].items()
     ]  # fmt: skip
-    return _table(("class", "precision", "recall (sensitivity)", "F1", "films"), rows)
+    return markdown_table(("class", "precision", "recall (sensitivity)", "F1", "films"), rows)
 
 
 def _within_source(figures: dict[str, Any]) -> str:
@@ -94,7 +89,7 @@ def _within_source(figures: dict[str, Any]) -> str:
         "hospital still does (see Limitations). An interval "
         "without width means that no draw met an error, not that there are none.\n\n"
     )
-    return text + _table(("source", "question", "AUROC", "95 % interval", "films"), rows)
+    return text + markdown_table(("source", "question", "AUROC", "95 % interval", "films"), rows)
 
 
 def _confusion(card: Card) -> str:
@@ -103,7 +98,7 @@ def _confusion(card: Card) -> str:
         (f"**{name}**", *row) for name, row in zip(names, card.figures["confusion"], strict=True)
     ]
     return "## Confusion\n\nRows: what the film shows. Columns: the most probable class.\n\n" + (
-        _table(("", *names), rows)
+        markdown_table(("", *names), rows)
     )
 
 
@@ -117,7 +112,7 @@ def _data(card: Card) -> str:
         for name, count in card.data["films"].items()
     )
     head = ("source", *(label_name(label) for label in card.labels))
-    text = f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + _table(head, rows)
+    text = f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + markdown_table(head, rows)
     synthetic = card.data.get("synthetic")  # cards before synthetic films could train lack it
     if not synthetic:
         return text
@@ -129,5 +124,5 @@ def _data(card: Card) -> str:
     share = card.options["synthetic_share"]
     return f"{text}\n\n" + (
         f"Trained with synthetic films too, a share of {share:.2f} of what was drawn of a class "
-        "that has them; in no other split.\n\n" + _table(head, rows)
+        "that has them; in no other split.\n\n" + markdown_table(head, rows)
     )

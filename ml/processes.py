@@ -100,6 +100,11 @@ class Processes:
         distributed.all_reduce(votes)
         return bool(votes.item() > 0)
 
+    def of_first(self, number: float) -> float:
+        """The first process's number, in all of them."""
+        own = number if self.is_first else 0.0
+        return self.sum(torch.tensor(own, dtype=torch.float64, device=self.device)).item()
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         self.agree(False)

@@ -33,7 +33,7 @@ from ml.classifier import infer, require_all_classes, to_unit
 from ml.data import TEST_SHARE, VALIDATION_SHARE, FilmRecord, Split, in_split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation import per_class_figures, within_source
-from ml.figures import interval
+from ml.figures import interval, markdown_table
 from ml.filmset import FilmSet, load_films
 from ml.labels import DISPLAY_NAMES, LABELS
 from ml.networks import FilmClassifier, backbone, build_classifier
@@ -437,18 +437,13 @@ def render_reproduction(reproduction: Mapping[str, Any]) -> str:
             f"`{NETWORK}`, {options['epochs']} epochs, seed {options['seed']}, "
             f"{options['precision']}. In brackets: 95 % intervals over resampled patients.",
             "",
-            _markdown(*accuracy_table(reproduction)),
+            markdown_table(*accuracy_table(reproduction)),
             "",
             *(f"- {name}: {meaning}" for name, meaning in (*ARMS.values(), *QUESTIONS.values())),
             "",
             "AUROC within one source, where its name tells nothing:",
             "",
-            _markdown(*auroc_table(reproduction)),
+            markdown_table(*auroc_table(reproduction)),
             "",
         ]
     )
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

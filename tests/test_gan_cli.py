@@ -23,11 +23,10 @@ from ml.flags import with_flags
 from ml.gan import features, training
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.cli import PRESET_WORDS
-from ml.gan.generator_file import GeneratorCard, load_generator, save_generator
+from ml.gan.generator_file import GENERATOR, GeneratorCard, load_generator, save_generator
 from ml.gan.networks import build_generator
-from ml.gan.training import CHECKPOINT, GENERATOR
 from ml.options import GAN_PRESETS, GanOptions
-from ml.run_folder import fingerprint
+from ml.run_folder import CHECKPOINT, fingerprint
 from tests.films import png, synthetic_film
 from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, write_films
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from ml.data import FilmRecord, Split
-from ml.gan.generator_file import PRETRAINED, load_generator
-from ml.gan.release import CARD, GENERATOR, SHEET, release_generator, render_generator_card
+from ml.gan.generator_file import GENERATOR, PRETRAINED, load_generator
+from ml.gan.release import CARD, SHEET, release_generator, render_generator_card
 from ml.gan.sampling import sample_films
 from ml.gan.training import train_gan
 from tests.gan_world import CPU, SIDE, pixel_space, tiny, write_films

@@ -21,13 +21,13 @@ from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
 from ml.gan.checks import check_options
 from ml.gan.evaluation import measure_generator
 from ml.gan.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
-from ml.gan.generator_file import load_generator
+from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.reference import SAMPLES, RealFilms, read_real_films
 from ml.gan.report import draw_sheet, render_comparison
 from ml.gan.step import AdversarialStep, Films, draw_step
 from ml.gan.tables import comparison_markdown
-from ml.gan.training import GENERATOR, train_gan
+from ml.gan.training import train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from ml.processes import join_processes
 from ml.run_folder import OPTIONS, fingerprint

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 from ml.bundle import finite
 from ml.data import FilmRecord
 from ml.duplicates import close_to
-from ml.gan.distances import Points, diversity, nearest, pixel_points
+from ml.gan.distances import Points, diversity, pixel_points
 from ml.gan.divergences import embedding_divergences, pixel_divergences
 from ml.gan.features import FeatureSpace
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.manifold import manifold
 from ml.gan.memorisation import (
+    closeness,
     copying_by_cell,
-    copying_statistic,
     exact_copies,
     hash_all,
-    nearest_percentiles,
 )
 from ml.gan.probe import LabelledPoints, synthetic_against_real
 from ml.gan.quality import Fid, Groups, fid, kid
@@ -259,13 +258,13 @@ def _memorisation(points: Points, real: RealFilms, embedded: EmbeddedFilms) -> d
     """Are samples nearer to training films than films of other people are?"""
     training = np.concatenate([embedded.points[real.training], embedded.mirrored])
     held_out = embedded.points[real.held_out]
-    distance, of_held_out = nearest(points, training)[0], nearest(held_out, training)[0]
-    percentiles = nearest_percentiles(distance, of_held_out)
+    close = closeness(points, held_out, training)
+    percentiles = close.percentiles
     quantiles = np.quantile(percentiles, list(_QUANTILES.values())).tolist()
     return {
         "percentiles": dict(zip(_QUANTILES, quantiles, strict=True)),
         "suspicious": float((percentiles <= SUSPICIOUS).mean()),
-        "copying": copying_statistic(distance, of_held_out),
+        "copying": close.copying,
         "copying_by_cell": asdict(copying_by_cell(points, held_out, training, seed=real.seed)),
     }
 

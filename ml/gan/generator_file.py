@@ -22,7 +22,8 @@ from ml.gan.networks import build_generator
 from ml.options import GanOptions
 
 CARD_FORMAT = 1
-PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator" / "generator.safetensors"
+GENERATOR = "generator.safetensors"
+PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator" / GENERATOR
 
 
 @dataclass(frozen=True, slots=True)

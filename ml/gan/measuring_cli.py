@@ -53,9 +53,8 @@ def evaluate_gan_command(
 ) -> None:
     """Measure a generator against the test split: distance, variety, copies of training films."""
     from ml.gan.evaluation import evaluate_gan
-    from ml.gan.generator_file import PRETRAINED, load_generator
+    from ml.gan.generator_file import GENERATOR, PRETRAINED, load_generator
     from ml.gan.report import draw_sheet, write_evaluation
-    from ml.gan.training import GENERATOR
     from ml.tracking import read_metrics
 
     if generator and run:

@@ -22,7 +22,6 @@ from ml.gan.divergences import BINS
 from ml.gan.features import FeatureSpace
 from ml.gan.memorisation import hash_all, with_mirrored
 from ml.gan.quality import Floor, real_floor
-from ml.labels import LABELS
 
 Films = NDArray[np.uint8]  # (N, S, S)
 Ints = NDArray[np.int64]
@@ -162,8 +161,7 @@ def read_real_films(
     splits = np.array([record.split for record in films.records])
     training, test = splits == Split.TRAIN, splits == Split.TEST
     _require(training, test, labels, size, samples)
-    of_label = np.array([labels.index(label) if label in labels else -1 for label in LABELS])
-    numbers: Ints = of_label[films.labels]
+    numbers = films.numbers_in(labels)
     # Shuffled before it is repeated: any number of samples has the mix of the test films.
     shuffled = np.random.default_rng(seed).permutation(numbers[test])
     classes = np.resize(shuffled, samples)
@@ -173,10 +171,11 @@ def read_real_films(
     notes = []
     if test.sum() < FEW_FILMS:
         notes.append(f"Only {test.sum()} test films: all figures are rough.")
+    both_ways = with_mirrored(films.films[training])
+    mirror_images = both_ways[training.sum() :]
     spaces = []
     for space in features:
         points = embed(space, films.films, title="real films", quiet=quiet)
-        mirror_images = with_mirrored(films.films[training])[training.sum() :]
         mirrored = embed(space, mirror_images, title="mirrored films", quiet=quiet)
         floors, reasons = _floors(points, films, test, groups, seed)
         notes += [f"{space.title}: {reason}" for reason in reasons]
@@ -189,7 +188,7 @@ def read_real_films(
         training=training,
         test=test,
         too_small=len(wanted) - len(films),
-        hashes=hash_all(with_mirrored(films.films[training])),
+        hashes=hash_all(both_ways),
         classes=classes,
         groups=tuple(groups),
         spaces=tuple(spaces),

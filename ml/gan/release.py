@@ -10,15 +10,16 @@ from ml.bundle import finite
 from ml.checkpoint import replacing
 from ml.data import FilmRecord
 from ml.export import LICENCE
+from ml.figures import markdown_table
 from ml.gan.evaluation import evaluate_gan
 from ml.gan.features import FeatureSpace
-from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
+from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator, save_generator
 from ml.gan.reference import SAMPLES
 from ml.gan.report import draw_sheet
 from ml.gan.tables import pixel_rows, space_rows
 from ml.labels import label_name
 
-GENERATOR, CARD, SHEET = "generator.safetensors", "card.json", "samples.png"
+CARD, SHEET = "card.json", "samples.png"
 
 NOTES = [
     "Intended use: research and education; to enlarge the training part of a data set, never to "
@@ -100,7 +101,7 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
         "This page is generated from the generator's file by `xray card --generator FILE`.",
         "\n".join(f"- {note}" for note in card.notes),
         f"**Licence of the weights.** {card.licence or 'not stated'}",
-        _table(("", ""), technical),
+        markdown_table(("", ""), technical),
     ]
     if "spaces" in card.figures:
         parts.append(_figures(card.figures))
@@ -118,12 +119,10 @@ def _figures(figures: Mapping[str, Any]) -> str:
     ]
     for space in figures["spaces"]:
         parts.append(f"### {space['name']} ({space['sha256'][:12]})")
-        parts.append(_table(head, [(r.name, r.value, r.real) for r in space_rows(space)]))
+        parts.append(markdown_table(head, [(r.name, r.value, r.real) for r in space_rows(space)]))
     pixels = pixel_rows(figures["pixels"], samples, real["held_out_films"])
-    parts += ["### Pixel by pixel", _table(head, [(r.name, r.value, r.real) for r in pixels])]
+    parts += [
+        "### Pixel by pixel",
+        markdown_table(head, [(r.name, r.value, r.real) for r in pixels]),
+    ]
     return "\n\n".join([*parts, *figures["notes"]])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

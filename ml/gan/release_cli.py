@@ -27,8 +27,8 @@ def export_generator_command(
     device: DeviceName = "auto",
 ) -> None:
     """Measure a run's best generator on the test split, and write it with its card and samples."""
+    from ml.gan.generator_file import GENERATOR
     from ml.gan.release import release_generator
-    from ml.gan.training import GENERATOR
 
     spaces = spaces_named(features, None, device_named(device))
     released = release_generator(

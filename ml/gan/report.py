@@ -14,7 +14,7 @@ from PIL import Image
 
 from ml.charts import Point, curve_chart
 from ml.gan.generator_file import LoadedGenerator
-from ml.gan.sampling import grid_of, sample_films
+from ml.gan.sampling import sample_sheet
 from ml.gan.tables import (
     FIGURES,
     figure_tables,
@@ -48,11 +48,10 @@ Rows = Sequence[Mapping[str, Any]]
 
 def draw_sheet(loaded: LoadedGenerator, side: int = 8) -> bytes:
     """A PNG file of `side` squared samples, seeds from 0; several classes come in turn."""
-    classes = [number % len(loaded.labels) for number in range(side**2)]
     length = loaded.card.options.latent
-    films = sample_films(loaded.network, range(side**2), classes, length=length)
+    sheet = sample_sheet(loaded.network, len(loaded.labels), length=length, side=side)
     file = io.BytesIO()
-    Image.fromarray(grid_of(films, side)).save(file, "PNG")
+    Image.fromarray(sheet).save(file, "PNG")
     return file.getvalue()
 
 

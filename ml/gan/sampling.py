@@ -90,6 +90,14 @@ def films_of_latents(
     return np.concatenate(parts)[:count]
 
 
+def sample_sheet(
+    generator: nn.Module, classes: int, *, length: int, side: int = 8
+) -> NDArray[np.uint8]:
+    """`side` squared films of seeds from 0, in rows; several classes come in turn: (H, W)."""
+    numbers = [seed % classes for seed in range(side**2)]
+    return grid_of(sample_films(generator, range(side**2), numbers, length=length), side)
+
+
 def to_grey(films: Tensor) -> NDArray[np.uint8]:
     """(B, 1, S, S) in [-1, 1] -> (B, S, S) grey levels."""
     grey = ((films[:, 0].float() + 1) * 127.5).round().clamp(0, 255)

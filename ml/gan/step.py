@@ -196,3 +196,11 @@ def _optimizer(network: nn.Module, rate: float, options: GanOptions) -> torch.op
         return torch.optim.RMSprop(network.parameters(), lr=rate)
     betas = (options.beta1, options.beta2)
     return torch.optim.Adam(network.parameters(), lr=rate, betas=betas, fused=True)
+
+
+def prefer_speed(device: torch.device) -> None:
+    """Let a GPU take its fastest kernels: films of one size are worth a search, TF32 its digits."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True

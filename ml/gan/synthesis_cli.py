@@ -1,7 +1,7 @@
 """`xray synthesize`: make films with a trained generator."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,16 +117,20 @@ def synthesize_command(
             path = draw_way(loaded, out, interpolate, steps, wanted, certifier)
             print(f"wrote {path}")
             return
-        total = len(wanted.seeds) or wanted.count
-        columns = (*Progress.get_default_columns(), TextColumn("{task.completed} films"))
-        console = Console(stderr=True)
-        hidden = not console.is_terminal
-        with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-            task = bar.add_task("making films", total=total)
-            outcome = synthesize(
-                loaded, folder, wanted, certifier, on_films=lambda some: bar.advance(task, some)
-            )
+        with _bar(len(wanted.seeds) or wanted.count) as on_films:
+            outcome = synthesize(loaded, folder, wanted, certifier, on_films=on_films)
     _print_outcome(outcome, folder)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, moved by the number of films that came to be."""
+    columns = (*Progress.get_default_columns(), TextColumn("{task.completed} films"))
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("making films", total=total)
+        yield lambda some: bar.advance(task, some)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from ml.figures import markdown_table
+
 AUROC = "AUROC, trained on samples"
 Space = Mapping[str, Any]  # the figures in one feature space, as of `ml.gan.evaluation`
 
@@ -310,17 +312,11 @@ def comparison_markdown(comparison: Mapping[str, Any]) -> str:
         f"minutes of training for each model and seed, {options['seeds']} seed(s), "
         f"{options['samples']} samples measured. Trained on: {comparison['device']}.",
         "",
-        _markdown(model_table(comparison)),
+        markdown_table(*model_table(comparison)),
     ]
     for title, table in figure_tables(comparison).items():
-        lines += ["", f"In {title}:", "", _markdown(table)]
+        lines += ["", f"In {title}:", "", markdown_table(*table)]
     problems = [(title, model) for title, model in titled_models(comparison) if model["problem"]]
     if problems:
         lines += ["", *(f"- {title}: {model['problem']}" for title, model in problems)]
     return "\n".join(lines) + "\n"
-
-
-def _markdown(table: Table) -> str:
-    head, rows = table
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

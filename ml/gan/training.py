@@ -27,12 +27,12 @@ from ml.filmset import FilmSet, load_films
 from ml.gan.checks import check_options
 from ml.gan.distances import diversity, pixel_points
 from ml.gan.features import IMAGENET, FeatureSpace, feature_space
-from ml.gan.generator_file import GeneratorCard, save_generator
+from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
 from ml.gan.progress import TrainingBar
 from ml.gan.quality import LEAST_FILMS, kid
-from ml.gan.sampling import grid_of, sample_films
-from ml.gan.step import AdversarialStep, Figures, Films, draw_step
+from ml.gan.sampling import sample_films, sample_sheet
+from ml.gan.step import AdversarialStep, Figures, Films, draw_step, prefer_speed
 from ml.options import GanOptions
 from ml.processes import Processes, join_processes
 from ml.run_folder import CHECKPOINT, claim_folder, fingerprint
@@ -40,10 +40,8 @@ from ml.shared_layers import share_layers
 from ml.tracking import MetricsLog
 from ml.version import code_version
 
-GENERATOR = "generator.safetensors"
 SAMPLES = "samples"
 
-GRID_SIDE = 8
 MOST_GRIDS = 200
 TICK_FILMS = 256  # samples behind a tick's KID
 # Seeds of the ticks' KID: apart from those that a person types and looks at.
@@ -152,11 +150,7 @@ class _Run:
     ):
         self.out, self.options, self.processes = out, options, processes
         self.log, self.bar, self.budget = log, bar, budget
-        if processes.device.type == "cuda":
-            # Films of one size: the fastest kernels are worth a search, and TF32 its last digits.
-            torch.backends.cudnn.benchmark = True
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.allow_tf32 = True
+        prefer_speed(processes.device)
         torch.manual_seed(options.seed)
         generator, critic = build_generator(options), build_critic(options)
         # A copy without shared layers: the first process measures it alone.
@@ -227,7 +221,7 @@ class _Run:
                 "give a smaller --batch-size, or more films"
             )
         self.train_set = train_set
-        classes = class_numbers(train_set, options)
+        classes = torch.from_numpy(train_set.numbers_in(options.label_names))
         # Every class as often; within one, films as they are: their mix is what is to be learned.
         chances = (1 / torch.bincount(classes).double())[classes]
         self.films = Films(torch.from_numpy(train_set.films).to(device), classes, chances)
@@ -243,7 +237,7 @@ class _Run:
             self.real_embeddings = self.features.embed(valid_set.films)
             # Mixed, so that the first ones of a long list have the classes of the whole.
             mixed = np.random.default_rng(options.seed).permutation(len(valid_set))
-            self.real_classes = class_numbers(valid_set, options).numpy()[mixed]
+            self.real_classes = valid_set.numbers_in(options.label_names)[mixed]
         self.processes.barrier()
 
     def steps_to_next_tick(self, should_stop: ShouldStop | None) -> bool:
@@ -288,7 +282,7 @@ class _Run:
         if self.processes.agree(bool(problem)):
             raise Collapsed(problem or "the run was stopped by its first process")
         # Each process has a clock of its own, and all must end at the same tick.
-        row["seconds"] = self.seconds = self._agreed(self.seconds + self._elapsed())
+        row["seconds"] = self.seconds = self.processes.of_first(self.seconds + self._elapsed())
         self.started = time.monotonic()
         self.rows.append(row)
         if row.get("kid", math.inf) < self.best_kid:
@@ -297,14 +291,8 @@ class _Run:
         self._save()
         self.log.write(row, self.step)
         # Only the first process has measured: all must know when patience ends.
-        self.best_tick = round(self._agreed(self.best_tick))
+        self.best_tick = round(self.processes.of_first(self.best_tick))
         return row
-
-    def _agreed(self, number: float) -> float:
-        """The first process's number, in all of them."""
-        own = number if self.processes.is_first else 0.0
-        device = self.processes.device
-        return self.processes.sum(torch.tensor(own, dtype=torch.float64, device=device)).item()
 
     @property
     def _films_per_step(self) -> int:
@@ -359,9 +347,8 @@ class _Run:
 
     def _draw_grid(self) -> None:
         """Samples of seeds 0 to 63; a conditional generator shows its classes in turn."""
-        count = GRID_SIDE**2
-        classes = [number % len(self.options.label_names) for number in range(count)]
-        grid = grid_of(self._samples(range(count), classes), GRID_SIDE)
+        classes = len(self.options.label_names)
+        grid = sample_sheet(self.average, classes, length=self.options.latent)
         folder = self.out / SAMPLES
         folder.mkdir(exist_ok=True)
         Image.fromarray(grid).save(folder / f"{self.step:07d}.png")
@@ -431,12 +418,6 @@ class _Run:
             figures={"kid": row["kid"], "features": self.features.title},
         )
         save_generator(self.out / GENERATOR, self.average, card)
-
-
-def class_numbers(films: FilmSet, options: GanOptions) -> Tensor:
-    """(N,) int64 class numbers as the generator counts them."""
-    numbers = [options.label_names.index(record.label) for record in films.records]
-    return torch.tensor(numbers, dtype=torch.int64)
 
 
 def _load(records: Sequence[FilmRecord], options: GanOptions, part: str, *, quiet: bool) -> FilmSet:
