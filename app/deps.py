@@ -14,11 +14,12 @@ from starlette.datastructures import UploadFile
 
 from app.db import Database, now
 from app.decoding import FilmDecoder
-from app.errors import NotFound, Unauthorised
+from app.errors import Forbidden, NotFound, SignInNeeded, Unauthorised
 from app.inference import ActiveClassifier
-from app.models import ApiKey, Screening
+from app.models import ApiKey, Role, Screening, User
 from app.screening import Owner, Screener
 from app.security import (
+    SESSION_COOKIE,
     VISITOR_COOKIE,
     VISITOR_COOKIE_AGE_S,
     hash_api_key,
@@ -30,6 +31,7 @@ from app.security import (
 from app.settings import Settings
 from app.storage import Storage
 from app.uploads import Intake
+from app.users import signed_in_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,64 @@ def session(current: CurrentServices) -> Iterator[Session]:
 CurrentSession = Annotated[Session, Depends(session, scope="function")]
 
 
-async def visitor(request: Request, current: CurrentServices) -> Owner:
-    """The visitor of the cookie; one without a cookie owns nothing."""
+def current_user(request: Request, current: CurrentServices) -> User | None:
+    """Who is signed in in this browser; pages find them in `request.state.user`."""
+    token = request.cookies.get(SESSION_COOKIE)
+    user = None
+    if token:
+        # A session of its own, closed at once: see `clinic`.
+        with current.database.sessions() as opened:
+            user = signed_in_user(opened, token)
+    request.state.user = user
+    return user
+
+
+# Asked for by every family of pages, so that the frame knows who is signed in.
+CurrentUser = Annotated[User | None, Depends(current_user)]
+
+
+def signed_in(user: CurrentUser) -> User:
+    """The user who is signed in, for pages that are for users alone."""
+    if user is None:
+        raise SignInNeeded("this page is for people who are signed in")
+    return user
+
+
+SignedIn = Annotated[User, Depends(signed_in)]
+
+
+def admin(user: SignedIn) -> User:
+    """The admin who is signed in, for looking."""
+    if user.role is not Role.ADMIN:
+        raise Forbidden("this page is for admins: ask one for what you need")
+    return user
+
+
+Admin = Annotated[User, Depends(admin)]
+
+
+def acting_user(request: Request, user: SignedIn) -> User:
+    """The user who sends a form from our own pages."""
+    require_same_origin(request.headers)
+    return user
+
+
+ActingUser = Annotated[User, Depends(acting_user)]
+
+
+def acting_admin(request: Request, user: Admin) -> User:
+    """The admin who sends a form from our own pages."""
+    require_same_origin(request.headers)
+    return user
+
+
+ActingAdmin = Annotated[User, Depends(acting_admin)]
+
+
+async def visitor(request: Request, current: CurrentServices, user: CurrentUser) -> Owner:
+    """Whose screenings a browser sees: a signed-in user's clinic's, or those of its own cookie."""
+    if user is not None and user.clinic_id is not None:
+        return Owner(clinic_id=user.clinic_id)
     found = read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)
     return Owner(visitor_id=found)
 
@@ -77,17 +135,22 @@ Visitor = Annotated[Owner, Depends(visitor)]
 async def writing_visitor(request: Request, known: Visitor) -> Owner:
     """The visitor who sends a form from our own pages; a new one where there was none."""
     require_same_origin(request.headers)
-    return known if known.visitor_id else Owner(visitor_id=new_visitor())
+    return known if known.visitor_id or known.clinic_id else Owner(visitor_id=new_visitor())
 
 
 WritingVisitor = Annotated[Owner, Depends(writing_visitor)]
 
 
 def remember(response: Response, owner: Owner, settings: Settings) -> None:
-    """Set the visitor's cookie, which script cannot read and other sites cannot send."""
+    """Set the visitor's cookie, which script cannot read and other sites cannot send.
+
+    A clinic's films need none: who is signed in sees them.
+    """
+    if owner.visitor_id is None:
+        return
     response.set_cookie(
         VISITOR_COOKIE,
-        sign_visitor(owner.visitor_id or "", settings.signing_key),
+        sign_visitor(owner.visitor_id, settings.signing_key),
         max_age=VISITOR_COOKIE_AGE_S,
         httponly=True,
         samesite="lax",

@@ -56,6 +56,42 @@ class CrossSite(AppError):
     default_code = "cross-site"
 
 
+class SignInNeeded(AppError):
+    """The page is for people who are signed in; browsers are sent to the sign-in page."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    title = "Sign in first"
+    default_code = "sign-in-needed"
+
+
+class Forbidden(AppError):
+    """The user is signed in and may not do this."""
+
+    status = HTTPStatus.FORBIDDEN
+    title = "Not allowed"
+    default_code = "forbidden"
+
+
+class Conflict(AppError):
+    """What is asked for does not fit the present state; nothing was changed."""
+
+    status = HTTPStatus.CONFLICT
+    title = "Not possible now"
+    default_code = "conflict"
+
+
+class BadForm(AppError):
+    """A form holds values that make no sense; `faults` says which, by field."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "The form is not complete"
+    default_code = "bad-form"
+
+    def __init__(self, faults: Mapping[str, str]):
+        super().__init__("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
+        self.faults = dict(faults)
+
+
 class NotFound(AppError):
     """There is no such thing, or it is not the caller's to see; both look the same."""
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
+from urllib.parse import urlencode
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
@@ -17,12 +18,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.db import Database
 from app.decoding import FilmDecoder
-from app.deps import Services
-from app.errors import AppError, Busy, NotFound
+from app.deps import Services, current_user
+from app.errors import AppError, Busy, NotFound, SignInNeeded
 from app.headers import HEADERS, SecurityHeaders
 from app.inference import INPUT_SIZE, ActiveClassifier
 from app.pages import STATIC, page
-from app.routes import api, health, screenings, site
+from app.routes import admin, api, auth, health, screenings, site
 from app.screening import Screener
 from app.settings import Settings
 from app.storage import Storage
@@ -56,8 +57,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for family in (screenings, site, api, health):
+    for pages in (screenings, site, auth, admin):
+        app.include_router(pages.router, dependencies=[Depends(current_user)])
+    for family in (api, health):
         app.include_router(family.router)
+    app.add_exception_handler(SignInNeeded, _sign_in_needed)
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(HTTPException, _http_error)
@@ -148,6 +152,13 @@ def _answer(
 async def _app_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AppError)
     return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
+
+
+async def _sign_in_needed(request: Request, error: Exception) -> Response:
+    if _wants_json(request):
+        return await _app_error(request, error)
+    wanted = request.url.path if request.method == "GET" else "/"
+    return RedirectResponse(f"/sign-in?{urlencode({'next': wanted})}", HTTPStatus.SEE_OTHER)
 
 
 async def _database_away(request: Request, error: Exception) -> Response:

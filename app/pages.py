@@ -40,5 +40,6 @@ _templates.env.globals.update(
 def page(
     request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: Any
 ) -> HTMLResponse:
-    """Render a template."""
+    """Render a template; `user` in it is who is signed in."""
+    context.setdefault("user", getattr(request.state, "user", None))
     return _templates.TemplateResponse(request, template, context, status_code=status)

@@ -10,6 +10,7 @@ from itsdangerous import BadSignature, Signer
 from app.errors import CrossSite
 
 VISITOR_COOKIE = "xray_visitor"
+SESSION_COOKIE = "xray_session"
 VISITOR_COOKIE_AGE_S = 365 * 24 * 3600
 KEY_PREFIX = "xray_"
 

@@ -215,6 +215,7 @@ def train_classifier_command(
     SIGTERM and Ctrl-C end it after the batch in hand; the exit status is then 143 or 130.
     """
     from ml.classifier import train_classifier
+    from ml.leaks import without_leaks
     from ml.processes import join_processes
 
     _require_precision(precision)
@@ -239,7 +240,7 @@ def train_classifier_command(
         records += read_synthetic_manifest(folder)
     with until_stopped() as should_stop:
         train_classifier(
-            records,
+            without_leaks(records, leave_out),
             out,
             options,
             device=device_named(device),
@@ -276,12 +277,14 @@ def export_classifier_command(
     from ml.classifier import load_run, without_source
     from ml.export import Splits, export_bundle
     from ml.filmset import load_films
+    from ml.leaks import without_leaks
     from ml.networks import BACKBONES
 
     trained = load_run(run)
     options = trained.options
     # What was kept from training calibrates nothing either, and no synthetic film does.
-    records = real_films(without_source(read_manifest(data), options.leave_out))
+    learned = without_leaks(real_films(read_manifest(data)), options.leave_out)
+    records = without_source(learned, options.leave_out)
     size = BACKBONES[options.network].size
     train, validation, test = (
         load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split

@@ -19,7 +19,9 @@ from app.db import Database
 from app.keys import create_key
 from app.main import create_app
 from app.migrations import upgrade
+from app.models import Clinic, Role
 from app.settings import Settings
+from app.users import create_user
 from tests.films import png, synthetic_film
 from tests.postgres import fresh_database
 
@@ -118,6 +120,41 @@ def new_clinic(application: FastAPI) -> Callable[[str], TestClient]:
 def clinic(new_clinic: Callable[[str], TestClient]) -> TestClient:
     """A clinic that calls the API."""
     return new_clinic("clinic")
+
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def sign_in(application: FastAPI) -> Callable[[str], TestClient]:
+    """Makes a user of a role, a clinician with a clinic of its own, and signs it in."""
+
+    def make(role: str) -> TestClient:
+        name = f"{role} {time.monotonic_ns()}"
+        with application.state.services.database.session() as session:
+            clinic = Clinic(name=f"clinic of {name}")
+            session.add(clinic)
+            session.flush()
+            clinic_id = clinic.id if role == Role.CLINICIAN else None
+            create_user(session, name, PASSWORD, Role(role), clinic_id=clinic_id, by="test")
+        client = TestClient(application, follow_redirects=False)
+        answer = client.post("/sign-in", data={"name": name, "password": PASSWORD})
+        assert answer.status_code == 303, answer.text
+        return client
+
+    return make
+
+
+@pytest.fixture
+def admin(sign_in: Callable[[str], TestClient]) -> TestClient:
+    """An admin who is signed in."""
+    return sign_in("admin")
+
+
+@pytest.fixture
+def clinician(sign_in: Callable[[str], TestClient]) -> TestClient:
+    """A clinician who is signed in."""
+    return sign_in("clinician")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,35 @@
+"""No film that is learned from has a copy among those that measure."""
+
+from collections.abc import Sequence
+
+from ml.data import FilmRecord, Split
+from ml.duplicates import close_pairs, hash_films
+
+# A film gives way to its copies in a split of a higher number.
+_RANKS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
+_LEFT_OUT = 3
+
+
+def without_leaks(records: Sequence[FilmRecord], left_out: str = "") -> list[FilmRecord]:
+    """Leave out films that have a near-duplicate among the films they are measured by.
+
+    Patients are kept on one side of the split by their keys, but public sets copy from each other
+    under new names. A training film gives way to its copy in validation or test, a validation film
+    to its copy in test, so the test films stay the same whatever else is in the data set.
+
+    Args:
+        records: films of all splits, whose files are read.
+        left_out: a source that measures as a whole; every other film gives way to its copies.
+
+    Returns:
+        The films that are left, in their order.
+
+    Raises:
+        DataError: names every film that cannot be read.
+    """
+    ranks = [_LEFT_OUT if left_out == film.source else _RANKS[film.split] for film in records]
+    pairs = close_pairs(hash_films([film.path for film in records])).tolist()
+    dropped = {
+        min(pair, key=ranks.__getitem__) for pair in pairs if ranks[pair[0]] != ranks[pair[1]]
+    }
+    return [film for number, film in enumerate(records) if number not in dropped]
