@@ -14,6 +14,7 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.admin_cli import admin_app
 from app.errors import AppError
 from app.settings import Environment, Settings
 from ml.cli import app as xray
@@ -33,6 +34,7 @@ xray.add_typer(key_app, name="key")
 xray.add_typer(db_app, name="db")
 xray.add_typer(storage_app, name="storage")
 xray.add_typer(run_app, name="run")
+xray.add_typer(admin_app, name="admin")
 
 
 @xray.command()

@@ -11,20 +11,22 @@ from app.models import ApiKey, AuditEvent, Clinic
 from app.security import KEY_PREFIX, hash_api_key, new_api_key
 
 FIRST_CLINIC = "First clinic"
-_ACTOR = "command-line"
+COMMAND_LINE = "command-line"
 
 
-def create_key(session: Session, clinic_name: str, key_name: str) -> str:
+def create_key(session: Session, clinic_name: str, key_name: str, *, by: str = COMMAND_LINE) -> str:
     """Make a key for a clinic, which is made as well where it is new.
+
+    Args:
+        session: the database.
+        clinic_name: the clinic's name.
+        key_name: what the key is for.
+        by: who makes it, for the audit log.
 
     Returns:
         The key. It is stored only as a hash: this is the one time to show it.
     """
-    clinic = session.scalar(select(Clinic).where(Clinic.name == clinic_name))
-    if clinic is None:
-        clinic = Clinic(name=clinic_name)
-        session.add(clinic)
-        session.flush()
+    clinic = clinic_named(session, clinic_name)
     key = new_api_key()
     row = ApiKey(
         clinic_id=clinic.id,
@@ -34,8 +36,23 @@ def create_key(session: Session, clinic_name: str, key_name: str) -> str:
     )
     session.add(row)
     session.flush()
-    session.add(AuditEvent(actor=_ACTOR, action="key.created", subject=str(row.id)))
+    session.add(AuditEvent(actor=by, action="key.created", subject=str(row.id)))
     return key
+
+
+def clinic_named(session: Session, name: str) -> Clinic:
+    """The clinic of a name, which is made where it is new."""
+    clinic = session.scalar(select(Clinic).where(Clinic.name == name))
+    if clinic is None:
+        clinic = Clinic(name=name)
+        session.add(clinic)
+        session.flush()
+    return clinic
+
+
+def list_clinics(session: Session) -> list[Clinic]:
+    """All clinics by name."""
+    return list(session.scalars(select(Clinic).order_by(Clinic.name)))
 
 
 def create_first_key(session: Session) -> str | None:
@@ -50,7 +67,7 @@ def list_keys(session: Session) -> list[ApiKey]:
     return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at)))
 
 
-def revoke_key(session: Session, id: uuid.UUID) -> None:
+def revoke_key(session: Session, id: uuid.UUID, *, by: str = COMMAND_LINE) -> None:
     """Make a key useless from now on.
 
     Raises:
@@ -60,4 +77,4 @@ def revoke_key(session: Session, id: uuid.UUID) -> None:
     if row is None:
         raise NotFound(f"no key {id}: see xray key list")
     row.revoked_at = row.revoked_at or now()
-    session.add(AuditEvent(actor=_ACTOR, action="key.revoked", subject=str(row.id)))
+    session.add(AuditEvent(actor=by, action="key.revoked", subject=str(row.id)))

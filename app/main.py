@@ -21,9 +21,9 @@ from app.decoding import FilmDecoder
 from app.deps import Services, current_user
 from app.errors import AppError, Busy, NotFound, SignInNeeded
 from app.headers import HEADERS, SecurityHeaders
-from app.inference import INPUT_SIZE, ActiveClassifier
+from app.inference import ActiveClassifier
 from app.pages import STATIC, page
-from app.routes import admin, api, auth, health, screenings, site
+from app.routes import admin, admin_users, api, auth, health, screenings, site
 from app.screening import Screener
 from app.settings import Settings
 from app.storage import Storage
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for pages in (screenings, site, auth, admin):
+    for pages in (screenings, site, auth, admin, admin_users):
         app.include_router(pages.router, dependencies=[Depends(current_user)])
     for family in (api, health):
         app.include_router(family.router)
@@ -77,9 +77,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     storage = Storage.open(settings.effective_storage_url)
     classifier = ActiveClassifier(settings.bundle)
     classifier.load_in_background()
-    decoder = FilmDecoder(
-        workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s, size=INPUT_SIZE
-    )
+    decoder = FilmDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
     app.state.services = Services(
         settings=settings,

@@ -76,6 +76,11 @@ class User(Base):
 
     clinic: Mapped[Clinic | None] = relationship(lazy="joined")
 
+    @property
+    def actor(self) -> str:
+        """The user's name in the audit log."""
+        return f"user:{self.name}"
+
 
 class UserSession(Base):
     """A browser in which a user is signed in. Only the hash of its cookie's token is kept."""
@@ -253,7 +258,10 @@ class Screening(Base):
 
 
 class Review(Base):
-    """What a user who knows better says a film shows; the newest of a screening holds."""
+    """What somebody who knows better says a film shows; the newest of a screening holds.
+
+    By a user on the pages, or by a clinic through the API.
+    """
 
     __tablename__ = "review"
 
@@ -261,14 +269,26 @@ class Review(Base):
     screening_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("screening.id", ondelete="CASCADE"), index=True
     )
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
+    clinic_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("clinic.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     label: Mapped[str] = mapped_column(String(50))
     why: Mapped[str] = mapped_column(Text, default="")
     # Keyed hash of what the clinic calls the patient; the name itself is not kept.
     patient_key: Mapped[str | None] = mapped_column(String(64))
 
-    user: Mapped[User] = relationship(lazy="joined")
+    user: Mapped[User | None] = relationship(lazy="joined")
+    clinic: Mapped[Clinic | None] = relationship(lazy="joined")
+
+    __table_args__ = (
+        CheckConstraint("(user_id IS NULL) <> (clinic_id IS NULL)", name="one_reviewer"),
+    )
+
+    @property
+    def by(self) -> str:
+        """Who said it: a user's name, or the clinic's."""
+        named = self.user or self.clinic
+        return named.name if named else ""
 
 
 class AuditEvent(Base):

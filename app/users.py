@@ -10,18 +10,21 @@ import uuid
 from datetime import timedelta
 
 from pwdlib import PasswordHash
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import now
-from app.errors import BadForm, NotFound
+from app.errors import BadForm, Conflict, NotFound
 from app.models import AuditEvent, Role, User, UserSession
 
 SESSION_AGE = timedelta(hours=12)
 LEAST_PASSWORD = 12
 MOST_PASSWORD = 200
+MOST_NAME = 64
 FIRST_ADMIN = "admin"
+# Without those that are taken for each other.
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 _hasher = PasswordHash.recommended()
 # What a password is compared with where there is no such user: both take as long.
@@ -53,8 +56,8 @@ def create_user(
     """
     name = name.strip().lower()
     faults = _password_faults(password)
-    if not name or len(name) > 100:
-        faults["name"] = "give a name of 1 to 100 characters"
+    if not name or len(name) > MOST_NAME:
+        faults["name"] = f"give a name of 1 to {MOST_NAME} characters"
     if role is Role.CLINICIAN and clinic_id is None:
         faults["clinic"] = "a clinician belongs to a clinic: choose one"
     if faults:
@@ -89,7 +92,7 @@ def create_first_admin(session: Session) -> str | None:
     """
     if session.scalar(select(User.id).limit(1)) is not None:
         return None
-    password = secrets.token_urlsafe(15)
+    password = new_password()
     create_user(session, FIRST_ADMIN, password, Role.ADMIN, by="first start")
     return password
 
@@ -113,7 +116,7 @@ def set_password(session: Session, user: User, password: str, *, by: str) -> Non
     if faults := _password_faults(password):
         raise BadForm(faults)
     user.password_hash = _hasher.hash(password)
-    sign_out_everywhere(session, user)
+    sign_out_everywhere(session, user, by=by)
     session.add(AuditEvent(actor=by, action="user.password-changed", subject=user.name))
 
 
@@ -142,9 +145,63 @@ def close_session(session: Session, token: str) -> None:
     session.execute(delete(UserSession).where(UserSession.token_hash == _token_hash(token)))
 
 
-def sign_out_everywhere(session: Session, user: User) -> None:
+def sign_out_everywhere(session: Session, user: User, *, by: str) -> None:
     """Sign all browsers of a user out."""
     session.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    session.add(AuditEvent(actor=by, action="user.signed-out-everywhere", subject=user.name))
+
+
+def list_users(session: Session) -> list[User]:
+    """All users by name."""
+    return list(session.scalars(select(User).order_by(User.name)))
+
+
+def new_password() -> str:
+    """A password that nobody has to think of: 99 bits, easy to copy by hand."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+    return "-".join(groups)
+
+
+def disable(session: Session, user: User, *, by: str) -> None:
+    """Sign a user out everywhere and let them sign in no more.
+
+    Raises:
+        Conflict: it is the last admin who could sign in.
+    """
+    others = select(User.id).where(
+        User.role == Role.ADMIN, User.disabled_at.is_(None), User.id != user.id
+    )
+    if user.role is Role.ADMIN and session.scalar(others.limit(1)) is None:
+        raise Conflict("this is the last admin: make another one first")
+    user.disabled_at = user.disabled_at or now()
+    sign_out_everywhere(session, user, by=by)
+    session.add(AuditEvent(actor=by, action="user.disabled", subject=user.name))
+
+
+def enable(session: Session, user: User, *, by: str) -> None:
+    """Let a user sign in again."""
+    user.disabled_at = None
+    session.add(AuditEvent(actor=by, action="user.enabled", subject=user.name))
+
+
+def find_user_named(session: Session, name: str) -> User:
+    """Fetch a user by the name they sign in with.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = session.scalar(select(User).where(User.name == name.strip().lower()))
+    if user is None:
+        raise NotFound(f"there is no user {name!r}: see xray admin list")
+    return user
+
+
+def count_sessions(session: Session, user: User) -> int:
+    """In how many browsers a user is signed in."""
+    live = select(func.count()).where(
+        UserSession.user_id == user.id, UserSession.expires_at > now()
+    )
+    return session.scalar(live) or 0
 
 
 def find_user(session: Session, id: uuid.UUID) -> User:

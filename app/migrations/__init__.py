@@ -6,6 +6,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, func, select
 
+from app.db import Database
+from app.settings import Settings
+
 # Any number; the same one in every process.
 _UPGRADE_LOCK = 746_152_001
 
@@ -25,6 +28,13 @@ def upgrade(engine: Engine) -> None:
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def migrated_database(settings: Settings) -> Database:
+    """The database of the settings, at the newest schema."""
+    database = Database(settings.effective_database_url)
+    upgrade(database.engine)
+    return database
 
 
 def alembic_config() -> Config:

@@ -6,13 +6,26 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.deps import CurrentServices, CurrentSession
-from app.models import AuditEvent
+from app.deps import ActingUser, CurrentServices, CurrentSession, SignedIn
+from app.errors import BadForm
+from app.models import AuditEvent, User
 from app.pages import page
 from app.security import SESSION_COOKIE, require_same_origin
-from app.users import SESSION_AGE, check_password, open_session
+from app.sign_in import TooManyTries
+from app.sign_in import sign_in as open_session
+from app.users import (
+    SESSION_AGE,
+    check_password,
+    close_session,
+    count_sessions,
+    find_user,
+    set_password,
+    sign_out_everywhere,
+)
 
 router = APIRouter(include_in_schema=False)
+
+Password = Annotated[str, Form(max_length=1000)]
 
 
 @router.get("/sign-in")
@@ -27,20 +40,27 @@ def sign_in(
     current: CurrentServices,
     opened: CurrentSession,
     name: Annotated[str, Form(max_length=200)],
-    password: Annotated[str, Form(max_length=1000)],
+    password: Password,
     next: Annotated[str, Form(max_length=500)] = "/",
 ) -> Response:
     """Check the password and open a session."""
     require_same_origin(request.headers)
-    user = check_password(opened, name, password)
-    if user is None:
+    address = request.client.host if request.client else "unknown"
+    try:
+        found = open_session(opened, name, password, address)
+    except TooManyTries as refused:
+        answer = page(
+            request, "sign_in.html", refused.status, next=next, fault=refused.detail, name=name
+        )
+        answer.headers.update(refused.headers)
+        return answer
+    opened.commit()
+    if found is None:
         fault = "No user has this name and password."
         return page(
             request, "sign_in.html", HTTPStatus.UNAUTHORIZED, next=next, fault=fault, name=name
         )
-    token = open_session(opened, user)
-    opened.add(AuditEvent(actor=f"user:{user.name}", action="user.signed-in", subject=user.name))
-    opened.commit()
+    _user, token = found
     response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
     response.set_cookie(
         SESSION_COOKIE,
@@ -54,6 +74,71 @@ def sign_in(
 
 
 def _own_address(wanted: str) -> str:
-    """The address to go on to, if it is one of ours."""
+    """The address to go on to, if it is one of ours; browsers take a backslash for a slash."""
     is_own = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
-    return wanted if is_own else "/"
+    return wanted if is_own and wanted.isprintable() else "/"
+
+
+@router.get("/account")
+def account(request: Request, opened: CurrentSession, user: SignedIn) -> HTMLResponse:
+    """Who is signed in, with the ways to change the password and to sign out."""
+    return _account_page(request, opened, user)
+
+
+def _account_page(
+    request: Request,
+    opened: CurrentSession,
+    user: User,
+    faults: dict[str, str] | None = None,
+    status: HTTPStatus = HTTPStatus.OK,
+) -> HTMLResponse:
+    return page(
+        request,
+        "account.html",
+        status,
+        sessions=count_sessions(opened, user),
+        faults=faults or {},
+    )
+
+
+@router.post("/account/password")
+def change_password(
+    request: Request,
+    opened: CurrentSession,
+    user: ActingUser,
+    old: Password,
+    new: Password,
+) -> Response:
+    """Take a new password; every browser of the user has to sign in again."""
+    if check_password(opened, user.name, old) is None:
+        faults = {"old": "this is not your present password"}
+        return _account_page(request, opened, user, faults, HTTPStatus.UNPROCESSABLE_ENTITY)
+    try:
+        set_password(opened, find_user(opened, user.id), new, by=user.actor)
+    except BadForm as refused:
+        return _account_page(request, opened, user, refused.faults, refused.status)
+    opened.commit()
+    return _signed_out("/sign-in?next=/account")
+
+
+@router.post("/sign-out")
+def sign_out(request: Request, opened: CurrentSession, user: ActingUser) -> RedirectResponse:
+    """Sign this browser out."""
+    close_session(opened, request.cookies[SESSION_COOKIE])
+    opened.add(AuditEvent(actor=user.actor, action="user.signed-out", subject=user.name))
+    opened.commit()
+    return _signed_out("/")
+
+
+@router.post("/sign-out-everywhere")
+def sign_all_out(opened: CurrentSession, user: ActingUser) -> RedirectResponse:
+    """Sign all browsers of this user out."""
+    sign_out_everywhere(opened, user, by=user.actor)
+    opened.commit()
+    return _signed_out("/")
+
+
+def _signed_out(address: str) -> RedirectResponse:
+    response = RedirectResponse(address, HTTPStatus.SEE_OTHER)
+    response.delete_cookie(SESSION_COOKIE)
+    return response

@@ -23,11 +23,13 @@ def upgrade() -> None:
         "review",
         sa.Column("id", sa.Uuid(), nullable=False),
         _reference("review", "screening_id", sa.Uuid(), "screening.id", ondelete="CASCADE"),
-        _reference("review", "user_id", sa.Uuid(), "user.id"),
+        _reference("review", "user_id", sa.Uuid(), "user.id", nullable=True),
+        _reference("review", "clinic_id", sa.Uuid(), "clinic.id", nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("label", sa.String(50), nullable=False),
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("patient_key", sa.String(64), nullable=True),
+        sa.CheckConstraint("(user_id IS NULL) <> (clinic_id IS NULL)", "ck_review_one_reviewer"),
         sa.PrimaryKeyConstraint("id", name="pk_review"),
     )
     op.create_index("ix_review_screening_id", "review", ["screening_id"])
