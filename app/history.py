@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -50,15 +50,24 @@ def newest(
     session: Session, owner: Owner, most: int, after: Cursor | None = None
 ) -> list[Screening]:
     """The owner's screenings after a cursor, newest first."""
-    query = select(Screening).order_by(Screening.created_at.desc(), Screening.id.desc())
-    if owner.clinic_id:
-        query = query.where(Screening.clinic_id == owner.clinic_id)
-    else:
-        query = query.where(Screening.visitor_id == owner.visitor_id)
+    query = select(Screening).where(_of(owner))
+    query = query.order_by(Screening.created_at.desc(), Screening.id.desc())
     if after:
         older = and_(Screening.created_at == after.created_at, Screening.id < after.id)
         query = query.where(or_(Screening.created_at < after.created_at, older))
     return list(session.scalars(query.limit(most)))
+
+
+def count(session: Session, owner: Owner) -> int:
+    """How many screenings the owner has."""
+    return session.scalar(select(func.count()).select_from(Screening).where(_of(owner))) or 0
+
+
+def _of(owner: Owner) -> ColumnElement[bool]:
+    if owner.clinic_id:
+        return Screening.clinic_id == owner.clinic_id
+    # A browser without a cookie has none; compared with NULL it would have every clinic's.
+    return Screening.visitor_id == owner.visitor_id if owner.visitor_id else false()
 
 
 def one_page(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from app.models import Screening
+from app.models import Review, Screening
 from ml.figures import films_by_source, interval, three
 from ml.labels import label_name
 from ml.predictor import UNCERTAIN, Reason
@@ -81,10 +81,12 @@ class ScreeningSummary:
     confidence_percent: str
     thumbnail_url: str
     model_version: str
+    reviewed: str | None
+    reviewed_name: str | None
 
     @classmethod
-    def of(cls, row: Screening) -> Self:
-        """Summarise a row."""
+    def of(cls, row: Screening, reviewed: str | None = None) -> Self:
+        """Summarise a row, and what its review says."""
         url = f"/screenings/{row.id}"
         return cls(
             id=str(row.id),
@@ -95,6 +97,34 @@ class ScreeningSummary:
             confidence_percent=percent(max(row.probabilities.values())),
             thumbnail_url=f"{url}/thumbnail",
             model_version=row.model_version,
+            reviewed=reviewed,
+            reviewed_name=label_name(reviewed) if reviewed else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """What somebody who knows better said of a screening."""
+
+    at: datetime
+    by: str
+    label: str
+    label_name: str
+    confirms: bool
+    why: str
+    knows_patient: bool
+
+    @classmethod
+    def of(cls, row: Review, answered: str) -> Self:
+        """Show a row beside the label that the model gave."""
+        return cls(
+            at=row.created_at,
+            by=row.by,
+            label=row.label,
+            label_name=label_name(row.label),
+            confirms=row.label == answered,
+            why=row.why,
+            knows_patient=row.patient_key is not None,
         )
 
 

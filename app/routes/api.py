@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from app.deps import ClinicFilm, ClinicScreening, CurrentClinic, CurrentServices, CurrentSession
 from app.errors import NotFound
 from app.history import one_page
-from app.models import Screening
+from app.models import Review, Screening
+from app.reviews import LONGEST_PATIENT, LONGEST_WHY, newest_review, review
 from app.views import REASONS
 from ml.heatmap import render_heatmap, unpack_map
 from ml.labels import LABELS
@@ -115,6 +116,54 @@ class ScreeningOut(BaseModel):
             ),
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
+        )
+
+
+class ReviewIn(BaseModel):
+    """What a film shows, from somebody who knows."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {"label": "covid", "why": "PCR positive on the same day", "patient": "P-10482"}
+            ]
+        }
+    }
+
+    label: str = Field(max_length=50, description="What is right: covid, pneumonia or normal.")
+    why: str = Field(
+        "",
+        max_length=LONGEST_WHY,
+        description="In plain words, without names; needed where the model is corrected.",
+    )
+    patient: str = Field(
+        "",
+        max_length=LONGEST_PATIENT,
+        description="Your code of the patient. Only a keyed hash is kept, by which films of one "
+        "patient stay together in data sets.",
+    )
+
+
+class ReviewOut(BaseModel):
+    """The review that holds."""
+
+    screening: uuid.UUID
+    created_at: datetime
+    by: str = Field(description="The user, or the clinic whose key was sent.")
+    label: str
+    confirms: bool = Field(description="Whether it is the label that the model gave.")
+    why: str
+
+    @classmethod
+    def of(cls, row: Review, screening: Screening) -> "ReviewOut":
+        """Show a row."""
+        return cls(
+            screening=row.screening_id,
+            created_at=row.created_at,
+            by=row.by,
+            label=row.label,
+            confirms=row.label == screening.label,
+            why=row.why,
         )
 
 
@@ -241,6 +290,43 @@ def heatmap(
         raise NotFound(f"no class {wanted!r}: expected one of {', '.join(LABELS)}")
     picture = render_heatmap(unpack_map(screening.activation_map), LABELS.index(wanted))
     return Response(picture, media_type="image/png")
+
+
+@router.post(
+    "/screenings/{id}/review",
+    status_code=HTTPStatus.CREATED,
+    summary="Review a screening",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def add_review(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: CurrentClinic,
+    screening: ClinicScreening,
+    sent: ReviewIn,
+) -> ReviewOut:
+    """Confirm or correct the answer. The newest review of a screening holds."""
+    made = review(
+        opened,
+        screening,
+        owner,
+        **sent.model_dump(),
+        signing_key=current.settings.signing_key,
+    )
+    return ReviewOut.of(made, screening)
+
+
+@router.get(
+    "/screenings/{id}/review",
+    summary="Read the review",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def show_review(opened: CurrentSession, screening: ClinicScreening) -> ReviewOut:
+    """The newest review of a screening, whoever of the clinic made it."""
+    found = newest_review(opened, screening.id)
+    if found is None:
+        raise NotFound("nobody has reviewed this screening")
+    return ReviewOut.of(found, screening)
 
 
 @router.delete(

@@ -5,29 +5,31 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.db import now
 from app.deps import (
+    ActingUser,
     CurrentServices,
     CurrentSession,
     OwnedScreeningToChange,
     Visible,
+    VisibleScreening,
     Visitor,
     VisitorFilms,
     WritingVisitor,
     remember,
 )
-from app.errors import AppError, NotFound
-from app.history import newest, one_page
+from app.errors import AppError, BadForm, NotFound
+from app.history import count, newest, one_page
 from app.models import AuditEvent, Screening
 from app.pages import page
+from app.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
 from app.screening import Owner, film_key, share, thumbnail_key, unshare
-from app.views import ScreeningSummary, ScreeningView, decision_name
+from app.views import ReviewView, ScreeningSummary, ScreeningView, decision_name
 from ml.heatmap import render_heatmap, unpack_map
 from ml.labels import LABELS, label_name
 
@@ -65,17 +67,22 @@ def upload_page(
     status: HTTPStatus,
 ) -> HTMLResponse:
     """The upload page, with what was wrong with the last upload."""
-    rows = newest(opened, owner, RECENT) if owner.visitor_id else []
+    rows = newest(opened, owner, RECENT)
     card = current.classifier.card
     return page(
         request,
         "index.html",
         status,
         model=card,
-        recent=[ScreeningSummary.of(row) for row in rows],
+        recent=_summaries(opened, rows),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
     )
+
+
+def _summaries(opened: Session, rows: list[Screening]) -> list[ScreeningSummary]:
+    reviewed = reviewed_labels(opened, [row.id for row in rows])
+    return [ScreeningSummary.of(row, reviewed.get(row.id)) for row in rows]
 
 
 @router.post("/screenings")
@@ -134,37 +141,52 @@ def history(
     owner: Visitor,
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
-    """The visitor's own screenings, newest first."""
-    rows: list[Screening] = []
-    following, total = None, 0
-    if owner.visitor_id:
-        rows, following = one_page(opened, owner, before)
-        total = (
-            opened.scalar(select(func.count()).where(Screening.visitor_id == owner.visitor_id)) or 0
-        )
+    """The screenings of the visitor or of the user's clinic, newest first."""
+    rows, following = one_page(opened, owner, before)
     return page(
         request,
         "history.html",
-        screenings=[ScreeningSummary.of(row) for row in rows],
+        screenings=_summaries(opened, rows),
         next_url=f"/screenings?before={following}" if following else None,
-        total=total,
+        total=count(opened, owner),
     )
 
 
 @router.get("/screenings/{id}")
-def show(request: Request, current: CurrentServices, visible: Visible) -> HTMLResponse:
+def show(
+    request: Request, current: CurrentServices, opened: CurrentSession, visible: Visible
+) -> HTMLResponse:
     """The answer to one film."""
+    return screening_page(request, current, opened, visible)
+
+
+def screening_page(
+    request: Request,
+    current: CurrentServices,
+    opened: Session,
+    visible: VisibleScreening,
+    status: HTTPStatus = HTTPStatus.OK,
+    **about: object,
+) -> HTMLResponse:
+    """The page of a screening, with what was wrong with a review that was sent."""
     row = visible.row
     alive = row.shared_until is not None and row.shared_until > now()
     shared = visible.can_manage and alive
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    # Who said what of the film is for the owner alone, not for whoever has a link.
+    found = newest_review(opened, row.id) if visible.can_manage else None
     return page(
         request,
         "screening.html",
+        status,
         screening=ScreeningView.of(row, share_token=visible.share_token),
         can_manage=visible.can_manage,
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
         shared_until=row.shared_until if shared or visible.share_token else None,
+        review=ReviewView.of(found, row.label) if found else None,
+        labels={label: label_name(label) for label in LABELS},
+        longest_why=LONGEST_WHY,
+        **{"faults": {}, "typed": {}} | about,
     )
 
 
@@ -225,6 +247,29 @@ def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -
     except StaleDataError as problem:
         raise NotFound("the screening was deleted meanwhile") from problem
     return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/screenings/{id}/review")
+def add_review(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingUser,
+    screening: OwnedScreeningToChange,
+    label: Annotated[str, Form(max_length=50)] = "",
+    why: Annotated[str, Form(max_length=10_000)] = "",
+    patient: Annotated[str, Form(max_length=1_000)] = "",
+) -> Response:
+    """Confirm the answer, or say what is right."""
+    typed = {"label": label, "why": why, "patient": patient}
+    try:
+        review(opened, screening, user, **typed, signing_key=current.settings.signing_key)
+    except BadForm as refused:
+        visible = VisibleScreening(screening, can_manage=True, share_token=None)
+        return screening_page(
+            request, current, opened, visible, refused.status, faults=refused.faults, typed=typed
+        )
+    return RedirectResponse(f"/screenings/{screening.id}#review", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/screenings/{id}/delete")
