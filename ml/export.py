@@ -56,8 +56,8 @@ LIMITATIONS = [
     "The radiography source is two in one: its COVID-19 films come mostly from Spanish hospitals, "
     "its normal films from elsewhere, so its figure is no exception to the first point.",
     "On films of a hospital that is in no training set expect clearly less than the test figures.",
-    "Two of the test films (and one of the validation films) are cropped copies of training films "
-    "of another source, one of them under another label; `xray data summary` names them.",
+    "Public sets copy from each other. Films with a near-duplicate among the test films were kept "
+    "out of training; copies that differ by more than a margin, a resize or compression may remain.",
     "The labels of the NIH source were read from reports by a program and are partly wrong.",
     "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
     "measured between 6 and 17 years.",
