@@ -1,17 +1,33 @@
 """Command-line flags made of an options dataclass: an option is defined once, with its help.
 
-A field's metadata says what a person is told (`help`) and the range it must lie in (`min`, `max`).
+A field's metadata says what a person is told (`help`), the range it must lie in (`min`, `max`), and
+the words it may be where it is one of a few (`choices`).
 """
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
 from typing import Annotated, Any, ParamSpec, get_type_hints
 
 import typer
 
+from ml.errors import XrayError
+
 P = ParamSpec("P")
+
+
+def flag_of(name: str, value: Any) -> str:
+    """The one word of a command line that gives an option its value.
+
+    Args:
+        name: the option's field.
+        value: a truth value becomes `--name` or `--no-name`, all else `--name=value`.
+    """
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={value}"
 
 
 def with_flags(
@@ -21,10 +37,12 @@ def with_flags(
 
     The command takes them as `**given: Any`: those that were typed, by the field's name, and no
     others, so that `dataclasses.replace(preset, **given)` keeps the preset's value for the rest.
-    A truth value becomes the two flags `--name` and `--no-name`.
+    A truth value becomes the two flags `--name` and `--no-name`. A word that is none of the
+    field's choices is refused with an XrayError before the command begins.
 
     Args:
-        options: a dataclass whose fields have `help`, `min` and `max` in their metadata.
+        options: a dataclass whose fields have `help`, `min` and `max` in their metadata, and may
+            have `choices`.
         panel: the heading of these flags in the help.
         show_defaults: tell the fields' defaults there; false where a preset has others.
     """
@@ -40,7 +58,8 @@ def with_flags(
                     help=each.metadata["help"],
                     min=each.metadata["min"],
                     max=each.metadata["max"],
-                    show_default=str(each.default) if show_defaults else False,
+                    metavar=_metavar(each),
+                    show_default=(show_defaults and str(each.default)) or False,
                     rich_help_panel=panel,
                 ),
             ],
@@ -56,7 +75,9 @@ def with_flags(
         @functools.wraps(command)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
             untyped = {name for name in names if kwargs.get(name) is None}
-            command(*args, **{key: kwargs[key] for key in kwargs if key not in untyped})  # type: ignore[arg-type]
+            given = {key: kwargs[key] for key in kwargs if key not in untyped}
+            _require_choices(options, given)
+            command(*args, **given)  # type: ignore[arg-type]
 
         parameters = [*kept, *flags]
         # Typer reads both.
@@ -65,3 +86,20 @@ def with_flags(
         return wrapper
 
     return decorate
+
+
+def _choices(option: "Field[Any]") -> tuple[str, ...]:
+    words: tuple[str, ...] = option.metadata.get("choices", ())
+    return words
+
+
+def _metavar(option: "Field[Any]") -> str | None:
+    return f"[{'|'.join(_choices(option))}]" if _choices(option) else None
+
+
+def _require_choices(options: type[Any], given: Mapping[str, Any]) -> None:
+    for each in fields(options):
+        words, value = _choices(each), given.get(each.name)
+        if words and value is not None and value not in words:
+            known = ", ".join(words)
+            raise XrayError(f"unknown {each.name} {value!r}, expected one of {known}")

@@ -7,42 +7,59 @@ What a field means for a person stands in its metadata, so that flags and forms 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+# The words that an option may be, where it is one of a few.
+PRECISIONS = ("float32", "bfloat16")
+
+
+def _option(
+    default: Any,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field with what a person is told about it, and the range or words it must be of."""
+    about = {"help": text, "min": low, "max": high, "choices": choices}
+    return field(default=default, metadata=about)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOptions:
     """All that decides the result of a training run."""
 
-    network: str = "efficientnet-lite0"
-    epochs: int = 12
-    # The first epochs see smaller films: twice as fast, and what is learnt there carries over
-    # (progressive resizing).
-    small_epochs: int = 4
-    small_size: int = 160
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.05
-    ema_decay: float = 0.995
-    patience: int = 4
-    precision: str = "float32"
-    seed: int = 0
-    # A source whose films the run never sees, so that it can be measured as an unknown hospital.
-    leave_out: str = ""
-    # Chance that a film drawn of a class that has synthetic films is one of them.
-    synthetic_share: float = 0.5
-
-
-def _option(default: Any, text: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field with what a person is told about it and the range it must lie in."""
-    return field(default=default, metadata={"help": text, "min": low, "max": high})
+    network: str = _option(
+        "efficientnet-lite0", "The network's name.", choices=("efficientnet-lite0", "report-cnn")
+    )
+    epochs: int = _option(12, "Most epochs.", 1)
+    # What is learnt on smaller films carries over (progressive resizing).
+    small_epochs: int = _option(4, "First epochs on smaller films, twice as fast.", 0)
+    small_size: int = _option(160, "Side of the smaller films, in pixels.", 32)
+    batch_size: int = _option(32, "Films per step.", 2)
+    learning_rate: float = _option(1e-3, "Highest step size.", 0)
+    weight_decay: float = _option(0.02, "Pull of weights to zero.", 0)
+    label_smoothing: float = _option(0.05, "Share of the label given to the others.", 0, 0.5)
+    ema_decay: float = _option(0.995, "Share kept per step of the averaged weights.", 0, 1)
+    patience: int = _option(4, "Epochs without a better validation loss before stopping.", 1)
+    precision: str = _option(
+        "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
+    )
+    seed: int = _option(0, "Of all randomness.", 0)
+    # So that the source can be measured as an unknown hospital.
+    leave_out: str = _option("", "A source to learn nothing from, as an unknown hospital.")
+    synthetic_share: float = _option(
+        0.5, "Chance that a film drawn of a class that has such is synthetic.", 0, 1
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class GanOptions:
     """All that decides the result of training a GAN; the defaults are WGAN-GP's."""
 
-    objective: str = _option("wgan-gp", "What the networks play for: gan, wgan, wgan-gp, r3gan.")
-    network: str = _option("report", "The pair of networks: mlp, report, resnet.")
+    objective: str = _option(
+        "wgan-gp", "What the networks play for.", choices=("gan", "wgan", "wgan-gp", "r3gan")
+    )
+    network: str = _option("report", "The pair of networks.", choices=("mlp", "report", "resnet"))
     size: int = _option(64, "Side of the films, in pixels.", 16, 512)
     labels: str = _option("covid", "Classes to learn, separated by commas.")
     conditional: bool = _option(False, "Let one generator make each class on demand.")
@@ -53,7 +70,7 @@ class GanOptions:
     critic_steps: int = _option(5, "Critic steps for each generator step.", 1)
     generator_rate: float = _option(1e-4, "Step size of the generator.", 0)
     critic_rate: float = _option(1e-4, "Step size of the critic.", 0)
-    optimizer: str = _option("adam", "adam or rmsprop.")
+    optimizer: str = _option("adam", "What turns slopes into steps.", choices=("adam", "rmsprop"))
     beta1: float = _option(0.0, "Adam's memory of the gradient.", 0, 0.9999)
     beta2: float = _option(0.9, "Adam's memory of its square.", 0, 0.9999)
     penalty: float = _option(10.0, "Weight of the gradient penalty (lambda; gamma for r3gan).", 0)
@@ -68,7 +85,9 @@ class GanOptions:
     tick_steps: int = _option(200, "Generator steps from one checkpoint to the next.", 1)
     patience: int = _option(0, "Ticks without a better KID before stopping; 0: never.", 0)
     least_diversity: float = _option(0.1, "Share of the films' spread that means collapse.", 0, 1)
-    precision: str = _option("float32", "float32, or bfloat16 where the processor has it.")
+    precision: str = _option(
+        "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
+    )
     seed: int = _option(0, "Of all randomness.", 0)
 
     @property

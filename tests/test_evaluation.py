@@ -30,7 +30,8 @@ from ml.evaluation import Answers, figures_of, left_out_films, roc_curves
 from ml.labels import LABELS
 from ml.networks import Backbone
 from ml.report import describe, read_training_rows, render_report
-from tests.films import png, synthetic_film
+from tests.films import png
+from tests.test_duplicates import textured_film
 
 CPU = torch.device("cpu")
 VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
@@ -241,13 +242,12 @@ def patient_in(part: Split, number: int) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of two sources with every class in every split."""
     root = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
     with (root / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "label", "source", "patient"])
         for number in range(54):
             part, source = tuple(Split)[number // 3 % 3], ("north", "south")[number % 2]
-            (root / f"{number}.png").write_bytes(png(synthetic_film(random, 80, 72)))
+            (root / f"{number}.png").write_bytes(png(textured_film(number)))
             row = [f"{number}.png", LABELS[number % 3], source, patient_in(part, number)]
             writer.writerow(row)
     return root
@@ -320,7 +320,7 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(_pretrained: bool) -> nn.Module:
         return nn.Sequential(nn.Conv2d(1, 4, 3, stride=4), nn.ReLU())
 
-    monkeypatch.setitem(networks.BACKBONES, "tiny", Backbone(build, features=4, size=32))
+    monkeypatch.setitem(networks.BACKBONES, "report-cnn", Backbone(build, features=4, size=32))
 
 
 def test_run_never_opens_a_film_of_the_source_that_is_left_out(
@@ -331,7 +331,7 @@ def test_run_never_opens_a_film_of_the_source_that_is_left_out(
         replace(record, path=tmp_path / "gone.png") if record.source == "south" else record
         for record in read_manifest(folder)
     ]
-    options = ClassifierOptions(network="tiny", epochs=1, small_epochs=0, leave_out="south")
+    options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, leave_out="south")
     train_classifier(records, tmp_path / "run", options, device=CPU)
     assert load_run(tmp_path / "run")[1].leave_out == "south"
     row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
@@ -346,7 +346,7 @@ def test_unknown_hospital_from_training_to_figures(
 ) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     without = ("--leave-out", "south")
-    tiny = ("--network", "tiny", "--epochs", 1, "--small-epochs", 0)
+    tiny = ("--network", "report-cnn", "--epochs", 1, "--small-epochs", 0)
     xray("train", "classifier", "--data", folder, "--out", run, *tiny, *without)
     xray("export", "classifier", "--data", folder, "--run", run, "--out", bundle)
     card, _ = read_bundle(bundle)
@@ -359,7 +359,7 @@ def test_unknown_hospital_from_training_to_figures(
 def test_run_that_is_older_than_an_option_resumes(
     tiny_network: None, folder: Path, tmp_path: Path
 ) -> None:
-    options = ClassifierOptions(network="tiny", epochs=1, small_epochs=0)
+    options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0)
     train_classifier(read_manifest(folder), tmp_path, options, device=CPU)
     written = json.loads((tmp_path / "options.json").read_text())
     del written["options"]["leave_out"]

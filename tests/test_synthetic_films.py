@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ml import networks
@@ -35,7 +34,7 @@ from ml.labels import LABELS
 from ml.model_card import render_model_card
 from ml.networks import Backbone
 from ml.summary import find_duplicates
-from tests.films import png, synthetic_film
+from tests.films import png
 from tests.test_classifier import CPU, SIDE, tiny
 from tests.test_duplicates import cropped, textured_film
 from tests.test_evaluation import xray
@@ -47,15 +46,14 @@ SOURCE = f"synthetic-{GENERATOR[:12]}"
 OF_TEST = next(f"{SOURCE}-{n}" for n in range(99) if split_of(f"{SOURCE}-{n}") is Split.TEST)
 
 
-def write_set(root: Path, rows: Sequence[tuple[str, str, str, str]], *, side: int = 70) -> Path:
+def write_set(root: Path, rows: Sequence[tuple[str, str, str, str]]) -> Path:
     """A data set: label, source, patient and generator of each film."""
     root.mkdir(parents=True)
-    random = np.random.default_rng(len(rows))
     with (root / "manifest.csv").open("w", newline="") as lines:
         writer = csv.writer(lines)
         writer.writerow(("image", "label", "source", "patient", "synthetic"))
         for number, (label, *rest) in enumerate(rows):
-            film = synthetic_film(random, side, side)
+            film = textured_film(1000 * len(rows) + number)
             (root / f"{root.name}-{number}.png").write_bytes(png(film))
             writer.writerow((f"{root.name}-{number}.png", label, *rest))
     return root
@@ -75,8 +73,8 @@ def made(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(monkeypatch: pytest.MonkeyPatch) -> ClassifierOptions:
-    monkeypatch.setitem(networks.BACKBONES, "tiny", Backbone(tiny, features=12, size=SIDE))
-    return ClassifierOptions(network="tiny", epochs=1, small_epochs=0, batch_size=16)
+    monkeypatch.setitem(networks.BACKBONES, "report-cnn", Backbone(tiny, features=12, size=SIDE))
+    return ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, batch_size=16)
 
 
 def test_a_synthetic_film_only_trains_whatever_its_patient() -> None:
@@ -187,7 +185,7 @@ def test_command_trains_with_synthetic_films(
     real: Path, made: Path, options: ClassifierOptions, tmp_path: Path
 ) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
-    quick = ("--network", "tiny", "--epochs", 1, "--small-epochs", 0)
+    quick = ("--network", "report-cnn", "--epochs", 1, "--small-epochs", 0)
     extra = ("--synthetic", made, "--synthetic-share", 0.25)
     xray("train", "classifier", "--data", real, "--out", run, *quick, *extra)
     assert load_run(run).options.synthetic_share == 0.25

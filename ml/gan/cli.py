@@ -2,7 +2,7 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,10 +11,17 @@ from rich.table import Table
 from ml.cli_common import DataFolder, DeviceName, device_named, until_stopped
 from ml.data import read_manifest
 from ml.errors import XrayError
-from ml.flags import with_flags
+from ml.flags import flag_of, with_flags
+from ml.gan.measuring_cli import DEFAULT_FEATURES, FeatureNames
+from ml.gan.release_cli import SampleCount, release
 from ml.options import GAN_PRESETS, GanOptions
 
+if TYPE_CHECKING:
+    import torch
+
 DEFAULT_PRESET = "wgan-gp"
+# Where in a run's folder the release of its generator goes.
+RELEASE = "release"
 PRESET_WORDS = {
     "gan": "the basic GAN of 2014: dense layers, minimax game",
     "dcgan": "the same game between convolutional networks with batch norm",
@@ -40,13 +47,7 @@ def _differences(preset: GanOptions) -> str:
     usual = GAN_PRESETS[DEFAULT_PRESET]
     values = {each.name: getattr(preset, each.name) for each in fields(preset)}
     changed = {name: value for name, value in values.items() if value != getattr(usual, name)}
-    return " ".join(_flag(name.replace("_", "-"), value) for name, value in changed.items())
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {value}"
+    return " ".join(flag_of(name, value) for name, value in changed.items())
 
 
 @with_flags(
@@ -63,6 +64,14 @@ def train_gan_command(
     budget_minutes: Annotated[
         float | None, typer.Option(min=0.0, help="Time to train for, over all calls together.")
     ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export", help="Afterwards measure the best generator, and write it to OUT/release."
+        ),
+    ] = False,
+    samples: SampleCount = None,
+    features: FeatureNames = DEFAULT_FEATURES,
     device: DeviceName = "auto",
     presets: Annotated[  # noqa: ARG001  # its callback answers
         bool,
@@ -100,8 +109,27 @@ def train_gan_command(
             on_tick=_print_tick,
             should_stop=should_stop,
         )
-    if join_processes(place).is_first:
-        print(f"trained: make films with xray synthesize --generator {generator} --out FOLDER")
+    if not join_processes(place).is_first:
+        return
+    print(f"trained: make films with xray synthesize --generator {generator} --out FOLDER")
+    if export:
+        _release(generator, data, out / RELEASE, samples, features, place)
+
+
+def _release(
+    generator: Path,
+    data: Path,
+    out: Path,
+    samples: int | None,
+    features: str,
+    place: "torch.device",
+) -> None:
+    from ml.gan.release import is_released
+
+    if is_released(generator, out):
+        print(f"{out} has the release of this generator already")
+    else:
+        release(generator, data, out, samples, features, place)
 
 
 def _print_tick(row: dict[str, float]) -> None:
