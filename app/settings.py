@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     )
     bundle: Path = Field(PRETRAINED, description="Folder of the classifier bundle in service.")
     max_upload_mb: int = Field(32, ge=1, le=512, description="Largest film accepted, in MB.")
+    max_archive_mb: int = Field(
+        2048, ge=1, le=1_000_000, description="Largest archive of films accepted, in MB."
+    )
     max_films_per_form: int = Field(
         8, ge=1, le=100, description="Most films in one form without JavaScript."
     )
@@ -109,6 +112,11 @@ class Settings(BaseSettings):
     def max_upload_bytes(self) -> int:
         """Largest film accepted, in bytes."""
         return self.max_upload_mb * 1_000_000
+
+    @property
+    def max_archive_bytes(self) -> int:
+        """Largest archive of films accepted, in bytes."""
+        return self.max_archive_mb * 1_000_000
 
     @property
     def secure_cookies(self) -> bool:

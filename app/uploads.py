@@ -56,14 +56,14 @@ class Intake:
         except ClientDisconnect as problem:
             raise BadUpload("the upload broke off: send the film again") from problem
         except AppError:
-            await _drain(stream, _DRAIN_FACTOR * max_bytes)
+            await drain(stream, _DRAIN_FACTOR * max_bytes)
             raise
 
 
 async def _read(
     request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
 ) -> list[UploadFile]:
-    _require_plain_multipart(request.headers.get("content-type", ""))
+    require_plain_multipart(request.headers.get("content-type", ""))
     allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
     if int(request.headers.get("content-length") or 0) > allowed:
         raise _too_large(max_bytes)
@@ -75,13 +75,13 @@ async def _read(
     return await _films(form)
 
 
-def _require_plain_multipart(content_type: str) -> None:
+def require_plain_multipart(content_type: str, field: str = FIELD) -> None:
     """Refuse other forms, and text encodings, with which a sender could choose slow decoders."""
     kind, parameters = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise BadUpload(
-            f"expected a multipart form with the field {FIELD!r}: "
-            f"send it as curl -F {FIELD}=@film.png does"
+            f"expected a multipart form with the field {field!r}: "
+            f"send it as curl -F {field}=@FILE does"
         )
     if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
         raise BadUpload("the form's text has another encoding than UTF-8")
@@ -132,7 +132,8 @@ async def _limited(
         yield chunk
 
 
-async def _drain(stream: AsyncGenerator[bytes], most: int) -> None:
+async def drain(stream: AsyncGenerator[bytes], most: int) -> None:
+    """Read the rest of a refused request, up to so many bytes and for some seconds."""
     received = 0
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
