@@ -3,7 +3,7 @@
 import hmac
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from app.db import Database, now
 from app.decoding import FilmDecoder
 from app.errors import Forbidden, NotFound, SignInNeeded, Unauthorised
+from app.generation import Generators
 from app.inference import ActiveClassifier
 from app.models import ApiKey, Role, Screening, User
 from app.screening import Owner, Screener
@@ -45,6 +46,7 @@ class Services:
     classifier: ActiveClassifier
     screener: Screener
     intake: Intake
+    generators: Generators = field(default_factory=Generators)
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.

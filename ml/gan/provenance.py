@@ -67,12 +67,16 @@ def png_of(film: Film, provenance: Provenance) -> bytes:
     return stream.getvalue()
 
 
-def marked(film: Film) -> Film:
+def marked(film: Film, scale: int = 0) -> Film:
     """The film with the word SYNTHETIC in its lower left corner, (H, W) -> (H, W).
 
     On films too narrow for the word, below 36 px, its first three letters stand for it.
+
+    Args:
+        film: grey levels.
+        scale: how many pixels of the film a pixel of the letters is; 0 for what suits its width.
     """
-    scale = max(1, film.shape[1] // _SIDE)
+    scale = scale or max(1, film.shape[1] // _SIDE)
     words = [np.kron(_written(word), np.full((scale, scale), 255, np.uint8)) for word in _WORDS]
     word = next((each for each in words if each.shape[1] <= film.shape[1]), words[-1])
     height, width = word.shape

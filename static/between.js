@@ -1,0 +1,22 @@
+/** A scrubber over the films between two seeds; without it they stand side by side. */
+
+const way = document.getElementById("way");
+const scrubber = /** @type {HTMLElement} */ (way.querySelector(".scrubber"));
+const place = /** @type {HTMLInputElement} */ (document.getElementById("place"));
+const large = scrubber.querySelector("svg");
+const side = large.viewBox.baseVal.width;
+
+function show() {
+  large.setAttribute("viewBox", `${side * (Number(place.value) - 1)} 0 ${side} ${side}`);
+  place.setAttribute("aria-valuetext", `film ${place.value} of ${place.max}`);
+}
+
+place.addEventListener("input", show);
+way.querySelectorAll(".strip li").forEach((film, index) => {
+  film.addEventListener("click", () => {
+    place.value = String(index + 1);
+    show();
+  });
+});
+scrubber.hidden = false;
+show();
