@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
@@ -79,6 +81,19 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # What was deleted is overwritten.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
+
+
+def insert_unless_there(session: Session, row: Base) -> bool:
+    """Insert a row of which every column is set, unless one with its key is there.
+
+    Whoever inserts the same at this moment is waited for; False where they were first.
+    """
+    postgresql = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql_insert if postgresql else sqlite_insert
+    values = {name: getattr(row, name) for name in row.__table__.columns.keys()}  # noqa: SIM118
+    statement = insert(type(row)).values(values).on_conflict_do_nothing()
+    # psycopg counts no rows of an insert, so it is asked what it inserted.
+    return session.execute(statement.returning(*row.__table__.primary_key)).first() is not None
 
 
 class Database:

@@ -93,7 +93,6 @@ class FilmDecoder:
         workers: number of children, and so of films decoded at the same time.
         timeout_s: time for one film. A caller waits as long again for a free child at most.
         memory_bytes: memory for one film, above what the bare child takes.
-        size: side of the model input in pixels.
     """
 
     def __init__(
@@ -101,16 +100,14 @@ class FilmDecoder:
         workers: int,
         timeout_s: float = 15.0,
         memory_bytes: int = DEFAULT_MEMORY,
-        size: int = 224,
     ) -> None:
         if workers < 1:
             raise ValueError(f"expected at least one worker, got {workers}")
         self._timeout_s = timeout_s
-        self._size = size
         # The kernel kills a child when the thread that started it ends. So one thread, which
         # lives as long as the decoder, starts them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="film-decoder")
-        self._slots = [_Slot(self._spawner, size, memory_bytes) for _ in range(workers)]
+        self._slots = [_Slot(self._spawner, memory_bytes) for _ in range(workers)]
         # The last one used comes first: a warm child before one that is still starting.
         self._idle: queue.LifoQueue[_Slot] = queue.LifoQueue()
         for slot in self._slots:
@@ -122,11 +119,12 @@ class FilmDecoder:
         for slot in self._slots:
             slot.start()
 
-    def decode(self, content: bytes) -> DecodedFilm:
+    def decode(self, content: bytes, size: int) -> DecodedFilm:
         """Decode one film in a child, blocking until it is done.
 
         Args:
             content: the whole file.
+            size: side of the model input in pixels: models in service one after the other differ.
 
         Raises:
             UnreadableFilm: as `ml.films.read_film`; also with the code "too-slow", and
@@ -135,7 +133,7 @@ class FilmDecoder:
         """
         slot = self._lease()
         try:
-            outcome = self._ask(slot, content)
+            outcome = self._ask(slot, content, size)
         finally:
             self._idle.put(slot)
         if isinstance(outcome, UnreadableFilm):
@@ -175,14 +173,14 @@ class FilmDecoder:
         except queue.Empty:
             raise DecoderUnavailable("the film decoder is busy: try again later") from None
 
-    def _ask(self, slot: "_Slot", content: bytes) -> DecodedFilm | UnreadableFilm:
+    def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedFilm | UnreadableFilm:
         """Have the slot's child decode a film; once more in a new child if that one died."""
         status: int | None = None
         for _ in range(2):
             child = slot.child()
             try:
-                answer = child.ask(content, time.monotonic() + self._timeout_s)
-                outcome = _outcome(answer, self._size)
+                answer = child.ask(content, size, time.monotonic() + self._timeout_s)
+                outcome = _outcome(answer, size)
             except TimeoutError:
                 slot.replace()
                 return UnreadableFilm(
@@ -207,9 +205,8 @@ class FilmDecoder:
 class _Slot:
     """A place for one child. Whoever has leased it is the only one to use it."""
 
-    def __init__(self, spawner: ThreadPoolExecutor, size: int, memory_bytes: int) -> None:
+    def __init__(self, spawner: ThreadPoolExecutor, memory_bytes: int) -> None:
         self._spawner = spawner
-        self._size = size
         self._memory_bytes = memory_bytes
         self._starting: Future[_Child] | None = None
 
@@ -217,7 +214,7 @@ class _Slot:
         """Have the child started in the background, unless it is."""
         if self._starting is None:
             try:
-                self._starting = self._spawner.submit(_Child, self._size, self._memory_bytes)
+                self._starting = self._spawner.submit(_Child, self._memory_bytes)
             except RuntimeError as error:
                 raise DecoderUnavailable("the film decoder is closed") from error
         return self._starting
@@ -263,8 +260,7 @@ class _Slot:
 class _Child:
     """One running child process and the socket to it."""
 
-    def __init__(self, size: int, memory_bytes: int) -> None:
-        self._size = size
+    def __init__(self, memory_bytes: int) -> None:
         self._ready = False
         self._hung_up = False
         self.films = 0
@@ -277,7 +273,7 @@ class _Child:
             raise
 
     def _start(self, theirs: socket.socket, memory_bytes: int) -> subprocess.Popen[bytes]:
-        arguments = [str(number) for number in (os.getpid(), memory_bytes, self._size)]
+        arguments = [str(number) for number in (os.getpid(), memory_bytes)]
         return subprocess.Popen(
             [sys.executable, "-I", "-c", _PROGRAM, str(_ROOT), *arguments],
             stdin=theirs.fileno(),
@@ -298,11 +294,11 @@ class _Child:
             TimeoutError, _ChildDied: the word did not come.
         """
         if not self._ready:
-            if self._receive_answer(deadline, 0).header != READY:
+            if self._receive_answer(deadline).header != READY:
                 raise _ChildDied("it began with nonsense")
             self._ready = True
 
-    def ask(self, content: bytes, deadline: float) -> Answer:
+    def ask(self, content: bytes, size: int, deadline: float) -> Answer:
         """Send a film and wait for the answer.
 
         Raises:
@@ -311,14 +307,16 @@ class _Child:
         """
         self.films += 1
         try:
-            for part in (REQUEST.pack(len(content)), content):
+            for part in (REQUEST.pack(len(content), size), content):
                 self._channel.settimeout(_remaining(deadline))
                 self._channel.sendall(part)
         except TimeoutError:
             raise
         except OSError as error:
             raise self._hang_up() from error
-        return self._receive_answer(deadline, max(len(content), _MAX_RENDERED))
+        return self._receive_answer(
+            deadline, max_input=size**2, max_display=max(len(content), _MAX_RENDERED)
+        )
 
     def kill(self) -> None:
         """Kill the process and wait for its end, which the kernel brings about at once."""
@@ -337,9 +335,11 @@ class _Child:
         self._channel.close()
         return status
 
-    def _receive_answer(self, deadline: float, max_display: int) -> Answer:
+    def _receive_answer(
+        self, deadline: float, *, max_input: int = 0, max_display: int = 0
+    ) -> Answer:
         lengths = ANSWER.unpack(self._receive(ANSWER.size, deadline))
-        limits = (_MAX_HEADER, self._size**2, max_display, _MAX_THUMBNAIL)
+        limits = (_MAX_HEADER, max_input, max_display, _MAX_THUMBNAIL)
         if any(length > limit for length, limit in zip(lengths, limits, strict=True)):
             raise _ChildDied("it answered at too great a length")
         header, *sections = (self._receive(length, deadline) for length in lengths)

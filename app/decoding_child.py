@@ -21,9 +21,9 @@ from typing import Any
 from ml.films import UnreadableFilm, display_image, read_film, thumbnail_image
 from ml.transforms import BlankFilm, standardise
 
-# A request is its length and the film; an answer is four lengths, then header, model input,
-# display image and thumbnail.
-REQUEST = struct.Struct(">Q")
+# A request is the film's length, the side of the model input, and the film; an answer is four
+# lengths, then header, model input, display image and thumbnail.
+REQUEST = struct.Struct(">QI")
 ANSWER = struct.Struct(">4I")
 # The header of the first answer, before any film.
 READY = {"ready": True}
@@ -54,10 +54,10 @@ class Answer:
 def main() -> None:
     """Serve films until the parent closes the socket.
 
-    The arguments are the import path, the parent's process id, the memory limit above what
-    the bare interpreter takes, and the side of the model input.
+    The arguments are the import path, the parent's process id, and the memory limit above what
+    the bare interpreter takes.
     """
-    parent, memory, size = (int(argument) for argument in sys.argv[2:])
+    parent, memory = (int(argument) for argument in sys.argv[2:])
     _die_with(parent)
     # Imported before the limits: a child has all it needs when it says that it is ready.
     import ml.dicom  # noqa: F401
@@ -65,8 +65,8 @@ def main() -> None:
     channel = _take_channel()
     _limit_resources(memory)
     Answer(READY).send(channel)
-    while (content := _receive_film(channel)) is not None:
-        _decode(content, size).send(channel)
+    while (request := _receive_film(channel)) is not None:
+        _decode(*request).send(channel)
 
 
 def _decode(content: bytes, size: int) -> Answer:
@@ -94,11 +94,14 @@ def _decode(content: bytes, size: int) -> Answer:
     return Answer(header, model_input.tobytes(), display, thumbnail)
 
 
-def _receive_film(channel: socket.socket) -> bytes | None:
-    lengths = _receive(channel, REQUEST.size)
-    if lengths is None:
+def _receive_film(channel: socket.socket) -> tuple[bytes, int] | None:
+    """The next film and the side of its model input; None where the parent hung up."""
+    head = _receive(channel, REQUEST.size)
+    if head is None:
         return None
-    return _receive(channel, REQUEST.unpack(lengths)[0])
+    length, size = REQUEST.unpack(head)
+    content = _receive(channel, length)
+    return None if content is None else (content, size)
 
 
 def _receive(channel: socket.socket, length: int) -> bytes | None:

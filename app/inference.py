@@ -1,70 +1,161 @@
-"""The classifier in service: loaded once in the background, named in every answer."""
+"""The classifier in service: every web process follows the registry, and swaps under load."""
 
 import logging
 import threading
+import time
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
 
 from app.db import Database
-from app.errors import NotReady
-from app.models import ModelVersion
+from app.errors import AppError, NotReady
+from app.model_folders import load_classifier, model_folder
+from app.models import AuditEvent, ModelVersion
+from app.registry import active_sha256, find_model, register_released
+from app.settings import Settings
 from ml.bundle import Card
-from ml.errors import BundleError
+from ml.errors import BundleError, XrayError
 from ml.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-# Side in pixels to which uploaded films are standardised.
-INPUT_SIZE = 224
+# Within this time after an activation every process answers with the new classifier.
+LOOK_EVERY_S = 2.0
+# A classifier that could not be loaded is tried again, in case its folder was only late.
+_TRY_AGAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFault:
+    """A classifier that is to be in service and could not be loaded by this process."""
+
+    sha256: str | None  # None: that of the configured bundle
+    reason: str
+    try_again_at: float  # by the monotonic clock
 
 
 class ActiveClassifier:
-    """Holds the predictor of the bundle in service.
+    """Holds the predictor in service: the last one activated, or else the configured bundle's.
 
-    Loading takes a moment, so pages are served meanwhile; whoever needs the predictor waits.
+    Loading takes a moment, so pages are served meanwhile; whoever needs the predictor waits. A
+    new one is loaded beside the old one, answers a film, and only then takes its place: requests
+    under way end with the one that they began with. One that cannot be loaded changes nothing.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._loaded = threading.Event()
+    def __init__(self, settings: Settings, database: Database):
+        self._settings = settings
+        self._database = database
         self._predictor: Predictor | None = None
+        self._fault: LoadFault | None = None
+        self._sees_database = True
+        self._looked = threading.Event()
+        self._turn = threading.Lock()
+        self._closing = threading.Event()
+        self._follower = threading.Thread(
+            target=self._keep_following, name="follow-registry", daemon=True
+        )
 
-    def load(self) -> None:
-        """Read and verify the bundle; what is wrong with it goes to the log."""
+    def start(self) -> None:
+        """Load the classifier in the background, and follow the registry from then on."""
+        self._follower.start()
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._closing.set()
+        self._follower.join()
+
+    def _keep_following(self) -> None:
+        self.follow()
+        self._register_released()
+        while not self._closing.wait(LOOK_EVERY_S):
+            self.follow(again=False)
+
+    def follow(self, *, again: bool = True) -> None:
+        """Look which classifier is to answer, and load it unless it is the present one.
+
+        Whatever goes wrong goes to the log; the present one, if there is one, stays.
+
+        Args:
+            again: try at once what could not be loaded a moment ago.
+        """
+        with self._turn:
+            try:
+                self._look(again)
+            except Exception as problem:
+                # The database may be away for a while; what was in service is so still.
+                if self._sees_database:
+                    logger.warning("which classifier is in service cannot be asked: %s", problem)
+                self._sees_database = False
+            self._looked.set()
+
+    def _look(self, again: bool) -> None:
+        with self._database.sessions() as session:
+            wanted = active_sha256(session)
+        self._sees_database = True
+        if self._predictor and wanted in (None, self._predictor.card.sha256):
+            self._fault = None
+            return
+        failed = self._fault if self._fault and self._fault.sha256 == wanted else None
+        if failed and not again and time.monotonic() < failed.try_again_at:
+            return
         try:
-            predictor = Predictor.load(self._folder)
-            if predictor.card.input_size != INPUT_SIZE:
-                raise BundleError(
-                    f"the bundle wants films of {predictor.card.input_size} px, films are decoded "
-                    f"to {INPUT_SIZE} px"
-                )
-            self._predictor = predictor
-        except Exception:
-            # Whatever it was, waiting requests must learn that there is no classifier.
-            logger.exception("the classifier cannot be loaded")
-        finally:
-            self._loaded.set()
+            self._swap(self._load(wanted))
+        except Exception as problem:
+            reason = str(problem) if isinstance(problem, XrayError | AppError) else repr(problem)
+            self._fault = LoadFault(wanted, reason, time.monotonic() + _TRY_AGAIN_S)
+            if failed is None:
+                logger.exception("the classifier %s cannot be loaded", wanted or "of the bundle")
+                self._tell(wanted, reason)
 
-    def load_in_background(self) -> None:
-        """Start `load` without waiting for it."""
-        threading.Thread(target=self.load, name="load-classifier", daemon=True).start()
+    def _load(self, sha256: str | None) -> Predictor:
+        if sha256 is None:
+            return load_classifier(self._settings.bundle)
+        with self._database.sessions() as session:
+            folder = model_folder(self._settings, find_model(session, sha256))
+        predictor = load_classifier(folder)
+        if predictor.card.sha256 != sha256:
+            raise BundleError(f"{folder} holds another classifier")
+        return predictor
+
+    def _swap(self, predictor: Predictor) -> None:
+        # One assignment: a request has either the old one or the new one, whole.
+        self._predictor, self._fault = predictor, None
+        logger.info("classifier %s is in service", predictor.card.sha256)
+
+    def _tell(self, sha256: str | None, reason: str) -> None:
+        """Let every process's console know what one of them cannot load."""
+        if sha256 is None:
+            return
+        with self._database.session() as session:
+            detail = {"reason": reason}
+            session.add(
+                AuditEvent(actor="server", action="model.not-loaded", subject=sha256, detail=detail)
+            )
+
+    def _register_released(self) -> None:
+        try:
+            register_released(self._database, self._settings)
+        except Exception:
+            # Films are answered all the same; the next start tries again.
+            logger.exception("the released models cannot be registered")
 
     def get(self, timeout_s: float = 10.0) -> Predictor:
         """The predictor, waiting for it while it loads.
 
         Raises:
-            NotReady: it is still loading, or the bundle cannot be used.
+            NotReady: it is still loading, cannot be used, or nobody knows which one it is.
         """
-        if not self._loaded.wait(timeout_s):
+        if not self._looked.wait(timeout_s):
             raise NotReady("the classifier is still loading: try again in a moment")
-        if self._predictor is None:
-            raise NotReady(
-                "the classifier cannot be used: its operator finds the reason in the log",
-                retry_after_s=60,
-            )
-        return self._predictor
+        if self._predictor is not None:
+            return self._predictor
+        if not self._sees_database:
+            raise NotReady("the records cannot be reached: try again in a moment", retry_after_s=5)
+        raise NotReady(
+            "the classifier cannot be used: its operator finds the reason in the log",
+            retry_after_s=60,
+        )
 
     @property
     def card(self) -> Card | None:
@@ -73,6 +164,11 @@ class ActiveClassifier:
             return self.get().card
         except NotReady:
             return None
+
+    @property
+    def fault(self) -> LoadFault | None:
+        """The classifier that this process should answer with and cannot load, if any."""
+        return self._fault
 
 
 class VersionRegister:

@@ -128,7 +128,8 @@ class Screener:
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
         watch.lap("wait")
-        decoded, film_sha256 = self._decode(upload)
+        # Whatever is put in service meanwhile, this film is answered by this predictor.
+        decoded, film_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         with self._predicting:
             prediction = predictor.predict(decoded.model_input)
@@ -160,12 +161,12 @@ class Screener:
             # The answer is gone, and nobody can reach the film any more: the sweep removes it.
             logger.exception("the film of a deleted screening is left for the sweep")
 
-    def _decode(self, upload: BinaryIO) -> tuple[DecodedFilm, str]:
+    def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedFilm, str]:
         if not self._reading.acquire(timeout=self.wait_s):
             raise Busy("no film can be decoded at the moment: try again in a few seconds")
         try:
             content = upload.read()
-            return self.decoder.decode(content), hashlib.sha256(content).hexdigest()
+            return self.decoder.decode(content, size), hashlib.sha256(content).hexdigest()
         except UnreadableFilm as problem:
             raise refusal(problem) from problem
         except DecoderUnavailable as problem:

@@ -54,7 +54,7 @@ child.main()
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[FilmDecoder]:
-    with FilmDecoder(1, timeout_s=20, size=SIZE) as decoder:
+    with FilmDecoder(1, timeout_s=20) as decoder:
         yield decoder
 
 
@@ -63,13 +63,13 @@ def fragile() -> Iterator[FilmDecoder]:
     """A decoder whose children misbehave for some films, with little patience."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app.decoding, "_PROGRAM", MISBEHAVING)
-        with FilmDecoder(1, timeout_s=1.5, size=SIZE) as decoder:
+        with FilmDecoder(1, timeout_s=1.5) as decoder:
             yield decoder
 
 
 def refusal(decoder: FilmDecoder, content: bytes) -> UnreadableFilm:
     with pytest.raises(UnreadableFilm) as caught:
-        decoder.decode(content)
+        decoder.decode(content, SIZE)
     return caught.value
 
 
@@ -88,13 +88,20 @@ def assert_good(film: DecodedFilm) -> None:
 )
 def test_child_gives_what_the_functions_give_here(decoder: FilmDecoder, content: bytes) -> None:
     film = read_film(content)
-    decoded = decoder.decode(content)
+    decoded = decoder.decode(content, SIZE)
     np.testing.assert_array_equal(decoded.model_input, standardise(film.pixels, SIZE))
     assert (decoded.display, decoded.display_type) == display_image(film, content)
     assert decoded.thumbnail == thumbnail_image(film)
     assert (decoded.width, decoded.height) == (film.width, film.height)
     assert (decoded.format, decoded.bits) == (film.format, film.bits)
     assert decoded.metadata == film.metadata
+
+
+def test_each_request_names_its_own_size(decoder: FilmDecoder) -> None:
+    for size in (32, 224, SIZE):
+        np.testing.assert_array_equal(
+            decoder.decode(png(FILM), size).model_input, standardise(FILM, size)
+        )
 
 
 def test_refusals_come_through(decoder: FilmDecoder) -> None:
@@ -124,7 +131,7 @@ def test_film_that_breaks_the_child_is_refused_and_the_next_is_read(
     fragile: FilmDecoder, content: bytes, code: str
 ) -> None:
     assert refusal(fragile, content).code == code
-    assert_good(fragile.decode(GOOD))
+    assert_good(fragile.decode(GOOD, SIZE))
 
 
 HEADER = {
@@ -173,64 +180,66 @@ def test_unsound_answer_is_as_good_as_none(answer: Answer) -> None:
 
 
 def test_what_a_library_prints_is_no_answer(fragile: FilmDecoder) -> None:
-    assert_good(fragile.decode(b"print"))
+    assert_good(fragile.decode(b"print", SIZE))
 
 
 def test_idle_child_that_was_killed_fails_no_film(decoder: FilmDecoder) -> None:
-    decoder.decode(GOOD)
+    decoder.decode(GOOD, SIZE)
     (child,) = children_of(decoder)
     child.kill()
-    assert_good(decoder.decode(GOOD))
+    assert_good(decoder.decode(GOOD, SIZE))
     (successor,) = children_of(decoder)
     assert successor.pid != child.pid
 
 
 def test_child_that_was_killed_while_it_started_fails_no_film() -> None:
-    with FilmDecoder(1, timeout_s=20, size=SIZE) as decoder:
+    with FilmDecoder(1, timeout_s=20) as decoder:
         decoder._slots[0].start().result().kill()
-        assert_good(decoder.decode(GOOD))
+        assert_good(decoder.decode(GOOD, SIZE))
 
 
 def test_stopped_child_does_not_stall_a_large_upload() -> None:
-    with FilmDecoder(1, timeout_s=1.0, size=SIZE) as decoder:
-        decoder.decode(GOOD)
+    with FilmDecoder(1, timeout_s=1.0) as decoder:
+        decoder.decode(GOOD, SIZE)
         (child,) = children_of(decoder)
         child.suspend()
         started = time.monotonic()
         assert refusal(decoder, GOOD + bytes(32 * 2**20)).code == "too-slow"
         assert time.monotonic() - started < 5
-        assert_good(decoder.decode(GOOD))
+        assert_good(decoder.decode(GOOD, SIZE))
 
 
 def test_film_that_needs_too_much_memory_is_too_large() -> None:
     ramp = np.tile(np.arange(4000, dtype=np.uint16), (4000, 1))
-    with FilmDecoder(1, timeout_s=20, memory_bytes=24 * 2**20, size=SIZE) as decoder:
+    with FilmDecoder(1, timeout_s=20, memory_bytes=24 * 2**20) as decoder:
         assert refusal(decoder, png(ramp, compress_level=1)).code == "too-large"
-        assert_good(decoder.decode(GOOD))
+        assert_good(decoder.decode(GOOD, SIZE))
 
 
 def test_many_threads_share_few_children() -> None:
-    with FilmDecoder(2, timeout_s=30, size=SIZE) as decoder, ThreadPoolExecutor(8) as threads:
+    with FilmDecoder(2, timeout_s=30) as decoder, ThreadPoolExecutor(8) as threads:
         contents = [jpeg(FILM[:, : 80 + n]) for n in range(40)]
-        for n, film in enumerate(threads.map(decoder.decode, contents)):
+        sizes = [SIZE, 32] * 20
+        for n, film in enumerate(threads.map(decoder.decode, contents, sizes)):
             assert film.width == 80 + n
+            assert film.model_input.shape == (sizes[n], sizes[n])
         assert len(children_of(decoder)) == 2
 
 
 def test_busy_decoder_says_so_in_time(fragile: FilmDecoder) -> None:
     slot = fragile._lease()
     with pytest.raises(DecoderUnavailable, match="busy"):
-        fragile.decode(GOOD)
+        fragile.decode(GOOD, SIZE)
     fragile._idle.put(slot)
-    assert_good(fragile.decode(GOOD))
+    assert_good(fragile.decode(GOOD, SIZE))
 
 
 def test_child_is_replaced_after_a_number_of_films(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.decoding, "FILMS_PER_CHILD", 2)
-    with FilmDecoder(1, timeout_s=20, size=SIZE) as decoder:
+    with FilmDecoder(1, timeout_s=20) as decoder:
         pids = []
         for _ in range(4):
-            decoder.decode(GOOD)
+            decoder.decode(GOOD, SIZE)
             pids.append(decoder._slots[0].child()._process.pid)
     assert pids[0] != pids[1] == pids[2] != pids[3]
 
@@ -238,29 +247,29 @@ def test_child_is_replaced_after_a_number_of_films(monkeypatch: pytest.MonkeyPat
 def test_child_that_cannot_start_is_not_the_films_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.decoding, "_PROGRAM", "raise SystemExit(1)")
     with (
-        FilmDecoder(1, size=SIZE) as decoder,
+        FilmDecoder(1) as decoder,
         pytest.raises(DecoderUnavailable, match="does not start"),
     ):
-        decoder.decode(GOOD)
+        decoder.decode(GOOD, SIZE)
 
 
 def test_closed_decoder_leaves_no_child_and_takes_no_film() -> None:
-    decoder = FilmDecoder(2, size=SIZE)
+    decoder = FilmDecoder(2)
     decoder.start()
-    decoder.decode(GOOD)
+    decoder.decode(GOOD, SIZE)
     started = children_of(decoder)
     decoder.close()
     decoder.close()
     assert not [child for child in started if child.is_running()]
     with pytest.raises(DecoderUnavailable, match="closed"):
-        decoder.decode(GOOD)
+        decoder.decode(GOOD, SIZE)
 
 
 def test_closing_ends_a_film_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.decoding, "_PROGRAM", MISBEHAVING)
-    with ThreadPoolExecutor(1) as threads, FilmDecoder(1, timeout_s=60, size=SIZE) as decoder:
-        decoder.decode(GOOD)
-        hanging = threads.submit(decoder.decode, b"hang")
+    with ThreadPoolExecutor(1) as threads, FilmDecoder(1, timeout_s=60) as decoder:
+        decoder.decode(GOOD, SIZE)
+        hanging = threads.submit(decoder.decode, b"hang", SIZE)
         while decoder._idle.qsize():
             time.sleep(0.01)
         time.sleep(0.1)
@@ -272,7 +281,7 @@ def test_closing_ends_a_film_that_is_being_decoded(monkeypatch: pytest.MonkeyPat
 def test_child_is_limited_and_knows_no_secret(
     decoder: FilmDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder.decode(GOOD)
+    decoder.decode(GOOD, SIZE)
     (child,) = children_of(decoder)
     assert set(child.environ()) == {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
     assert child.rlimit(psutil.RLIMIT_CORE) == (0, 0)
@@ -298,7 +307,7 @@ def test_child_program_imports_neither_the_web_nor_torch() -> None:
 def test_children_die_with_the_server() -> None:
     server = (
         "import sys, time; from app.decoding import FilmDecoder; decoder = FilmDecoder(1);"
-        "decoder.decode(bytes.fromhex(sys.argv[1]));"
+        "decoder.decode(bytes.fromhex(sys.argv[1]), 64);"
         "print(decoder._slots[0].child()._process.pid, flush=True); time.sleep(600)"
     )
     root = Path(app.decoding.__file__).parents[1]
@@ -351,4 +360,4 @@ def test_damaged_compressed_pixels_harm_only_the_child(
     for position, value in flips:
         damaged[round(position * (len(damaged) - 1))] = value
     with suppress(UnreadableFilm):
-        decoder.decode(bytes(damaged))
+        decoder.decode(bytes(damaged), SIZE)
