@@ -9,6 +9,10 @@ class DataError(XrayError):
     """A data set that cannot be used; the message lists every fault found in it."""
 
 
+class TooFewFilms(DataError):
+    """A data set that has too few films for what is to be measured."""
+
+
 class BundleError(XrayError):
     """A model bundle that is missing, incomplete or not what its card says."""
 

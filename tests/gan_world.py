@@ -1,6 +1,7 @@
 """A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from ml.data import FilmRecord, Split, split_of
+from ml.data import FilmRecord, Split, in_split, split_of
 from ml.gan.features import Embeddings, FeatureSpace, Films
+from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
+from ml.gan.networks import build_generator
 from ml.options import GAN_PRESETS, GanOptions
+from ml.run_folder import fingerprint
 from tests.films import png, synthetic_film
 
 CPU = torch.device("cpu")
@@ -77,3 +81,20 @@ def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
         "least_diversity": 0.0,
     }
     return replace(GAN_PRESETS[preset], **(quick | changes))
+
+
+def untrained(path: Path, records: Sequence[FilmRecord], options: GanOptions) -> LoadedGenerator:
+    """A generator that learned nothing from the training films, as its file gives it."""
+    learned = [r for r in in_split(records, Split.TRAIN) if r.label in options.label_names]
+    card = GeneratorCard(
+        options=options,
+        step=4,
+        films_seen=64,
+        films_sha256=fingerprint(learned),
+        films=dict(Counter(record.label for record in learned)),
+        code_version="test",
+        created_at="2026-11-24T00:00:00+00:00",
+        licence="research use",
+    )
+    save_generator(path, build_generator(options), card)
+    return load_generator(path)

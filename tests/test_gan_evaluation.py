@@ -14,24 +14,21 @@ from markupsafe import escape
 from typer.testing import CliRunner
 
 from ml.cli import app
-from ml.data import COLUMNS, FilmRecord, Split, in_split
+from ml.data import COLUMNS, FilmRecord, Split
 from ml.errors import DataError, XrayError
 from ml.gan import measuring_cli
 from ml.gan.evaluation import FIRST_SEED, evaluate_gan, measure_generator
 from ml.gan.features import FeatureSpace
-from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
+from ml.gan.generator_file import GENERATOR, LoadedGenerator
 from ml.gan.manifold import manifold
 from ml.gan.memorisation import copying_statistic, nearest_percentiles
-from ml.gan.networks import build_generator
 from ml.gan.probe import LabelledPoints, probe_auroc
 from ml.gan.quality import fid, kid, real_floor
 from ml.gan.reference import RealFilms, read_real_films
 from ml.gan.report import draw_sheet, render_evaluation
 from ml.gan.sampling import sample_films
 from ml.gan.tables import FIGURES, significant, space_rows
-from ml.options import GanOptions
-from ml.run_folder import fingerprint
-from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, write_films
+from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, untrained, write_films
 from tests.test_evaluation import Page
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
@@ -50,28 +47,12 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
     return write_films(tmp_path_factory.mktemp("films"), FILMS)
 
 
-def generator_of(options: GanOptions, records: list[FilmRecord], folder: Path) -> LoadedGenerator:
-    """An untrained generator, as its file gives it."""
-    training = [r for r in in_split(records, Split.TRAIN) if r.label in options.label_names]
-    card = GeneratorCard(
-        options=options,
-        step=4,
-        films_seen=64,
-        films_sha256=fingerprint(training),
-        films=dict.fromkeys(options.label_names, FILMS[Split.TRAIN]),
-        code_version="test",
-        created_at="2026-01-01T00:00:00+00:00",
-    )
-    save_generator(folder / "generator.safetensors", build_generator(options), card)
-    return load_generator(folder / "generator.safetensors")
-
-
 @pytest.fixture(scope="module")
 def conditional(
     records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory
 ) -> LoadedGenerator:
     options = tiny("resnet", labels="normal,covid", conditional=True)
-    return generator_of(options, records, tmp_path_factory.mktemp("generator"))
+    return untrained(tmp_path_factory.mktemp("generator") / GENERATOR, records, options)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +163,7 @@ def test_a_generator_that_copies_is_found(
 def test_an_unconditional_generator_has_no_classes_of_its_own(
     records: list[FilmRecord], tmp_path: Path
 ) -> None:
-    loaded = generator_of(tiny("resnet", labels="covid,normal"), records, tmp_path)
+    loaded = untrained(tmp_path / GENERATOR, records, tiny("resnet", labels="covid,normal"))
     other = replace(loaded, card=replace(loaded.card, films_sha256="other"))
     found = evaluate_gan(other, records, features=[pixel_space()], samples=20, quiet=True)
     assert found["spaces"][0]["per_class"] == {}
@@ -278,7 +259,7 @@ def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_command_writes_figures_and_report(
     data: Path, records: list[FilmRecord], tmp_path: Path
 ) -> None:
-    generator_of(tiny("resnet"), records, tmp_path)
+    untrained(tmp_path / GENERATOR, records, tiny("resnet"))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     out = tmp_path / "out"
     arguments = [
@@ -317,7 +298,7 @@ def test_mistakes_of_the_command_are_told_in_a_line(
     arguments: list[str], message: str, data: Path, records: list[FilmRecord], tmp_path: Path
 ) -> None:
     if "--features" in arguments:
-        generator_of(tiny("resnet"), records, tmp_path)
+        untrained(tmp_path / GENERATOR, records, tiny("resnet"))
         arguments = ["--run", str(tmp_path), *arguments]
     with pytest.raises(XrayError, match=message):
         CliRunner().invoke(

@@ -16,17 +16,15 @@ from ml.data import FilmRecord, Split, in_split, read_manifest, read_synthetic_m
 from ml.errors import DataError, XrayError
 from ml.gan import synthesis, synthetic_folder
 from ml.gan.certificate import Certificate, Certifier
-from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
+from ml.gan.generator_file import GeneratorCard, LoadedGenerator
 from ml.gan.manifold import manifold
-from ml.gan.networks import build_generator
 from ml.gan.provenance import Provenance, marked, png_of
 from ml.gan.sampling import sample_films
 from ml.gan.synthesis import Wanted, draw_way, parse_seeds, synthesize
 from ml.gan.synthetic_folder import CERTIFICATE_COLUMNS, CERTIFICATES, SyntheticFolder
 from ml.options import GanOptions
-from ml.run_folder import fingerprint
 from tests.films import png
-from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, write_films
+from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, untrained, write_films
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 FILMS = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
@@ -37,23 +35,6 @@ Films = NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
     return write_films(tmp_path_factory.mktemp("films"), FILMS)
-
-
-def untrained(path: Path, records: list[FilmRecord], options: GanOptions) -> LoadedGenerator:
-    """A generator that learned nothing, saved and loaded again."""
-    training = [r for r in in_split(records, Split.TRAIN) if r.label in options.label_names]
-    card = GeneratorCard(
-        options=options,
-        step=0,
-        films_seen=0,
-        films_sha256=fingerprint(training),
-        films={},
-        code_version="0",
-        created_at="2026-11-24T00:00:00+00:00",
-        licence="research use",
-    )
-    save_generator(path, build_generator(options), card)
-    return load_generator(path)
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +389,7 @@ def test_films_that_nobody_took_count_for_nothing(
     [
         ("7", [7]),
         ("0-3,2, 9-9", [0, 1, 2, 3, 9]),
-        (f"{2**64 - 1}", [2**64 - 1]),
+        (f"{2**32 - 1}", [2**32 - 1]),
     ],
 )
 def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
@@ -425,7 +406,7 @@ def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
         ("1-2-3", "expected numbers"),
         ("9" * 5000, "expected numbers"),
         ("5-2", "lower one first"),
-        (f"{2**64}", "expected 0 to"),
+        (f"{2**32}", "expected 0 to"),
         ("0-1000000", "more than 1,000,000"),
         ("0-999999,1000000", "more than 1,000,000"),
     ],

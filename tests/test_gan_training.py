@@ -15,7 +15,8 @@ from ml.checkpoint import load_checkpoint
 from ml.data import FilmRecord, Split, in_split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan.generator_file import load_generator
-from ml.gan.sampling import films_of_latents, grid_of, interpolated, latents_of, sample_films
+from ml.gan.latents import latents_of
+from ml.gan.sampling import films_of_latents, grid_of, sample_films
 from ml.gan.training import CHECKPOINT, train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from tests.gan_world import CPU, FILMS_OF_SPLIT, SIDE, pixel_space, tiny, write_films
@@ -320,19 +321,6 @@ def test_sample_does_not_depend_on_its_batch(records: list[FilmRecord], tmp_path
     alone = sample_films(loaded.network, [7], 0, length=8)
     among = sample_films(loaded.network, range(12), 0, length=8, batch_size=5)
     assert np.abs(alone[0].astype(int) - among[7]).max() <= 1
-
-
-def test_latents_come_from_their_seed_and_interpolate_on_the_sphere() -> None:
-    latents = latents_of([3, 2**40], 512)
-    assert torch.equal(latents_of([2**40], 512)[0], latents[1])
-    assert not torch.equal(latents[0], latents[1])
-    torch.testing.assert_close(latents_of([3], 512, 0.5)[0], latents[0] / 2)
-    path = interpolated(latents[0], latents[1], 5)
-    torch.testing.assert_close(path[0], latents[0])
-    torch.testing.assert_close(path[-1], latents[1])
-    # A straight line would lose a third of the length in the middle.
-    assert path[2].norm() > 0.9 * latents.norm(dim=1).min()
-    torch.testing.assert_close(interpolated(latents[0], latents[0], 3)[1], latents[0])
 
 
 def test_grid_fills_rows_and_leaves_the_rest_black() -> None:

@@ -18,7 +18,7 @@ from ml.checkpoint import load_checkpoint
 from ml.classifier import load_run, train_classifier
 from ml.data import Split, split_of
 from ml.gan.generator_file import load_generator
-from ml.gan.sampling import latents_of
+from ml.gan.latents import latents_of
 from ml.gan.training import CHECKPOINT, train_gan
 from ml.labels import LABELS
 from ml.processes import Processes, join_processes
@@ -142,7 +142,7 @@ def test_two_processes_train_the_gan_that_one_trains(folder: Path, tmp_path: Pat
     # Films rather than weights: batch norm takes back what a bias before it adds, so the gradient
     # of such a bias is rounding alone, and Adam makes steps of full size of it.
     generators = [load_generator(run / "generator.safetensors").network for run in runs]
-    latents = latents_of(range(6), GAN.latent)
+    latents = torch.from_numpy(latents_of(range(6), GAN.latent))
     classes = torch.arange(6) % len(LABELS)
     films, expected = (generator(latents, classes) for generator in generators)
     torch.testing.assert_close(films, expected, atol=1e-4, rtol=0)

@@ -15,7 +15,7 @@ from rich.progress import Progress, TextColumn
 
 from ml.data import FilmRecord, Split, in_split, real_films
 from ml.duplicates import Hashes
-from ml.errors import DataError
+from ml.errors import DataError, TooFewFilms
 from ml.filmset import FilmSet, load_films
 from ml.gan.distances import Points
 from ml.gan.divergences import BINS
@@ -147,32 +147,21 @@ def read_real_films(
         quiet: shows no progress.
 
     Raises:
-        DataError: films that are missing, unreadable or too few.
+        DataError: films that are missing or unreadable.
+        TooFewFilms: the training or the test split has too few of them.
     """
     wanted = [record for record in real_films(records) if record.label in labels]
-    parts = [in_split(wanted, part) for part in Split]
-    films = load_films(
-        [record for part in parts for record in part],
-        size,
-        title="reading films",
-        quiet=quiet,
-        enlarge=False,
-    )
+    films = _load(wanted, size, quiet=quiet)
     splits = np.array([record.split for record in films.records])
     training, test = splits == Split.TRAIN, splits == Split.TEST
     _require(training, test, labels, size, samples)
     numbers = films.numbers_in(labels)
-    # Shuffled before it is repeated: any number of samples has the mix of the test films.
-    shuffled = np.random.default_rng(seed).permutation(numbers[test])
-    classes = np.resize(shuffled, samples)
-    groups = [Group("", np.ones(len(films), bool), np.ones(samples, bool))]
-    if by_class:
-        groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
-    notes = []
-    if test.sum() < FEW_FILMS:
-        notes.append(f"Only {test.sum()} test films: all figures are rough.")
+    classes = _classes_of_samples(numbers[test], samples, seed)
+    groups = _groups(labels, numbers, classes, by_class=by_class)
     both_ways = with_mirrored(films.films[training])
     mirror_images = both_ways[training.sum() :]
+    rough = test.sum() < FEW_FILMS
+    notes = [f"Only {test.sum()} test films: all figures are rough."] if rough else []
     spaces = []
     for space in features:
         points = embed(space, films.films, title="real films", quiet=quiet)
@@ -197,12 +186,33 @@ def read_real_films(
     )
 
 
+def _load(wanted: Sequence[FilmRecord], size: int, *, quiet: bool) -> FilmSet:
+    """The films of all splits, one split after the other."""
+    ordered = [record for part in Split for record in in_split(wanted, part)]
+    return load_films(ordered, size, title="reading films", quiet=quiet, enlarge=False)
+
+
+def _classes_of_samples(test: Ints, samples: int, seed: int) -> Ints:
+    """Class numbers of so many samples, mixed as those of the test films: (M,)."""
+    # Shuffled before it is repeated: any number of samples has the mix of the test films.
+    shuffled = np.random.default_rng(seed).permutation(test)
+    return np.resize(shuffled, samples)
+
+
+def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bool) -> list[Group]:
+    """All films, then each class where it is compared by itself."""
+    groups = [Group("", np.ones(len(numbers), bool), np.ones(len(classes), bool))]
+    if by_class:
+        groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
+    return groups
+
+
 def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
     if samples < LEAST_FILMS:
         raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_FILMS} or more")
     for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
         if chosen.sum() < LEAST_FILMS:
-            raise DataError(
+            raise TooFewFilms(
                 f"the {part} split has {chosen.sum()} film(s) of {', '.join(labels)} with "
                 f"{size} px or more on each side, and an evaluation needs {LEAST_FILMS}: "
                 "give films of more patients"

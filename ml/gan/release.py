@@ -1,25 +1,34 @@
 """A trained generator becomes a released one: measured, described, with samples nobody chose."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ml.bundle import finite
 from ml.checkpoint import replacing
-from ml.data import FilmRecord
+from ml.data import FilmRecord, Split, in_split, real_films
+from ml.errors import TooFewFilms
 from ml.export import LICENCE
 from ml.figures import markdown_table
 from ml.gan.evaluation import evaluate_gan
 from ml.gan.features import FeatureSpace
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator, save_generator
+from ml.gan.graph_export import export_graph
 from ml.gan.reference import SAMPLES
 from ml.gan.report import draw_sheet
 from ml.gan.tables import pixel_rows, space_rows
+from ml.generator_graph import CARD, GRAPH, GRAPH_SHA256
 from ml.labels import label_name
 
-CARD, SHEET = "card.json", "samples.png"
+SHEET = "samples.png"
+# Where the card says which of a run's files was released.
+TRAINED_SHA256 = "trained_sha256"
+FEWEST_SAMPLES = 64
 
 NOTES = [
     "Intended use: research and education; to enlarge the training part of a data set, never to "
@@ -36,10 +45,16 @@ NOTES = [
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What was written."""
+    """What was written.
+
+    Attributes:
+        generator: as its file gives it.
+        evaluation: its figures, as `ml.gan.evaluation.measure_generator` gives them; None where
+            there were too few films to measure it, which its card's last note says.
+    """
 
     generator: LoadedGenerator
-    evaluation: dict[str, Any]
+    evaluation: dict[str, Any] | None
 
 
 def release_generator(
@@ -48,38 +63,102 @@ def release_generator(
     out: Path,
     *,
     features: Sequence[FeatureSpace],
-    samples: int = SAMPLES,
+    samples: int | None = None,
     quiet: bool = False,
 ) -> Release:
-    """Measure a generator on the test split and write it with its card and samples.
+    """Measure a generator on the test split and write it with its graph, card and samples.
+
+    All is made beside the folder and moved there once it is whole.
 
     Args:
         trained: the generator's file.
         records: the data set's films, of all splits.
         out: the folder; it is made where it is missing.
         features: where films are compared.
-        samples: how many films the generator makes to be measured.
+        samples: how many films the generator makes to be measured; `usual_samples` by default.
         quiet: shows no progress.
 
     Raises:
         CheckpointError: the file holds no generator.
-        DataError: films that are missing, unreadable or too few.
+        DataError: films that are missing or unreadable.
+        BundleError: the generator's graph does not make its films.
     """
     loaded = load_generator(trained)
-    evaluation = evaluate_gan(loaded, records, features=features, samples=samples, quiet=quiet)
-    figures = {key: value for key, value in evaluation.items() if key != "generator"}
-    card = replace(loaded.card, figures=figures, notes=NOTES, licence=LICENCE)
-    out.mkdir(parents=True, exist_ok=True)
-    save_generator(out / GENERATOR, loaded.network, card)
-    released = load_generator(out / GENERATOR)
-    described = finite({"sha256": released.sha256, **asdict(released.card)})
-    for name, content in (
-        (CARD, (json.dumps(described, indent=2, allow_nan=False) + "\n").encode()),
-        (SHEET, draw_sheet(released)),
-    ):
-        with replacing(out / name) as file:
+    card = replace(loaded.card, notes=NOTES, licence=LICENCE)
+    evaluation = None
+    try:
+        evaluation = evaluate_gan(
+            loaded,
+            records,
+            features=features,
+            samples=samples or usual_samples(records, loaded.labels),
+            quiet=quiet,
+        )
+        figures = {key: value for key, value in evaluation.items() if key != "generator"}
+        card = replace(card, figures=figures)
+    except TooFewFilms as problem:
+        card = replace(card, notes=[*NOTES, f"Not measured, for {problem}."])
+    with _whole_folder(out) as part:
+        save_generator(part / GENERATOR, loaded.network, card)
+        write_beside(part, trained_sha256=loaded.sha256)
+    return Release(load_generator(out / GENERATOR), evaluation)
+
+
+def usual_samples(records: Sequence[FilmRecord], labels: Sequence[str]) -> int:
+    """As many samples as there are test films of some classes, but 64 to 512 of them."""
+    test = [film for film in in_split(real_films(records), Split.TEST) if film.label in labels]
+    return min(max(len(test), FEWEST_SAMPLES), SAMPLES)
+
+
+def write_beside(folder: Path, *, trained_sha256: str = "") -> None:
+    """Write graph, samples and card beside a generator's file.
+
+    Args:
+        folder: has the file.
+        trained_sha256: of the file that a run left, before it was measured.
+
+    Raises:
+        BundleError: the graph does not make the generator's films.
+    """
+    loaded = load_generator(folder / GENERATOR)
+    graph = export_graph(loaded)
+    described = {
+        "sha256": loaded.sha256,
+        GRAPH_SHA256: hashlib.sha256(graph).hexdigest(),
+        **({TRAINED_SHA256: trained_sha256} if trained_sha256 else {}),
+        **asdict(loaded.card),
+    }
+    card = (json.dumps(finite(described), indent=2, allow_nan=False) + "\n").encode()
+    for name, content in ((GRAPH, graph), (SHEET, draw_sheet(loaded)), (CARD, card)):
+        with replacing(folder / name) as file:
             file.write(content)
-    return Release(released, evaluation)
+
+
+def is_released(trained: Path, out: Path) -> bool:
+    """Whether a folder holds the release of just this trained generator."""
+    card = out / CARD
+    if not card.is_file():
+        return False
+    digest = hashlib.sha256(trained.read_bytes()).hexdigest()
+    return bool(json.loads(card.read_text(encoding="utf-8")).get(TRAINED_SHA256) == digest)
+
+
+@contextmanager
+def _whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill; what is in it is moved to `out` once all is there, the card last."""
+    part = out.with_name(f".{out.name}.part")
+    # What an interrupted call left.
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if not out.exists():
+            part.replace(out)
+            return
+        for name in (GENERATOR, GRAPH, SHEET, CARD):
+            (part / name).replace(out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def render_generator_card(loaded: LoadedGenerator) -> str:

@@ -7,37 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-
-def latents_of(seeds: Sequence[int], length: int, truncation: float = 1.0) -> Tensor:
-    """Latent vectors, each drawn from its own seed alone.
-
-    Args:
-        seeds: 0 to 2**64 - 1.
-        length: of a vector.
-        truncation: scales the vectors; below 1 films become more usual and less varied.
-
-    Returns:
-        (N, length) float32, on the CPU.
-    """
-    rows = [
-        torch.randn(length, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds
-    ]
-    return torch.stack(rows) * truncation if rows else torch.empty(0, length)
-
-
-def interpolated(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Latents from one to another along the sphere, both ends included: (Z,), (Z,) -> (steps, Z).
-
-    A straight line would pass near the origin, where no latent of the training lay (White,
-    "Sampling Generative Networks", 2016).
-    """
-    cosine = torch.dot(start, end) / (start.norm() * end.norm()).clamp(min=1e-12)
-    angle = torch.arccos(cosine.clamp(-1, 1))
-    place = torch.linspace(0, 1, steps)[:, None]
-    if angle.sin().abs() < 1e-4:
-        return torch.lerp(start[None], end[None], place)
-    weights = torch.sin((1 - place) * angle), torch.sin(place * angle)
-    return (weights[0] * start + weights[1] * end) / torch.sin(angle)
+from ml.gan.latents import Latents, latents_of
 
 
 def sample_films(
@@ -56,7 +26,7 @@ def sample_films(
         seeds: one per film.
         classes: class number of each film, or of all.
         length: of the generator's latents.
-        truncation: as in `latents_of`.
+        truncation: as in `ml.gan.latents.latents_of`.
         batch_size: films at a time; a film is the same in whatever batch of that size it comes,
             and that size changes no more than the rounding of a grey level.
 
@@ -70,7 +40,7 @@ def sample_films(
 
 @torch.no_grad()
 def films_of_latents(
-    generator: nn.Module, latents: Tensor, classes: Sequence[int], *, batch_size: int = 32
+    generator: nn.Module, latents: Latents, classes: Sequence[int], *, batch_size: int = 32
 ) -> NDArray[np.uint8]:
     """Films of latents (N, Z) and class numbers, in evaluation mode: (N, S, S) grey levels.
 
@@ -80,14 +50,15 @@ def films_of_latents(
     was_training = generator.training
     generator.eval()
     count = len(latents)
-    numbers = torch.tensor(list(classes), dtype=torch.int64)
+    vectors, numbers = torch.from_numpy(latents), torch.tensor(list(classes), dtype=torch.int64)
     missing = -count % batch_size
-    latents = torch.cat([latents, latents[-1:].expand(missing, -1)])
+    vectors = torch.cat([vectors, vectors[-1:].expand(missing, -1)])
     numbers = torch.cat([numbers, numbers[-1:].expand(missing)])
-    batches = zip(torch.split(latents, batch_size), torch.split(numbers, batch_size), strict=True)
-    parts = [to_grey(generator(z.to(device), k.to(device))) for z, k in batches]
+    batches = zip(torch.split(vectors, batch_size), torch.split(numbers, batch_size), strict=True)
+    parts = [grey_levels(generator(z.to(device), k.to(device))).cpu() for z, k in batches]
     generator.train(was_training)
-    return np.concatenate(parts)[:count]
+    levels: NDArray[np.uint8] = torch.cat(parts).numpy()
+    return levels[:count]
 
 
 def sample_sheet(
@@ -98,11 +69,9 @@ def sample_sheet(
     return grid_of(sample_films(generator, range(side**2), numbers, length=length), side)
 
 
-def to_grey(films: Tensor) -> NDArray[np.uint8]:
-    """(B, 1, S, S) in [-1, 1] -> (B, S, S) grey levels."""
-    grey = ((films[:, 0].float() + 1) * 127.5).round().clamp(0, 255)
-    levels: NDArray[np.uint8] = grey.to(torch.uint8).cpu().numpy()
-    return levels
+def grey_levels(films: Tensor) -> Tensor:
+    """(B, 1, S, S) in [-1, 1] -> (B, S, S) uint8."""
+    return ((films[:, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def grid_of(films: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:

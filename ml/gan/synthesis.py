@@ -18,9 +18,11 @@ from ml.data import SYNTHETIC_COLUMN
 from ml.errors import XrayError
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.generator_file import LoadedGenerator
+from ml.gan.latents import SEEDS, latents_of, way_between
 from ml.gan.provenance import Provenance, marked, png_of
-from ml.gan.sampling import films_of_latents, grid_of, interpolated, latents_of, sample_films
+from ml.gan.sampling import films_of_latents, grid_of, sample_films
 from ml.gan.synthetic_folder import NewFilm, Row, SyntheticFolder, write_whole
+from ml.generator_graph import class_number
 from ml.version import code_version
 
 Film = NDArray[np.uint8]  # (S, S)
@@ -28,7 +30,6 @@ Film = NDArray[np.uint8]  # (S, S)
 # Seeds that are tried for each film before the generator is given up.
 MOST_TRIES = 10
 MOST_SEEDS = 1_000_000
-SEEDS = 2**64
 # Films between two writings of the manifest, and in memory at once.
 _CHUNK = 64
 
@@ -80,13 +81,13 @@ def parse_seeds(text: str) -> list[int]:
     seeds: dict[int, None] = {}
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        # A longer number is none of 64 bits.
+        # A longer number is none of 32 bits.
         too_long = max(len(first), len(last)) > len(str(SEEDS))
         if too_long or not first.isdecimal() or not (last.isdecimal() or "-" not in part):
             raise XrayError(f"--seeds {text}: expected numbers and ranges, such as 0-63,100")
         low, high = int(first), int(last or first)
         if not low <= high < SEEDS:
-            raise XrayError(f"--seeds {part.strip()}: expected 0 to 2^64 - 1, the lower one first")
+            raise XrayError(f"--seeds {part.strip()}: expected 0 to 2^32 - 1, the lower one first")
         if high - low + len(seeds) >= MOST_SEEDS:
             raise XrayError(f"--seeds {text}: more than {MOST_SEEDS:,} at once")
         seeds |= dict.fromkeys(range(low, high + 1))
@@ -104,13 +105,8 @@ def classes_to_make(loaded: LoadedGenerator, label: str) -> list[str]:
         XrayError: the generator does not make that class, or none on demand.
     """
     labels = list(loaded.labels)
-    if len(labels) > 1 and not loaded.card.options.conditional:
-        raise XrayError(
-            f"this generator mixes {', '.join(labels)} and cannot tell which one a film shows: "
-            "train one with --conditional, or with one class"
-        )
-    if label and label not in labels:
-        raise XrayError(f"this generator makes {', '.join(labels)}, not {label!r}: give --label")
+    # Whatever is wanted, a generator that mixes its classes makes none of them on demand.
+    class_number(label or labels[0], labels, conditional=loaded.card.options.conditional)
     return [label] if label else labels
 
 
@@ -303,10 +299,7 @@ def draw_way(
         XrayError: a class that the generator cannot make, or a film too near to a training film.
     """
     options = loaded.card.options
-    latents = latents_of(ends, options.latent, wanted.truncation)
-    way = interpolated(latents[0], latents[1], steps)
-    # Rounding must not make them other films than those of the seeds.
-    way[0], way[-1] = latents[0], latents[1]
+    way = way_between(latents_of(ends, options.latent, wanted.truncation), steps)
     labels = classes_to_make(loaded, wanted.label)
     films = []
     for label in labels:

@@ -82,8 +82,8 @@ def synthesize_command(
     """
     from ml.gan.certificate import REFUSE_BELOW
     from ml.gan.generator_file import PRETRAINED, load_generator
+    from ml.gan.latents import SEEDS
     from ml.gan.synthesis import (
-        SEEDS,
         Wanted,
         classes_to_make,
         draw_way,
@@ -95,7 +95,7 @@ def synthesize_command(
     if (count is not None) + bool(seeds) + bool(interpolate) > 1:
         raise XrayError("give one of --count, --seeds and --interpolate")
     if min(interpolate or (0,)) < 0 or max(interpolate or (0,)) >= SEEDS:
-        raise XrayError("--interpolate takes seeds of 0 to 2^64 - 1")
+        raise XrayError("--interpolate takes seeds of 0 to 2^32 - 1")
     wanted = Wanted(
         count=DEFAULT_COUNT if count is None else count,
         seeds=parse_seeds(seeds) if seeds else (),

@@ -1,0 +1,90 @@
+"""A generator becomes a graph that makes films without torch, and is checked against torch."""
+
+import numpy as np
+import onnx
+import torch
+from onnxscript.optimizer import fold_constants, remove_unused_nodes
+from torch import Tensor, nn
+
+from ml.errors import BundleError
+from ml.gan.generator_file import LoadedGenerator
+from ml.gan.sampling import grey_levels, sample_films
+from ml.generator_graph import FACTS_KEY, GeneratorGraph, GraphFacts
+
+# Grey levels by which rounding may tell a graph's films from torch's.
+TOLERANCE = 1
+# Films of each class that are compared.
+_CHECKED = 16
+
+
+class _ExportedGraph(nn.Module):
+    """What the graph computes: a generator, and grey levels of its films."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        """(B, L) float32, (B,) int64 where conditional -> (B, S, S) uint8."""
+        return grey_levels(self.network(latents, classes))
+
+
+def export_graph(loaded: LoadedGenerator) -> bytes:
+    """The ONNX graph of a generator, with `ml.generator_graph.GraphFacts` in its metadata.
+
+    Inputs are `latents` (B, L) float32 and, of a conditional generator, `classes` (B,) int64; the
+    output is `films` (B, S, S) uint8.
+
+    Args:
+        loaded: the generator, on the CPU.
+
+    Raises:
+        BundleError: the graph does not make the films that torch makes.
+    """
+    options = loaded.card.options
+    inputs: dict[str, Tensor] = {"latents": torch.zeros(2, options.latent)}
+    if options.conditional:
+        inputs["classes"] = torch.zeros(2, dtype=torch.int64)
+    program = torch.onnx.export(
+        _ExportedGraph(loaded.network).eval(),
+        (),
+        kwargs=inputs,
+        input_names=list(inputs),
+        output_names=["films"],
+        dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in inputs},
+        dynamo=True,
+        verbose=False,
+        # It would store the enlarged kernels of up-sampling convolutions, twice the weights. ONNX
+        # Runtime makes them on loading.
+        optimize=False,
+    )
+    assert program is not None  # it is None where a file is written
+    fold_constants(program.model)
+    remove_unused_nodes(program.model)
+    graph = program.model_proto
+    for node in graph.graph.node:
+        # Where in which file it came from: nothing for whoever uses it.
+        del node.metadata_props[:]
+    facts = GraphFacts(
+        loaded.sha256, loaded.labels, options.size, options.latent, options.conditional
+    )
+    onnx.helper.set_model_props(graph, {FACTS_KEY: facts.to_json()})
+    serialised: bytes = graph.SerializeToString()
+    require_equal(loaded, GeneratorGraph(serialised))
+    return serialised
+
+
+def require_equal(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
+    """Check that a graph makes the films that torch makes.
+
+    Raises:
+        BundleError: a pixel differs by more than `TOLERANCE`.
+    """
+    seeds = range(_CHECKED)
+    for number, label in enumerate(loaded.labels):
+        expected = sample_films(
+            loaded.network, seeds, number, length=loaded.card.options.latent, batch_size=_CHECKED
+        )
+        gap = int(np.abs(expected.astype(int) - graph.films(seeds, label)).max())
+        if gap > TOLERANCE:
+            raise BundleError(f"the graph's films of {label} differ from torch by {gap} levels")
