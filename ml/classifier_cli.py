@@ -11,13 +11,15 @@ from rich.table import Table
 
 from ml.bundle import PRETRAINED, finite
 from ml.cli_common import DataFolder, DeviceName, device_named, until_stopped
-from ml.data import Split, in_split, read_manifest, read_synthetic_manifest, real_films
+from ml.data import FilmRecord, Split, in_split, read_manifest, read_synthetic_manifest, real_films
 from ml.errors import XrayError
 from ml.figures import interval, three
 from ml.flags import with_flags
 from ml.options import ClassifierOptions
 from ml.predictor import Predictor
 
+# Where a training run's folder has its bundle.
+BUNDLE = "bundle"
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
 
 
@@ -33,6 +35,9 @@ def train_classifier_command(
         Path | None,
         typer.Option(help="Weights of xray export weights to start from, not ImageNet's."),
     ] = None,
+    bundle_version: Annotated[
+        str, typer.Option(help="Make the bundle too, in OUT/bundle, under this version's name.")
+    ] = "",
     device: DeviceName = "auto",
     **given: Any,
 ) -> None:
@@ -44,22 +49,38 @@ def train_classifier_command(
     from ml.leaks import without_leaks
     from ml.processes import join_processes
 
-    options = ClassifierOptions(**given)
+    options, place = ClassifierOptions(**given), device_named(device)
     records = read_manifest(data)
     for folder in synthetic or []:
         records += read_synthetic_manifest(folder)
+    records = without_leaks(records, options.leave_out)
     with until_stopped() as should_stop:
         train_classifier(
-            without_leaks(records, options.leave_out),
+            records,
             out,
             options,
-            device=device_named(device),
+            device=place,
             start_from=start_from,
             on_tick=_print_epoch,
             should_stop=should_stop,
         )
-    if join_processes(device_named(device)).is_first:
+    if not join_processes(place).is_first:
+        return
+    if bundle_version:
+        _make_bundle(records, out, bundle_version)
+    else:
         print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+
+
+def _make_bundle(records: list[FilmRecord], run: Path, version: str) -> None:
+    """The bundle in the run's own folder, unless an earlier call made it."""
+    from ml.export import export_run, is_bundle_of
+
+    bundle = run / BUNDLE
+    if not is_bundle_of(bundle, run, version):
+        card = export_run(records, run, bundle, version=version)
+        _print_figures(card.as_json()["figures"])
+    print(f"trained: the bundle of version {version} lies in {bundle}")
 
 
 def _print_epoch(row: dict[str, float]) -> None:
@@ -78,30 +99,12 @@ def export_classifier_command(
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and measure it on the test split."""
-    from ml.classifier import load_run, without_source
-    from ml.export import Splits, export_bundle
-    from ml.filmset import load_films
+    from ml.classifier import load_run
+    from ml.export import export_run
     from ml.leaks import without_leaks
-    from ml.networks import BACKBONES
 
-    trained = load_run(run)
-    options = trained.options
-    # What was kept from training calibrates nothing either, and no synthetic film does.
-    learned = without_leaks(real_films(read_manifest(data)), options.leave_out)
-    records = without_source(learned, options.leave_out)
-    size = BACKBONES[options.network].size
-    train, validation, test = (
-        load_films(in_split(records, part), size, title=f"reading {part} films") for part in Split
-    )
-    card = export_bundle(
-        trained.network,
-        Splits(train, validation, test),
-        out,
-        version=version,
-        options=options,
-        synthetic=trained.synthetic,
-        started_from=trained.started_from,
-    )
+    records = without_leaks(real_films(read_manifest(data)), load_run(run).options.leave_out)
+    card = export_run(records, run, out, version=version)
     _print_figures(card.as_json()["figures"])
 
 

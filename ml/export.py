@@ -1,7 +1,7 @@
 """A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
 from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
-from ml.classifier import to_unit
+from ml.classifier import load_run, to_unit, without_source
+from ml.data import FilmRecord, Split, in_split, real_films
 from ml.errors import BundleError
 from ml.evaluation import count_films, evaluate
-from ml.filmset import FilmSet
+from ml.filmset import FilmSet, load_films
 from ml.labels import LABELS
 from ml.metrics import softmax
 from ml.networks import FilmClassifier, Readout, backbone, build_classifier
@@ -57,7 +58,8 @@ LIMITATIONS = [
     "its normal films from elsewhere, so its figure is no exception to the first point.",
     "On films of a hospital that is in no training set expect clearly less than the test figures.",
     "Public sets copy from each other. Films with a near-duplicate among the test films were kept "
-    "out of training; copies that differ by more than a margin, a resize or compression may remain.",
+    "out of training; copies that differ by more than a margin, a resize or compression may "
+    "remain.",
     "The labels of the NIH source were read from reports by a program and are partly wrong.",
     "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
     "measured between 6 and 17 years.",
@@ -161,10 +163,61 @@ def export_bundle(
     predictor = Predictor(card, graph, threads=torch.get_num_threads())
     require_equal(network, predictor, splits.validation.films[:64], space)
     card.figures.update(asdict(evaluate(predictor, splits.test)))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / GRAPH).write_bytes(graph)
-    (out / CARD).write_text(card.to_json(), encoding="utf-8")
+    _write_bundle(out, graph, card)
     return card
+
+
+def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
+    """Put each file in its place in one step; the card last, which names the graph's SHA-256.
+
+    So what an interruption leaves is either the whole bundle or one that `read_bundle` refuses.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in ((GRAPH, graph), (CARD, card.to_json().encode())):
+        unfinished = out / f".{name}.part"
+        unfinished.write_bytes(content)
+        unfinished.replace(out / name)
+
+
+def export_run(records: Sequence[FilmRecord], run: Path, out: Path, *, version: str) -> Card:
+    """Make the bundle of a training run's best weights, as `export_bundle` does.
+
+    Args:
+        records: what `without_leaks` leaves of the data set's films. Synthetic films and those of
+            the source that the run left out calibrate nothing, so they are not read.
+        run: the training run's folder.
+        out: the bundle's folder.
+        version: the name of the model version.
+
+    Raises:
+        CheckpointError: the folder holds no run, or one that ended before its first epoch.
+        DataError: films cannot be read, or a split has none.
+    """
+    trained = load_run(run)
+    options = trained.options
+    films = without_source(real_films(records), options.leave_out)
+    size = backbone(options.network).size
+    splits = Splits(
+        *(load_films(in_split(films, part), size, title=f"reading {part} films") for part in Split)
+    )
+    return export_bundle(
+        trained.network,
+        splits,
+        out,
+        version=version,
+        options=options,
+        synthetic=trained.synthetic,
+        started_from=trained.started_from,
+    )
+
+
+def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
+    """Whether a folder holds the whole bundle of a finished training run, under this version."""
+    try:
+        card, _ = read_bundle(folder)
+    except BundleError:
+        return False
+    return card.version == version and card.options == asdict(load_run(run).options)
 
 
 @torch.inference_mode()
