@@ -11,10 +11,12 @@ from threading import Barrier
 import pytest
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner, Result
 
 from app.db import Database
 from app.errors import BadForm, Conflict, NotFound
 from app.inference import VersionRegister
+from app.model_cli import model_app
 from app.models import (
     Activation,
     AuditEvent,
@@ -48,7 +50,7 @@ from app.registry import (
 )
 from app.settings import Settings
 from ml.bundle import CARD, GRAPH, Card
-from ml.errors import BundleError
+from ml.errors import BundleError, XrayError
 from ml.generator_graph import GRAPH as GENERATOR_GRAPH
 from ml.generator_graph import PRETRAINED as PRETRAINED_GENERATOR
 from tests.tiny_models import (
@@ -502,3 +504,38 @@ def test_of_admins_at_once_one_wins(world: World) -> None:
         assert session.scalars(select(Activation.model_sha256)).all() == [min(outcomes)]
         actions = session.scalars(select(AuditEvent.action)).all()
         assert actions.count("model.activated") == 1
+
+
+# --- from the command line -------------------------------------------------------------------
+
+
+def test_command_line_registers_activates_and_rolls_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def xray(*arguments: str) -> Result:
+        monkeypatch.setenv("COLUMNS", "200")
+        environment = {
+            "XRAY_HOME": str(world.settings.home),
+            "XRAY_BUNDLE": str(world.settings.bundle),
+            "XRAY_DATABASE_URL": world.settings.database_url,
+        }
+        return CliRunner().invoke(model_app, arguments, env=environment)
+
+    card = world.bundle("2")
+    generator = write_generator(world.folder / "g")["sha256"]
+    assert xray("register", str(world.folder / "2")).stdout.strip() == card.sha256
+    assert xray("register", str(world.folder / "g")).stdout.strip() == generator
+    shut = xray("activate", card.sha256[:10])
+    assert isinstance(shut.exception, BadForm)
+    assert "in service" in xray("activate", card.sha256[:10], "--override", REASON).stdout
+    listed = {line.split()[1]: line for line in xray("list").stdout.splitlines() if "│" in line}
+    assert "in service" in listed[card.sha256[:12]]
+    assert "registered" in listed[world.released.sha256[:12]]
+    assert "generator" in listed[generator[:12]]
+    assert world.released.sha256 in xray("roll-back").stdout
+    assert isinstance(xray("activate", "").exception, XrayError)
+    assert xray("roll-back").exit_code == 0
+    with world.database.sessions() as session:
+        assert active_sha256(session) == card.sha256
+        actors = session.scalars(select(Activation.by).distinct()).all()
+    assert actors == ["command-line"]
