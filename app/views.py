@@ -215,11 +215,12 @@ class ModelView:
     within_source: list[dict[str, Any]]
     confusion: dict[str, Any] | None
     reliability: list[dict[str, float]]
-    active: bool
+    synthetic: list[dict[str, Any]]
+    standing: str
 
     @classmethod
-    def of_card(cls, card: dict[str, Any], *, active: bool) -> Self:
-        """Show a card."""
+    def of_card(cls, card: dict[str, Any], *, standing: str) -> Self:
+        """Show a card; `standing` says whether the model is in use."""
         figures, data = card["figures"], card["data"]
         names = [label_name(label) for label in card["labels"]]
         return cls(
@@ -251,7 +252,12 @@ class ModelView:
             within_source=[_within(row) for row in figures["within_source"]],
             confusion={"labels": names, "rows": figures["confusion"]},
             reliability=figures["reliability"],
-            active=active,
+            synthetic=[
+                {"generator": generator, "films": sum(counts.values())}
+                # Cards from before synthetic films could train lack it.
+                for generator, counts in (data.get("synthetic") or {}).items()
+            ],
+            standing=standing,
         )
 
 

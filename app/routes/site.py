@@ -1,14 +1,15 @@
 """Pages about the model and the API."""
 
-import re
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
 
-from app.deps import CurrentServices, CurrentSession
-from app.errors import NotFound
-from app.models import ModelVersion
+from app.deps import CurrentServices, CurrentSession, Services
+from app.model_folders import SAMPLES
+from app.model_views import GeneratorView
+from app.models import ModelKind, ModelVersion
 from app.pages import page
+from app.registry import find_model, lineage, model_folder
 from app.views import ModelView
 
 router = APIRouter(include_in_schema=False)
@@ -27,14 +28,28 @@ def active_model(request: Request, current: CurrentServices) -> Response:
 def model(
     request: Request, sha256: str, current: CurrentServices, opened: CurrentSession
 ) -> HTMLResponse:
-    """The card of the model in service, or of one that has answered films here."""
+    """The card of the model in service, or of any that is registered or has answered films."""
     active = current.classifier.card
     if active is not None and active.sha256 == sha256:
-        return page(request, "model.html", model=ModelView.of_card(active.as_json(), active=True))
-    row = opened.get(ModelVersion, sha256) if re.fullmatch("[0-9a-f]{64}", sha256) else None
-    if row is None:
-        raise NotFound("no such model has answered films here")
-    return page(request, "model.html", model=ModelView.of_card(row.card, active=False))
+        shown = ModelView.of_card(active.as_json(), standing="The model in use")
+        return page(request, "model.html", model=shown)
+    row = find_model(opened, sha256)
+    if row.kind is ModelKind.GENERATOR:
+        return _generator(request, current, opened, row)
+    standing = "A retired model" if row.retired_at else "A model that is not in use"
+    return page(request, "model.html", model=ModelView.of_card(row.card, standing=standing))
+
+
+def _generator(
+    request: Request, current: Services, opened: Session, row: ModelVersion
+) -> HTMLResponse:
+    return page(
+        request,
+        "generator.html",
+        model=GeneratorView.of(row),
+        has_samples=(model_folder(current.settings, row) / SAMPLES).is_file(),
+        classifiers=lineage(opened, row).children,
+    )
 
 
 @router.get("/api")
