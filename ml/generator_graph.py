@@ -154,7 +154,8 @@ class GeneratorGraph:
         Raises:
             XrayError: a class that the generator cannot make, or a seed out of its range.
         """
-        return self._films_of(latents_of(seeds, self.latent, truncation), label)
+        number = class_number(label, self.labels, conditional=self.facts.conditional)
+        return self.films_of_latents(latents_of(seeds, self.latent, truncation), number)
 
     def between(self, first: int, second: int, steps: int, label: str) -> Films:
         """The way from one seed's film to another's, both included.
@@ -171,10 +172,16 @@ class GeneratorGraph:
         Raises:
             XrayError: a class that the generator cannot make, or a seed out of its range.
         """
-        return self._films_of(way_between(latents_of((first, second), self.latent), steps), label)
-
-    def _films_of(self, latents: Latents, label: str) -> Films:
         number = class_number(label, self.labels, conditional=self.facts.conditional)
+        ends = latents_of((first, second), self.latent)
+        return self.films_of_latents(way_between(ends, steps), number)
+
+    def films_of_latents(self, latents: Latents, number: int) -> Films:
+        """Films of latents (N, L) and one class number, which only a conditional one looks at.
+
+        Returns:
+            (N, S, S) grey levels.
+        """
         films = np.empty((len(latents), self.size, self.size), np.uint8)
         # One at a time: a film never depends on those beside it, and more are hardly quicker.
         for place, latent in enumerate(latents):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from ml.gan import features, training
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.cli import PRESET_WORDS
 from ml.gan.generator_file import GENERATOR, load_generator
+from ml.generator_graph import GeneratorGraph
 from ml.options import GAN_PRESETS, GanOptions
 from ml.run_folder import CHECKPOINT
 from tests.films import png, synthetic_film
@@ -197,6 +199,30 @@ def test_killed_run_is_resumed_by_the_same_command(
     assert "step 6" in resumed.stdout
     assert "step 4" not in resumed.stdout
     require_equal_weights(tmp_path, uninterrupted)
+
+
+def test_export_releases_what_was_trained_once(
+    data: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    command = ("train", "gan", "--data", data, "--out", run, *TINY, "--export")
+    first = xray(*command)
+    assert first.exit_code == 0, first.exception
+    # The tiny world has hardly a test film.
+    assert "Not measured, for the test split has 2 film(s)" in first.stdout
+    assert f"wrote {run / 'release'}: generator.safetensors, generator.onnx" in first.stdout
+    require_equal_weights(run / "release", run)
+    assert GeneratorGraph.load(run / "release").films([1], "covid").shape == (1, SIDE, SIDE)
+    before = snapshot(run / "release")
+    again = xray(*command)
+    assert f"{run / 'release'} has the release of this generator already" in again.stdout
+    assert snapshot(run / "release") == before
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time of writing and content of every file."""
+    return {f.name: (f.stat().st_mtime_ns, f.read_bytes()) for f in folder.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ml.errors import BundleError
 from ml.gan.generator_file import LoadedGenerator
-from ml.gan.sampling import grey_levels, sample_films
+from ml.gan.latents import latents_of
+from ml.gan.sampling import films_of_latents, grey_levels
 from ml.generator_graph import FACTS_KEY, GeneratorGraph, GraphFacts
 
 # Grey levels by which rounding may tell a graph's films from torch's.
@@ -80,11 +81,10 @@ def require_equal(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
     Raises:
         BundleError: a pixel differs by more than `TOLERANCE`.
     """
-    seeds = range(_CHECKED)
+    latents = latents_of(range(_CHECKED), loaded.card.options.latent)
     for number, label in enumerate(loaded.labels):
-        expected = sample_films(
-            loaded.network, seeds, number, length=loaded.card.options.latent, batch_size=_CHECKED
-        )
-        gap = int(np.abs(expected.astype(int) - graph.films(seeds, label)).max())
+        expected = films_of_latents(loaded.network, latents, [number] * _CHECKED)
+        made = graph.films_of_latents(latents, number)
+        gap = int(np.abs(expected.astype(int) - made).max())
         if gap > TOLERANCE:
             raise BundleError(f"the graph's films of {label} differ from torch by {gap} levels")
