@@ -16,6 +16,7 @@ from rich.table import Column, Table
 
 from app.admin_cli import admin_app
 from app.errors import AppError
+from app.model_cli import model_app
 from app.settings import Environment, Settings
 from ml.cli import app as xray
 from ml.errors import XrayError
@@ -35,6 +36,7 @@ xray.add_typer(db_app, name="db")
 xray.add_typer(storage_app, name="storage")
 xray.add_typer(run_app, name="run")
 xray.add_typer(admin_app, name="admin")
+xray.add_typer(model_app, name="model")
 
 
 @xray.command()
@@ -100,7 +102,7 @@ def worker_alive(
     seconds: Annotated[float, typer.Option(min=1, help="How long ago counts as alive.")] = 60.0,
 ) -> None:
     """Probe: has a worker of this machine looked for runs lately? Exit status 1 if not."""
-    from app.tasks import alive_file
+    from app.workers import alive_file
 
     path = alive_file(Settings())
     if not path.exists() or time.time() - path.stat().st_mtime > seconds:
@@ -118,9 +120,9 @@ def run_start(
     priority: Annotated[int, typer.Option(help="Runs with a higher one go first.")] = 0,
 ) -> None:
     """Start a long job and print its id; a worker does it."""
+    from app.doorbell import ring
     from app.models import RunQueue
     from app.runs import create
-    from app.tasks import create_celery, ring
 
     settings = Settings()
     given = dict(_named_value(option) for option in options or [])
@@ -133,7 +135,7 @@ def run_start(
             queue=RunQueue(queue),
             priority=priority,
         )
-    ring(create_celery(settings), run.id, run.queue)
+    ring(settings, run)
     print(run.id)
 
 

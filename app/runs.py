@@ -7,22 +7,20 @@ after its lease was lost can change nothing; on SQLite and PostgreSQL alike.
 
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Any, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model
 from sqlalchemy import ColumnElement, CursorResult, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.db import now
-from app.errors import AppError, NotFound
-from app.models import AuditEvent, Run, RunQueue, RunStatus
-from ml.data import MANIFEST
-from ml.options import ClassifierOptions
+from app.errors import AppError, Conflict, NotFound
+from app.kinds import KINDS
+from app.models import AuditEvent, Run, RunQueue, RunStatus, Schedule
+from app.run_options import RunRefused as RunRefused
+from app.run_options import checked_options, data_of
 
 # Enough for the traceback of whatever went wrong; the whole log is a file.
 MAX_LOG_TAIL = 8_000
@@ -33,44 +31,6 @@ _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
 _VANISHED = "its worker vanished"
 _NO_MORE = "no attempt is left"
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of run: the program that does it and what it may be told.
-
-    Attributes:
-        program: what follows `python -m`. It takes `--data`, `--out`, `--device` and every option
-            as `--name=value`, resumes in the same `--out` folder, and writes `metrics.jsonl` there.
-        options: the dataclass that defines the options; every one has a default.
-        step: field of a row of `metrics.jsonl` that counts the steps done.
-        steps: the option that says how many there are.
-
-    """
-
-    program: tuple[str, ...]
-    options: type[Any]
-    step: str
-    steps: str
-
-
-# A further kind of run is one entry here.
-KINDS = {
-    "train-classifier": Kind(
-        program=("ml", "train", "classifier"),
-        options=ClassifierOptions,
-        step="epoch",
-        steps="epochs",
-    ),
-}
-
-
-class RunRefused(AppError):
-    """The run asked for makes no sense."""
-
-    status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "The run cannot be started"
-    default_code = "bad-run"
 
 
 class RunEnded(AppError):
@@ -98,30 +58,40 @@ def create(
     queue: RunQueue = RunQueue.CPU,
     priority: int = 0,
     max_attempts: int = 3,
+    schedule: Schedule | None = None,
+    slot: str | None = None,
 ) -> Run:
     """Record a run to be done. Commit before ringing for it, or no worker will find it.
 
     Args:
         session: the database.
         kind: a name in `KINDS`.
-        options: `data`, the folder of the data set, and whatever the kind's own options are.
+        options: what the kind works on and the kind's own options; those left out have their
+            defaults. The options of an earlier run can be given again.
         requested_by: who wants it.
         queue: the device it needs.
         priority: runs with a higher one go first.
         max_attempts: how often it is taken up again when its worker or trainer is killed.
+        schedule: what it is started by, if it is.
+        slot: of the schedule.
 
     Raises:
-        RunRefused: no such kind, or options that are unknown or of the wrong type.
+        RunRefused: no such kind, or options that make no sense, each with what is wrong with it.
+        IntegrityError: the schedule's slot has its run.
 
     """
+    checked = checked_options(session, kind, options)
     run = Run(
         id=uuid.uuid4(),
         kind=kind,
-        options=_checked_options(kind, options),
+        options=checked,
+        data_sha256=data_of(KINDS[kind], checked),
         queue=queue,
         priority=priority,
         max_attempts=max_attempts,
         requested_by=requested_by,
+        schedule_id=schedule.id if schedule else None,
+        slot=slot,
     )
     session.add(run)
     session.add(
@@ -131,39 +101,6 @@ def create(
     )
     session.flush()
     return run
-
-
-def _checked_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options with their types and defaults, as they are kept in the row."""
-    if kind not in KINDS:
-        raise RunRefused(f"no kind of run is called {kind!r}: expected {', '.join(sorted(KINDS))}")
-    try:
-        checked = _options_model(KINDS[kind]).model_validate(options)
-    except ValidationError as problem:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in problem.errors()
-        )
-        raise RunRefused(f"options of {kind}: {faults}") from problem
-    return checked.model_dump(mode="json")
-
-
-def _options_model(kind: Kind) -> type[BaseModel]:
-    """The data folder and the kind's own options, as a model that refuses all else."""
-    hints = get_type_hints(kind.options)
-    known: dict[str, Any] = {
-        field.name: (hints[field.name], field.default) for field in fields(kind.options)
-    }
-    known["data"] = (Annotated[Path, AfterValidator(_data_folder)], ...)
-    # JSON in PostgreSQL knows no infinity.
-    config = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return create_model(kind.options.__name__, __config__=config, **known)
-
-
-def _data_folder(folder: Path) -> Path:
-    folder = folder.resolve()
-    if not (folder / MANIFEST).is_file():
-        raise ValueError(f"{folder} holds no {MANIFEST}")
-    return folder
 
 
 def get_run(session: Session, id: uuid.UUID) -> Run:
@@ -252,9 +189,12 @@ def record(
     return _update(session, *_held(id, owner), progress=dict(progress), log_tail=text)
 
 
-def finish(session: Session, id: uuid.UUID, owner: str) -> bool:
-    """The owner's run succeeded; False where the lease was lost."""
-    return _update(session, *_held(id, owner), **_ended(RunStatus.SUCCEEDED), reason=None)
+def finish(
+    session: Session, id: uuid.UUID, owner: str, result: Mapping[str, Any] | None = None
+) -> bool:
+    """The owner's run succeeded, and this came of it; False where the lease was lost."""
+    succeeded = {**_ended(RunStatus.SUCCEEDED), "reason": None, "result": dict(result or {})}
+    return _update(session, *_held(id, owner), **succeeded)
 
 
 def fail(
@@ -321,6 +261,31 @@ def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run
     if not asked:
         raise RunEnded(f"run {id} has {run.status} already")
     session.add(AuditEvent(actor=requested_by, action="run.cancelled", subject=str(id)))
+    return run
+
+
+def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
+    """Queue a failed or cancelled run again, with all its attempts; it goes on where it stopped.
+
+    Raises:
+        NotFound: there is no such run.
+        Conflict: it waits, runs or has succeeded.
+
+    """
+    again = _update(
+        session,
+        Run.id == id,
+        Run.status.in_([RunStatus.FAILED, RunStatus.CANCELLED]),
+        status=RunStatus.QUEUED,
+        attempts=0,
+        reason=None,
+        finished_at=None,
+        cancel_requested_at=None,
+    )
+    run = get_run(session, id)
+    if not again:
+        raise Conflict(f"run {id} is {run.status}: only a failed or cancelled one can go on")
+    session.add(AuditEvent(actor=requested_by, action="run.resumed", subject=str(id)))
     return run
 
 

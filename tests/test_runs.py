@@ -9,20 +9,19 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-import typer.main
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, select
 
 from app import runs
+from app.attempts import read_progress
 from app.db import Base, Database, now
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
+from app.kind_options import NamedClassifierOptions
+from app.kinds import KINDS
 from app.migrations import upgrade
 from app.models import AuditEvent, Run, RunQueue, RunStatus
-from app.runs import Lease, RunEnded, RunRefused
-from app.tasks import read_progress, trainer_command
-from ml.cli import app as ml_commands
-from ml.options import ClassifierOptions
+from app.runs import Lease, RunEnded
 from tests.faults import stand_in
 
 LONG_S = 60.0
@@ -32,7 +31,7 @@ EXPIRED_S = -1.0
 @pytest.fixture
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database without runs, and one more kind of run."""
-    monkeypatch.setitem(runs.KINDS, stand_in.KIND, stand_in.kind())
+    monkeypatch.setitem(KINDS, stand_in.KIND, stand_in.kind())
     database = Database(database_url)
     upgrade(database.engine)
     yield database
@@ -90,8 +89,8 @@ def test_new_run_waits_with_all_its_options(database: Database, data: Path) -> N
             queue=RunQueue.GPU,
         )
     run = fetch(database, created.id)
-    expected = ClassifierOptions(epochs=3, learning_rate=0.01)
-    assert run.options == {"data": str(data)} | {
+    expected = NamedClassifierOptions(epochs=3, learning_rate=0.01)
+    assert run.options == {"data": str(data), "synthetic": []} | {
         field.name: getattr(expected, field.name) for field in fields(expected)
     }
     assert (run.status, run.queue, run.attempts) == (RunStatus.QUEUED, RunQueue.GPU, 0)
@@ -99,47 +98,6 @@ def test_new_run_waits_with_all_its_options(database: Database, data: Path) -> N
         event = session.scalar(select(AuditEvent).where(AuditEvent.subject == str(run.id)))
     assert event is not None
     assert (event.actor, event.action) == ("somebody", "run.created")
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "complaint"),
-    [
-        ("train-cat", {}, "no kind of run is called 'train-cat'"),
-        ("train-classifier", {"epoch": 3}, "epoch: Extra inputs are not permitted"),
-        ("train-classifier", {"epochs": "many"}, "epochs: .*valid integer"),
-        ("train-classifier", {"epochs": 1.5}, "epochs: .*valid integer"),
-        ("train-classifier", {"learning_rate": "inf"}, "learning_rate: .*finite"),
-        ("train-classifier", {"data": "/nowhere"}, "data: .*/nowhere holds no manifest.csv"),
-        ("train-classifier", {"data": 7}, "data: .*path"),
-    ],
-)
-def test_senseless_run_is_refused(
-    database: Database, data: Path, kind: str, options: dict[str, object], complaint: str
-) -> None:
-    with database.session() as session, pytest.raises(RunRefused, match=complaint):
-        runs.create(session, kind, {"data": data} | options, requested_by="test")
-
-
-def test_run_without_data_is_refused(database: Database) -> None:
-    with database.session() as session, pytest.raises(RunRefused, match="data: Field required"):
-        runs.create(session, "train-classifier", {}, requested_by="test")
-
-
-def test_every_option_of_a_classifier_run_is_an_option_of_its_command(tmp_path: Path) -> None:
-    options = {field.name: field.default for field in fields(ClassifierOptions)}
-    run = Run(kind="train-classifier", queue=RunQueue.CPU, options={"data": "x"} | options)
-    command = trainer_command(run, tmp_path)
-    assert command[1:5] == ["-m", "ml", "train", "classifier"]
-    train = typer.main.get_command(ml_commands).commands["train"]  # type: ignore[attr-defined]
-    context = train.commands["classifier"].make_context("classifier", command[5:])
-    assert context.params == options | {
-        "data": Path("x"),
-        "out": tmp_path,
-        "device": "cpu",
-        # Files on the command line's machine: no options of a run.
-        "synthetic": (),
-        "start_from": None,
-    }
 
 
 def test_of_two_owners_at_once_one_wins(database: Database, data: Path) -> None:
@@ -188,7 +146,7 @@ def test_kind_that_this_version_does_not_know_is_left_alone(
     database: Database, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(database, data)
-    monkeypatch.delitem(runs.KINDS, stand_in.KIND)
+    monkeypatch.delitem(KINDS, stand_in.KIND)
     with database.session() as session:
         assert runs.claim_next(session, list(RunQueue), "old worker", LONG_S) is None
 
@@ -345,6 +303,23 @@ def test_unknown_run(database: Database) -> None:
         runs.request_cancel(session, run_id, requested_by="test")
 
 
+def test_failed_or_cancelled_run_goes_on_with_all_its_attempts(
+    database: Database, data: Path
+) -> None:
+    failed, cancelled = create(database, data, max_attempts=1), create(database, data)
+    claim(database, failed, "owner")
+    with database.session() as session:
+        runs.fail(session, failed, "owner", "no room on the disk")
+        runs.request_cancel(session, cancelled, requested_by="test")
+        for run_id in (failed, cancelled):
+            run = runs.resume(session, run_id, requested_by="test")
+            assert (run.status, run.attempts, run.reason) == (RunStatus.QUEUED, 0, None)
+            assert (run.finished_at, run.cancel_requested_at) == (None, None)
+        with pytest.raises(Conflict, match="is queued"):
+            runs.resume(session, failed, requested_by="test")
+    assert claim(database, failed, "owner 2")
+
+
 def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
     run = Run(kind="train-classifier", options={"epochs": 12}, progress={"step": 1})
     assert read_progress(tmp_path, run) == {"step": 1}
@@ -356,8 +331,19 @@ def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
         "step": 2,
         "of": 12,
         "eta_s": 600.0,
-        "metrics": {"train_loss": None},
+        "films_per_second": None,
+        "metrics": {"train_loss": None, "seconds": 60.0},
     }
-    for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n'):
+    for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n', "[3]\n"):
         metrics.write_text(odd)
         assert read_progress(tmp_path, run) == {"step": 1}
+
+
+def test_progress_of_a_program_that_says_how_many_steps_there_are(tmp_path: Path) -> None:
+    run = Run(kind="synthesize", options={}, progress={})
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 20, "of": 80, "seconds": 10.0, "films_per_second": 2.0}\n'
+    )
+    progress = read_progress(tmp_path, run)
+    assert (progress["step"], progress["of"], progress["eta_s"]) == (20, 80, 30.0)
+    assert progress["films_per_second"] == 2.0

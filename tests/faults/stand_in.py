@@ -1,48 +1,105 @@
-"""A stand-in for a trainer: it counts, keeps its count in a file, and resumes from it."""
+"""A stand-in for a trainer: it counts, keeps its count in a file, and resumes from it.
+
+And for what comes of a training: when it has counted to the end, it is registered as a model.
+"""
 
 import argparse
+import hashlib
 import json
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.runs import Kind
+    from app.kinds import Kind
+    from app.run_steps import Completion
 
 KIND = "stand-in"
+MODEL = "model.txt"
+
+
+def _option(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"help": "", "min": low, "max": high})
 
 
 @dataclass(frozen=True)
 class StandInOptions:
-    steps: int = 10
-    step_s: float = 0.05
-    fail_at: int = 0  # the step at which it gives up; 0: never
-    stubborn: bool = False  # whether it takes no notice of SIGTERM
+    steps: int = _option(10, 1)
+    step_s: float = _option(0.05, 0)
+    fail_at: int = _option(0)  # the step at which it gives up; 0: never
+    stubborn: bool = _option(False)  # whether it takes no notice of SIGTERM
+    registers: bool = _option(False)
+    completing_s: float = _option(0.0)
 
 
 def kind() -> "Kind":
-    from app.runs import Kind
+    from app.kinds import Input, Kind, Ref
 
-    return Kind(("tests.faults.stand_in",), StandInOptions, "step", "steps")
+    return Kind(
+        title="Count",
+        summary="Counts.",
+        program=("tests.faults.stand_in",),
+        inputs=(Input("data", Ref.DATA, ""),),
+        options=StandInOptions,
+        steps="steps",
+        seconds_each=True,
+        complete=keep,
+    )
+
+
+def keep(done: "Completion") -> dict[str, Any]:
+    """Register what was counted: the files first, then the row, as the real kinds do."""
+    from app.models import ModelKind, ModelVersion
+
+    if not done.options["registers"]:
+        return {}
+    digest = hashlib.sha256(str(done.run.id).encode()).hexdigest()
+    part = done.settings.home.resolve() / "models" / f".{digest}.part"
+    part.mkdir(parents=True, exist_ok=True)
+    (part / MODEL).write_text((done.folder / "counter.txt").read_text())
+    with (done.folder / "completions.txt").open("a") as lines:
+        lines.write(f"{os.getpid()}\n")
+    time.sleep(done.options["completing_s"])
+    if not part.with_name(digest).exists():
+        part.rename(part.with_name(digest))
+    done.session.add(
+        ModelVersion(
+            sha256=digest,
+            kind=ModelKind.CLASSIFIER,
+            version="counted",
+            card={},
+            parents=[],
+            folder=f"models/{digest}",
+            run_id=done.run.id,
+        )
+    )
+    done.session.flush()
+    return {"classifier": digest}
 
 
 def register() -> None:
     """Make it a kind of run, in this process."""
-    from app.runs import KINDS
+    from app.kinds import KINDS
 
     KINDS[KIND] = kind()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for name in ("data", "out", "device", *(field.name for field in fields(StandInOptions))):
-        parser.add_argument(f"--{name.replace('_', '-')}")
+    for name in ("data", "out", "device"):
+        parser.add_argument(f"--{name}")
+    for each in fields(StandInOptions):
+        flag = f"--{each.name.replace('_', '-')}"
+        if each.type is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction)
+        else:
+            parser.add_argument(flag, type=each.type)
     told = parser.parse_args()
-    if told.stubborn == "True":
+    if told.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     folder = Path(told.out)
     with (folder / "starts.txt").open("a") as starts:
@@ -50,9 +107,9 @@ def main() -> None:
     counter = folder / "counter.txt"
     done = int(counter.read_text()) if counter.exists() else 0
     print(f"beginning after step {done}")
-    for step in range(done + 1, int(told.steps) + 1):
-        time.sleep(float(told.step_s))
-        if step == int(told.fail_at):
+    for step in range(done + 1, told.steps + 1):
+        time.sleep(told.step_s)
+        if step == told.fail_at:
             sys.exit(f"no luck in step {step}")
         counter.with_suffix(".part").write_text(str(step))
         counter.with_suffix(".part").replace(counter)

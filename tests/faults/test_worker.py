@@ -19,12 +19,12 @@ import pytest
 import redis
 import typer
 
-from app import runs
+from app import doorbell, runs
 from app.db import Database, now
+from app.kinds import KINDS
 from app.migrations import upgrade
 from app.models import Run, RunQueue, RunStatus
 from app.settings import Settings
-from app.tasks import create_celery, ring
 from ml.cli_common import until_stopped
 from ml.errors import CheckpointError
 from tests.conftest import leave_out
@@ -56,7 +56,7 @@ class Deployment:
         return run.id
 
     def ring(self, run_id: uuid.UUID) -> None:
-        ring(create_celery(self.settings), run_id, RunQueue.CPU)
+        doorbell.ring(self.settings, self.run(run_id))
 
     def worker(self) -> "subprocess.Popen[bytes]":
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
@@ -203,7 +203,7 @@ def deployed(folder: Path, database_url: str = "", broker_url: str = "") -> Iter
 
 @pytest.fixture(autouse=True)
 def stand_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(runs.KINDS, stand_in.KIND, stand_in.kind())
+    monkeypatch.setitem(KINDS, stand_in.KIND, stand_in.kind())
 
 
 @pytest.fixture
@@ -239,7 +239,8 @@ def test_run_is_done_and_one_told_of_fifty_times_is_done_once(deployment: Deploy
         "step": 4,
         "of": 4,
         "eta_s": 0.0,
-        "metrics": {"loss": 0.25, "odd": None},
+        "films_per_second": None,
+        "metrics": {"loss": 0.25, "odd": None, "seconds": 0.05},
     }
     assert run.log_tail == "beginning after step 0\n"
 
@@ -359,7 +360,7 @@ def test_ringing_takes_no_longer_than_two_seconds_whatever_the_broker_does(tmp_p
                 _env_file=None, home=tmp_path, broker_url=f"redis://127.0.0.1:{port}/0"
             )
             began = time.monotonic()
-            ring(create_celery(settings), uuid.uuid4(), RunQueue.CPU)
+            doorbell.ring(settings, Run(id=uuid.uuid4(), queue=RunQueue.CPU))
             assert time.monotonic() - began < 2
 
 

@@ -1,0 +1,350 @@
+"""One attempt at a run: its program as a process of its own, the lease, and how both end."""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app import runs
+from app.errors import AppError
+from app.kinds import KINDS
+from app.models import Run, RunQueue, RunStatus
+from app.run_options import input_paths
+from app.run_steps import Completion, Preparation, remove_upload, tidy
+from app.runs import Lease
+from ml.errors import XrayError
+from ml.flags import flag_of
+
+if TYPE_CHECKING:
+    from app.tasks import Worker
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+# Says that the program has succeeded, and only what comes after is left to do.
+DONE = ".done"
+_POLL_S = 0.25
+_MAX_TAIL = 64 * 2**10
+_EXIT_ON_SIGTERM = 128 + signal.SIGTERM
+
+# The kernel kills the trainer when the thread that started it ends, however it ends. The call has
+# to be made by the trainer's own process; a program of its own makes it, as running Python between
+# fork and exec is not safe beside other threads.
+_LAUNCHER = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the worker ended before its trainer began")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class _Ending(StrEnum):
+    """Why a trainer is not watched any more."""
+
+    EXITED = "exited"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"  # the worker has to go
+    LOST = "lost"  # the lease
+
+
+class _LeaseLost(Exception):
+    """What was done for the run is not to be committed."""
+
+
+class Attempt:
+    """One attempt at a run: the trainer, the lease, and what becomes of both.
+
+    Args:
+        worker: whose attempt it is.
+        run: the run, claimed.
+        owner: the name it was claimed under.
+        device: the lock of the GPU that the run uses, if it uses one.
+
+    """
+
+    def __init__(self, worker: "Worker", run: Run, owner: str, device: BinaryIO | None = None):
+        self._worker, self._run, self._hold = worker, run, (run.id, owner)
+        self._device = device
+        self._kind = KINDS[run.kind]
+        self._folder = worker.runs_folder / str(run.id)
+        self._next_beat = time.monotonic()
+        self._held_until = time.monotonic() + worker.lease_s
+
+    def see_through(self) -> None:
+        """Have the program run to its end, unless it has been, and record how it ended."""
+        logger.info("run %s (%s): attempt %d", self._run.id, self._run.kind, self._run.attempts)
+        if (self._folder / DONE).exists():
+            self._complete()
+            return
+        try:
+            trainer = self._start()
+        except (XrayError, AppError) as mistake:
+            with self._last_word() as session:
+                runs.fail(session, *self._hold, str(mistake))
+            return
+        except OSError as problem:
+            with self._last_word() as session:
+                runs.fail(session, *self._hold, f"not started: {problem}", try_again=True)
+            return
+        try:
+            ending = self._watch(trainer)
+            if ending in (_Ending.CANCELLED, _Ending.STOPPED):
+                self._ask_to_end(trainer)
+        finally:
+            _kill_group(trainer)
+        if trainer.returncode == 0:
+            (self._folder / DONE).touch()
+            self._complete()
+            return
+        with self._last_word() as session:
+            self._end(session, ending, trainer.returncode)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
+        # The application's secrets are none of the trainer's business.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
+        with self._own_log() as log:
+            return subprocess.Popen(
+                launcher + self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment | {"PYTHONUNBUFFERED": "1"},
+                # A process group of its own, which no interrupt at the terminal reaches.
+                start_new_session=True,
+                pass_fds=[self._device.fileno()] if self._device else [],
+            )
+
+    def _command(self) -> list[str]:
+        """What the trainer is told, once what it needs has been made ready."""
+        before = (self._worker.settings, self._run, self._folder)
+        with self._lease_kept(), self._worker.database.session() as session:
+            paths = input_paths(session, self._worker.settings, self._run)
+            prepare = self._kind.prepare
+            prepared = prepare(Preparation(session, *before)) if prepare else {}
+        return trainer_command(self._run, self._folder, paths, prepared)
+
+    def _complete(self) -> None:
+        """Register what the program has made, and say so in the same transaction."""
+        complete, result = self._kind.complete, {}
+        try:
+            with self._own_log(), self._lease_kept(), self._worker.database.session() as session:
+                if complete:
+                    done = Completion(session, self._worker.settings, self._run, self._folder)
+                    result = complete(done)
+                if not runs.finish(session, *self._hold, result):
+                    raise _LeaseLost
+        except _LeaseLost:
+            logger.warning("run %s: the lease was lost, the end is not recorded", self._run.id)
+            return
+        except (OperationalError, InterfaceError):
+            # The database is away. Once the lease has expired, the next attempt comes here at once.
+            raise
+        except Exception as problem:
+            logger.exception("run %s: its results cannot be registered", self._run.id)
+            reason = f"its results cannot be registered: {problem or type(problem).__name__}"
+            with self._last_word() as session:
+                runs.fail(session, *self._hold, reason)
+            return
+        logger.info("run %s: %s", self._run.id, RunStatus.SUCCEEDED)
+        tidy(self._worker.settings, self._run, self._folder)
+
+    @contextmanager
+    def _lease_kept(self) -> Iterator[None]:
+        """Renew the lease while this thread does something that may take long."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(self._worker.beat_s):
+                self._beat()
+
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _own_log(self) -> BinaryIO:
+        """The run's log, locked; the trainer inherits the lock and holds it while it lives.
+
+        So in one folder there is one trainer at a time, or one worker that makes it ready or
+        completes it, even where a worker lost its lease while it was not able to notice.
+
+        Raises:
+            OSError: the trainer of an earlier attempt lives on, or the folder cannot be written.
+
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        log = (self._folder / LOG).open("ab")
+        while True:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return log
+            except BlockingIOError as locked:
+                too_late = time.monotonic() > self._held_until - self._worker.lease_s / 2
+                if too_late or self._worker.stopping.wait(_POLL_S):
+                    log.close()
+                    raise OSError("the trainer of an earlier attempt is still alive") from locked
+
+    def _watch(self, trainer: "subprocess.Popen[bytes]") -> _Ending:
+        while trainer.poll() is None:
+            if self._worker.stopping.wait(_POLL_S):
+                return _Ending.STOPPED
+            if time.monotonic() < self._next_beat:
+                continue
+            lease = self._beat()
+            if lease is Lease.LOST:
+                return _Ending.LOST
+            if lease is Lease.CANCELLED:
+                return _Ending.CANCELLED
+        return _Ending.EXITED
+
+    def _beat(self) -> Lease:
+        """Renew the lease and note the progress."""
+        began = time.monotonic()
+        self._next_beat = began + self._worker.beat_s
+        try:
+            with self._worker.database.session() as session:
+                lease = runs.renew(session, *self._hold, self._worker.lease_s)
+                self._record_progress(session)
+        except SQLAlchemyError:
+            logger.exception("run %s: cannot renew the lease", self._run.id)
+            # Once it has expired, another worker may begin.
+            return Lease.HELD if time.monotonic() < self._held_until else Lease.LOST
+        self._held_until = began + self._worker.lease_s
+        return lease
+
+    def _ask_to_end(self, trainer: "subprocess.Popen[bytes]") -> None:
+        trainer.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            # Within the lease, which nobody renews meanwhile.
+            trainer.wait(min(5.0, self._worker.lease_s / 4))
+
+    @contextmanager
+    def _last_word(self) -> Iterator[Session]:
+        """A session in which to record the end; a run that is to go on is rung for afterwards."""
+        with self._worker.database.session() as session:
+            held = self._record_progress(session)
+            yield session
+            run = runs.get_run(session, self._run.id)
+        if not held:
+            logger.warning("run %s: the lease was lost, the end is not recorded", run.id)
+            return
+        logger.info("run %s: %s", run.id, run.status)
+        if run.status is RunStatus.QUEUED:
+            self._worker.offer(run)
+        else:
+            remove_upload(self._worker.settings, run)
+
+    def _end(self, session: Session, ending: _Ending, status: int) -> None:
+        """Record how a program ended that did not succeed."""
+        if ending is _Ending.CANCELLED:
+            runs.confirm_cancel(session, *self._hold)
+        elif ending is not _Ending.EXITED:
+            # The worker has to go; or the database was away for so long that it let go.
+            runs.give_back(session, *self._hold)
+        elif status < 0:
+            reason = f"the trainer was killed by signal {-status}"
+            runs.fail(session, *self._hold, reason, try_again=True)
+        elif status == _EXIT_ON_SIGTERM:
+            runs.fail(session, *self._hold, "the trainer was told to end", try_again=True)
+        else:
+            last_words = _tail(self._folder / LOG).strip().rpartition("\n")[2]
+            runs.fail(session, *self._hold, last_words or f"exit status {status}")
+
+    def _record_progress(self, session: Session) -> bool:
+        progress = read_progress(self._folder, self._run)
+        return runs.record(session, *self._hold, progress, _tail(self._folder / LOG))
+
+
+def trainer_command(
+    run: Run,
+    folder: Path,
+    paths: Mapping[str, Sequence[str]],
+    prepared: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """The command that does a run, or continues it in the same folder.
+
+    Args:
+        run: the run.
+        folder: where it writes.
+        paths: of each of its inputs, where the program finds it.
+        prepared: what its kind adds to the flags; None leaves one out.
+    """
+    kind = KINDS[run.kind]
+    told: dict[str, Any] = {"out": folder / kind.out}
+    if kind.device:
+        told["device"] = "cuda" if run.queue is RunQueue.GPU else "cpu"
+    told |= {**run.options, **paths, **(prepared or {})}
+    flags = [
+        flag_of(name, each)
+        for name, value in told.items()
+        for each in (value if isinstance(value, list) else [value])
+        if each is not None
+    ]
+    return [sys.executable, "-m", *kind.program, *flags]
+
+
+def read_progress(folder: Path, run: Run) -> dict[str, Any]:
+    """The step reached, of how many, how long it will take, and the figures of the last one."""
+    rows = _tail(folder / METRICS).rpartition("\n")[0]
+    try:
+        # JSON in PostgreSQL knows no infinity.
+        row = json.loads(rows.rpartition("\n")[2], parse_constant=lambda _: None)
+    except ValueError:
+        # No row yet, or one that a killed trainer left unfinished.
+        return run.progress
+    kind = KINDS[run.kind]
+    if not isinstance(row, dict) or kind.step not in row:
+        return run.progress
+    step, of = row.pop(kind.step), row.pop("of", run.options.get(kind.steps))
+    return {
+        "step": step,
+        "of": of,
+        "eta_s": _eta(row.get("seconds"), step, of, each=kind.seconds_each),
+        "films_per_second": row.get("films_per_second"),
+        "metrics": row,
+    }
+
+
+def _eta(seconds: float | None, step: float, of: float | None, *, each: bool) -> float | None:
+    """Seconds until the last step, if every further one takes as long as those before."""
+    if seconds is None or of is None or not (each or step):
+        return None
+    return round((seconds if each else seconds / step) * max(0, of - step), 1)
+
+
+def _tail(path: Path) -> str:
+    """The end of a file that is being written; nothing where there is none yet."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_TAIL))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _kill_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Leave nothing of a process group, also where its leader has ended by itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()

@@ -1,0 +1,42 @@
+"""One GPU job at a time on a device: a lock that its worker and its trainer hold."""
+
+import fcntl
+import os
+import re
+import socket
+from pathlib import Path
+from typing import BinaryIO
+
+from app.settings import Settings
+
+# One for all containers of a machine, whose host names differ.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def take_device(settings: Settings) -> BinaryIO | None:
+    """Lock the GPU that a trainer of this process would use; None where somebody else has it.
+
+    The lock lasts until the file is closed here and in every process that inherited it.
+    """
+    path = settings.home.resolve() / "devices" / f"{_machine()}-{_device()}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _machine() -> str:
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _device() -> str:
+    """The first one that CUDA is allowed to see, which is the one that it takes."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    return re.sub(r"[^A-Za-z0-9-]", "_", first) or "0"
