@@ -3,12 +3,14 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
 from ml.errors import DataError
+from ml.films import MIN_SIDE, MIN_SYNTHETIC_SIDE
 from ml.labels import LABELS
 
 MANIFEST = "manifest.csv"
@@ -34,6 +36,9 @@ COLUMNS = (
 # In a manifest that has films no person was x-rayed for: the SHA-256 of the generator.
 SYNTHETIC_COLUMN = "synthetic"
 MAX_FAULTS_SHOWN = 20
+# The source of the films that stand in for patients, so that everything can be tried.
+DEMONSTRATION = "demonstration"
+DEMONSTRATION_FOLDER = Path(__file__).parent / "demonstration"
 
 
 class Split(StrEnum):
@@ -82,6 +87,11 @@ class FilmRecord:
         """The split of this film's patient; a synthetic film measures nothing, so it trains."""
         return Split.TRAIN if self.synthetic else split_of(self.patient)
 
+    @property
+    def least_side(self) -> int:
+        """The short side that this film's file must have, in pixels."""
+        return MIN_SYNTHETIC_SIDE if self.synthetic else MIN_SIDE
+
 
 def split_of(patient: str) -> Split:
     """Assign a patient to a split by the hash of the patient key.
@@ -106,6 +116,11 @@ def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
 def real_films(records: Iterable[FilmRecord]) -> list[FilmRecord]:
     """Keep the films of people, in manifest order."""
     return [record for record in records if not record.synthetic]
+
+
+def is_demonstration(records: Iterable[FilmRecord]) -> bool:
+    """Whether some of the films stand in for patients: then no figure is one of patients."""
+    return any(record.source == DEMONSTRATION for record in records)
 
 
 def read_synthetic_manifest(root: Path) -> list[FilmRecord]:
@@ -142,7 +157,7 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
             rows without a patient, rows with more cells than columns, a generator that is no
             SHA-256.
     """
-    return [_record(root, row) for row in read_rows(root, labels)[1]]
+    return [record_of(root, row) for row in read_rows(root, labels)[1]]
 
 
 def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], list[dict[str, str]]]:
@@ -169,14 +184,19 @@ def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], li
         raise DataError(f"{path} has no rows: a data set needs films")
     faults = _faults(root, rows, labels)
     if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults[:MAX_FAULTS_SHOWN])
-        more = len(faults) - MAX_FAULTS_SHOWN
-        tail = f"\n  and {more} more" if more > 0 else ""
-        raise DataError(f"{path} has {len(faults)} fault(s):\n{shown}{tail}")
+        raise DataError(f"{path} has {len(faults)} fault(s):{listed(faults)}")
     return columns, rows
 
 
-def _record(root: Path, row: dict[str, str]) -> FilmRecord:
+def listed(faults: Collection[str]) -> str:
+    """The first faults, a line each, and how many there are besides."""
+    lines = [f"\n  {fault}" for fault in islice(faults, MAX_FAULTS_SHOWN)]
+    more = len(faults) - MAX_FAULTS_SHOWN
+    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def record_of(root: Path, row: dict[str, str]) -> FilmRecord:
+    """The film of a row that `read_rows` found to be in order."""
     return FilmRecord(
         path=root / row["image"],
         label=row["label"],

@@ -1,9 +1,9 @@
-"""`xray data`: import public sets, tell what is in a data set."""
+"""`xray data`: import public sets, tell what is in a data set, seal it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -67,6 +67,35 @@ def data_import(
     print(f"added: {added}; {report.total} films in {to} now")
 
 
+@data_app.command("seal")
+def data_seal(
+    folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: is it still what was sealed?")
+    ] = False,
+) -> None:
+    """Hash the content of a data set and write what is in it: summary.json, contact-sheet.jpg."""
+    from ml.sealing import CONTACT_SHEET, SUMMARY, seal, verify_seal
+
+    if check:
+        print(f"{folder} is what was sealed: SHA-256 {verify_seal(folder)['sha256']}")
+        return
+    _print_seal(seal(folder))
+    print(f"wrote {folder / SUMMARY} and {folder / CONTACT_SHEET}")
+
+
+def _print_seal(summary: Mapping[str, Any]) -> None:
+    labels = ", ".join(f"{count} {label}" for label, count in summary["by_label"].items())
+    print(f"sealed: {summary['films']} films ({labels}) of {summary['patients']} patients")
+    print(f"SHA-256 {summary['sha256']}")
+    print(
+        f"near-duplicates: {summary['duplicates']} films; on two sides of the split: "
+        f"{summary['leaks']} pairs; with labels that disagree: {summary['conflicts']} groups"
+    )
+    for warning in summary["warnings"]:
+        print(f"warning: {warning}")
+
+
 @data_app.command("summary")
 def data_summary(
     folder: Annotated[Path | None, typer.Argument(help="The data set's folder.")] = None,
@@ -121,10 +150,10 @@ def _source_table(records: Sequence[FilmRecord]) -> Table:
 
 
 def _print_duplicates(root: Path, records: Sequence[FilmRecord]) -> None:
-    from ml.duplicates import hash_films
+    from ml.duplicates import hash_records
     from ml.summary import find_duplicates
 
-    found = find_duplicates(records, hash_films([record.path for record in records]))
+    found = find_duplicates(records, hash_records(records))
     inner = sum(map(len, found.groups))
     print(f"near-duplicates: {inner} films in {len(found.groups)} groups")
     print(f"groups whose labels disagree: {len(found.conflicts)}")

@@ -4,7 +4,7 @@ Public sets copy from each other, resized, compressed again, a margin cut off. T
 on two sides of the split would let a model be tested on what it has learnt by heart.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from ml.data import FilmRecord, listed
 from ml.errors import DataError
-from ml.films import Pixels, UnreadableFilm, read_film
+from ml.films import MIN_SIDE, Pixels, UnreadableFilm, read_film
 
 # 144 signs of a cosine transform; copies differ in few of them, other films in about half.
 HASH_BITS = 144
@@ -60,31 +61,53 @@ def _signs(film: Image.Image, cut: float) -> Hashes:
     return packed.view("<u8").astype(np.uint64)
 
 
-def file_hash(content: bytes) -> Hashes:
+def file_hash(content: bytes, least_side: int = MIN_SIDE) -> Hashes:
     """Hash a film from the bytes of its file, (len(CUT_SIDES), WORDS).
 
     Raises:
-        UnreadableFilm: no film.
+        UnreadableFilm: no film, or one whose short side has fewer pixels than it must.
     """
-    return film_hash(read_film(content, shortest=2 * _SAMPLES).pixels)
+    return film_hash(read_film(content, shortest=2 * _SAMPLES, least_side=least_side).pixels)
 
 
 def hash_films(paths: Sequence[Path]) -> Hashes:
-    """Hash films from their files, (N, len(CUT_SIDES), WORDS).
+    """Hash films of people from their files, (N, len(CUT_SIDES), WORDS).
 
     Raises:
-        DataError: names every film that cannot be read.
+        DataError: names the films that cannot be read.
     """
-    hashes = np.zeros((len(paths), len(CUT_SIDES), WORDS), np.uint64)
+    return _hash_files([(path, MIN_SIDE) for path in paths])
+
+
+def hash_records(
+    records: Sequence[FilmRecord], on_film: Callable[[], None] = lambda: None
+) -> Hashes:
+    """Hash the films of a data set, (N, len(CUT_SIDES), WORDS); synthetic ones may be smaller.
+
+    Args:
+        records: N films.
+        on_film: called after each of them.
+
+    Raises:
+        DataError: names the films that cannot be read.
+    """
+    return _hash_files([(record.path, record.least_side) for record in records], on_film)
+
+
+def _hash_files(
+    films: Sequence[tuple[Path, int]], on_film: Callable[[], None] = lambda: None
+) -> Hashes:
+    hashes = np.zeros((len(films), len(CUT_SIDES), WORDS), np.uint64)
     faults = []
-    bar = track(paths, "comparing films", console=Console(stderr=True), transient=True)
-    for index, path in enumerate(bar):
+    bar = track(films, "comparing films", console=Console(stderr=True), transient=True)
+    for index, (path, least_side) in enumerate(bar):
         try:
-            hashes[index] = file_hash(path.read_bytes())
+            hashes[index] = file_hash(path.read_bytes(), least_side)
         except (UnreadableFilm, OSError) as problem:
-            faults.append(f"  {path}: {problem}")
+            faults.append(f"{path}: {problem}")
+        on_film()
     if faults:
-        raise DataError(f"{len(faults)} film(s) cannot be read:\n" + "\n".join(faults))
+        raise DataError(f"{len(faults)} film(s) cannot be read:{listed(faults)}")
     return hashes
 
 

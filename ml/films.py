@@ -27,6 +27,8 @@ MAX_PIXELS = 50_000_000
 # A progressive JPEG has about ten; each is a pass over the whole picture, even an empty one.
 _MOST_SCANS = 100
 MIN_SIDE = 64
+# A generator's films may be smaller than any that came out of an X-ray machine.
+MIN_SYNTHETIC_SIDE = 16
 THUMBNAIL_SIDE = 256
 
 # A film is grey. A tint of the film base and a small coloured mark are let through; a picture
@@ -90,13 +92,14 @@ class Film:
     turned: bool = False
 
 
-def read_film(content: bytes, *, shortest: int | None = None) -> Film:
+def read_film(content: bytes, *, shortest: int | None = None, least_side: int = MIN_SIDE) -> Film:
     """Decode the bytes of a file into a film.
 
     Args:
         content: the whole file.
         shortest: where given, a JPEG may come back reduced, its short side at least this many
             pixels; large films are decoded faster so, those stored in colour twice as fast.
+        least_side: short side that a picture must have, in pixels.
 
     Returns:
         The film, its pixels uint8, or uint16 for files of more than 8 bits. Images keep their
@@ -110,7 +113,7 @@ def read_film(content: bytes, *, shortest: int | None = None) -> Film:
         # What a decoder grumbles about and still reads is no news to the caller.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(content, kind, shortest)
+            return _read(content, kind, shortest, least_side)
     except UnreadableFilm:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -269,7 +272,9 @@ _DEEP_MODES = ("I;16", "I;16L", "I;16B")
 _COLOUR_MODES = ("RGB", "P", "YCbCr")
 
 
-def _read(content: bytes, kind: Format | Literal["GIF"], shortest: int | None) -> Film:
+def _read(
+    content: bytes, kind: Format | Literal["GIF"], shortest: int | None, least_side: int
+) -> Film:
     if kind == "GIF":
         raise _gif_refusal(content)
     if kind == "DICOM":
@@ -278,7 +283,7 @@ def _read(content: bytes, kind: Format | Literal["GIF"], shortest: int | None) -
 
         film = read_dicom(content)
     else:
-        film = _read_image(content, kind, shortest)
+        film = _read_image(content, kind, shortest, least_side)
     if film.pixels.min() == film.pixels.max():
         raise UnreadableFilm("the film is blank: every pixel has the same grey", "blank")
     return film
@@ -290,13 +295,13 @@ def _gif_refusal(content: bytes) -> UnreadableFilm:
     return UnreadableFilm(*_MULTI_FRAME) if animated else _not_an_image("a GIF")
 
 
-def _read_image(content: bytes, kind: Format, shortest: int | None) -> Film:
+def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Film:
     if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
         raise UnreadableFilm(
             "the JPEG is cut into too many scans: export the film as an ordinary JPEG", "too-slow"
         )
     with Image.open(io.BytesIO(content), formats=[kind]) as image:
-        _check_header(image)
+        _check_header(image, least_side)
         mode, (width, height) = image.mode, image.size
         if shortest is not None:
             image.draft(None, (shortest, shortest))
@@ -320,11 +325,11 @@ def _read_image(content: bytes, kind: Format, shortest: int | None) -> Film:
     )
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:
     """Refuse a size that is no film's, before a pixel of it is decoded.
 
     Raises:
-        UnreadableFilm: over `MAX_PIXELS`, or a short side under `MIN_SIDE`.
+        UnreadableFilm: over `MAX_PIXELS`, or a short side under `least_side`.
     """
     if width * height > MAX_PIXELS:
         raise UnreadableFilm(
@@ -332,16 +337,16 @@ def check_size(width: int, height: int) -> None:
             f"{MAX_PIXELS // 1_000_000} million: export the film at its normal size",
             "too-large",
         )
-    if min(width, height) < MIN_SIDE:
+    if min(width, height) < least_side:
         raise UnreadableFilm(
-            f"the picture has only {width} x {height} pixels, a film has at least {MIN_SIDE} "
+            f"the picture has only {width} x {height} pixels, a film has at least {least_side} "
             "on its short side: export the film itself, not its thumbnail",
             "too-small",
         )
 
 
-def _check_header(image: Image.Image) -> None:
-    check_size(*image.size)
+def _check_header(image: Image.Image, least_side: int) -> None:
+    check_size(*image.size, least_side)
     if getattr(image, "is_animated", False):
         raise UnreadableFilm(*_MULTI_FRAME)
     colours = _REFUSED_MODES.get(image.mode)

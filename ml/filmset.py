@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from ml.data import FilmRecord
+from ml.data import FilmRecord, listed
 from ml.errors import DataError
 from ml.films import UnreadableFilm, read_film
 from ml.labels import LABELS
@@ -58,20 +58,21 @@ def load_films(
         enlarge: also films with a side below `size`; else they are left out.
 
     Raises:
-        DataError: names every film that cannot be read.
+        DataError: names the films that cannot be read.
     """
     films = np.empty((len(records), size, size), dtype=np.uint8)
     kept: list[FilmRecord] = []
     faults = []
     for record in track(records, description=title, transient=True, disable=quiet):
         try:
-            pixels = read_film(record.path.read_bytes(), shortest=2 * size).pixels
+            content = record.path.read_bytes()
+            pixels = read_film(content, shortest=2 * size, least_side=record.least_side).pixels
             if enlarge or min(pixels.shape) >= size:
                 films[len(kept)] = standardise(pixels, size)
                 kept.append(record)
         except (UnreadableFilm, BlankFilm) as problem:
-            faults.append(f"  {record.path}: {problem}")
+            faults.append(f"{record.path}: {problem}")
     if faults:
-        raise DataError(f"{len(faults)} film(s) cannot be read:\n" + "\n".join(faults))
+        raise DataError(f"{len(faults)} film(s) cannot be read:{listed(faults)}")
     labels = np.array([LABELS.index(record.label) for record in kept], dtype=np.int64)
     return FilmSet(kept, films[: len(kept)], labels)

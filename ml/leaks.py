@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ml.data import FilmRecord, Split
-from ml.duplicates import close_pairs, hash_films
+from ml.duplicates import close_pairs, hash_records
 
 # A film gives way to its copies in a split of a higher number.
 _RANKS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
@@ -28,7 +28,7 @@ def without_leaks(records: Sequence[FilmRecord], left_out: str = "") -> list[Fil
         DataError: names every film that cannot be read.
     """
     ranks = [_LEFT_OUT if left_out == film.source else _RANKS[film.split] for film in records]
-    pairs = close_pairs(hash_films([film.path for film in records])).tolist()
+    pairs = close_pairs(hash_records(records)).tolist()
     dropped = {
         min(pair, key=ranks.__getitem__) for pair in pairs if ranks[pair[0]] != ranks[pair[1]]
     }

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ml.data import FilmRecord, Split
+from ml.data import DEMONSTRATION, FilmRecord, Split
 from ml.duplicates import Hashes, close_pairs, duplicate_groups
 from ml.labels import LABELS
 
@@ -74,6 +74,12 @@ def warnings_of(records: Sequence[FilmRecord]) -> list[str]:
     for part in Split:
         if not any(record.split is part for record in records):
             warnings.append(f"no film in the {part} split: more patients are needed")
+    stand_ins = sum(record.source == DEMONSTRATION for record in records)
+    if stand_ins:
+        warnings.append(
+            f"{stand_ins} film(s) are synthetic and stand in for patients, as a demonstration: "
+            "figures measured on them say nothing about patients"
+        )
     patients: dict[str, set[str]] = {}
     for record in records:
         patients.setdefault(record.source, set()).add(record.patient)

@@ -1,13 +1,19 @@
 """The manifest and the split by patient."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from ml.data import FilmRecord, Split, in_split, read_manifest, split_of
+from ml.duplicates import hash_records
 from ml.errors import DataError
+from ml.filmset import load_films
+from ml.leaks import without_leaks
+from tests.films import png, synthetic_film
 
 Rows = list[dict[str, str]]
 
@@ -82,6 +88,22 @@ def test_unusable_manifest(tmp_path: Path, text: str, fault: str) -> None:
 def test_folder_without_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no manifest\.csv"):
         read_manifest(tmp_path)
+
+
+def test_synthetic_films_may_be_smaller_than_those_of_people(tmp_path: Path) -> None:
+    """A generator of 32 px makes films that train; of an upload of that size is said what it is."""
+    path = tmp_path / "small.png"
+    path.write_bytes(png(synthetic_film(np.random.default_rng(0), 32, 32)))
+    made = FilmRecord(path, "covid", "s", "p", synthetic="ab" * 32)
+    assert load_films([made], 32, title="").films.shape == (1, 32, 32)
+    assert len(hash_records([made])) == len(without_leaks([made])) == 1
+    real = replace(made, synthetic="")
+    for look in (lambda: load_films([real], 32, title=""), lambda: hash_records([made, real])):
+        with pytest.raises(DataError, match=r"1 film.s. cannot be read(.|\n)*32 x 32 pixels"):
+            look()
+    path.write_bytes(png(np.arange(15 * 32, dtype=np.uint8).reshape(15, 32)))
+    with pytest.raises(DataError, match="at least 16"):
+        load_films([made], 32, title="")
 
 
 def test_patient_is_on_one_side_only_whatever_is_added() -> None:

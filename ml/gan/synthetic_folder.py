@@ -72,10 +72,7 @@ class SyntheticFolder:
             )
         self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
         self.rows = {row["image"]: row for row in rows}
-        self.certificates: dict[str, Row] = {}
-        if certificates.exists():
-            with certificates.open(newline="", encoding="utf-8") as lines:
-                self.certificates = {row.get("file", ""): row for row in csv.DictReader(lines)}
+        self.certificates = read_certificates(certificates)
 
     def change(self, added: Sequence[NewFilm], removed: Sequence[str]) -> None:
         """Add films and take others out, by the name of their image.
@@ -115,6 +112,21 @@ class SyntheticFolder:
         text = _as_csv(self._columns, self.rows)
         write_whole(manifest, text)
         self._text = text
+
+
+def read_certificates(path: Path) -> dict[str, Row]:
+    """The certificates of films by the name of their image; none where there is no such file.
+
+    Raises:
+        DataError: the file is no CSV.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            return {row.get("file", ""): row for row in csv.DictReader(lines, restval="")}
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
 
 
 def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:
