@@ -1,7 +1,7 @@
 /** A scrubber over the films between two seeds; without it they stand side by side. */
 
 const way = document.getElementById("way");
-const scrubber = /** @type {HTMLElement} */ (way.querySelector(".scrubber"));
+const scrubber = /** @type {HTMLElement} */ (way.querySelector(".way-place"));
 const place = /** @type {HTMLInputElement} */ (document.getElementById("place"));
 const large = scrubber.querySelector("svg");
 const side = large.viewBox.baseVal.width;

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
@@ -29,6 +28,7 @@ from app.gallery_views import (
     FilmView,
     Maker,
     address,
+    classes_of,
     label_filters,
     model_filters,
 )
@@ -36,6 +36,8 @@ from app.models import DataVersion, ModelKind, ModelVersion, SyntheticFilm
 from app.pages import page
 from app.registry import find_model, list_models, model_folder
 from app.security import require_same_origin
+from app.settings import Settings
+from app.small_forms import read_fields
 from ml.gan.latents import SEEDS
 from ml.gan.provenance import Provenance
 from ml.generator_graph import GRAPH
@@ -166,14 +168,17 @@ def samples(current: CurrentServices, opened: CurrentSession, sha256: str) -> Re
 # --- made on the spot ------------------------------------------------------------------------
 
 
-def _makers(current: Services, opened: Session) -> list[Maker]:
-    """The generators that make films on demand, the newest first."""
+def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]:
+    """The generators that make films of a class here, the newest first."""
     return [
-        maker
+        model
         for model in list_models(opened, ModelKind.GENERATOR)
-        if (model_folder(current.settings, model) / GRAPH).is_file()
-        and (maker := Maker.of(model)).labels
+        if classes_of(model) and (model_folder(settings, model) / GRAPH).is_file()
     ]
+
+
+def _makers(current: Services, opened: Session) -> list[Maker]:
+    return [Maker.of(model) for model in usable_generators(current.settings, opened)]
 
 
 def _generator(opened: Session, sha256: str) -> ModelVersion:
@@ -270,7 +275,7 @@ def made_film(
     """The film of a seed; always the same one, so it may be kept for ever."""
     row = _makes(opened, model, label)
     graph = current.generators.get(model_folder(current.settings, row))
-    with current.generators.turn(_address_of(request)):
+    with current.generators.turn(address_of(request)):
         (film,) = graph.films([seed], label)
     return _png(shown_picture(film, _origin(row, label, str(seed))))
 
@@ -282,7 +287,8 @@ def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     return row
 
 
-def _address_of(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from, as far as that is known."""
     return request.client.host if request.client else ""
 
 
@@ -349,7 +355,7 @@ def strip(
     """The films of the way side by side, in one picture."""
     row = _makes(opened, model, label)
     graph = current.generators.get(model_folder(current.settings, row))
-    with current.generators.turn(_address_of(request)):
+    with current.generators.turn(address_of(request)):
         films = graph.between(from_, to, steps, label)
     return _png(strip_picture(films, _origin(row, label, f"{from_} to {to}")))
 
@@ -358,17 +364,9 @@ def strip(
 
 
 async def _chosen(request: Request) -> list[int]:
-    """The numbers of the films in the form: boxes that are ticked, or a script's list.
-
-    Read here, since the usual reader has no room for so many boxes, and no end for long ones.
-    """
+    """The numbers of the films in the form: boxes that are ticked, or a script's list."""
     require_same_origin(request.headers)
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > _LARGEST_FORM:
-            raise UploadTooLarge(f"up to {MOST_FILMS:,} films come at once: choose fewer")
-    fields = parse_qs(body.decode("ascii", "replace"))
+    fields = await read_fields(request, _LARGEST_FORM)
     texts = ",".join([*fields.get("film", []), *fields.get("films", [])]).split(",")
     # What is no number of a film is no film: nothing is lost by leaving it out.
     return sorted(
