@@ -1,0 +1,284 @@
+"""The console's room of long jobs: their list, the forms that start them, each one's page."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+
+from app import forms, runs
+from app.deps import ActingAdmin, Admin, CurrentServices, CurrentSession
+from app.doorbell import ring
+from app.errors import BadForm, NotFound
+from app.kinds import KINDS, Kind
+from app.models import RunQueue, RunStatus
+from app.pages import page
+from app.run_curves import read_curves
+from app.run_events import follow, place_in_streams
+from app.run_files import LOG, find_file, list_reports, list_samples, run_folder, send_file
+from app.run_views import (
+    STATUS_NAMES,
+    RunSummary,
+    events_of,
+    one_page,
+    option_texts,
+    registered_by,
+    result_lines,
+    took,
+)
+from app.security import SESSION_COOKIE
+from app.settings import Settings
+from app.workers import workers_alive
+
+router = APIRouter(prefix="/admin/runs", include_in_schema=False)
+
+_MOST_FIELDS = 300
+
+
+async def posted_form(request: Request, _user: ActingAdmin) -> FormData:
+    """A form whose fields are known only when it is read; who sends it is checked before."""
+    return await request.form(max_files=0, max_fields=_MOST_FIELDS)
+
+
+PostedForm = Annotated[FormData, Depends(posted_form)]
+
+
+def kind_of(kind: str) -> Kind:
+    """The kind of run that an address names."""
+    if kind not in KINDS:
+        raise NotFound(f"no kind of run is called {kind!r}: see what can be started")
+    return KINDS[kind]
+
+
+NamedKind = Annotated[Kind, Depends(kind_of)]
+
+
+@router.get("")
+def show_all(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    _user: Admin,
+    status: Annotated[str, Query(max_length=20)] = "",
+    kind: Annotated[str, Query(max_length=50)] = "",
+    before: Annotated[str | None, Query(max_length=100)] = None,
+) -> HTMLResponse:
+    """All runs, newest first; of one status or one kind where that was asked for."""
+    wanted = RunStatus(status) if status in set(RunStatus) else None
+    rows, following = one_page(opened, status=wanted, kind=kind or None, before=before)
+    return page(
+        request,
+        "admin/runs.html",
+        runs=[RunSummary.of(row) for row in rows],
+        results={row.id: registered_by(opened, row) for row in rows},
+        kinds={name: each.title for name, each in KINDS.items()},
+        statuses={each.value: name for each, name in STATUS_NAMES.items()},
+        chosen_status=wanted.value if wanted else "",
+        chosen_kind=kind,
+        following=following,
+        workers=workers_alive(current.settings),
+    )
+
+
+@router.get("/new")
+def choose_kind(request: Request, _user: Admin) -> HTMLResponse:
+    """What can be started."""
+    return page(request, "admin/run_kinds.html", kinds=KINDS)
+
+
+@router.get("/new/{kind}")
+def new_run(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    _user: Admin,
+    kind: str,
+    named: NamedKind,
+    preset: Annotated[str, Query(max_length=50)] = "",
+    like: uuid.UUID | None = None,
+) -> HTMLResponse:
+    """The form of a kind of run: with its defaults, a preset, or the options of an earlier run."""
+    form = forms.fields_of(named, opened)
+    queue, priority = RunQueue.CPU, 0
+    if like:
+        earlier = runs.get_run(opened, like)
+        form = forms.fill(form, earlier.options)
+        queue, priority = earlier.queue, earlier.priority
+    if preset in named.presets:
+        form = forms.fill(form, forms.preset_options(named, preset))
+    return _form_page(
+        request, current.settings, kind, form, preset=preset, queue=queue, priority=str(priority)
+    )
+
+
+def _form_page(
+    request: Request,
+    settings: Settings,
+    kind: str,
+    form: list[forms.FormField],
+    status: HTTPStatus = HTTPStatus.OK,
+    **about: Any,
+) -> HTMLResponse:
+    named = KINDS[kind]
+    return page(
+        request,
+        "admin/run_form.html",
+        status,
+        kind=kind,
+        named=named,
+        form=form,
+        labels={each.name: each.label for each in form}
+        | {forms.QUEUE_FIELD: "Device", forms.PRIORITY_FIELD: "Priority"},
+        presets={name: forms.preset_texts(named, name) for name in named.presets},
+        queues=list(RunQueue),
+        workers=workers_alive(settings),
+        **{"faults": {}, "preset": ""} | about,
+    )
+
+
+@router.post("/new/{kind}")
+def start(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingAdmin,
+    typed: PostedForm,
+    kind: str,
+    named: NamedKind,
+) -> Response:
+    """Start a run; with faults, the form again with all that was typed."""
+    form = forms.fields_of(named, opened)
+    try:
+        queue, priority = forms.read_queue(typed)
+        run = runs.create(
+            opened,
+            kind,
+            forms.read_form(named, typed),
+            requested_by=user.actor,
+            queue=queue,
+            priority=priority,
+        )
+    except BadForm as refused:
+        opened.rollback()
+        return _form_page(
+            request,
+            current.settings,
+            kind,
+            forms.keep_typed(form, typed, refused.faults),
+            refused.status,
+            queue=typed.get(forms.QUEUE_FIELD),
+            priority=typed.get(forms.PRIORITY_FIELD),
+            faults=refused.faults,
+        )
+    opened.commit()
+    ring(current.settings, run)
+    return _to_page(run.id)
+
+
+def _to_page(id: uuid.UUID) -> RedirectResponse:
+    return RedirectResponse(f"/admin/runs/{id}", HTTPStatus.SEE_OTHER)
+
+
+@router.get("/{id}")
+def show(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    _user: Admin,
+    id: uuid.UUID,
+    sample: int | None = None,
+) -> HTMLResponse:
+    """All about a run."""
+    about = _about(opened, current.settings, id, sample)
+    return page(request, "admin/run.html", **about)
+
+
+@router.get("/{id}/live")
+def live(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    _user: Admin,
+    id: uuid.UUID,
+    sample: int | None = None,
+) -> HTMLResponse:
+    """The parts of a run's page that change while it runs, for the page's script."""
+    about = _about(opened, current.settings, id, sample)
+    return page(request, "admin/_run_live.html", **about)
+
+
+def _about(
+    opened: Session, settings: Settings, id: uuid.UUID, sample: int | None
+) -> Mapping[str, Any]:
+    """What the page shows; `sample` is the step of the grid that was asked for."""
+    run = runs.get_run(opened, id)
+    folder = run_folder(settings, id)
+    samples = list_samples(folder, id)
+    last = len(samples) - 1
+    return {
+        "run": run,
+        "summary": RunSummary.of(run),
+        "kind": KINDS.get(run.kind),
+        "curves": read_curves(folder),
+        "samples": samples,
+        "shown": next((k for k, each in enumerate(samples) if each.step == sample), last),
+        "reports": list_reports(folder, id),
+        "has_log": (folder / LOG).is_file(),
+        "options": option_texts(opened, run),
+        "registered": registered_by(opened, run),
+        "result_lines": result_lines(run),
+        "took": took(run),
+        "events": events_of(opened, run),
+        "workers": workers_alive(settings),
+    }
+
+
+@router.get("/{id}/events", response_class=EventSourceResponse)
+async def events(
+    request: Request,
+    current: CurrentServices,
+    _user: Admin,
+    _place: Annotated[None, Depends(place_in_streams)],
+    id: uuid.UUID,
+    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Says when a run changes; see `app.run_events`."""
+    token = request.cookies[SESSION_COOKIE]
+    async for event in follow(current, id, token, last_event_id):
+        yield event
+
+
+@router.get("/{id}/files/{path:path}")
+def file(current: CurrentServices, _user: Admin, id: uuid.UUID, path: str) -> StreamingResponse:
+    """A file that the run wrote."""
+    return send_file(find_file(run_folder(current.settings, id), path))
+
+
+@router.get("/{id}/log")
+def whole_log(current: CurrentServices, _user: Admin, id: uuid.UUID) -> StreamingResponse:
+    """The whole log, to keep."""
+    return send_file(find_file(run_folder(current.settings, id), LOG), download=True)
+
+
+@router.post("/{id}/cancel")
+def cancel(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
+    """Stop a run: at once where it waits, within seconds where a worker is at it."""
+    runs.request_cancel(opened, id, requested_by=user.actor)
+    opened.commit()
+    return _to_page(id)
+
+
+@router.post("/{id}/resume")
+def resume(
+    current: CurrentServices, opened: CurrentSession, user: ActingAdmin, id: uuid.UUID
+) -> RedirectResponse:
+    """Let a failed or cancelled run go on where it stopped."""
+    run = runs.resume(opened, id, requested_by=user.actor)
+    opened.commit()
+    ring(current.settings, run)
+    return _to_page(id)
