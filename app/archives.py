@@ -98,9 +98,11 @@ async def read_form(request: Request, folder: Path, limits: ArchiveLimits) -> Ar
     return ArchiveForm(texts, _place(folder) if chosen else None)
 
 
-def is_archive(path: Path) -> bool:
-    """Whether the file is a ZIP or TAR archive, by its content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+def archive_suffix(path: Path) -> str | None:
+    """`.zip` or `.tar` by the file's content, also where that is compressed; None for others."""
+    if zipfile.is_zipfile(path):
+        return ".zip"
+    return ".tar" if tarfile.is_tarfile(path) else None
 
 
 def _place(folder: Path) -> Path:

@@ -23,7 +23,18 @@ from app.errors import AppError, Busy, NotFound, SignInNeeded
 from app.headers import HEADERS, SecurityHeaders
 from app.inference import ActiveClassifier
 from app.pages import STATIC, page
-from app.routes import admin, admin_users, api, auth, gallery, health, quiz, screenings, site
+from app.routes import (
+    admin,
+    admin_data,
+    admin_users,
+    api,
+    auth,
+    gallery,
+    health,
+    quiz,
+    screenings,
+    site,
+)
 from app.screening import Screener
 from app.settings import Settings
 from app.storage import Storage
@@ -57,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for pages in (screenings, gallery, quiz, site, auth, admin, admin_users):
+    for pages in (screenings, gallery, quiz, site, auth, admin, admin_data, admin_users):
         app.include_router(pages.router, dependencies=[Depends(current_user)])
     for family in (api, health):
         app.include_router(family.router)

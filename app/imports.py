@@ -1,0 +1,169 @@
+"""Data sets to be: what an admin asks for is checked, staged, and done by a run."""
+
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import runs
+from app.archives import archive_suffix
+from app.datasets import checked_name
+from app.errors import BadForm
+from app.kind_options import DATA_SET
+from app.models import DataKind, DataVersion, Run, RunStatus
+from app.reviews import count_reviewed
+from app.run_steps import upload_folder
+from app.settings import Settings
+from ml.data import MANIFEST
+
+KIND: Final = "import-data"
+LAYOUT_NAMES: dict[str, str] = {
+    "folders": "Folders named after the classes: covid, pneumonia, normal",
+    DATA_SET: "A data set with its manifest.csv",
+    "covid-chestxray-dataset": "covid-chestxray-dataset: metadata.csv and images",
+    "radiography": "COVID-19 Radiography Database",
+    "kermany": "Kermany, chest_xray: NORMAL and PNEUMONIA",
+    "nih": "NIH ChestX-ray14: Data_Entry_2017.csv and images",
+    "dicom": "DICOM files and a labels.csv",
+}
+# An upload that is being received is younger than this.
+_STALE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """A data set that an admin wants.
+
+    Attributes:
+        name: what it is to be called.
+        layout: how the films come, one of `LAYOUT_NAMES`.
+        archive: what was uploaded.
+        folder: a folder of the server.
+        base: SHA-256 of the version that it grows out of, or nothing.
+        corrections: whether films that clinicians reviewed are added.
+    """
+
+    name: str
+    layout: str
+    archive: Path | None
+    folder: str
+    base: str
+    corrections: bool
+
+
+def read_order(
+    session: Session, settings: Settings, fields: Mapping[str, str], archive: Path | None
+) -> ImportOrder:
+    """Read the form of a data set to be.
+
+    Raises:
+        BadForm: names every fault.
+    """
+    name, layout, base, folder = (
+        fields.get(field, "").strip() for field in ("name", "layout", "base", "folder")
+    )
+    corrections = bool(fields.get("corrections"))
+    faults: dict[str, str] = {}
+    try:
+        name = checked_name(name)
+    except BadForm as refused:
+        faults |= refused.faults
+    if layout not in LAYOUT_NAMES:
+        faults["layout"] = "choose how the films are laid out"
+    if base and not _is_films(session, base):
+        faults["base"] = "there is no such data set of films: choose one of the list"
+    if corrections and not count_reviewed(session):
+        faults["corrections"] = "no film has been reviewed yet: leave this out"
+    if archive and folder:
+        faults["folder"] = "send an archive or name a folder, not both"
+    elif archive and archive_suffix(archive) is None:
+        faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the films as one"
+    elif folder and (fault := _folder_fault(settings, Path(folder), layout)):
+        faults["folder"] = fault
+    elif not (archive or folder or corrections):
+        faults["archive"] = "send an archive, name a folder, or add the reviewed films"
+    if faults:
+        raise BadForm(faults)
+    return ImportOrder(name, layout, archive, folder, base, corrections)
+
+
+def _is_films(session: Session, sha256: str) -> bool:
+    version = session.get(DataVersion, sha256)
+    return version is not None and version.kind is DataKind.FILMS
+
+
+def _folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
+    """Why a folder of this server cannot be imported; None where it can be tried."""
+    if not folder.is_absolute():
+        return "give the whole path, such as /data/films"
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        return "there is no such folder on the server, or the server may not read it"
+    folder, home = folder.resolve(), settings.home.resolve()
+    # There lie the films that visitors and clinics sent, and they did not send them for this.
+    if folder.is_relative_to(home) or home.is_relative_to(folder):
+        return "this folder has the server's own files: name one outside of them"
+    if layout == DATA_SET and not (folder / MANIFEST).is_file():
+        return f"there is no {MANIFEST} in it: choose how its films are laid out"
+    return None
+
+
+def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
+    """Start the run that makes the data set; commit, then ring for it.
+
+    Raises:
+        RunRefused: the order was not read by `read_order`.
+    """
+    upload = _named_after(order.archive, order.name).parent.name if order.archive else ""
+    options = {
+        "name": order.name,
+        "kind": order.layout,
+        "folder": order.folder,
+        "upload": upload,
+        "base": order.base or None,
+        "corrections": order.corrections,
+    }
+    return runs.create(session, KIND, options, requested_by=by)
+
+
+def _named_after(archive: Path, name: str) -> Path:
+    """Give an archive the name of the data set: films whose source is unknown get it from there."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return archive.rename(archive.with_name(f"{words or 'films'}{archive_suffix(archive)}"))
+
+
+def new_staging_folder(settings: Settings) -> Path:
+    """A folder for one upload on its way into a run."""
+    folder = upload_folder(settings, str(uuid.uuid4()))
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def remove_unused_staging(session: Session, settings: Settings) -> int:
+    """Remove uploads whose run is over, however it ended, and those that never became a run.
+
+    Returns:
+        How many were removed.
+    """
+    youngest = time.time() - _STALE_S
+    folders = [
+        folder
+        for folder in upload_folder(settings, "").glob("*")
+        if folder.stat().st_mtime < youngest
+    ]
+    # Asked after the listing: a run that was started meanwhile is seen.
+    alive = select(Run.options).where(
+        Run.kind == KIND, Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
+    )
+    needed = {options.get("upload") for options in session.scalars(alive)}
+    unused = [folder for folder in folders if folder.name not in needed]
+    for folder in unused:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(unused)
