@@ -56,6 +56,7 @@ class Input:
         required: whether there has to be one.
         many: whether there may be several.
         of: where it refers to a run, the kind of that.
+        newest: whether a schedule takes the newest version that grew out of the one it names.
 
     """
 
@@ -65,6 +66,7 @@ class Input:
     required: bool = True
     many: bool = False
     of: str = ""
+    newest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Kind:
     complete: Callable[[Completion], dict[str, Any]] | None = None
 
 
-_DATA = Input("data", Ref.DATA, "The films to learn from, and to measure on.")
+_DATA = Input("data", Ref.DATA, "The films to learn from, and to measure on.", newest=True)
 
 # A further kind of run is one entry here.
 KINDS: dict[str, Kind] = {

@@ -377,5 +377,7 @@ class Schedule(Base):
     at: Mapped[str] = mapped_column(String(5))  # 02:00, UTC
     weekdays: Mapped[str] = mapped_column(String(7))  # digits, 0 is Monday
     enabled: Mapped[bool] = mapped_column(default=True)
+    # What would have been due before was not missed.
+    enabled_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_by: Mapped[str] = mapped_column(String(100))

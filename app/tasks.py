@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 from celery import bootsteps, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import doorbell, runs
+from app import doorbell, runs, schedules
 from app.attempts import Attempt
-from app.db import Database
+from app.db import Database, now
 from app.devices import take_device
 from app.messages import EXECUTE, create_celery
 from app.models import Run, RunQueue
@@ -134,10 +134,12 @@ class Worker:
 
     def _look(self, pool: Executor) -> None:
         with self.database.session() as session:
-            freed = [runs.get_run(session, run_id) for run_id in runs.reap(session)]
-        if self._busy:
-            for run in freed:
+            waiting = [runs.get_run(session, run_id) for run_id in runs.reap(session)]
+        waiting += schedules.start_due(self.database, now())
+        for run in waiting:
+            if self._busy or run.queue not in self.queues:
                 doorbell.ring(self.settings, run)
+        if self._busy:
             return
         device = take_device(self.settings) if RunQueue.GPU in self.queues else None
         with self.database.session() as session:

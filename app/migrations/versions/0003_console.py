@@ -86,6 +86,7 @@ def _schedules_and_data() -> None:
         sa.Column("at", sa.String(5), nullable=False),
         sa.Column("weekdays", sa.String(7), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("enabled_at", MOMENT, nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("created_by", sa.String(100), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_schedule"),
