@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml.films import UnreadableFilm, display_image, read_film, thumbnail_image
+from ml.films import (
+    THUMBNAIL_SIDE,
+    UnreadableFilm,
+    display_image,
+    read_film,
+    thumbnail_image,
+)
 from ml.transforms import BlankFilm, standardise
 
 # A request is the film's length, the side of the model input, and the film; an answer is four
@@ -71,7 +77,8 @@ def main() -> None:
 
 def _decode(content: bytes, size: int) -> Answer:
     try:
-        film = read_film(content, shortest=2 * size)
+        # Enough for the model input, and for a thumbnail that is worth looking at.
+        film = read_film(content, shortest=max(2 * size, THUMBNAIL_SIDE))
         model_input = standardise(film.pixels, size)
         display, display_type = display_image(film, content)
         thumbnail = thumbnail_image(film)

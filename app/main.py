@@ -26,6 +26,8 @@ from app.pages import STATIC, page
 from app.routes import (
     admin,
     admin_data,
+    admin_models,
+    admin_runs,
     admin_users,
     api,
     auth,
@@ -68,7 +70,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for pages in (screenings, gallery, quiz, site, auth, admin, admin_data, admin_users):
+    for pages in (
+        screenings,
+        gallery,
+        quiz,
+        site,
+        auth,
+        admin,
+        admin_data,
+        admin_models,
+        admin_runs,
+        admin_users,
+    ):
         app.include_router(pages.router, dependencies=[Depends(current_user)])
     for family in (api, health):
         app.include_router(family.router)

@@ -408,7 +408,7 @@ def in_service(session: Session, settings: Settings) -> str | None:
 
 
 def gate_faults(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
-    """Why a classifier should not be put in service, as sentences; none where it may be."""
+    """Why a classifier should not be put in service; nothing where it may be."""
     unusable = _unusable(settings, model)
     return [*_comparison_faults(session, settings, model), *([unusable] if unusable else [])]
 
@@ -419,7 +419,7 @@ def _comparison_faults(session: Session, settings: Settings, model: ModelVersion
         return ()
     comparison = newest_comparison(session, model.sha256, reference)
     if comparison is None:
-        return ("It has not been compared with the classifier in service: compare the two first.",)
+        return ("it has not been compared with the classifier in service",)
     return () if comparison.passed else comparison.faults
 
 
@@ -428,9 +428,9 @@ def _unusable(settings: Settings, model: ModelVersion) -> str | None:
     try:
         predictor = load_classifier(model_folder(settings, model))
     except (BundleError, Conflict) as problem:
-        return f"It cannot be used: {problem}"
+        return f"it cannot be used: {problem}"
     if predictor.card.sha256 != model.sha256:
-        return "It cannot be used: its folder holds another model."
+        return "it cannot be used: its folder holds another model"
     return None
 
 
@@ -471,8 +471,8 @@ def activate(
     if faults and len(why) < LEAST_OVERRIDE:
         raise BadForm(
             {
-                "override": f"{' '.join(faults)} To put it in service all the same, say why in at "
-                f"least {LEAST_OVERRIDE} characters: it is kept in the audit log"
+                "override": f"{'; '.join(faults)}: to put it in service all the same, say why in at "
+                f"least {LEAST_OVERRIDE} characters, which the audit log keeps"
             }
         )
     about = {"override": why, "faults": list(faults)} if faults else {}
