@@ -1,4 +1,5 @@
-# make run    set everything up and serve the application
+# make run    set everything up, serve the application and do its long jobs
+# make serve  the same without long jobs, and without the large packages that they need
 # make test   set everything up and run the tests
 # make check  format, lint, types and tests
 
@@ -6,10 +7,13 @@ PORT ?= 8000
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format benchmark clean
+.PHONY: run serve test check format benchmark clean
 
-run: .venv/.web
+run: .venv/.jobs
 	@$(BIN)/xray serve --port $(PORT)
+
+serve: .venv/.web
+	@$(BIN)/xray serve --port $(PORT) --no-worker
 
 test: .venv/.dev
 	@$(BIN)/python -m tests.browser
@@ -44,6 +48,10 @@ clean:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+.venv/.jobs: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[worker,train]'
+	@touch $@ .venv/.web
+
 .venv/.dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ .venv/.web
+	@touch $@ .venv/.jobs .venv/.web

@@ -19,6 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import runs
+from app.children import tied
 from app.errors import AppError
 from app.kinds import KINDS
 from app.models import Run, RunQueue, RunStatus
@@ -40,19 +41,6 @@ DONE = ".done"
 _POLL_S = 0.25
 _MAX_TAIL = 64 * 2**10
 _EXIT_ON_SIGTERM = 128 + signal.SIGTERM
-
-# The kernel kills the trainer when the thread that started it ends, however it ends. The call has
-# to be made by the trainer's own process; a program of its own makes it, as running Python between
-# fork and exec is not safe beside other threads.
-_LAUNCHER = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the worker ended before its trainer began")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 class _Ending(StrEnum):
@@ -117,12 +105,11 @@ class Attempt:
             self._end(session, ending, trainer.returncode)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
         # The application's secrets are none of the trainer's business.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
         with self._own_log() as log:
             return subprocess.Popen(
-                launcher + self._command(),
+                tied(self._command(), signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

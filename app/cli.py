@@ -2,21 +2,23 @@
 
 import os
 import resource
+import signal
 import sys
 import time
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from app.admin_cli import admin_app
 from app.errors import AppError
 from app.model_cli import model_app
+from app.run_cli import run_app, schedule_app
 from app.settings import Environment, Settings
 from ml.cli import app as xray
 from ml.errors import XrayError
@@ -30,11 +32,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 key_app = typer.Typer(no_args_is_help=True, help="API keys of clinics.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 storage_app = typer.Typer(no_args_is_help=True, help="Stored films.")
-run_app = typer.Typer(no_args_is_help=True, help="Long jobs, done by xray worker.")
 xray.add_typer(key_app, name="key")
 xray.add_typer(db_app, name="db")
 xray.add_typer(storage_app, name="storage")
 xray.add_typer(run_app, name="run")
+xray.add_typer(schedule_app, name="schedule")
 xray.add_typer(admin_app, name="admin")
 xray.add_typer(model_app, name="model")
 
@@ -46,36 +48,60 @@ def serve(
     forwarded_allow_ips: Annotated[
         str, typer.Option(help="Proxies whose X-Forwarded-* headers are believed.")
     ] = "127.0.0.1",
+    worker: Annotated[
+        bool, typer.Option(help="Start a worker for long jobs too; never in production.")
+    ] = True,
 ) -> None:
     """Serve the pages and the API; brings the database up to date first."""
     import uvicorn
 
-    from app.keys import create_first_key
+    from app.keeper import can_work, kept_worker
     from app.main import create_app
 
     settings = _settings_of_server(host)
-    database = _migrated_database(settings)
-    key = None
-    # In production the output is a log that others read: there `xray key create` makes keys.
-    if settings.environment is Environment.EMBEDDED:
-        with database.session() as session:
-            key = create_first_key(session)
-    database.close()
     console = Console()
     console.print(f"Xray Screening: open [bold]http://{host}:{port}[/bold]")
+    database = _migrated_database(settings)
+    embedded = settings.environment is Environment.EMBEDDED
+    # In production the output is a log that others read: there `xray key create` makes keys, and
+    # `xray admin create` admins.
+    if embedded:
+        _set_up(database, console)
+    database.close()
+    worker = worker and embedded
+    if worker and not can_work():
+        console.print("Without a worker for long jobs: pip install -e '.\\[worker,train]'")
+    # The server ends in order and then repeats the signal: the worker has to be ended as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with kept_worker(settings) if worker and can_work() else nullcontext():
+        uvicorn.run(
+            create_app(settings),
+            host=host,
+            port=port,
+            log_level="warning",
+            # The parser that bounds the size of headers.
+            http="h11",
+            server_header=False,
+            forwarded_allow_ips=forwarded_allow_ips,
+            timeout_graceful_shutdown=20,
+        )
+
+
+def _set_up(database: "Database", console: Console) -> None:
+    """What a machine needs on its first start; secrets are shown this once."""
+    from app.keys import create_first_key
+    from app.users import FIRST_ADMIN, create_first_admin
+
+    with database.session() as session:
+        key, password = create_first_key(session), create_first_admin(session)
     if key:
         console.print(f"API key, shown this once: [bold]{key}[/bold]", soft_wrap=True)
-    uvicorn.run(
-        create_app(settings),
-        host=host,
-        port=port,
-        log_level="warning",
-        # The parser that bounds the size of headers.
-        http="h11",
-        server_header=False,
-        forwarded_allow_ips=forwarded_allow_ips,
-        timeout_graceful_shutdown=20,
-    )
+    if password:
+        console.print(
+            f"Sign in as [bold]{FIRST_ADMIN}[/bold] with the password, shown this once: "
+            f"[bold]{password}[/bold]",
+            soft_wrap=True,
+        )
 
 
 @xray.command()
@@ -109,76 +135,6 @@ def worker_alive(
         raise XrayError(f"no worker of this machine has looked for runs for {seconds:.0f} s")
 
 
-@run_app.command("start")
-def run_start(
-    kind: Annotated[str, typer.Argument(help="What to do, as train-classifier.")],
-    data: Annotated[Path, typer.Option("--data", envvar="XRAY_DATA", help="A data set's folder.")],
-    options: Annotated[
-        list[str] | None, typer.Option("--set", help="name=value, as often as needed.")
-    ] = None,
-    queue: Annotated[Literal["cpu", "gpu"], typer.Option(help="The device it needs.")] = "cpu",
-    priority: Annotated[int, typer.Option(help="Runs with a higher one go first.")] = 0,
-) -> None:
-    """Start a long job and print its id; a worker does it."""
-    from app.doorbell import ring
-    from app.models import RunQueue
-    from app.runs import create
-
-    settings = Settings()
-    given = dict(_named_value(option) for option in options or [])
-    with _migrated_database(settings).session() as session:
-        run = create(
-            session,
-            kind,
-            {**given, "data": str(data)},
-            requested_by="command-line",
-            queue=RunQueue(queue),
-            priority=priority,
-        )
-    ring(settings, run)
-    print(run.id)
-
-
-@run_app.command("list")
-def run_list() -> None:
-    """List the newest runs."""
-    from app.runs import list_runs
-
-    id_column = Column("id", min_width=36)
-    table = Table(id_column, "kind", "queue", "status", "step", "started", "reason")
-    with _migrated_database(Settings()).session() as session:
-        for run in list_runs(session):
-            step = f"{run.progress['step']} of {run.progress['of']}" if run.progress else ""
-            started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
-            reason = run.reason or ""
-            table.add_row(str(run.id), run.kind, run.queue, run.status, step, started, reason)
-    Console().print(table)
-
-
-@run_app.command("show")
-def run_show(id: uuid.UUID) -> None:
-    """Show all about a run, and the end of its log."""
-    from app.runs import get_run
-
-    with _migrated_database(Settings()).session() as session:
-        run = get_run(session, id)
-    table = Table(show_header=False)
-    for column in run.__table__.columns:
-        if column.name != "log_tail":
-            table.add_row(column.name, str(getattr(run, column.name)))
-    Console().print(table)
-    print(run.log_tail)
-
-
-@run_app.command("cancel")
-def run_cancel(id: uuid.UUID) -> None:
-    """Cancel a run: at once where it waits, within seconds where a worker is at it."""
-    from app.runs import request_cancel
-
-    with _migrated_database(Settings()).session() as session:
-        print(request_cancel(session, id, requested_by="command-line").status)
-
-
 def _settings_of_server(host: str) -> Settings:
     """Settings, and a process that keeps its files private and can hold many connections."""
     os.umask(0o077)
@@ -208,13 +164,6 @@ def _queues(names: str) -> "list[RunQueue]":
     if unknown := [name for name in wanted if name not in known]:
         raise XrayError(f"no queue is called {unknown[0]!r}: expected {' or '.join(known)}")
     return [known[name] for name in wanted]
-
-
-def _named_value(option: str) -> tuple[str, str]:
-    name, equals, value = option.partition("=")
-    if not equals:
-        raise XrayError(f"--set {option}: expected name=value")
-    return name, value
 
 
 @db_app.command("upgrade")

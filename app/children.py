@@ -1,0 +1,30 @@
+"""Programs that end with whoever started them, however that ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+# The kernel sends the signal when the thread that started the program ends. The call has to be made
+# by the program's own process; a program of its own makes it, as running Python between fork and
+# exec is not safe beside other threads. Systems other than Linux know no such signal.
+_LAUNCHER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sys.argv[2]))
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever started this ended before it began")
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def tied(command: Sequence[str], end: signal.Signals) -> list[str]:
+    """A command to be started from this process, which gets the signal `end` when its thread ends.
+
+    Args:
+        command: the path of a program and its arguments.
+        end: what the kernel sends.
+    """
+    told = [str(os.getpid()), str(int(end)), *command]
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, *told]
