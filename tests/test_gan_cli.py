@@ -28,6 +28,8 @@ from ml.gan.generator_file import GENERATOR, load_generator
 from ml.generator_graph import GeneratorGraph
 from ml.options import GAN_PRESETS, GanOptions
 from ml.run_folder import CHECKPOINT
+from ml.sealing import read_seal, verify_seal
+from ml.tracking import read_metrics
 from tests.films import png, synthetic_film
 from tests.gan_world import LABELS, SIDE, one_thread, pixel_space, tiny, untrained, write_films
 
@@ -283,9 +285,12 @@ def generator(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(generator: Path, data: Path, tmp_path: Path) -> Callable[..., Result]:
+def make(
+    generator: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
     """Runs `xray synthesize` on the untrained generator, into `tmp_path/made`."""
     usual = ("--generator", generator, "--against", data, "--out", tmp_path / "made")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return lambda *more: xray("synthesize", *usual, *more)
 
 
@@ -302,6 +307,63 @@ def test_synthesize_makes_a_data_set_once(make: Callable[..., Result], tmp_path:
     assert labels == ["covid", "covid", "normal", "normal", "covid", "covid"]
     strip = make("--interpolate", 1, 2, "--steps", 3, "--label", "normal")
     assert f"wrote {tmp_path / 'made' / 'interpolation-'}" in strip.stdout
+
+
+def test_synthesize_says_how_far_it_is_and_seals(
+    make: Callable[..., Result], tmp_path: Path
+) -> None:
+    done = make("--count", 6, "--progress", "--seal")
+    assert done.exit_code == 0, done.exception
+    rows = read_metrics(tmp_path)
+    assert [(row["step"], row["of"]) for row in rows] == [(0, 6), (3, 6), (6, 6)]
+    assert rows[0]["seconds"] == 0 < rows[1]["seconds"] < rows[2]["seconds"]
+    assert rows[2]["films_per_second"] > 0
+    sealed = read_seal(tmp_path / "made")
+    assert (sealed["films"], sealed["synthetic"]) == (6, 6)
+    assert f"sealed {tmp_path / 'made'}: SHA-256 {sealed['sha256']}" in done.stdout
+    assert len(list((tmp_path / "made" / "thumbnails").rglob("*.jpg"))) == 6
+    # The seconds of a call that goes on are added to those before; a torn row is no row.
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 6, "seco')
+    more = make("--count", 8, "--progress")
+    assert more.exit_code == 0, more.exception
+    again = read_metrics(tmp_path)
+    assert again[-1]["step"] == again[-1]["of"] == 8
+    assert again[-1]["seconds"] > again[0]["seconds"] == rows[-1]["seconds"]
+    # What was sealed is sealed anew.
+    assert verify_seal(tmp_path / "made")["films"] == 8
+
+
+def test_stopped_synthesis_goes_on_with_the_same_command(
+    make: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certify = Certifier.certify
+
+    def signal_in_first_class(self: Certifier, films: Any, label: str) -> list[Certificate]:
+        if label == "covid":
+            signal.raise_signal(signal.SIGTERM)
+        return certify(self, films, label)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Certifier, "certify", signal_in_first_class)
+        stopped = make("--count", 6, "--seal")
+    assert stopped.exit_code == 143
+    assert "the same command goes on from here" in stopped.stderr
+    # The films in hand were finished.
+    assert len(read_manifest(tmp_path / "made")) == 3
+    assert not (tmp_path / "made" / "summary.json").exists()
+    again = make("--count", 6, "--seal")
+    assert "made 3 film(s)" in again.stdout
+    assert read_seal(tmp_path / "made")["films"] == 6
+
+
+def test_nothing_is_sealed_where_every_film_was_refused(
+    make: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near = Certificate(50.0, 0.5, near_copy=False, realism=1.0)
+    monkeypatch.setattr(Certifier, "certify", lambda _, films, label: [near] * len(films))
+    done = make("--seeds", "0-3", "--seal")
+    assert "every film was refused: there is no data set to seal" in str(done.exception)
 
 
 def test_synthesize_says_what_it_refused(

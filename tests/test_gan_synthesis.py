@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.data import FilmRecord, Split, in_split, read_manifest, read_synthetic_manifest
-from ml.errors import DataError, XrayError
-from ml.gan import synthesis, synthetic_folder
+from ml.errors import CheckpointError, DataError, XrayError
+from ml.gan import embedding_cache, synthesis, synthetic_folder
 from ml.gan.certificate import Certificate, Certifier
+from ml.gan.embedding_cache import EmbeddingCache
+from ml.gan.features import Embeddings, FeatureSpace
 from ml.gan.generator_file import GeneratorCard, LoadedGenerator
 from ml.gan.manifold import manifold
-from ml.gan.provenance import Provenance, marked, png_of
+from ml.gan.provenance import Provenance, marked, png_of, thumbnail_of
 from ml.gan.sampling import sample_films
 from ml.gan.synthesis import Wanted, draw_way, parse_seeds, synthesize
 from ml.gan.synthetic_folder import CERTIFICATE_COLUMNS, CERTIFICATES, SyntheticFolder
@@ -90,12 +94,17 @@ NEAR = Certificate(50.0, 0.5, near_copy=False, realism=2.0)
 def test_films_make_a_data_set_that_says_what_they_are(
     loaded: LoadedGenerator, certifier: Certifier, tmp_path: Path
 ) -> None:
-    done: list[int] = []
+    done: list[tuple[int, float]] = []
     outcome = synthesize(
-        loaded, SyntheticFolder(tmp_path), Wanted(count=5), certifier, on_films=done.append
+        loaded,
+        SyntheticFolder(tmp_path),
+        Wanted(count=5),
+        certifier,
+        on_films=lambda *row: done.append(row),
     )
     assert (outcome.written, outcome.present, outcome.refused.total()) == (5, 0, 0)
-    assert sum(done) == 5
+    assert sum(films for films, _ in done) == 5
+    assert done[-1][1] == outcome.seconds
     records = read_synthetic_manifest(tmp_path)
     # As many of each class; a seed's remainder tells its class.
     assert [record.path.stem for record in records] == [
@@ -123,6 +132,22 @@ def test_films_make_a_data_set_that_says_what_they_are(
     manifest = rows_of(tmp_path / "manifest.csv")
     assert {row["synthetic"] for row in manifest} == {loaded.sha256}
     assert {row["width"] for row in manifest} == {str(SIDE)}
+
+
+def test_thumbnails_are_small_and_say_synthetic(loaded: LoadedGenerator, tmp_path: Path) -> None:
+    folder = SyntheticFolder(tmp_path)
+    synthesize(loaded, folder, Wanted(seeds=(1, 2)), None)
+    for image in folder.rows:
+        with Image.open(tmp_path / "thumbnails" / f"{image}.jpg") as thumbnail:
+            assert (thumbnail.format, thumbnail.mode, thumbnail.size) == ("JPEG", "L", (128, 128))
+            shown = np.asarray(thumbnail).astype(int)
+        with Image.open(tmp_path / image) as film:
+            enlarged = np.asarray(film.resize((128, 128), Image.Resampling.BICUBIC))
+        # As if the word were drawn on the film itself, but for the losses of JPEG.
+        assert np.abs(shown - marked(enlarged)).mean() < 6
+        assert np.abs(shown - enlarged)[-14:, :72].mean() > 40
+    tall = Image.open(io.BytesIO(thumbnail_of(np.zeros((64, 32), np.uint8))))
+    assert tall.size == (64, 128)
 
 
 def test_film_is_the_same_whatever_came_before_it(loaded: LoadedGenerator, tmp_path: Path) -> None:
@@ -210,6 +235,106 @@ def test_film_that_repeats_a_training_film_is_refused_and_replaced(
         draw_way(loaded, tmp_path, (2, 5), 3, Wanted(label="covid"), certifier)
 
 
+def test_embeddings_of_real_films_are_computed_once(
+    loaded: LoadedGenerator, records: list[FilmRecord], tmp_path: Path
+) -> None:
+    cache, seen = tmp_path / "cache", [0]
+
+    def counting() -> FeatureSpace:
+        space = pixel_space()
+
+        def embed(films: Films) -> Embeddings:
+            seen[0] += len(films)
+            return space.embed(films)
+
+        return FeatureSpace("counting", "1" * 64, space.features, 64, embed)
+
+    def certificates(cache: EmbeddingCache | None = None) -> list[Certificate]:
+        certifier = Certifier(loaded, records, counting, cache=cache, quiet=True)
+        certifier.prepare()
+        return certifier.certify(films_of(loaded, [1, 2], "covid"), "covid")
+
+    def looked_at(folder: Path) -> int:
+        """How many films are embedded for the same certificates."""
+        seen[0] = 0
+        assert certificates(EmbeddingCache(folder)) == expected
+        return seen[0]
+
+    expected = certificates()
+    real, own = 2 * (FILMS[Split.TRAIN] + 2 * FILMS[Split.VALIDATION]), 2 * 2
+    assert looked_at(cache) == real + own
+    assert looked_at(cache) == own
+    files = sorted(cache.iterdir())
+    assert len(files) == 3
+    assert cache.stat().st_mode & 0o777 == 0o700
+    files[0].write_bytes(files[0].read_bytes()[:50])
+    np.save(files[1], np.zeros((1, 1), np.float32))
+    assert own < looked_at(cache) < real + own
+    assert looked_at(cache) == own
+    # Another network, or films that were changed, find nothing.
+    other = replace(counting(), sha256="2" * 64)
+    empty = np.zeros((3, other.features), np.float32)
+    assert (
+        EmbeddingCache(cache).points(other, np.zeros((3, 8, 8), np.uint8), lambda _: empty) is empty
+    )
+    assert len(list(cache.iterdir())) == 4
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert looked_at(blocked / "cache") == real + own
+
+
+def test_full_cache_lets_go_of_what_was_asked_for_longest_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_cache, "MOST_FILES", 2)
+    space, cache = pixel_space(), EmbeddingCache(tmp_path)
+    sets = [np.full((1, 8, 8), value, np.uint8) for value in (1, 2, 3)]
+
+    def computed(number: int) -> bool:
+        asked: list[Films] = []
+        cache.points(space, sets[number], lambda films: asked.append(films) or space.embed(films))
+        # What a test does in a moment would be hours apart.
+        for file in tmp_path.iterdir():
+            stat = file.stat()
+            os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+        return bool(asked)
+
+    assert [computed(0), computed(1), computed(0), computed(2)] == [True, True, False, True]
+    assert [computed(0), computed(2), computed(1)] == [False, False, True]
+
+
+def test_usual_cache_is_the_one_of_the_desktop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert embedding_cache.usual_cache() == tmp_path / "xray-screening"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert embedding_cache.usual_cache() == Path("/home/somebody/.cache/xray-screening")
+
+
+def test_stopped_synthesis_keeps_what_it_made(
+    loaded: LoadedGenerator,
+    records: list[FilmRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(synthesis, "_CHUNK", 2)
+    wanted, asked = Wanted(count=6, label="covid"), iter([False, True])
+    outcome = synthesize(
+        loaded, SyntheticFolder(tmp_path), wanted, None, should_stop=lambda: next(asked)
+    )
+    assert outcome.written == 4
+    assert len(read_manifest(tmp_path)) == 4
+    assert synthesize(loaded, SyntheticFolder(tmp_path), wanted, None).written == 2
+    certifier = Certifier(loaded, records, pixel_space, quiet=True)
+    with pytest.raises(CheckpointError, match="stopped before the real films"):
+        synthesize(
+            loaded, SyntheticFolder(tmp_path / "b"), wanted, certifier, should_stop=lambda: True
+        )
+    assert not (tmp_path / "b").exists()
+
+
 def test_generator_that_repeats_everything_is_given_up(
     loaded: LoadedGenerator,
     certifier: Certifier,
@@ -288,7 +413,7 @@ def test_full_disk_leaves_complete_films_and_the_same_command_goes_on(
 ) -> None:
     monkeypatch.setattr(synthesis, "_CHUNK", 2)
     write = synthetic_folder.write_whole
-    room = 5  # two films and the manifest, two more films
+    room = 9  # two films with thumbnails and the manifest, two more films
 
     def cramped(path: Path, content: bytes) -> None:
         nonlocal room

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ml.data import FilmRecord, Split, in_split, real_films
 from ml.duplicates import Hashes, close_to
-from ml.errors import DataError
+from ml.errors import CheckpointError, DataError
 from ml.filmset import FilmSet, load_films
 from ml.gan.distances import (
     Floats,
@@ -26,7 +26,8 @@ from ml.gan.distances import (
     neighbour_radii,
     pixel_points,
 )
-from ml.gan.features import FeatureSpace
+from ml.gan.embedding_cache import EmbeddingCache
+from ml.gan.features import Embeddings, FeatureSpace
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.manifold import NEIGHBOURS, realism_of
 from ml.gan.memorisation import hash_all, nearest_percentiles
@@ -40,7 +41,6 @@ Films = NDArray[np.uint8]  # (N, S, S)
 LEAST_HELD_OUT = 20
 # Percent: one in a hundred films of other people comes as near to a training film.
 REFUSE_BELOW = 1.0
-_WORTH_A_BAR = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Certifier:
         records: Sequence[FilmRecord],
         space: Callable[[], FeatureSpace],
         *,
+        cache: EmbeddingCache | None = None,
         quiet: bool = False,
     ):
         """Read the real films of the generator's classes; they are embedded when first needed.
@@ -98,12 +99,15 @@ class Certifier:
             loaded: the generator.
             records: of the data set it learned from, all splits and classes.
             space: loads the feature space.
+            cache: keeps the embeddings of the real films between calls.
             quiet: shows no progress.
 
         Raises:
             DataError: films that are unreadable or too few.
         """
         self._load_space, self._quiet = space, quiet
+        self._cache = cache or EmbeddingCache(None)
+        self._should_stop: Callable[[], bool] = lambda: False
         self._neighbourhoods: dict[str, tuple[Points, Floats]] = {}
         wanted = [film for film in real_films(records) if film.label in loaded.labels]
         self.training, self.held_out = (
@@ -123,12 +127,17 @@ class Certifier:
         # Whether these are the films that the generator learned from.
         self.complete = self.films_sha256 == loaded.card.films_sha256
 
-    def prepare(self) -> None:
+    def prepare(self, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Embed and hash the real films now, which takes minutes, and not with the first sample.
+
+        Args:
+            should_stop: asked after every few films.
 
         Raises:
             XrayError: the feature space cannot be loaded.
+            CheckpointError: it was to stop; nothing is kept of what was done.
         """
+        self._should_stop = should_stop
         _ = self._pixels, self._embeddings, self._hashes
 
     def count_held_out(self, label: str) -> int:
@@ -167,12 +176,20 @@ class Certifier:
 
     @cached_property
     def _embeddings(self) -> "_Nearness":
-        def points_of(films: Films) -> Points:
-            # A handful of synthetic films is quick; thousands of real ones are worth a bar.
-            quiet = self._quiet or len(films) < _WORTH_A_BAR
-            return embed(self.space, films, title="real films", quiet=quiet)
+        def of_films(films: Films) -> Points:
+            return embed(self.space, films, title="films", quiet=True)
 
-        return _Nearness(points_of, self.training, self.held_out)
+        def of_real_films(films: Films) -> Points:
+            return self._cache.points(self.space, films, self._embed_real)
+
+        return _Nearness(of_films, self.training, self.held_out, of_real_films)
+
+    def _embed_real(self, films: Films) -> Embeddings:
+        def go_on() -> None:
+            if self._should_stop():
+                raise CheckpointError("stopped before the real films were embedded")
+
+        return embed(self.space, films, title="real films", quiet=self._quiet, on_batch=go_on)
 
     @cached_property
     def _hashes(self) -> Hashes:
@@ -197,10 +214,25 @@ class Certifier:
 class _Nearness:
     """How near films come to the training films in one space, and how near held-out films do."""
 
-    def __init__(self, points_of: Callable[[Films], Points], training: FilmSet, held_out: FilmSet):
+    def __init__(
+        self,
+        points_of: Callable[[Films], Points],
+        training: FilmSet,
+        held_out: FilmSet,
+        points_of_real: Callable[[Films], Points] | None = None,
+    ):
+        """Look at the real films.
+
+        Args:
+            points_of: films as points.
+            training: the films that others may be near to.
+            held_out: films of other people.
+            points_of_real: the same for real films, where these are looked at otherwise.
+        """
         self._points_of = points_of
-        self.training = points_of(training.films)  # (T, F)
-        self.held_out = self.look(held_out.films)[1]  # (V,)
+        of_real = points_of_real or points_of
+        self.training = of_real(training.films)  # (T, F)
+        self.held_out = self._look(held_out.films, of_real)[1]  # (V,)
 
     def look(self, films: Films) -> tuple[Points, Floats]:
         """Films as points (M, F), and the distance of each, or of its mirror image, to the
@@ -209,8 +241,11 @@ class _Nearness:
         A mirrored copy of a training film is as near as its mirror image is to the film; that way
         round the many training films are looked at once.
         """
-        points = self._points_of(films)
-        sides = (points, self._points_of(films[:, :, ::-1]))
+        return self._look(films, self._points_of)
+
+    def _look(self, films: Films, points_of: Callable[[Films], Points]) -> tuple[Points, Floats]:
+        points = points_of(films)
+        sides = (points, points_of(films[:, :, ::-1]))
         return points, np.minimum(*(nearest(side, self.training)[0] for side in sides))
 
 

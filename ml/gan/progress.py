@@ -1,10 +1,56 @@
-"""The bar of a training run: how far, how fast, how long still, how the game stands."""
+"""How far a run is: a bar for a person at a terminal, rows of figures for whoever watches it."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ml.tracking import METRICS
+
+
+class FilmLog:
+    """How many films are there, as rows of `metrics.jsonl`: step, of, seconds, films_per_second.
+
+    A call that goes on from an earlier one counts its films again and adds to its seconds.
+    """
+
+    def __init__(self, folder: Path, of: int):
+        """Begin the file anew.
+
+        Args:
+            folder: of the file; it is made where it is missing.
+            of: how many films there are to be.
+        """
+        self._path, self._of, self._films = folder / METRICS, of, 0
+        self._before = _last_seconds(self._path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("", encoding="utf-8")
+        self.add(0, 0.0)
+
+    def add(self, films: int, seconds: float) -> None:
+        """Say that there are some films more, and how long all of this call have taken."""
+        self._films += films
+        row: dict[str, float] = {"step": self._films, "of": self._of}
+        row["seconds"] = round(self._before + seconds, 3)
+        if row["seconds"]:
+            row["films_per_second"] = round(self._films / row["seconds"], 3)
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def _last_seconds(path: Path) -> float:
+    """The seconds of the last whole row; none where there is no such row."""
+    if not path.exists():
+        return 0.0
+    # A killed process may have left half a row.
+    rows = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    try:
+        return float(json.loads(rows.rpartition("\n")[2])["seconds"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
 
 
 class TrainingBar:

@@ -23,6 +23,7 @@ _LETTERS = {
 }
 _WORDS = ("SYNTHETIC", "SYN")
 _BORDER = 1
+THUMBNAIL_SIDE, _QUALITY = 128, 85
 # Films of this side show the word in letters of five pixels, larger ones in larger letters.
 _SIDE = 64
 
@@ -64,6 +65,16 @@ def png_of(film: Film, provenance: Provenance) -> bytes:
         text.add_text(key, value)
     stream = io.BytesIO()
     Image.fromarray(film).save(stream, "PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+def thumbnail_of(film: Film) -> bytes:
+    """A film as a small JPEG file for lists, with the word SYNTHETIC on it."""
+    scale = THUMBNAIL_SIDE / max(film.shape)
+    height, width = (max(1, round(scale * side)) for side in film.shape)
+    small = Image.fromarray(film).resize((width, height), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    Image.fromarray(marked(np.asarray(small))).save(stream, "JPEG", quality=_QUALITY)
     return stream.getvalue()
 
 

@@ -5,9 +5,8 @@ looked for among the training films and their mirror images, since a mirrored co
 held-out films are those of validation and test together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from ml.errors import DataError, TooFewFilms
 from ml.filmset import FilmSet, load_films
 from ml.gan.distances import Points
 from ml.gan.divergences import BINS
-from ml.gan.features import FeatureSpace
+from ml.gan.features import Embeddings, FeatureSpace
 from ml.gan.memorisation import hash_all, with_mirrored
 from ml.gan.quality import Floor, real_floor
 
@@ -235,7 +234,14 @@ def _floors(
     return floors, reasons
 
 
-def embed(space: FeatureSpace, films: Films, *, title: str, quiet: bool) -> Points:
+def embed(
+    space: FeatureSpace,
+    films: Films,
+    *,
+    title: str,
+    quiet: bool,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Embeddings:
     """Embed films (N, S, S) behind a progress bar: (N, F).
 
     Args:
@@ -243,8 +249,14 @@ def embed(space: FeatureSpace, films: Films, *, title: str, quiet: bool) -> Poin
         films: grey levels.
         title: what the films are.
         quiet: shows no bar.
+        on_batch: called after every few films; what it raises ends the work.
     """
     columns = (*Progress.get_default_columns(), TextColumn("{task.total} films"))
     with Progress(*columns, transient=True, disable=quiet) as bar:
         task = bar.add_task(f"embedding {title} in {space.name}", total=len(films))
-        return space.embed(films, on_step=partial(bar.advance, task))
+
+        def on_step(some: int) -> None:
+            bar.advance(task, some)
+            on_batch()
+
+        return space.embed(films, on_step=on_step)

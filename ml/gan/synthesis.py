@@ -19,13 +19,15 @@ from ml.errors import XrayError
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.latents import SEEDS, latents_of, way_between
-from ml.gan.provenance import Provenance, marked, png_of
+from ml.gan.provenance import Provenance, marked, png_of, thumbnail_of
 from ml.gan.sampling import films_of_latents, grid_of, sample_films
 from ml.gan.synthetic_folder import NewFilm, Row, SyntheticFolder, write_whole
 from ml.generator_graph import class_number
 from ml.version import code_version
 
 Film = NDArray[np.uint8]  # (S, S)
+# Takes a number of films, and seconds.
+OnFilms = Callable[[int, float], None]
 
 # Seeds that are tried for each film before the generator is given up.
 MOST_TRIES = 10
@@ -116,7 +118,8 @@ def synthesize(
     wanted: Wanted,
     certifier: Certifier | None,
     *,
-    on_films: Callable[[int], None] | None = None,
+    on_films: OnFilms = lambda _films, _seconds: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Make films and add them to a folder.
 
@@ -128,14 +131,17 @@ def synthesize(
         folder: where to.
         wanted: which films.
         certifier: what films are compared with; None makes films without a certificate.
-        on_films: called after some films with the number of them that are in the folder.
+        on_films: called after some films with the number of them that are in the folder, and the
+            seconds that all films so far have taken.
+        should_stop: asked after some films; a true answer ends the call, and what was made stays.
 
     Raises:
         XrayError: a class that the generator cannot make, or too many films refused; those that
             were good are in the folder.
+        CheckpointError: it was to stop while the real films were looked at.
         OSError: there is no room; the folder's manifest names the films that are complete.
     """
-    maker = _Maker(loaded, folder, wanted, certifier)
+    maker = _Maker(loaded, folder, wanted, certifier, should_stop)
     labels = classes_to_make(loaded, wanted.label)
     missing = 0
     for number, label in enumerate(labels):
@@ -144,8 +150,9 @@ def synthesize(
             good = maker.make(label, chunk)
             # A seed that was asked for by its number is not replaced.
             open_films -= len(chunk) if wanted.seeds else good
-            if on_films:
-                on_films(len(chunk) if wanted.seeds else good)
+            on_films(len(chunk) if wanted.seeds else good, maker.outcome.seconds)
+            if should_stop():
+                return maker.outcome
         missing += open_films
     refused = maker.outcome.refused
     if missing:
@@ -175,9 +182,10 @@ class _Maker:
         folder: SyntheticFolder,
         wanted: Wanted,
         certifier: Certifier | None,
+        should_stop: Callable[[], bool],
     ):
         self.loaded, self.folder, self.wanted = loaded, folder, wanted
-        self.certifier = certifier
+        self.certifier, self.should_stop = certifier, should_stop
         self.outcome = Outcome()
         self.software = software()
 
@@ -189,7 +197,7 @@ class _Maker:
         if not new:
             return len(seeds)
         if self.certifier:
-            self.certifier.prepare()
+            self.certifier.prepare(self.should_stop)
         started = time.monotonic()
         films = sample_films(
             self.loaded.network,
@@ -250,7 +258,7 @@ class _Maker:
             SYNTHETIC_COLUMN: self.loaded.sha256,
         }
         content = png_of(marked(film) if self.wanted.mark else film, provenance)
-        return NewFilm(content, row, self._certificate(row, seed, certificate))
+        return NewFilm(content, thumbnail_of(film), row, self._certificate(row, seed, certificate))
 
     def _certificate(self, row: Row, seed: int, certificate: Certificate | None) -> Row | None:
         if certificate is None or self.certifier is None:

@@ -1,7 +1,7 @@
 """`xray synthesize`: make films with a trained generator."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,16 +10,17 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from ml.cli_common import DeviceName, device_named
+from ml.cli_common import DeviceName, device_named, until_stopped
 from ml.data import read_manifest
 from ml.errors import XrayError
+from ml.gan.progress import FilmLog
 
 if TYPE_CHECKING:
     import torch
 
     from ml.gan.certificate import Certifier
     from ml.gan.generator_file import LoadedGenerator
-    from ml.gan.synthesis import Outcome
+    from ml.gan.synthesis import OnFilms, Outcome
     from ml.gan.synthetic_folder import SyntheticFolder
 
 DEFAULT_COUNT = 64
@@ -73,12 +74,26 @@ def synthesize_command(
         typer.Option(help="Draw the way between the films of two seeds instead."),
     ] = None,
     steps: Annotated[int, typer.Option(min=2, max=256, help="Films of that way.")] = 8,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where embeddings of real films are kept, so that the next call starts sooner; "
+            "default: xray-screening in ~/.cache or XDG_CACHE_HOME."
+        ),
+    ] = None,
+    progress: Annotated[
+        bool, typer.Option("--progress", help="Write how far it is to metrics.jsonl beside OUT.")
+    ] = False,
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Seal the data set when all films are there.")
+    ] = False,
     device: DeviceName = "auto",
 ) -> None:
     """Make synthetic films with a certificate each, as a data set to train a classifier with.
 
     Films that are too near to one that the generator learned from are refused. The same command
-    adds nothing that is there already; interrupted, it goes on.
+    adds nothing that is there already; interrupted, it goes on. SIGTERM and Ctrl-C end it after the
+    films in hand; the exit status is then 143 or 130.
     """
     from ml.gan.certificate import REFUSE_BELOW
     from ml.gan.generator_file import PRETRAINED, load_generator
@@ -109,28 +124,50 @@ def synthesize_command(
     # What a person did wrong is told before films are read.
     classes_to_make(loaded, label)
     folder = SyntheticFolder(out)
-    certifier = None if no_certificate else _certifier(loaded, against, place)
+    certifier = None if no_certificate else _certifier(loaded, against, cache, place)
     if certifier is None:
         print(NO_CERTIFICATE, file=sys.stderr)
+    if interpolate:
+        with _room_in(out):
+            print(f"wrote {draw_way(loaded, out, interpolate, steps, wanted, certifier)}")
+        return
+    total = len(wanted.seeds) or wanted.count
+    with until_stopped() as should_stop, _room_in(out):
+        log = FilmLog(out.absolute().parent, total) if progress else None
+        with _bar(total, log) as on_films:
+            outcome = synthesize(
+                loaded, folder, wanted, certifier, on_films=on_films, should_stop=should_stop
+            )
+        _print_outcome(outcome, folder)
     with _room_in(out):
-        if interpolate:
-            path = draw_way(loaded, out, interpolate, steps, wanted, certifier)
-            print(f"wrote {path}")
-            return
-        with _bar(len(wanted.seeds) or wanted.count) as on_films:
-            outcome = synthesize(loaded, folder, wanted, certifier, on_films=on_films)
-    _print_outcome(outcome, folder)
+        _seal(folder, asked=seal)
+
+
+def _seal(folder: "SyntheticFolder", *, asked: bool) -> None:
+    """Seal the films where that is wanted, or was before there were more of them."""
+    from ml.sealing import SUMMARY, seal
+
+    if asked and not folder.rows:
+        raise XrayError("every film was refused: there is no data set to seal")
+    if folder.rows and (asked or (folder.root / SUMMARY).exists()):
+        print(f"sealed {folder.root}: SHA-256 {seal(folder.root)['sha256']}")
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, moved by the number of films that came to be."""
+def _bar(total: int, log: "FilmLog | None") -> "Iterator[OnFilms]":
+    """A bar on a terminal, moved by the number of films that came to be; and rows of a log."""
     columns = (*Progress.get_default_columns(), TextColumn("{task.completed} films"))
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("making films", total=total)
-        yield lambda some: bar.advance(task, some)
+
+        def on_films(films: int, seconds: float) -> None:
+            bar.advance(task, films)
+            if log:
+                log.add(films, seconds)
+
+        yield on_films
 
 
 @contextmanager
@@ -159,10 +196,11 @@ def _print_outcome(outcome: "Outcome", folder: "SyntheticFolder") -> None:
 
 
 def _certifier(
-    loaded: "LoadedGenerator", against: Path | None, device: "torch.device"
+    loaded: "LoadedGenerator", against: Path | None, cache: Path | None, device: "torch.device"
 ) -> "Certifier":
     """What films are compared with."""
     from ml.gan.certificate import Certifier
+    from ml.gan.embedding_cache import EmbeddingCache, usual_cache
     from ml.gan.features import IMAGENET, feature_space
 
     if against is None:
@@ -171,7 +209,10 @@ def _certifier(
             "(--against DATA or XRAY_DATA), or make films without (--no-certificate)"
         )
     certifier = Certifier(
-        loaded, read_manifest(against), lambda: feature_space(IMAGENET, device=device)
+        loaded,
+        read_manifest(against),
+        lambda: feature_space(IMAGENET, device=device),
+        cache=EmbeddingCache(cache or usual_cache()),
     )
     if not certifier.complete:
         print(

@@ -1,4 +1,4 @@
-"""A data set of synthetic films: a manifest as any other's, and a certificate of each film.
+"""A data set of synthetic films: a manifest as any other's, a certificate and thumbnail of each.
 
 Films come first, certificates second, the manifest last: whatever interrupts, the manifest names
 complete films alone, and the same command goes on from there.
@@ -15,6 +15,7 @@ from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
 from ml.errors import DataError
 
 CERTIFICATES = "certificates.csv"
+THUMBNAILS = "thumbnails"
 CERTIFICATE_COLUMNS = (
     "seed",
     "file",
@@ -42,11 +43,13 @@ class NewFilm:
 
     Attributes:
         content: its PNG file.
+        thumbnail: its JPEG file, small and marked.
         row: its row in the manifest.
         certificate: its row in the certificates; None where it was not compared.
     """
 
     content: bytes
+    thumbnail: bytes
     row: Row
     certificate: Row | None
 
@@ -82,9 +85,14 @@ class SyntheticFolder:
             OSError: there is no room, or no right to write; the manifest stays as it was.
         """
         for film in added:
-            path = self.root / film.row["image"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, film.content)
+            image = film.row["image"]
+            for name, content in (
+                (image, film.content),
+                (thumbnail_name(image), film.thumbnail),
+            ):
+                path = self.root / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, content)
         gone = [image for image in removed if image in self.rows]
         self.rows |= {film.row["image"]: film.row for film in added}
         self.certificates |= {f.row["image"]: f.certificate for f in added if f.certificate}
@@ -94,12 +102,12 @@ class SyntheticFolder:
         if added or gone:
             self._write()
         for image in gone:
-            (self.root / image).unlink(missing_ok=True)
+            for name in (image, thumbnail_name(image)):
+                (self.root / name).unlink(missing_ok=True)
 
     def _write(self) -> None:
         if self.certificates:
-            text = _as_csv(CERTIFICATE_COLUMNS, self.certificates)
-            write_whole(self.root / CERTIFICATES, text)
+            write_certificates(self.root / CERTIFICATES, self.certificates)
         manifest = self.root / MANIFEST
         now = manifest.read_bytes() if manifest.exists() else b""
         if now != self._text:
@@ -112,6 +120,11 @@ class SyntheticFolder:
         text = _as_csv(self._columns, self.rows)
         write_whole(manifest, text)
         self._text = text
+
+
+def thumbnail_name(image: str) -> str:
+    """Where the thumbnail of an image lies in the folder."""
+    return f"{THUMBNAILS}/{image}.jpg"
 
 
 def read_certificates(path: Path) -> dict[str, Row]:
@@ -127,6 +140,11 @@ def read_certificates(path: Path) -> dict[str, Row]:
             return {row.get("file", ""): row for row in csv.DictReader(lines, restval="")}
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+
+
+def write_certificates(path: Path, certificates: Mapping[str, Row]) -> None:
+    """Write the certificates of films, by the name of their image, in one step."""
+    write_whole(path, _as_csv(CERTIFICATE_COLUMNS, certificates))
 
 
 def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:
