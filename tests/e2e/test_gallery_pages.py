@@ -1,0 +1,172 @@
+"""The gallery in a real browser: a selection, the way between two films, a round of the quiz."""
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from app.db import Database
+from app.gallery import PAGE, register_films
+from app.migrations import upgrade
+from app.models import DataKind
+from app.registry import register_generator
+from app.settings import Settings
+from benchmarks.server import our_server
+from ml.data import COLUMNS
+from ml.generator_graph import PRETRAINED
+from tests.e2e.conftest import Faults
+from tests.e2e.test_pages import AXE_OPTIONS
+from tests.films import png, synthetic_film
+from tests.synthetic_set import new_set, new_version
+
+ALL_FILMS = PAGE + 10
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server whose gallery has a page of films and ten more, and films for the quiz."""
+    home = tmp_path_factory.mktemp("gallery")
+    settings = Settings(_env_file=None, home=home)
+    database = Database(settings.effective_database_url)
+    upgrade(database.engine)
+    with database.session() as session:
+        generator = register_generator(session, settings, PRETRAINED, run=None, by="test")
+        films = [(("covid", "normal")[seed % 2], seed) for seed in range(ALL_FILMS)]
+        version = new_set(session, settings, generator, films)
+        register_films(session, version, home / version.folder)
+        people = new_version(session, "ab" * 32, DataKind.FILMS)
+        people.quiz_allowed = True
+        _write_people(home / people.folder)
+    database.close()
+    with our_server(home) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+def _write_people(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        rows = csv.DictWriter(file, COLUMNS, restval="")
+        rows.writeheader()
+        for number in range(12):
+            content = png(synthetic_film(np.random.default_rng(number), 80, 80))
+            (folder / f"{number}.png").write_bytes(content)
+            row = {"image": f"{number}.png", "label": ("covid", "normal")[number % 2]}
+            row |= {"source": "hospital", "patient": f"p-{number}", "license": "CC BY 4.0"}
+            rows.writerow(row)
+
+
+@pytest.fixture
+def visit(browser: Browser, gallery: str, faults: Faults) -> Iterator[BrowserContext]:
+    context = browser.new_context(base_url=gallery, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(15_000)
+    context.on("page", faults.watch)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(visit: BrowserContext) -> Page:
+    return visit.new_page()
+
+
+def test_selection_goes_over_pages_and_is_downloaded(page: Page) -> None:
+    page.goto("/gallery")
+    films = page.locator(".shelf-film")
+    expect(films).to_have_count(PAGE)
+    expect(page.get_by_role("button", name="Download the ticked films")).to_be_disabled()
+    films.nth(1).get_by_role("checkbox").check()
+    page.get_by_role("link", name="More films").click()
+    expect(films).to_have_count(ALL_FILMS)
+    expect(page.get_by_role("link", name="More films")).to_be_hidden()
+    films.last.get_by_role("checkbox").check()
+    expect(page.get_by_text("2 films ticked")).to_be_visible()
+    # A page later, and back: the ticks are still there.
+    films.nth(1).locator("a").click()
+    page.go_back()
+    expect(page.get_by_text("2 films ticked")).to_be_visible()
+    expect(films.nth(1).get_by_role("checkbox")).to_be_checked()
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download the ticked films").click()
+    with zipfile.ZipFile(downloading.value.path()) as archive:
+        manifest = archive.read("synthetic-films/manifest.csv").decode()
+        assert len(list(csv.DictReader(io.StringIO(manifest)))) == 2
+    page.get_by_role("button", name="Untick all").click()
+    expect(page.get_by_text("Tick films to download")).to_be_visible()
+
+
+def test_two_films_of_a_class_are_blended(page: Page) -> None:
+    page.goto("/gallery?label=covid")
+    boxes = page.locator(".shelf-film").get_by_role("checkbox")
+    blend = page.get_by_role("link", name="Blend the two")
+    boxes.nth(0).check()
+    expect(blend).to_be_hidden()
+    boxes.nth(1).check()
+    blend.click()
+    expect(page).to_have_url(re.compile(r"/gallery/between\?.*label=covid"))
+    large = page.get_by_role("img", name="The film at this place of the way")
+    page.get_by_label("Place on the way").press("End")
+    expect(large).to_have_attribute("viewBox", "1792 0 256 256")
+    page.locator(".strip li").first.click()
+    expect(large).to_have_attribute("viewBox", "0 0 256 256")
+
+
+def test_film_is_made_from_a_seed(page: Page) -> None:
+    page.goto("/gallery/make")
+    page.get_by_label("Seed").fill("42")
+    page.get_by_label("Class").select_option("normal")
+    page.get_by_role("button", name="Make the film").click()
+    picture = page.get_by_role("img", name="The synthetic film of seed 42")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 512
+
+
+def test_gallery_and_quiz_work_without_a_script(
+    browser: Browser, gallery: str, faults: Faults
+) -> None:
+    context = browser.new_context(base_url=gallery, java_script_enabled=False)
+    context.on("page", faults.watch)
+    page = context.new_page()
+    page.goto("/gallery")
+    page.get_by_role("link", name="More films").click()
+    expect(page.locator(".shelf-film")).to_have_count(ALL_FILMS - PAGE)
+    page.locator(".shelf-film").first.get_by_role("checkbox").check()
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Download the ticked films").click()
+    assert zipfile.is_zipfile(downloading.value.path())
+
+    page.goto("/gallery/quiz")
+    page.get_by_role("button", name="Begin").click()
+    for group in page.get_by_role("group", name=re.compile("Film ")).all():
+        group.get_by_label("synthetic").check()
+    page.get_by_role("button", name="See how I did").click()
+    expect(page.get_by_role("heading", name="10 of 20 right")).to_be_visible()
+    expect(page.get_by_text("You took 0 of 10 synthetic films for real")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_no_page_of_the_gallery_is_hard_to_read(page: Page, scheme: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto("/gallery/quiz")
+    page.get_by_role("button", name="Begin").click()
+    addresses = [
+        "/gallery?before=11",
+        "/gallery/1",
+        "/gallery/make?seed=1",
+        "/gallery/between?from=1&to=2",
+        "/gallery/quiz",
+        page.url,
+    ]
+    for address in addresses:
+        page.goto(address)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width, address
+        found = Axe().run(page, options=AXE_OPTIONS)
+        assert found.violations_count == 0, f"{address} at {width}: {found.generate_report()}"
