@@ -81,13 +81,11 @@ def gather_films(before: Preparation) -> dict[str, Any]:
         DataError: they are not there (any more), or are the application's own files.
     """
     options = before.options
-    sources = []
+    added, archives = [], []
     if options["folder"]:
-        sources.append(_folder(before.settings, Path(options["folder"])))
+        added.append(_folder(before.settings, Path(options["folder"])))
     if options[UPLOAD]:
-        sources.append(_uploaded(before.settings, options[UPLOAD]))
-    added = [path for path in sources if options["kind"] == DATA_SET and path.is_dir()]
-    archives = [path for path in sources if path not in added]
+        archives.append(_uploaded(before.settings, options[UPLOAD]))
     if options["corrections"]:
         added.append(_corrections(before))
     return {
@@ -96,7 +94,8 @@ def gather_films(before: Preparation) -> dict[str, Any]:
         "corrections": None,
         "add": [str(path) for path in added],
         "archive": [str(path) for path in archives],
-        "kind": [options["kind"]] * len(archives),
+        # A data set with its manifest tells by itself how it is laid out.
+        "kind": None if options["kind"] == DATA_SET else options["kind"],
     }
 
 

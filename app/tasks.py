@@ -36,14 +36,14 @@ class Worker:
         settings: where the database, the broker and the runs' folders are.
         queues: which runs to take.
         lease_s: seconds after which others take over from this worker if it dies. It renews its
-            lease, and looks for runs, twelve times as often.
+            lease, and looks for runs, fifteen times as often.
 
     """
 
     def __init__(self, settings: Settings, queues: Collection[RunQueue], lease_s: float = LEASE_S):
         self.queues = queues
         self.lease_s = lease_s
-        self.beat_s = lease_s / 12
+        self.beat_s = lease_s / 15
         self.settings = settings
         self.runs_folder = settings.home.resolve() / "runs"
         self.database = Database(settings.effective_database_url)

@@ -24,9 +24,7 @@ from ml.cli import app as ml_commands
 FILMS, SYNTHETIC = "a" * 64, "b" * 64
 CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY = ("c" * 64, "d" * 64, "e" * 64, "9" * 64)
 GENERATOR = "f" * 64
-COMMANDS = sorted(
-    KINDS.keys() - {"synthesize", "compare-classifiers", "compare-arms", "import-data"}
-)
+COMMANDS = sorted(KINDS.keys() - {"compare-arms"})
 GAN_RUN = uuid.UUID(int=7)
 
 INPUTS: dict[str, dict[str, Any]] = {
