@@ -233,12 +233,14 @@ def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[st
     # Cells beyond the header, which DictReader puts under no name.
     if None in row:
         faults.append("more cells than columns")
-    if not path.is_relative_to(home):
+    if not _is_within(home, row["image"]):
         faults.append(f"{row['image']} lies outside the data set")
     elif not path.is_file():
         faults.append(f"no such file: {row['image']!r}")
     mask = row.get("lung_mask", "")
-    if mask and not (home / mask).is_file():
+    if mask and not _is_within(home, mask):
+        faults.append(f"{mask} lies outside the data set")
+    elif mask and not (home / mask).is_file():
         faults.append(f"no such lung mask: {mask!r}")
     if row["label"] not in labels:
         known = ", ".join(labels)
@@ -248,3 +250,12 @@ def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[st
         faults.append(f"synthetic is {generator!r}, expected a generator's SHA-256 or nothing")
     faults += [f"{column} is empty" for column in ("source", "patient") if not row[column].strip()]
     return faults
+
+
+def _is_within(home: Path, name: str) -> bool:
+    """Whether a file is told by its way from the folder, and lies in it even where that is a link.
+
+    A name that leads out and back in would lead elsewhere from a copy of the folder.
+    """
+    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return plain and (home / name).resolve().is_relative_to(home)

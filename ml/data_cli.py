@@ -1,17 +1,22 @@
-"""`xray data`: import public sets, tell what is in a data set, seal it."""
+"""`xray data`: import public sets, make new data sets of old ones, seal, tell what is in one."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ml.cli_common import until_stopped
 from ml.data import FilmRecord, Split, in_split, read_manifest, real_films
 from ml.errors import XrayError
 from ml.labels import LABELS
+
+if TYPE_CHECKING:
+    from ml.importers.importing import Report
+    from ml.importers.preparing import Source
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 
@@ -65,6 +70,96 @@ def data_import(
         print(f"each of them: {to / f'left-out-{kind}.csv'}")
     added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
     print(f"added: {added}; {report.total} films in {to} now")
+
+
+@data_app.command("prepare")
+def data_prepare(
+    out: Annotated[Path, typer.Option(help="Where to: the data set is OUT/set.")],
+    base: Annotated[
+        Path | None, typer.Option(help="A data set whose films come first, as they are.")
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of films to add: a data set, or as --kind says. Repeatable."),
+    ] = None,
+    archive: Annotated[
+        list[Path] | None,
+        typer.Option(help="The same as a ZIP, TAR or TAR.GZ archive. Repeatable."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How films without a manifest are laid out, as in xray data import; one for all, "
+            "or one for each archive. Default: folders, one for each class."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What people call the data set.")] = "",
+    source: Annotated[
+        str, typer.Option(help="folders, dicom: the source's name; default: made of the name.")
+    ] = "",
+    patient_pattern: Annotated[
+        str, typer.Option(help="folders: expression whose one group finds the patient in a path.")
+    ] = "",
+    labels: Annotated[
+        Path | None, typer.Option(help="dicom: CSV of labels; default: labels.csv in the folder.")
+    ] = None,
+    short_side: Annotated[
+        int, typer.Option(min=0, help="Reduce films to this, in pixels; 0 keeps their size.")
+    ] = 256,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
+    ] = False,
+) -> None:
+    """Make a new, sealed data set of an older one and films that are added to it.
+
+    Films of a data set with a manifest are taken as they are, others as xray data import does.
+    Interrupted, the same command goes on; nothing stands in OUT/set before all of it is there.
+    """
+    from ml.importers.preparing import LEFT_OUT, Wanted, prepare
+
+    wanted = Wanted(
+        base=base,
+        sources=_sources(add or [], archive or [], kind or []),
+        name=name,
+        source=source,
+        patient_pattern=patient_pattern,
+        labels=labels,
+        short_side=short_side,
+        keep_duplicates=keep_duplicates,
+    )
+    with until_stopped() as should_stop:
+        try:
+            prepared = prepare(wanted, out, should_stop)
+        except OSError as problem:
+            raise XrayError(
+                f"cannot make {out}: {problem.strerror or problem}. Mend that and give the same "
+                "command"
+            ) from problem
+        for called, report in prepared.reports.items():
+            _print_report(called, report)
+        if any(report.left_out for report in prepared.reports.values()):
+            print(f"each film that was not taken: {out / LEFT_OUT}")
+        _print_seal(prepared.summary)
+        print(f"the data set is {prepared.folder}")
+
+
+def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[Source]":
+    from ml.importers.preparing import FOLDERS, Source
+
+    if len(kinds) < 2:
+        return [Source(path, *kinds) for path in [*add, *archives]]
+    if len(kinds) != len(archives):
+        raise XrayError("give one --kind for all films, or one for each --archive")
+    paired = zip(archives, kinds, strict=True)
+    return [*(Source(path, FOLDERS) for path in add), *(Source(*pair) for pair in paired)]
+
+
+def _print_report(called: str, report: "Report") -> None:
+    added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
+    changed = f"; {report.changed} film(s) have another label or patient" if report.changed else ""
+    print(f"{called}: {added}{changed}")
+    for reason, count in Counter(one.reason for one in report.left_out).most_common():
+        print(f"  left out, {reason}: {count}")
 
 
 @data_app.command("seal")

@@ -395,7 +395,7 @@ def test_killed_between_films_and_manifest(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(importing, "_write_manifest", killed)
+        patched.setattr(importing, "write_manifest", killed)
         with pytest.raises(KeyboardInterrupt):
             import_films("folders", src, to)
     assert import_films("folders", src, to).added == {"covid": 1}

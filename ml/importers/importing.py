@@ -4,7 +4,7 @@ import csv
 import io
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
+from ml.data import SYNTHETIC_COLUMN
 from ml.duplicates import Hashes, hash_films
 from ml.errors import DataError
 from ml.films import UnreadableFilm
+from ml.gan.synthetic_folder import write_whole
 from ml.importers.candidates import MISSING, UNREADABLE, Candidate, LeftOut, SourceOptions
 from ml.importers.layouts import LAYOUTS
+from ml.importers.manifests import Present, Row, write_manifest
 from ml.importers.settling import SAME_FILE, Known, Settled, settle
-from ml.importers.staging import DIGEST_LENGTH, Decoded, Stage, digest_of, write_whole
+from ml.importers.staging import DIGEST_LENGTH, Decoded, Stage, digest_of
 from ml.transforms import BlankFilm
 
 SHORT_SIDE = 256
 STAGING = ".import-part"
 MASK = "unreadable lung mask, film taken without it"
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +37,13 @@ class Report:
         added: films added, by label.
         total: films in the data set now.
         left_out: films not taken, and masks not taken, each with its reason.
+        changed: films that were there and now have another label or patient.
     """
 
     added: Counter[str]
     total: int
     left_out: list[LeftOut]
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    """The data set as it was found: nothing of it is changed before the end."""
-
-    text: bytes
-    columns: list[str]
-    rows: list[Row]
-
-    @classmethod
-    def read(cls, root: Path) -> "_Present":
-        manifest = root / MANIFEST
-        if not manifest.exists():
-            return cls(b"", [], [])
-        return cls(manifest.read_bytes(), *read_rows(root))
-
-    def aliases(self) -> dict[str, str]:
-        """Other key of a patient -> the key in the manifest."""
-        return {
-            other: row["patient"]
-            for row in self.rows
-            for other in row.get("also_patient", "").split(";")
-            if other
-        }
+    changed: int = 0
 
 
 def import_films(
@@ -77,6 +54,7 @@ def import_films(
     *,
     short_side: int = SHORT_SIDE,
     keep_duplicates: bool = False,
+    on_film: Callable[[], None] = lambda: None,
 ) -> Report:
     """Take the films of a public data set into a data set of ours.
 
@@ -90,6 +68,7 @@ def import_films(
         options: what the layout needs beyond the folder.
         short_side: films are reduced to this, in pixels; 0 keeps their size.
         keep_duplicates: take near-duplicates of the same label too, under one patient.
+        on_film: called before each film that was found is read; may raise to stop.
 
     Raises:
         DataError: an unknown layout, no film to take, no readable film, or a data set with
@@ -100,14 +79,14 @@ def import_films(
     if not src.is_dir():
         raise DataError(f"no such folder: {src}")
     options = options or SourceOptions(salt_file=to / ".patient-salt")
-    present = _Present.read(to)
+    present = Present.read(to)
     found = list(LAYOUTS[kind](src, options))
     left_out = [one for one in found if isinstance(one, LeftOut)]
     candidates = [one for one in found if isinstance(one, Candidate)]
     if not candidates:
         raise DataError(f"no film to import in {src}{_reasons(left_out)}")
     stage = Stage(to / STAGING, short_side)
-    films, unused = _decode(candidates, stage, present)
+    films, unused = _decode(candidates, stage, present, on_film)
     left_out += unused
     if not films and all(one.reason in (MISSING, UNREADABLE) for one in unused):
         raise DataError(f"none of the {len(candidates)} film(s) can be read{_reasons(left_out)}")
@@ -118,13 +97,19 @@ def import_films(
         raise DataError(f"every film of {src} was left out{_reasons(left_out)}")
     taken = [(*films[number], patient) for number, patient in settled.taken.items()]
     added = [_move_in(to, stage, *film) for film in taken]
-    _write_manifest(to, present, added, settled.aliases)
+    if added or settled.aliases:
+        write_manifest(to, present, [*present.rows, *added], settled.aliases)
     shutil.rmtree(to / STAGING)
     report = Report(
         Counter(row["label"] for row in added), len(present.rows) + len(added), left_out
     )
-    _write_left_out(to / f"left-out-{kind}.csv", left_out)
+    write_left_out(to / left_out_name(kind), left_out)
     return report
+
+
+def left_out_name(kind: str) -> str:
+    """The file that tells what an import did not take."""
+    return f"left-out-{kind}.csv"
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> str:
@@ -135,13 +120,14 @@ def _reasons(left_out: Sequence[LeftOut]) -> str:
 
 
 def _decode(
-    candidates: Sequence[Candidate], stage: Stage, present: _Present
+    candidates: Sequence[Candidate], stage: Stage, present: Present, on_film: Callable[[], None]
 ) -> tuple[list[tuple[Candidate, Decoded]], list[LeftOut]]:
     known = {(_digest(row), row["label"], row["patient"]): row["image"] for row in present.rows}
     aliases = present.aliases()
     films, left_out = [], []
     console = Console(stderr=True)
     for candidate in track(candidates, "reading films", console=console, transient=True):
+        on_film()
         try:
             content = candidate.path.read_bytes()
         except FileNotFoundError:
@@ -170,7 +156,7 @@ def _decode(
 
 
 def _settle(
-    present: _Present,
+    present: Present,
     to: Path,
     films: Sequence[tuple[Candidate, Decoded]],
     *,
@@ -235,31 +221,11 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
     }
 
 
-def _write_manifest(
-    to: Path, present: _Present, added: Sequence[Row], aliases: dict[str, str]
-) -> None:
-    others: dict[str, list[str]] = {}
-    for other, key in (present.aliases() | aliases).items():
-        others.setdefault(key, []).append(other)
-    rows = [
-        row | {"also_patient": ";".join(sorted(others.get(row["patient"], ())))}
-        for row in [*present.rows, *added]
-    ]
-    columns = [*COLUMNS, *(name for name in present.columns if name not in COLUMNS)]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    manifest = to / MANIFEST
-    now = manifest.read_bytes() if manifest.exists() else b""
-    if now != present.text:
-        raise DataError(f"{manifest} was changed by something else meanwhile: import again")
-    write_whole(manifest, lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
-
-
-def _write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+def write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write each film that was not taken, and why, as a CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason", "detail"))
     writer.writerows((one.path, one.reason, one.detail) for one in left_out)
-    write_whole(path, lambda partial: partial.write_text(text.getvalue(), encoding="utf-8"))
+    # Names of files need not be UTF-8.
+    write_whole(path, text.getvalue().encode(errors="backslashreplace"))

@@ -13,10 +13,12 @@ from pydicom import Dataset, dcmread
 
 from ml.errors import DataError
 from ml.importers.candidates import (
+    FILM_SUFFIXES,
     FINDING,
     LATERAL,
     MISSING,
     MODALITY,
+    NO_FILM,
     NO_LABEL,
     NO_PATIENT,
     UNREADABLE,
@@ -182,7 +184,10 @@ def nih(src: Path, _options: SourceOptions) -> Found:
 def folders(src: Path, options: SourceOptions) -> Found:
     """Films below folders that are named after classes."""
     pattern = _patient_pattern(options.patient_pattern)
-    for path in films_below(src):
+    for path in files_below(src):
+        if path.suffix.lower() not in FILM_SUFFIXES:
+            yield LeftOut(path, NO_FILM, f"expected one of {', '.join(sorted(FILM_SUFFIXES))}")
+            continue
         inner = path.relative_to(src)
         named = [(folder, class_of(folder)) for folder in reversed(inner.parts[:-1])]
         finding, label = next((pair for pair in named if pair[1]), ("", None))
@@ -288,8 +293,13 @@ def _hashed(number: str, salt_file: Path) -> str:
     return hmac.new(salt, number.encode(), hashlib.sha256).hexdigest()[:16]
 
 
+def source_slug(text: str) -> str:
+    """A source's name made of other words: small letters, digits and hyphens; may be empty."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
 def _source_name(src: Path, options: SourceOptions) -> str:
-    name = options.source or re.sub(r"[^a-z0-9]+", "-", src.resolve().name.lower()).strip("-")
+    name = options.source or source_slug(src.resolve().name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise DataError(f"{name!r} is no source's name: give --source with a-z, 0-9 and -")
     return name
