@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app import runs
 from app.archives import archive_suffix
 from app.datasets import checked_name
+from app.db import Database
 from app.errors import BadForm
 from app.kind_options import DATA_SET
 from app.models import DataKind, DataVersion, Run, RunStatus
@@ -146,7 +147,7 @@ def new_staging_folder(settings: Settings) -> Path:
     return folder
 
 
-def remove_unused_staging(session: Session, settings: Settings) -> int:
+def remove_unused_uploads(database: Database, settings: Settings) -> int:
     """Remove uploads whose run is over, however it ended, and those that never became a run.
 
     Returns:
@@ -162,7 +163,8 @@ def remove_unused_staging(session: Session, settings: Settings) -> int:
     alive = select(Run.options).where(
         Run.kind == KIND, Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
     )
-    needed = {options.get("upload") for options in session.scalars(alive)}
+    with database.sessions() as session:
+        needed = {options.get("upload") for options in session.scalars(alive)}
     unused = [folder for folder in folders if folder.name not in needed]
     for folder in unused:
         shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from app.decoding import FilmDecoder
 from app.deps import Services, current_user
 from app.errors import AppError, Busy, NotFound, SignInNeeded
 from app.headers import HEADERS, SecurityHeaders
+from app.imports import remove_unused_uploads
 from app.inference import ActiveClassifier
 from app.pages import STATIC, page
 from app.routes import (
@@ -121,7 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ),
         intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
     )
-    sweeping = asyncio.create_task(_sweep_regularly(database, storage))
+    sweeping = asyncio.create_task(_sweep_regularly(database, storage, settings))
     try:
         yield
     finally:
@@ -131,11 +132,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         database.close()
 
 
-async def _sweep_regularly(database: Database, storage: Storage) -> None:
+async def _sweep_regularly(database: Database, storage: Storage, settings: Settings) -> None:
     """Remove what crashes left behind, at the start and every hour."""
     while True:
         try:
             await asyncio.to_thread(sweep, database, storage)
+            await asyncio.to_thread(remove_unused_uploads, database, settings)
         except Exception:
             # A database or storage that is away for a while must not end the sweeping.
             logger.exception("sweeping failed")

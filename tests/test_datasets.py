@@ -24,7 +24,7 @@ from app.datasets import data_folder, find_data, list_data, register_data
 from app.db import Database
 from app.deps import Services
 from app.errors import BadForm, NotFound
-from app.imports import LAYOUT_NAMES, remove_unused_staging
+from app.imports import LAYOUT_NAMES, remove_unused_uploads
 from app.kind_options import DATA_SET
 from app.models import (
     AuditEvent,
@@ -516,8 +516,7 @@ def test_uploads_without_a_run_are_removed(services: Services) -> None:
             options = {"name": "x", "kind": "folders", "upload": folders[name].name}
             run = runs.create(session, "import-data", options, requested_by="test")
             run.status = status
-    with services.database.sessions() as session:
-        assert remove_unused_staging(session, services.settings) == 2
+    assert remove_unused_uploads(services.database, services.settings) == 2
     assert {name for name, folder in folders.items() if folder.exists()} == {"waiting", "arriving"}
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
