@@ -157,25 +157,30 @@ def clinician(sign_in: Callable[[str], TestClient]) -> TestClient:
 
 
 @pytest.fixture(scope="session")
-def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def live_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of the server that `live_server` starts."""
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="session")
+def live_server(live_home: Path) -> Iterator[str]:
     """The address of a server started as a user starts it, with everything embedded."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("live")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("XRAY_")
     }
-    with (home / "server.log").open("w") as log:
+    with (live_home / "server.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
-            env=environment | {"XRAY_HOME": str(home)},
+            env=environment | {"XRAY_HOME": str(live_home)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_ready(server, address, home / "server.log")
+        _wait_until_ready(server, address, live_home / "server.log")
         yield address
     finally:
         server.terminate()

@@ -1,5 +1,6 @@
 """A real Chromium against a real server; `live_server` gives the server's address."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from app.db import Database
+from app.models import Role, User
+from app.security import SESSION_COOKIE
+from app.users import open_session
 from tests.browser import find_chromium
 from tests.conftest import leave_out
 from tests.films import png, synthetic_film
@@ -94,6 +99,38 @@ def context(open_visitor: OpenVisitor) -> BrowserContext:
 def page(context: BrowserContext) -> Page:
     """The visitor's page."""
     return context.new_page()
+
+
+@pytest.fixture(scope="package")
+def live_database(live_server: str, live_home: Path) -> Iterator[Database]:
+    """The database of the server."""
+    database = Database(f"sqlite:///{live_home / 'xray.db'}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sign_in_admin(live_database: Database, live_server: str) -> Callable[[Page], Page]:
+    """Makes an admin and signs a page in; the form of that has tests of its own."""
+
+    def make(page: Page) -> Page:
+        with live_database.session() as session:
+            # Hashing a password takes long on purpose.
+            name = f"admin {time.monotonic_ns()}"
+            user = User(name=name, password_hash="none", role=Role.ADMIN)
+            session.add(user)
+            session.flush()
+            token = open_session(session, user)
+        page.context.add_cookies([{"name": SESSION_COOKIE, "value": token, "url": live_server}])
+        return page
+
+    return make
+
+
+@pytest.fixture
+def console(page: Page, sign_in_admin: Callable[[Page], Page]) -> Page:
+    """A page of an admin who is signed in."""
+    return sign_in_admin(page)
 
 
 @pytest.fixture(scope="package")
