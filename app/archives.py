@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-import tarfile
-import zipfile
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,13 +94,6 @@ async def read_form(request: Request, folder: Path, limits: ArchiveLimits) -> Ar
     # A browser sends an empty nameless part where no file was chosen.
     chosen = isinstance(sent, UploadFile) and bool(sent.filename or sent.size)
     return ArchiveForm(texts, _place(folder) if chosen else None)
-
-
-def archive_suffix(path: Path) -> str | None:
-    """`.zip` or `.tar` by the file's content, also where that is compressed; None for others."""
-    if zipfile.is_zipfile(path):
-        return ".zip"
-    return ".tar" if tarfile.is_tarfile(path) else None
 
 
 def _place(folder: Path) -> Path:

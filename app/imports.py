@@ -1,7 +1,6 @@
 """Data sets to be: what an admin asks for is checked, staged, and done by a run."""
 
 import os
-import re
 import shutil
 import time
 import uuid
@@ -14,7 +13,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app import runs
-from app.archives import archive_suffix
 from app.datasets import checked_name
 from app.db import Database
 from app.errors import BadForm
@@ -24,6 +22,7 @@ from app.reviews import count_reviewed
 from app.run_steps import upload_folder
 from app.settings import Settings
 from ml.data import MANIFEST
+from ml.importers.unpacking import is_archive
 
 KIND: Final = "import-data"
 LAYOUT_NAMES: dict[str, str] = {
@@ -85,7 +84,7 @@ def read_order(
         faults["corrections"] = "no film has been reviewed yet: leave this out"
     if archive and folder:
         faults["folder"] = "send an archive or name a folder, not both"
-    elif archive and archive_suffix(archive) is None:
+    elif archive and not is_archive(archive):
         faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the films as one"
     elif folder and (fault := _folder_fault(settings, Path(folder), layout)):
         faults["folder"] = fault
@@ -122,22 +121,15 @@ def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
     Raises:
         RunRefused: the order was not read by `read_order`.
     """
-    upload = _named_after(order.archive, order.name).parent.name if order.archive else ""
     options = {
         "name": order.name,
         "kind": order.layout,
         "folder": order.folder,
-        "upload": upload,
+        "upload": order.archive.parent.name if order.archive else "",
         "base": order.base or None,
         "corrections": order.corrections,
     }
     return runs.create(session, KIND, options, requested_by=by)
-
-
-def _named_after(archive: Path, name: str) -> Path:
-    """Give an archive the name of the data set: films whose source is unknown get it from there."""
-    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return archive.rename(archive.with_name(f"{words or 'films'}{archive_suffix(archive)}"))
 
 
 def new_staging_folder(settings: Settings) -> Path:

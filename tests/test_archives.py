@@ -1,16 +1,13 @@
 """Archives on their way in: to the disk as they arrive, and no further than the limits."""
 
 import asyncio
-import io
-import tarfile
-import zipfile
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 
-from app.archives import ArchiveForm, ArchiveLimits, archive_suffix, read_form
+from app.archives import ArchiveForm, ArchiveLimits, read_form
 from app.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
 from tests.test_uploads import BOUNDARY, END, request
 
@@ -101,13 +98,3 @@ def test_archive_for_which_there_is_no_room(
         read(request([file(b"films") + END], content_length="1500000"), tmp_path)
     assert not list(tmp_path.iterdir())
     assert read(request([file(b"films") + END], content_length="900"), tmp_path).archive
-
-
-def test_archives_are_told_by_their_content(tmp_path: Path) -> None:
-    packed, tarred, other = (tmp_path / name for name in ("a", "b", "c.zip"))
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("covid/1.png", b"film")
-    with tarfile.open(tarred, "w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("covid"), io.BytesIO())
-    other.write_bytes(b"no archive at all" * 99)
-    assert [archive_suffix(path) for path in (packed, tarred, other)] == [".zip", ".tar", None]

@@ -428,8 +428,7 @@ def test_archive_is_uploaded_and_its_run_begins(
         "folder": "",
     }
     (archive,) = upload_folder(services.settings, run.options["upload"]).iterdir()
-    # Its name becomes the source's, where nothing else tells it.
-    assert archive.name == "autumn-films.zip"
+    assert archive.name == "archive"
     assert archive.read_bytes() == content
 
 
