@@ -278,6 +278,14 @@ def preset_options(kind: Kind, preset: str) -> dict[str, Any]:
     return {each.name: getattr(chosen, each.name) for each in fields(kind.options)}
 
 
+def labels_of(form: Sequence[FormField]) -> dict[str, str]:
+    """What each field is called, the device and the priority with them."""
+    return {each.name: each.label for each in form} | {
+        QUEUE_FIELD: "Device",
+        PRIORITY_FIELD: "Priority",
+    }
+
+
 def preset_texts(kind: Kind, preset: str) -> dict[str, str]:
     """What the form's fields hold under a preset, as `FormField.value`: for the page's script."""
     hints = get_type_hints(kind.options)

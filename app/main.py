@@ -29,6 +29,7 @@ from app.routes import (
     admin_data,
     admin_models,
     admin_runs,
+    admin_schedules,
     admin_users,
     api,
     auth,
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         admin_data,
         admin_models,
         admin_runs,
+        admin_schedules,
         admin_users,
     ):
         app.include_router(pages.router, dependencies=[Depends(current_user)])

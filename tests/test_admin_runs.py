@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +36,7 @@ from app.run_files import find_file, run_folder
 from app.run_views import duration
 from app.security import SESSION_COOKIE
 from app.settings import Settings
+from tests.console import FormReader
 
 DATA = "d" * 64
 SYNTHETIC = "e" * 64
@@ -116,46 +116,6 @@ def change(services: Services, run_id: uuid.UUID, **values: Any) -> Run:
 def fetch(services: Services, run_id: uuid.UUID) -> Run:
     with services.database.session() as session:
         return runs.get_run(session, run_id)
-
-
-class FormReader(HTMLParser):
-    """What a browser would send of the POST form of a page, untouched."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.sent: list[tuple[str, str]] = []
-        self._posts = False
-        self._select = ""
-        self._options: list[tuple[str, bool]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        about = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            self._posts = about.get("method") == "post"
-        if not self._posts or "disabled" in about:
-            return
-        if tag == "input":
-            ticked = about.get("type") != "checkbox" or "checked" in about
-            if ticked and "name" in about:
-                self.sent.append((about["name"], about.get("value", "")))
-        elif tag == "select":
-            self._select, self._options = about["name"], []
-        elif tag == "option" and self._select:
-            self._options.append((about["value"], "selected" in about))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "select" and self._select:
-            chosen = [value for value, selected in self._options if selected]
-            self.sent.append((self._select, (chosen or [self._options[0][0]])[-1]))
-            self._select = ""
-
-    def with_values(self, **values: str) -> dict[str, list[str]]:
-        """The form with some fields typed over."""
-        sent: dict[str, list[str]] = {}
-        for name, value in self.sent:
-            sent.setdefault(name, []).append(value)
-        return sent | {name: [value] for name, value in values.items()}
 
 
 # What a form cannot know beforehand.

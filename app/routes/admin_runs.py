@@ -132,8 +132,7 @@ def _form_page(
         kind=kind,
         named=named,
         form=form,
-        labels={each.name: each.label for each in form}
-        | {forms.QUEUE_FIELD: "Device", forms.PRIORITY_FIELD: "Priority"},
+        labels=forms.labels_of(form),
         presets={name: forms.preset_texts(named, name) for name in named.presets},
         queues=list(RunQueue),
         workers=workers_alive(settings),
