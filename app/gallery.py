@@ -1,7 +1,6 @@
 """The films of the gallery: how they come into it, and how they are found again, page by page."""
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session, defer
 from app.errors import Conflict
 from app.models import DataVersion, ModelKind, ModelVersion, SyntheticFilm
 from ml.data import MANIFEST, SYNTHETIC_COLUMN
-from ml.gan.synthetic_folder import CERTIFICATES
+from ml.gan.synthetic_folder import CERTIFICATES, read_certificates
 from ml.labels import LABELS
 
 PAGE = 60
@@ -37,8 +36,10 @@ def register_films(session: Session, data_version: DataVersion, folder: Path) ->
     Raises:
         Conflict: a film is not synthetic, or its generator is not registered.
     """
-    certificates = {row["file"]: row for row in _rows_of(folder / CERTIFICATES)}
-    rows = list(_rows_of(folder / MANIFEST))
+    certificates = read_certificates(folder / CERTIFICATES)
+    # The set is sealed, so its files are there.
+    with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
+        rows = list(csv.DictReader(lines, restval=""))
     _require_generators(session, {row.get(SYNTHETIC_COLUMN, "") for row in rows})
     of_version = SyntheticFilm.data_sha256 == data_version.sha256
     before = _count(session, of_version)
@@ -48,13 +49,6 @@ def register_films(session: Session, data_version: DataVersion, folder: Path) ->
     while some := list(islice(films, _INSERTED_AT_ONCE)):
         session.execute(insert(SyntheticFilm).on_conflict_do_nothing(), some)
     return _count(session, of_version) - before
-
-
-def _rows_of(path: Path) -> Iterator[Row]:
-    if not path.exists():
-        return
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        yield from csv.DictReader(lines, restval="")
 
 
 def _require_generators(session: Session, named: set[str]) -> None:

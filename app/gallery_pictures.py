@@ -16,15 +16,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from app.errors import NotFound
-from ml.gan.provenance import marked
+from ml.gan.provenance import marked, thumbnail_of
+from ml.gan.synthetic_folder import thumbnail_name
 
 Film = NDArray[np.uint8]  # (H, W)
 Films = NDArray[np.uint8]  # (N, S, S)
 
-SHOWN_SIDE, THUMBNAIL_SIDE, FRAME_SIDE = 512, 160, 256
+SHOWN_SIDE, FRAME_SIDE = 512, 256
 # Letters of this many pixels can be read in a picture of `SHOWN_SIDE`, and hide little of it.
 _SHOWN_LETTERS, _FRAME_LETTERS = 4, 3
-THUMBNAILS = "thumbnails"
 logger = logging.getLogger(__name__)
 
 
@@ -64,24 +64,16 @@ def thumbnail(folder: Path, image: str) -> bytes:
     Raises:
         NotFound: the film is gone.
     """
-    path = folder / THUMBNAILS / f"{image}.jpg"
+    path = folder / thumbnail_name(image)
     with suppress(FileNotFoundError):
         return path.read_bytes()
-    picture = _jpeg(read_stored(folder / image)[0])
+    picture = thumbnail_of(read_stored(folder / image)[0])
     try:
         _keep(path, picture)
     except OSError as problem:
         # No room, or a folder that is read only here: the picture is shown all the same.
         logger.warning("the thumbnail %s is not kept: %s", path, problem)
     return picture
-
-
-def _jpeg(film: Film) -> bytes:
-    small = Image.fromarray(enlarged(film, THUMBNAIL_SIDE))
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    stream = io.BytesIO()
-    Image.fromarray(marked(np.asarray(small))).save(stream, "JPEG", quality=85)
-    return stream.getvalue()
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -19,11 +19,12 @@ from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.datasets import data_folder
 from app.errors import Conflict, NotFound
 from app.gallery_pictures import enlarged
 from app.models import DataKind, DataVersion, ModelVersion, QuizRound
 from app.settings import Settings
-from ml.data import MANIFEST, SYNTHETIC_COLUMN
+from ml.data import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
 from ml.films import UnreadableFilm, grey_png, read_film
 from ml.gan.latents import SEEDS
 from ml.gan.provenance import marked
@@ -104,19 +105,18 @@ def offer(
     """
     versions = session.scalars(select(DataVersion).where(DataVersion.kind == DataKind.FILMS)).all()
     size = int(model.card["options"]["size"])
-    home = settings.home.resolve()
     people = [
         film
         for version in versions
-        if version.quiz_allowed and not version.summary.get("demonstration")
-        for film in _films_of(home / version.folder, version.sha256, size, may_be_people=True)
+        if version.quiz_allowed
+        for film in _films_of(data_folder(settings, version), version.sha256, size, people=True)
         if film.label in labels
     ]
     if len({film.patient for film in people}) >= HALF:
         return Offer(tuple(people), counts=True)
     for version in versions:
         if version.summary.get("demonstration"):
-            pool = _films_of(home / version.folder, version.sha256, 0, may_be_people=False)
+            pool = _films_of(data_folder(settings, version), version.sha256, 0, people=False)
             own = tuple(film for film in pool if film.label in labels)
             if len({film.patient for film in own}) >= HALF:
                 return Offer(own)
@@ -130,16 +130,15 @@ def offer(
 
 
 @lru_cache(maxsize=8)
-def _films_of(
-    folder: Path, sha256: str, least_side: int, *, may_be_people: bool
-) -> tuple[PoolFilm, ...]:
+def _films_of(folder: Path, sha256: str, least_side: int, *, people: bool) -> tuple[PoolFilm, ...]:
     """The films of a data version that may be shown; a version never changes.
 
     Args:
         folder: of the version.
         sha256: of the version.
         least_side: films with a shorter side would be blurred, and known by it.
-        may_be_people: then their licence has to allow it.
+        people: films of people, whose licence has to allow it; else those of the demonstration,
+            which a data set may have among the others.
     """
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
         rows = [row for row in csv.DictReader(lines, restval="") if not row.get(SYNTHETIC_COLUMN)]
@@ -153,7 +152,8 @@ def _films_of(
             row.get("license", ""),
         )
         for row in rows
-        if (may_be_shown(row.get("license", "")) or not may_be_people)
+        if people is (row["source"] != DEMONSTRATION)
+        and (may_be_shown(row.get("license", "")) or not people)
         and _is_large_enough(row, least_side)
     )
 
@@ -237,7 +237,7 @@ def sheet(
             sha256 = film["data"]
             if sha256 not in folders:
                 version = session.get_one(DataVersion, sha256)
-                folders[sha256] = settings.home.resolve() / version.folder
+                folders[sha256] = data_folder(settings, version)
             pixels = _stored(folders[sha256] / film["image"], size)
         else:
             graph = graphs[film.get("model", found.model_sha256)]

@@ -25,7 +25,7 @@ from app.quiz_films import FILMS, HALF, RIM, STEP, TILE, may_be_shown, offer
 from app.realism import Guesses, realism_of, share_over_readers, wilson
 from app.registry import find_model, register_generator
 from app.settings import Settings
-from ml.data import COLUMNS
+from ml.data import COLUMNS, DEMONSTRATION
 from ml.generator_graph import PRETRAINED
 from tests.films import png, synthetic_film
 from tests.synthetic_set import new_generator, new_version
@@ -56,10 +56,13 @@ def film_set(
     licences: list[str],
     *,
     allowed: bool = True,
-    demonstration: bool = False,
+    demonstration: int = 0,
     side: int = 72,
 ) -> DataVersion:
-    """A data version with a film for each licence, each of a patient, the classes in turn."""
+    """A data version with a film for each licence, each of a patient, the classes in turn.
+
+    The first of them are films of the demonstration.
+    """
     sha256 = uuid.uuid4().hex * 2
     folder = settings.home.resolve() / "data" / sha256
     folder.mkdir(parents=True)
@@ -69,7 +72,8 @@ def film_set(
         for number, licence in enumerate(licences):
             image = f"{number}.png"
             (folder / image).write_bytes(film(number, side))
-            row = {"image": image, "label": LABELS[number % 3], "source": "hospital-of-people"}
+            source = DEMONSTRATION if number < demonstration else "hospital-of-people"
+            row = {"image": image, "label": LABELS[number % 3], "source": source}
             size = {"width": str(side), "height": str(side)}
             writer.writerow(row | size | {"patient": f"p-{number}", "license": licence})
     version = new_version(session, sha256, DataKind.FILMS)
@@ -165,12 +169,13 @@ def test_without_films_of_people_a_round_is_practice(
     other = new_generator(session, LABELS)
     found = offer(session, settings, model, LABELS, [model, other])
     assert (found.counts, found.other) == (False, other)
-    shown = film_set(session, settings, [""] * 12, allowed=False, demonstration=True)
+    shown = film_set(session, settings, [""] * 14, allowed=False, demonstration=12)
     found = offer(session, settings, model, LABELS, [model, other])
     assert not found.counts
     assert {film.data for film in found.pool} == {shown.sha256}
-    # Allowed or not, the demonstration set has no films of people.
-    shown.quiz_allowed = True
+    # The films of people among them are not shown, and the others are no films of people.
+    assert len(found.pool) == 12
+    film_set(session, settings, ["CC BY 4.0"] * 21, demonstration=12)
     assert not offer(session, settings, model, LABELS, [model, other]).counts
     session.rollback()
 
@@ -243,7 +248,7 @@ def test_word_is_on_no_film_before_the_answers_and_then_on_the_synthetic(
 def test_all_films_of_practice_are_marked_and_it_says_so(
     session: Session, settings: Settings, visitor: TestClient, released: str, only: None
 ) -> None:
-    film_set(session, settings, [""] * 12, allowed=False, demonstration=True)
+    film_set(session, settings, [""] * 14, allowed=False, demonstration=12)
     session.commit()
     assert "practice" in visitor.get("/gallery/quiz").text
     address = begin(visitor, released)

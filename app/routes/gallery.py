@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.datasets import data_folder
 from app.deps import CurrentServices, CurrentSession, Services
 from app.errors import BadForm, NotFound, UploadTooLarge
 from app.film_archive import FOLDER, MOST_FILMS, choose, stream
@@ -123,7 +124,7 @@ def _find(opened: Session, id: int) -> SyntheticFilm:
 
 
 def _data_folder(current: Services, opened: Session, sha256: str) -> Path:
-    return current.settings.home.resolve() / opened.get_one(DataVersion, sha256).folder
+    return data_folder(current.settings, opened.get_one(DataVersion, sha256))
 
 
 @router.get("/{id:int}/thumbnail.jpg")
