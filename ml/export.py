@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
 from ml.calibration import FamiliaritySpace, confidence_threshold, fit_familiarity, fit_temperature
 from ml.classifier import load_run, to_unit, without_source
-from ml.data import FilmRecord, Split, in_split, real_films
+from ml.data import FilmRecord, Split, in_split, is_demonstration, real_films
 from ml.errors import BundleError
 from ml.evaluation import count_films, evaluate
+from ml.files import write_whole
 from ml.filmset import FilmSet, load_films
 from ml.labels import LABELS
 from ml.metrics import softmax
@@ -69,6 +70,11 @@ LIMITATIONS = [
     "Lateral films, computed tomography and other body parts are not recognised as such with "
     "certainty: the novelty threshold flags many, not all.",
 ]
+
+STAND_INS = (
+    "Films of the demonstration set are among those that it learned from or was measured on: "
+    "synthetic films that stand in for patients. Its figures say nothing about patients."
+)
 
 LICENCE = (
     "Research and non-commercial use: some of the training films are licensed CC BY-NC-SA or for "
@@ -155,7 +161,9 @@ def export_bundle(
         data=_data_counts(splits) | {"synthetic": synthetic or {}, "started_from": started_from},
         figures={},
         intended_use=INTENDED_USE,
-        limitations=LIMITATIONS,
+        limitations=limitations_of(
+            [*splits.train.records, *splits.validation.records, *splits.test.records]
+        ),
         licence=LICENCE,
     )
     graph = _export(network, space, card)
@@ -167,16 +175,19 @@ def export_bundle(
     return card
 
 
+def limitations_of(films: Sequence[FilmRecord]) -> list[str]:
+    """What a classifier that learned from and was measured on these films is not worth."""
+    return [STAND_INS, *LIMITATIONS] if is_demonstration(films) else LIMITATIONS
+
+
 def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
     """Put each file in its place in one step; the card last, which names the graph's SHA-256.
 
     So what an interruption leaves is either the whole bundle or one that `read_bundle` refuses.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in ((GRAPH, graph), (CARD, card.to_json().encode())):
-        unfinished = out / f".{name}.part"
-        unfinished.write_bytes(content)
-        unfinished.replace(out / name)
+    write_whole(out / GRAPH, graph)
+    write_whole(out / CARD, card.to_json())
 
 
 def export_run(records: Sequence[FilmRecord], run: Path, out: Path, *, version: str) -> Card:

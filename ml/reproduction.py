@@ -34,6 +34,7 @@ from ml.data import TEST_SHARE, VALIDATION_SHARE, FilmRecord, Split, in_split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation import per_class_figures, within_source
 from ml.figures import interval, markdown_table
+from ml.files import write_whole
 from ml.filmset import FilmSet, load_films
 from ml.labels import DISPLAY_NAMES, LABELS
 from ml.networks import FilmClassifier, backbone, build_classifier
@@ -151,10 +152,10 @@ def reproduce(
         network, rows = _fit(arm, options, device, title=name)
         figures = _answer_questions(network, arm, strangers, unseen, device)
         arms[name] = finite(settings | {"epochs": rows, "figures": figures})
-        _write(out / f"{name}.json", json.dumps(arms[name], indent=2) + "\n")
+        write_whole(out / f"{name}.json", json.dumps(arms[name], indent=2) + "\n")
     reproduction = settings | {"reported": REPORTED, "arms": arms}
-    _write(out / JSON, json.dumps(reproduction, indent=2) + "\n")
-    _write(out / MARKDOWN, render_reproduction(reproduction))
+    write_whole(out / JSON, json.dumps(reproduction, indent=2) + "\n")
+    write_whole(out / MARKDOWN, render_reproduction(reproduction))
     return reproduction
 
 
@@ -184,13 +185,6 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
             f"{path} is of other options or other films: give the same, or another --out"
         )
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a half-written result is never taken for a whole one."""
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def split_as_reported(films: FilmSet, options: ReproductionOptions) -> Arm:

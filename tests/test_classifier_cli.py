@@ -11,8 +11,9 @@ from ml.errors import XrayError
 from ml.export import is_bundle_of
 from ml.predictor import Predictor
 from tests.classifier_world import QUICK, tiny_network, write_data, xray
+from tests.gan_world import one_thread
 
-__all__ = ["tiny_network"]  # a fixture that all tests here use
+__all__ = ["one_thread", "tiny_network"]  # fixtures that all tests here use
 
 
 @pytest.fixture(scope="module")

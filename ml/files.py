@@ -1,0 +1,26 @@
+"""Files that others read while they are written: whole, or not there."""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file beside its place and move it there in one step.
+
+    Args:
+        path: its folder exists; a file that is there is replaced.
+        content: text is written as UTF-8.
+
+    Raises:
+        OSError: there is no room, or no right to write; what was there stays.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
