@@ -53,10 +53,9 @@ def serve(
     ] = True,
 ) -> None:
     """Serve the pages and the API; brings the database up to date first."""
-    import uvicorn
-
     from app.keeper import can_work, kept_worker
     from app.main import create_app
+    from app.server import run
 
     settings = _settings_of_server(host)
     console = Console()
@@ -74,7 +73,7 @@ def serve(
     # The server ends in order and then repeats the signal: the worker has to be ended as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with kept_worker(settings) if worker and can_work() else nullcontext():
-        uvicorn.run(
+        run(
             create_app(settings),
             host=host,
             port=port,

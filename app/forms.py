@@ -17,7 +17,6 @@ from starlette.datastructures import FormData
 from app.errors import BadForm
 from app.kinds import Input, Kind, Ref
 from app.models import (
-    Activation,
     DataKind,
     DataVersion,
     ModelKind,
@@ -31,6 +30,8 @@ from app.models import (
 MOST_CHOICES = 200
 PRIORITY = (-100, 100)
 
+# The input that names what others are compared with.
+REFERENCE = "reference"
 QUEUE_FIELD = "run-queue"
 PRIORITY_FIELD = "run-priority"
 
@@ -131,22 +132,26 @@ _NOTHING: dict[Ref, tuple[str, str]] = {
 }
 
 
-def fields_of(kind: Kind, session: Session) -> list[FormField]:
-    """The fields of a kind's form, with its defaults: what it works on, then its options."""
-    inputs = [_input_field(each, session) for each in kind.inputs]
+def fields_of(kind: Kind, session: Session, in_service: str | None = None) -> list[FormField]:
+    """The fields of a kind's form, with its defaults: what it works on, then its options.
+
+    Args:
+        kind: of the run.
+        session: the database, where inputs are registered.
+        in_service: SHA-256 of the classifier that answers films: what others are compared with.
+    """
+    inputs = [_input_field(each, session, in_service) for each in kind.inputs]
     hints = get_type_hints(kind.options)
     return inputs + [_option_field(each, hints[each.name]) for each in fields(kind.options)]
 
 
-def _input_field(of: Input, session: Session) -> FormField:
-    choices = _registered(of, session)
+def _input_field(of: Input, session: Session, in_service: str | None) -> FormField:
+    choices = _registered(of, session, in_service)
     nothing, url = ("", "") if choices else _NOTHING[of.ref]
-    # The newest is the likeliest one, where one has to be chosen; what others are compared with is
-    # the one in service.
-    likeliest = [choice.value for choice in choices]
-    if of.name == "reference":
-        likeliest = [sha256 for sha256 in [_in_service(session)] if sha256 in likeliest]
-    chosen = likeliest[0] if likeliest and of.required and not of.many else ""
+    is_reference = of.name == REFERENCE
+    # The newest is the likeliest one, where one has to be chosen.
+    likely = [each.value for each in choices if (each.value == in_service) is is_reference]
+    chosen = next(iter(likely), "") if of.required and not of.many else ""
     return FormField(
         name=of.name,
         label=label_of(of.name),
@@ -161,7 +166,7 @@ def _input_field(of: Input, session: Session) -> FormField:
     )
 
 
-def _registered(of: Input, session: Session) -> tuple[Choice, ...]:
+def _registered(of: Input, session: Session, in_service: str | None) -> tuple[Choice, ...]:
     """What an input may refer to, newest first, by name and the first letters of its digest."""
     match of.ref:
         case Ref.DATA:
@@ -169,9 +174,9 @@ def _registered(of: Input, session: Session) -> tuple[Choice, ...]:
         case Ref.SYNTHETIC:
             return _data_choices(session, DataKind.SYNTHETIC)
         case Ref.CLASSIFIER:
-            return _model_choices(session, ModelKind.CLASSIFIER)
+            return _model_choices(session, ModelKind.CLASSIFIER, in_service)
         case Ref.GENERATOR:
-            return _model_choices(session, ModelKind.GENERATOR)
+            return _model_choices(session, ModelKind.GENERATOR, None)
         case Ref.RUN:
             return _run_choices(session, of.of)
 
@@ -185,8 +190,7 @@ def _data_choices(session: Session, kind: DataKind) -> tuple[Choice, ...]:
     )
 
 
-def _model_choices(session: Session, kind: ModelKind) -> tuple[Choice, ...]:
-    in_service = _in_service(session) if kind is ModelKind.CLASSIFIER else None
+def _model_choices(session: Session, kind: ModelKind, in_service: str | None) -> tuple[Choice, ...]:
     newest = select(ModelVersion).where(
         ModelVersion.kind == kind,
         # Without a folder it answered films here once, and is not here to be used.
@@ -201,10 +205,6 @@ def _model_choices(session: Session, kind: ModelKind) -> tuple[Choice, ...]:
         )
         for each in session.scalars(newest)
     )
-
-
-def _in_service(session: Session) -> str | None:
-    return session.scalar(select(Activation.model_sha256).order_by(Activation.id.desc()).limit(1))
 
 
 def _run_choices(session: Session, kind: str) -> tuple[Choice, ...]:
@@ -260,6 +260,16 @@ def fill(form: Sequence[FormField], options: Mapping[str, Any]) -> list[FormFiel
     return [
         filled(_with_folder(each, options[each.name]), options[each.name])
         if each.name in options
+        else each
+        for each in form
+    ]
+
+
+def choose(form: Sequence[FormField], wanted: Mapping[str, str]) -> list[FormField]:
+    """The form with inputs chosen that a link names; what cannot be chosen is left as it is."""
+    return [
+        filled(each, [value] if each.control is Control.MANY else value)
+        if (value := wanted.get(each.name)) in {choice.value for choice in each.choices}
         else each
         for each in form
     ]

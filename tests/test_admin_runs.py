@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,9 +11,11 @@ from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import Request, urlopen
 
 import anyio
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import delete, select
 from starlette.testclient import TestClient
@@ -19,6 +23,7 @@ from starlette.testclient import TestClient
 from app import doorbell, run_events, runs
 from app.deps import Services
 from app.kinds import KINDS
+from app.main import create_app
 from app.models import (
     AuditEvent,
     DataKind,
@@ -35,6 +40,7 @@ from app.run_events import STREAMS, follow, mark_of
 from app.run_files import find_file, run_folder
 from app.run_views import duration
 from app.security import SESSION_COOKIE
+from app.server import Server
 from app.settings import Settings
 from tests.console import FormReader
 
@@ -648,6 +654,29 @@ def test_stream_ends_when_the_server_is_told_to_go(
     monkeypatch.setattr(STREAMS, "closing", False)
     run_id, token = new_run(), admin.cookies[SESSION_COOKIE]
     assert anyio.run(_events, services, run_id, token, {1: STREAMS.close}) == ["changed"]
+
+
+def test_server_that_is_told_to_end_does_not_wait_for_streams(
+    admin: TestClient,
+    settings: Settings,
+    new_run: Callable[..., uuid.UUID],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(STREAMS, "closing", False)
+    options = {"host": "127.0.0.1", "port": 0, "log_level": "warning", "http": "h11"}
+    server = Server(uvicorn.Config(create_app(settings), **options))  # type: ignore[arg-type]
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    while not server.started and serving.is_alive():
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    cookie = {"Cookie": f"{SESSION_COOKIE}={admin.cookies[SESSION_COOKIE]}"}
+    address = f"http://127.0.0.1:{port}/admin/runs/{new_run()}/events"
+    with urlopen(Request(address, headers=cookie), timeout=20) as stream:
+        assert stream.readline() == b"event: changed\n"
+        server.handle_exit(signal.SIGTERM, None)
+        serving.join(15)
+    assert not serving.is_alive()
 
 
 def test_stream_beyond_the_bound_is_refused(

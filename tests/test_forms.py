@@ -15,7 +15,6 @@ from app.errors import BadForm
 from app.forms import Control
 from app.kinds import KINDS, Input, Kind, Ref
 from app.models import (
-    Activation,
     DataKind,
     DataVersion,
     ModelKind,
@@ -147,14 +146,24 @@ def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session)
 
 
 def test_classifier_is_compared_with_the_one_in_service(session: Session) -> None:
-    add_model(session, "a", ModelKind.CLASSIFIER)
-    session.add(Activation(by="test", model_sha256=digest("a")))
-    session.flush()
-    add_model(session, "b", ModelKind.CLASSIFIER)
-    assert field_of(session, "compare-classifiers", "bundle").value == digest("b")
-    reference = field_of(session, "compare-classifiers", "reference")
-    assert reference.value == digest("a")
-    assert next(c.text for c in reference.choices if c.value == digest("a")).endswith("in service)")
+    for letter in "ab":
+        add_model(session, letter, ModelKind.CLASSIFIER)
+    for in_service, other in (("a", "b"), ("b", "a")):
+        form = forms.fields_of(KINDS["compare-classifiers"], session, digest(in_service))
+        fields_by_name = {each.name: each for each in form}
+        assert fields_by_name["bundle"].value == digest(other)
+        assert fields_by_name["reference"].value == digest(in_service)
+        texts = {each.value: each.text for each in fields_by_name["bundle"].choices}
+        assert texts[digest(in_service)].endswith("in service)")
+
+
+def test_link_chooses_what_can_be_chosen(session: Session) -> None:
+    add_data(session, "a", DataKind.SYNTHETIC)
+    form = forms.fields_of(KINDS["train-classifier"], session)
+    wanted = {"synthetic": digest("a"), "data": digest("z"), "epochs": "3"}
+    chosen = {each.name: each for each in forms.choose(form, wanted)}
+    assert chosen["synthetic"].values == (digest("a"),)
+    assert (chosen["data"].value, chosen["epochs"].value) == ("", "12")
 
 
 def test_run_is_chosen_among_those_that_succeeded(session: Session) -> None:

@@ -18,6 +18,7 @@ from app.errors import BadForm, NotFound
 from app.kinds import KINDS, Kind
 from app.models import RunQueue, RunStatus
 from app.pages import page
+from app.registry import in_service
 from app.run_curves import read_curves
 from app.run_events import follow, place_in_streams
 from app.run_files import LOG, find_file, list_reports, list_samples, run_folder, send_file
@@ -56,6 +57,11 @@ def kind_of(kind: str) -> Kind:
 
 
 NamedKind = Annotated[Kind, Depends(kind_of)]
+
+
+def form_of(kind: Kind, opened: Session, settings: Settings) -> list[forms.FormField]:
+    """The form of a kind of run with its defaults."""
+    return forms.fields_of(kind, opened, in_service(opened, settings))
 
 
 @router.get("")
@@ -102,8 +108,11 @@ def new_run(
     preset: Annotated[str, Query(max_length=50)] = "",
     like: uuid.UUID | None = None,
 ) -> HTMLResponse:
-    """The form of a kind of run: with its defaults, a preset, or the options of an earlier run."""
-    form = forms.fields_of(named, opened)
+    """The form of a kind of run: with its defaults, a preset, or the options of an earlier run.
+
+    A link can choose what the run works on, by the name of the input: `?bundle=SHA256`.
+    """
+    form = form_of(named, opened, current.settings)
     queue, priority = RunQueue.CPU, 0
     if like:
         earlier = runs.get_run(opened, like)
@@ -111,6 +120,7 @@ def new_run(
         queue, priority = earlier.queue, earlier.priority
     if preset in named.presets:
         form = forms.fill(form, forms.preset_options(named, preset))
+    form = forms.choose(form, request.query_params)
     return _form_page(
         request, current.settings, kind, form, preset=preset, queue=queue, priority=str(priority)
     )
@@ -151,7 +161,7 @@ def start(
     named: NamedKind,
 ) -> Response:
     """Start a run; with faults, the form again with all that was typed."""
-    form = forms.fields_of(named, opened)
+    form = form_of(named, opened, current.settings)
     try:
         queue, priority = forms.read_queue(typed)
         run = runs.create(

@@ -18,7 +18,7 @@ from app.errors import BadForm
 from app.kinds import KINDS
 from app.models import Run, RunQueue, Schedule
 from app.pages import page
-from app.routes.admin_runs import NamedKind, PostedForm
+from app.routes.admin_runs import NamedKind, PostedForm, form_of
 from app.run_views import RunSummary, kind_title
 from app.schedules import (
     EVERY_DAY,
@@ -112,7 +112,7 @@ def new(
     preset: Annotated[str, Query(max_length=50)] = "",
 ) -> HTMLResponse:
     """The form of a schedule: that of its runs, with a name, a time and days."""
-    form = forms.fields_of(named, opened)
+    form = form_of(named, opened, current.settings)
     if preset in named.presets:
         form = forms.fill(form, forms.preset_options(named, preset))
     return _form_page(request, current.settings, kind, form, preset=preset)
@@ -187,7 +187,7 @@ def create(
             request,
             current.settings,
             kind,
-            forms.keep_typed(forms.fields_of(named, opened), typed, faults),
+            forms.keep_typed(form_of(named, opened, current.settings), typed, faults),
             refused.status,
             name=name,
             at=at,
