@@ -13,15 +13,20 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+import ml
 from app.db import insert_unless_there, now
 from app.errors import BadForm, NotFound
 from app.models import AuditEvent, DataKind, DataVersion
 from app.settings import Settings
+from ml.data import DEMONSTRATION
 from ml.sealing import read_seal, verify_seal
 
 FOLDER = "data"
 LONGEST_NAME = 200
+# Films of our own generator, for a machine that has no others.
+SHIPPED = Path(ml.__file__).parent / DEMONSTRATION
 DEMONSTRATION_NAME = "Demonstration set"
+DEMONSTRATION_ACTOR = "first start"
 # A copy that is still being made is younger than this.
 _STALE_COPY_S = 24 * 3600
 _COPY = ".copy-"
@@ -112,6 +117,23 @@ def _remove_stale_copies(place: Path) -> None:
     for copy in place.glob(f"{_COPY}*"):
         if copy.stat().st_mtime < time.time() - _STALE_COPY_S:
             shutil.rmtree(copy, ignore_errors=True)
+
+
+def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
+    """Register the demonstration set that is shipped, unless it is there already.
+
+    Raises:
+        DataError: what is shipped was changed.
+    """
+    known = session.get(DataVersion, read_seal(SHIPPED)["sha256"])
+    return known or register_data(
+        session,
+        settings,
+        SHIPPED,
+        name=DEMONSTRATION_NAME,
+        kind=DataKind.FILMS,
+        by=DEMONSTRATION_ACTOR,
+    )
 
 
 def data_folder(settings: Settings, version: DataVersion) -> Path:

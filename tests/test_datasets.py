@@ -20,7 +20,13 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from app import runs
-from app.datasets import data_folder, find_data, list_data, register_data
+from app.datasets import (
+    data_folder,
+    ensure_demonstration,
+    find_data,
+    list_data,
+    register_data,
+)
 from app.db import Database
 from app.deps import Services
 from app.errors import BadForm, NotFound
@@ -36,7 +42,7 @@ from app.models import (
     RunStatus,
 )
 from app.run_steps import upload_folder
-from ml.data import COLUMNS, MANIFEST
+from ml.data import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.errors import DataError
 from ml.importers.layouts import LAYOUTS
 from ml.labels import LABELS
@@ -47,7 +53,9 @@ Folder = Callable[..., Path]
 _count = iter(range(10**6))
 
 
-def make_folder(folder: Path, films: int = 3, *, seed: int | None = None) -> Path:
+def make_folder(
+    folder: Path, films: int = 3, *, seed: int | None = None, source: str = "s"
+) -> Path:
     """A sealed data set of small films, of other content each time unless a seed is given."""
     rng = np.random.default_rng(next(_count) if seed is None else [seed, 7])
     (folder / "images").mkdir(parents=True)
@@ -56,7 +64,7 @@ def make_folder(folder: Path, films: int = 3, *, seed: int | None = None) -> Pat
         image = f"images/{number}.png"
         (folder / image).write_bytes(png(synthetic_film(rng)))
         label = LABELS[number % len(LABELS)]
-        rows.append({"image": image, "label": label, "source": "s", "patient": f"p{number}"})
+        rows.append({"image": image, "label": label, "source": source, "patient": f"p{number}"})
     write_rows(folder, rows)
     seal(folder)
     return folder
@@ -244,6 +252,26 @@ def test_copy_that_a_crash_left_is_removed_after_a_day(services: Services, tmp_p
     assert not old.exists()
     assert young.exists()
     young.rmdir()
+
+
+def test_demonstration_is_registered_once_and_marked(
+    services: Services, admin: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "demonstration", source=DEMONSTRATION)
+    monkeypatch.setattr("app.datasets.SHIPPED", folder)
+    with services.database.session() as session:
+        first = ensure_demonstration(session, services.settings)
+    rename_to = {"name": "To try things"}
+    assert admin.post(f"/admin/data/{first.sha256}/name", data=rename_to).is_redirect
+    with services.database.session() as session:
+        again = ensure_demonstration(session, services.settings)
+    assert (again.sha256, again.name) == (first.sha256, "To try things")
+    assert data_folder(services.settings, first).is_dir()
+    assert folder.is_dir()
+    listed = admin.get("/admin/data").text
+    assert re.search(r'To try things</a> <span class="mark">demonstration</span>', listed)
+    shown = admin.get(f"/admin/data/{first.sha256}").text
+    assert "say nothing about patients" in shown
 
 
 # --- pages ----------------------------------------------------------------------------------------
