@@ -162,6 +162,23 @@ def _print_report(called: str, report: "Report") -> None:
         print(f"  left out, {reason}: {count}")
 
 
+@data_app.command("demonstration")
+def data_demonstration(
+    to: Annotated[Path, typer.Option(help="The data set's folder, a new one.")],
+    generator: Annotated[
+        Path | None, typer.Option(help="A released generator's folder; default: ours.")
+    ] = None,
+) -> None:
+    """Make the demonstration set again: synthetic films that stand in for patients'.
+
+    What is measured on them says nothing about patients.
+    """
+    from ml.demonstration_set import make_demonstration
+    from ml.generator_graph import PRETRAINED, GeneratorGraph
+
+    _print_seal(make_demonstration(to, GeneratorGraph.load(generator or PRETRAINED)))
+
+
 @data_app.command("seal")
 def data_seal(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
