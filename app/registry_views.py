@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.data_views import mark_of
+from app.datasets import data_folder
 from app.model_views import generator_figures
 from app.models import (
     Activation,
@@ -28,7 +31,7 @@ from app.registry import (
     list_models,
     newest_comparison,
 )
-from app.run_views import Link, data_link, kind_title, model_link
+from app.run_views import Link, kind_title, model_link
 from app.settings import Settings
 from app.views import decision_name
 from ml.figures import interval, three
@@ -120,6 +123,12 @@ def _figures(model: ModelVersion) -> list[Figure]:
     named = {"Accuracy": "accuracy", "Macro AUROC": "macro_auroc"}
     figures = model.card["figures"]
     return [Figure(name, *interval(figures[key])) for name, key in named.items()]
+
+
+def data_link(version: DataVersion) -> Link:
+    """Where a data version is shown, and what it must not be taken for films of people without."""
+    what = mark_of(version) or "data set"
+    return Link(what, version.name, f"/admin/data/{version.sha256}")
 
 
 def run_link(run: Run) -> Link:
@@ -313,30 +322,35 @@ class ChangedFilm:
     number: int  # its place in the comparison
     image: str
     truth: str
-    change: Change
     candidate: str
     reference: str
     candidate_decision: str
     reference_decision: str
+    is_there: bool  # whether the data set still has it
 
     @classmethod
-    def of(cls, number: int, one: Mapping[str, Any]) -> Self:
-        """Show an entry of `changed`."""
-        truth = one["label"]
-        right = [one[side]["decision"] == truth for side in ("candidate", "reference")]
-        change = Change.OTHER
-        if right[0] != right[1]:
-            change = Change.BETTER if right[0] else Change.WORSE
+    def of(cls, number: int, one: Mapping[str, Any], folder: Path | None) -> Self:
+        """Show an entry of `changed`; `folder` is that of the data set, where it is registered."""
         return cls(
             number=number,
             image=one["image"],
-            truth=label_name(truth),
-            change=change,
+            truth=label_name(one["label"]),
             candidate=_answer(one["candidate"]),
             reference=_answer(one["reference"]),
             candidate_decision=one["candidate"]["decision"],
             reference_decision=one["reference"]["decision"],
+            is_there=folder is not None and (folder / one["image"]).is_file(),
         )
+
+
+def _change(one: Mapping[str, Any]) -> Change:
+    """What became of the answer to a film."""
+    now_right, was_right = (
+        one[side]["decision"] == one["label"] for side in ("candidate", "reference")
+    )
+    if now_right == was_right:
+        return Change.OTHER
+    return Change.BETTER if now_right else Change.WORSE
 
 
 def _answer(side: Mapping[str, Any]) -> str:
@@ -376,15 +390,19 @@ class ComparisonView:
     pages: int
 
     @classmethod
-    def of(cls, session: Session, row: Comparison, which: str, page: int) -> Self:
+    def of(
+        cls, session: Session, settings: Settings, row: Comparison, which: str, page: int
+    ) -> Self:
         """Show a row, and one page of the films of one kind of change, or of all."""
         found = row.figures
         candidate, reference = (found[side]["figures"] for side in ("candidate", "reference"))
-        films = [ChangedFilm.of(*numbered) for numbered in enumerate(found["changed"])]
-        wanted = [film for film in films if which in ("", film.change)]
+        changes = [_change(one) for one in found["changed"]]
+        wanted = [number for number, change in enumerate(changes) if which in ("", change)]
         pages = max(1, -(-len(wanted) // FILMS_PER_PAGE))
         page = min(max(page, 1), pages)
+        shown = wanted[(page - 1) * FILMS_PER_PAGE : page * FILMS_PER_PAGE]
         data = session.get(DataVersion, row.data_sha256) if row.data_sha256 else None
+        folder = data_folder(settings, data) if data else None
         run = session.get(Run, row.run_id) if row.run_id else None
         return cls(
             id=row.id,
@@ -401,8 +419,8 @@ class ComparisonView:
             per_class=_classes_beside(candidate, reference),
             data=data_link(data) if data else None,
             run=run_link(run) if run else None,
-            counts={change: sum(film.change is change for film in films) for change in Change},
-            shown=wanted[(page - 1) * FILMS_PER_PAGE : page * FILMS_PER_PAGE],
+            counts={change.value: changes.count(change) for change in Change},
+            shown=[ChangedFilm.of(number, found["changed"][number], folder) for number in shown],
             page=page,
             pages=pages,
         )

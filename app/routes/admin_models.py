@@ -265,6 +265,7 @@ def _zipped(files: list[Path]) -> Iterator[bytes]:
 @router.get("/{sha256}/compare/{id}")
 def compare(
     request: Request,
+    current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
     sha256: str,
@@ -275,7 +276,7 @@ def compare(
     """A classifier beside another one: figures, and the films that the two answer differently."""
     which = which if which in set(Change) else ""
     row = _comparison(opened, sha256, id)
-    shown = ComparisonView.of(opened, row, which, number)
+    shown = ComparisonView.of(opened, current.settings, row, which, number)
     return page(request, "admin/model_comparison.html", comparison=shown, which=which)
 
 
