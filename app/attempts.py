@@ -131,6 +131,8 @@ class Attempt:
     def _complete(self) -> None:
         """Register what the program has made, and say so in the same transaction."""
         complete, result = self._kind.complete, {}
+        # The last figures, which nobody asks for once the run is over.
+        self._beat()
         try:
             with self._own_log(), self._lease_kept(), self._worker.database.session() as session:
                 if complete:

@@ -120,6 +120,7 @@ def test_what_came_of_a_run_is_registered_with_its_success(
     worker.execute(run_id)
     run = fetch(database, run_id)
     assert run.status is RunStatus.SUCCEEDED
+    assert (run.progress["step"], run.log_tail) == (1, "beginning after step 0\n")
     with database.session() as session:
         model = session.scalars(select(ModelVersion)).one()
     assert run.result == {"classifier": model.sha256}

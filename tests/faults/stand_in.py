@@ -15,11 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from app.kinds import Kind
     from app.run_steps import Completion
+    from app.settings import Settings
 
 KIND = "stand-in"
 MODEL = "model.txt"
+VISIBILITY_TIMEOUT = "STAND_IN_VISIBILITY_TIMEOUT_S"
+# For a process that is started by another one than the test: Python imports it by this name.
+SITE = """
+import sys
+if "app.cli" in sys.orig_argv:
+    from tests.faults.stand_in import register
+    register()
+"""
 
 
 def _option(default: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -86,6 +97,22 @@ def register() -> None:
     from app.kinds import KINDS
 
     KINDS[KIND] = kind()
+    if seconds := os.environ.get(VISIBILITY_TIMEOUT):
+        _hide_messages_for(float(seconds))
+
+
+def _hide_messages_for(seconds: float) -> None:
+    """Have the broker deliver again whatever is not acknowledged in that time."""
+    from app import tasks
+
+    create = tasks.create_celery
+
+    def create_celery(settings: "Settings") -> "Celery":
+        celery = create(settings)
+        celery.conf.broker_transport_options = {"visibility_timeout": seconds}
+        return celery
+
+    tasks.create_celery = create_celery
 
 
 def main() -> None:

@@ -1,227 +1,31 @@
 """Workers and trainers that are killed, stopped, told twice or not told at all."""
 
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-import redis
 import typer
 
 from app import doorbell, runs
-from app.db import Database, now
-from app.kinds import KINDS
-from app.migrations import upgrade
+from app.db import now
 from app.models import Run, RunQueue, RunStatus
 from app.settings import Settings
 from ml.cli_common import until_stopped
 from ml.errors import CheckpointError
-from tests.conftest import leave_out
-from tests.faults import stand_in
-from tests.postgres import fresh_database
-
-ROOT = Path(__file__).parents[2]
-WORKER = "from tests.faults.stand_in import register; register(); from app.cli import main; main()"
-# Short, so that tests need not wait; a busy machine still renews it four times.
-LEASE_S = 3.0
-
-
-@dataclass
-class Deployment:
-    """A database, a broker, a home folder, and the workers started on them."""
-
-    settings: Settings
-    database: Database
-    data: Path
-    workers: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
-
-    def start(self, *, rung: bool = True, **options: Any) -> uuid.UUID:
-        with self.database.session() as session:
-            run = runs.create(
-                session, stand_in.KIND, {"data": self.data} | options, requested_by="test"
-            )
-        if rung:
-            self.ring(run.id)
-        return run.id
-
-    def ring(self, run_id: uuid.UUID) -> None:
-        doorbell.ring(self.settings, self.run(run_id))
-
-    def worker(self) -> "subprocess.Popen[bytes]":
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
-        with (self.settings.home / "workers.log").open("ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-c", WORKER, "worker", "--lease", str(LEASE_S)],
-                cwd=ROOT,
-                env=inherited
-                | {
-                    "XRAY_HOME": str(self.settings.home),
-                    "XRAY_DATABASE_URL": self.settings.effective_database_url,
-                    "XRAY_BROKER_URL": self.settings.broker_url,
-                },
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.workers.append(worker)
-        return worker
-
-    def run(self, run_id: uuid.UUID) -> Run:
-        with self.database.session() as session:
-            return runs.get_run(session, run_id)
-
-    def trainers(self, run_id: uuid.UUID) -> list[int]:
-        """The process of every trainer that was started for a run."""
-        starts = self.settings.home / "runs" / str(run_id) / "starts.txt"
-        return [int(line) for line in starts.read_text().split()] if starts.exists() else []
-
-    def wait(self, run_id: uuid.UUID, until: Callable[[Run], bool]) -> Run:
-        wait_for(lambda: until(self.run(run_id)), lambda: self.story(run_id))
-        return self.run(run_id)
-
-    def wait_until_training(self, run_id: uuid.UUID, attempt: int = 1) -> int:
-        """Wait until a trainer has done a step; its process."""
-        counter = self.settings.home / "runs" / str(run_id) / "counter.txt"
-        wait_for(
-            lambda: len(self.trainers(run_id)) == attempt and counter.exists(),
-            lambda: self.story(run_id),
-        )
-        return self.trainers(run_id)[-1]
-
-    def story(self, run_id: uuid.UUID) -> str:
-        row = {name: value for name, value in vars(self.run(run_id)).items() if name[0] != "_"}
-        return f"{row}\n{(self.settings.home / 'workers.log').read_text()}"
-
-    def close(self) -> None:
-        with self.database.session() as session:
-            left = [run.id for run in runs.list_runs(session, limit=1000)]
-        trainers = [pid for run_id in left for pid in self.trainers(run_id)]
-        for worker in self.workers:
-            worker.kill()
-            worker.wait()
-        wait_for(lambda: not any(map(is_alive, trainers)), lambda: f"alive: {trainers}")
-        with self.database.session() as session:
-            for run_id in left:
-                if runs.get_run(session, run_id).status in (RunStatus.QUEUED, RunStatus.RUNNING):
-                    runs.request_cancel(session, run_id, requested_by="test")
-        self.database.close()
-
-
-def wait_for(condition: Callable[[], bool], story: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 40
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited in vain: {story()}")
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def ended(run: Run) -> bool:
-    return run.status not in (RunStatus.QUEUED, RunStatus.RUNNING)
-
-
-@contextmanager
-def redis_server(port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    if not shutil.which("redis-server"):
-        leave_out("no Redis server here, and none that could be started")
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: answers(f"redis://127.0.0.1:{port}/0"), lambda: "no answer from Redis")
-        yield server
-    finally:
-        server.kill()
-        server.wait()
-
-
-def answers(url: str) -> bool:
-    with closing(redis.Redis.from_url(url)) as client:
-        try:
-            return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture(scope="module")
-def redis_url() -> Iterator[str]:
-    usual = "redis://127.0.0.1:6379/15"
-    if answers(usual):
-        yield usual
-        return
-    port = free_port()
-    with redis_server(port):
-        yield f"redis://127.0.0.1:{port}/0"
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with fresh_database() as url:
-        if url is None:
-            leave_out("no PostgreSQL server here, and none that could be started")
-        yield str(url)
-
-
-@contextmanager
-def deployed(folder: Path, database_url: str = "", broker_url: str = "") -> Iterator[Deployment]:
-    home = folder / "home"
-    home.mkdir(exist_ok=True)
-    (folder / "manifest.csv").touch()
-    settings = Settings(_env_file=None, home=home, database_url=database_url, broker_url=broker_url)
-    database = Database(settings.effective_database_url)
-    upgrade(database.engine)
-    deployment = Deployment(settings, database, folder)
-    try:
-        yield deployment
-    finally:
-        deployment.close()
-
-
-@pytest.fixture(autouse=True)
-def stand_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, stand_in.KIND, stand_in.kind())
-
-
-@pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Deployment]:
-    """SQLite, and messages in a folder."""
-    with deployed(tmp_path) as deployment:
-        yield deployment
-
-
-@pytest.fixture(params=["embedded", "postgresql and redis"])
-def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """Everything embedded, or a database and a broker of their own."""
-    if request.param == "embedded":
-        yield request.getfixturevalue("embedded")
-        return
-    urls = [request.getfixturevalue(name) for name in ("postgres_url", "redis_url")]
-    with deployed(tmp_path, *urls) as deployment:
-        yield deployment
+from tests.faults.deployment import (
+    Deployment,
+    deployed,
+    ended,
+    free_port,
+    is_alive,
+    redis_server,
+    wait_for,
+)
 
 
 def test_run_is_done_and_one_told_of_fifty_times_is_done_once(deployment: Deployment) -> None:
@@ -334,10 +138,15 @@ def test_worker_that_slept_over_its_lease_loses_the_run(embedded: Deployment) ->
     assert not is_alive(trainer)
 
 
-def test_run_that_nobody_was_told_of_is_found(embedded: Deployment) -> None:
-    run_id = embedded.start(steps=1, rung=False)
-    embedded.worker()
+def test_run_that_nobody_was_told_of_is_found_by_a_worker_with_the_usual_lease(
+    embedded: Deployment,
+) -> None:
+    embedded.worker(lease_s=30.0)
+    embedded.wait(embedded.start(steps=1), ended)
+    # As after a crash between the commit and the ringing.
+    run_id, began = embedded.start(steps=1, rung=False), time.monotonic()
     assert embedded.wait(run_id, ended).status is RunStatus.SUCCEEDED
+    assert time.monotonic() - began < 15
 
 
 def test_message_that_is_still_being_written_harms_nobody(embedded: Deployment) -> None:
@@ -348,7 +157,7 @@ def test_message_that_is_still_being_written_harms_nobody(embedded: Deployment) 
     embedded.wait(first, ended)
     wait_for(lambda: not message.exists(), lambda: embedded.story(first))
     assert embedded.wait(embedded.start(steps=1), ended).status is RunStatus.SUCCEEDED
-    assert embedded.workers[0].poll() is None
+    assert embedded.processes[0].poll() is None
 
 
 def test_ringing_takes_no_longer_than_two_seconds_whatever_the_broker_does(tmp_path: Path) -> None:
@@ -383,7 +192,7 @@ def test_worker_outlives_its_broker_and_hears_it_again(tmp_path: Path) -> None:
         second = deployment.start(steps=1)
         assert deployment.wait(first, ended).status is RunStatus.SUCCEEDED
         assert deployment.wait(second, ended).status is RunStatus.SUCCEEDED
-        log = deployment.settings.home / "workers.log"
+        log = deployment.log
         assert f"rung for run {second}" not in log.read_text()
         with redis_server(port):
             deployment.ring(second)

@@ -1,0 +1,178 @@
+"""Everything is killed at random moments, and every run is done once all the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from app.models import ModelVersion, Run, RunStatus
+from tests.faults import stand_in
+from tests.faults.deployment import (
+    LEASE_S,
+    Deployment,
+    deployed,
+    ended,
+    free_port,
+    redis_server,
+    wait_for,
+)
+
+RUNS, STEPS = 20, 10
+KILLS = ("worker", "trainer", "broker", "worker", "trainer", "broker", "server")
+
+
+class Broker:
+    """Messages in a folder, or a Redis server of our own, which loses them when it is killed."""
+
+    def __init__(self, url: str, home: Path):
+        self._port = int(url.rpartition(":")[2].partition("/")[0]) if url else 0
+        self._messages = home / "broker" / "messages"
+        self._running = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        if self._port:
+            self._running.enter_context(redis_server(self._port))
+
+    def kill(self) -> None:
+        for message in self._messages.glob("*"):
+            message.unlink(missing_ok=True)
+        self._running.close()
+
+
+@pytest.fixture(params=["embedded", "postgresql and redis"])
+def breakable(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Deployment, Broker]]:
+    urls = ("", "")
+    if request.param != "embedded":
+        urls = (request.getfixturevalue("postgres_url"), f"redis://127.0.0.1:{free_port()}/0")
+    (tmp_path / "home").mkdir()
+    broker = Broker(urls[1], tmp_path / "home")
+    try:
+        with deployed(tmp_path, *urls) as deployment:
+            yield deployment, broker
+    finally:
+        broker.kill()
+
+
+@pytest.mark.timeout(300)
+def test_runs_are_done_once_each_whatever_is_killed(breakable: tuple[Deployment, Broker]) -> None:
+    deployment, broker = breakable
+    chance = random.Random(5)
+    ids = [
+        deployment.start(
+            rung=chance.random() < 0.5,
+            max_attempts=50,
+            steps=STEPS,
+            step_s=0.02,
+            registers=True,
+            completing_s=0.1,
+        )
+        for _ in range(RUNS)
+    ]
+    worker, server = deployment.worker(), deployment.server()
+    wait_for(lambda: bool(running(deployment, ids)), deployment.log.read_text)
+    left: dict[uuid.UUID, tuple[int, float]] = {}
+    for victim in chance.sample(KILLS, len(KILLS)):
+        time.sleep(chance.uniform(0.1, 0.7))
+        if victim == "worker":
+            left |= held_by(deployment, ids, worker)
+            worker.kill()
+            worker = deployment.worker()
+        elif victim == "server":
+            server.kill()
+            server = deployment.server()
+        elif victim == "broker":
+            broker.kill()
+            broker.start()
+        else:
+            kill_a_trainer(deployment, ids, chance)
+    # A run that lost its worker goes on when the lease is over.
+    for run_id, (attempts, killed_at) in left.items():
+        deployment.wait(run_id, lambda run, before=attempts: run.attempts > before or ended(run))
+        assert time.monotonic() - killed_at < LEASE_S + 30
+    for run_id in ids:
+        run = deployment.wait(run_id, ended)
+        assert run.status is RunStatus.SUCCEEDED, run.reason
+    assert_registered_once(deployment, ids)
+    server.terminate()
+    worker.terminate()
+    assert server.wait(30) in (0, 128 + signal.SIGTERM)
+    assert worker.wait(30) == 0
+    wait_for(lambda: not deployment.alive(), lambda: f"left: {deployment.alive()}")
+
+
+def running(deployment: Deployment, ids: list[uuid.UUID]) -> list[Run]:
+    found = [deployment.run(run_id) for run_id in ids]
+    return [run for run in found if run.status is RunStatus.RUNNING]
+
+
+def held_by(
+    deployment: Deployment, ids: list[uuid.UUID], worker: "subprocess.Popen[bytes]"
+) -> dict[uuid.UUID, tuple[int, float]]:
+    """The run that a worker is at, its attempts and the present time."""
+    return {
+        run.id: (run.attempts, time.monotonic())
+        for run in running(deployment, ids)
+        if f":{worker.pid}:" in (run.lease_owner or "")
+    }
+
+
+def kill_a_trainer(deployment: Deployment, ids: list[uuid.UUID], chance: random.Random) -> None:
+    pids = [pid for run_id in ids for pid in deployment.trainers(run_id)]
+    ours = [pid for pid in pids if psutil.pid_exists(pid)]
+    chance.shuffle(ours)
+    for pid in ours[:1]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def assert_registered_once(deployment: Deployment, ids: list[uuid.UUID]) -> None:
+    with deployment.database.session() as session:
+        models = session.scalars(select(ModelVersion).where(ModelVersion.run_id.in_(ids))).all()
+    assert sorted(str(model.run_id) for model in models) == sorted(map(str, ids))
+    for model in models:
+        folder = deployment.settings.home / str(model.folder)
+        assert (folder / stand_in.MODEL).read_text() == str(STEPS)
+        run = deployment.run(model.run_id or uuid.UUID(int=0))
+        assert run.result == {"classifier": model.sha256}
+        assert run.progress["step"] == STEPS
+        rows = (deployment.settings.home / "runs" / str(run.id) / "metrics.jsonl").read_text()
+        assert {json.loads(row)["step"] for row in whole(rows)} == set(range(1, STEPS + 1))
+
+
+def whole(rows: str) -> list[str]:
+    """The rows that no killed trainer left unfinished."""
+    return [row for row in rows.splitlines() if row.startswith("{") and row.endswith("}")]
+
+
+def test_server_keeps_a_worker_and_takes_it_along(embedded: Deployment) -> None:
+    server = embedded.server()
+
+    def workers() -> list[psutil.Process]:
+        return [each for each in embedded.alive() if "worker" in each.cmdline()]
+
+    wait_for(lambda: bool(workers()), embedded.log.read_text)
+    (first,) = workers()
+    run_id = embedded.start(steps=10_000)
+    embedded.wait_until_training(run_id)
+    assert first.nice() > psutil.Process(server.pid).nice()
+    first.kill()
+    wait_for(lambda: [each.pid for each in workers()] not in ([], [first.pid]), story(embedded))
+    server.kill()
+    server.wait()
+    wait_for(lambda: not embedded.alive(), story(embedded))
+
+
+def story(deployment: Deployment) -> Callable[[], str]:
+    return lambda: f"{deployment.alive()}\n{deployment.log.read_text()}"
