@@ -65,7 +65,7 @@ def serve(
     # In production the output is a log that others read: there `xray key create` makes keys, and
     # `xray admin create` admins.
     if embedded:
-        _set_up(database, console)
+        _set_up(database, settings, console)
     database.close()
     worker = worker and embedded
     if worker and not can_work():
@@ -86,13 +86,15 @@ def serve(
         )
 
 
-def _set_up(database: "Database", console: Console) -> None:
+def _set_up(database: "Database", settings: Settings, console: Console) -> None:
     """What a machine needs on its first start; secrets are shown this once."""
+    from app.datasets import ensure_demonstration
     from app.keys import create_first_key
     from app.users import FIRST_ADMIN, create_first_admin
 
     with database.session() as session:
         key, password = create_first_key(session), create_first_admin(session)
+        ensure_demonstration(session, settings)
     if key:
         console.print(f"API key, shown this once: [bold]{key}[/bold]", soft_wrap=True)
     if password:

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from app import runs
 from app.datasets import (
+    SHIPPED,
     data_folder,
     ensure_demonstration,
     find_data,
@@ -46,7 +47,7 @@ from ml.data import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.errors import DataError
 from ml.importers.layouts import LAYOUTS
 from ml.labels import LABELS
-from ml.sealing import seal
+from ml.sealing import seal, verify_seal
 from tests.films import png, synthetic_film
 
 Folder = Callable[..., Path]
@@ -272,6 +273,14 @@ def test_demonstration_is_registered_once_and_marked(
     assert re.search(r'To try things</a> <span class="mark">demonstration</span>', listed)
     shown = admin.get(f"/admin/data/{first.sha256}").text
     assert "say nothing about patients" in shown
+
+
+def test_demonstration_is_shipped_whole() -> None:
+    summary = verify_seal(SHIPPED)
+    assert summary["demonstration"] == summary["films"] > 100
+    # So that every job can be tried: each class is in each split.
+    assert len(summary["by_split"]) == 3
+    assert all(count for split in summary["by_split"].values() for count in split.values())
 
 
 # --- pages ----------------------------------------------------------------------------------------
