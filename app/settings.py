@@ -59,7 +59,10 @@ class Settings(BaseSettings):
     allowed_hosts: list[str] = Field(
         ["*"], description='Host names answered, as JSON. Production requires names, not "*".'
     )
-    bundle: Path = Field(PRETRAINED, description="Folder of the classifier bundle in service.")
+    bundle: Path = Field(
+        PRETRAINED,
+        description="Folder of the classifier bundle that answers until another is activated.",
+    )
     max_upload_mb: int = Field(32, ge=1, le=512, description="Largest film accepted, in MB.")
     max_archive_mb: int = Field(
         2048, ge=1, le=1_000_000, description="Largest archive of films accepted, in MB."
