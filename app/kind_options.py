@@ -6,12 +6,13 @@ Names, defaults and ranges are those of the program's own flags, which a test co
 from dataclasses import dataclass, field
 from typing import Any
 
-from ml.importers.layouts import LAYOUTS
 from ml.labels import LABELS
 from ml.options import ClassifierOptions
 
 # Films that came in a folder which is a data set already.
 DATA_SET = "set"
+# Those of `ml.importers.layouts`, which takes long to import.
+LAYOUTS = ("covid-chestxray-dataset", "radiography", "kermany", "nih", "folders", "dicom")
 
 
 def _option(

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from app.errors import BadForm
 from app.kinds import KINDS, Input, Kind, Ref
-from app.model_folders import WEIGHTS, model_folder
 from app.models import DataKind, DataVersion, ModelKind, ModelVersion, Run
 from app.settings import Settings
 from ml.data import MANIFEST
@@ -202,6 +201,8 @@ def input_paths(session: Session, settings: Settings, run: Run) -> dict[str, lis
 
 
 def _path(session: Session, settings: Settings, ref: Ref, name: str) -> Path:
+    from app.model_folders import WEIGHTS, model_folder
+
     home = settings.home.resolve()
     if ref is Ref.RUN:
         return home / "runs" / name

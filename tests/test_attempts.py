@@ -1,6 +1,7 @@
 """Attempts at runs in this process: what comes before and after the program, and the device."""
 
 import os
+import signal
 import threading
 import time
 import uuid
@@ -100,10 +101,15 @@ def models(database: Database) -> int:
         return len(session.scalars(select(ModelVersion)).all())
 
 
+def trainers(settings: Settings, run_id: uuid.UUID) -> list[int]:
+    """The process of every start of a run's program."""
+    path = settings.home / "runs" / str(run_id) / "starts.txt"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
 def starts(settings: Settings, run_id: uuid.UUID) -> int:
     """How often the program of a run was started."""
-    path = settings.home / "runs" / str(run_id) / "starts.txt"
-    return len(path.read_text().split()) if path.exists() else 0
+    return len(trainers(settings, run_id))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -291,7 +297,7 @@ def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(
     assert fetch(database, on_cpu).status is RunStatus.SUCCEEDED
     assert fetch(database, second).status is RunStatus.QUEUED
     # Whatever becomes of its worker, the trainer has the device while it lives.
-    trainer = int((settings.home / "runs" / str(first) / "starts.txt").read_text())
+    (trainer,) = trainers(settings, first)
     (lock,) = (settings.home / "devices").iterdir()
     opened = [os.path.realpath(fd) for fd in Path(f"/proc/{trainer}/fd").iterdir()]
     assert str(lock.resolve()) in opened
@@ -306,6 +312,54 @@ def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(
     other.execute(second)
     assert fetch(database, second).status is RunStatus.SUCCEEDED
     other.database.close()
+
+
+def test_failed_run_says_why_and_is_not_repeated(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=9, fail_at=3)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts) == (RunStatus.FAILED, 1)
+    assert run.reason == "no luck in step 3"
+    assert run.progress["step"] == 2
+
+
+def test_trainer_killed_every_time_is_given_up(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=2000, step_s=0.01)
+    for attempt in (1, 2, 3):
+        thread = threading.Thread(target=worker.execute, args=(run_id,))
+        thread.start()
+        wait_for(lambda before=attempt: starts(settings, run_id) == before)
+        os.kill(trainers(settings, run_id)[-1], signal.SIGKILL)
+        thread.join(20)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts) == (RunStatus.FAILED, 3)
+    assert run.reason == "the trainer was killed by signal 9; no attempt is left"
+
+
+def test_cancelled_run_says_so_at_once_and_frees_its_device_soon(
+    database: Database, settings: Settings, change: Callable[..., None]
+) -> None:
+    worker = Worker(settings, list(RunQueue))  # with the usual lease
+    run_id = start(database, settings, RunQueue.GPU, steps=100_000, step_s=0.01, stubborn=True)
+    thread = threading.Thread(target=worker.execute, args=(run_id,))
+    thread.start()
+    wait_for((settings.home / "runs" / str(run_id) / "counter.txt").exists)
+    asked = time.monotonic()
+    with database.session() as session:
+        runs.request_cancel(session, run_id, requested_by="test")
+    assert fetch(database, run_id).cancel_requested_at
+    assert time.monotonic() - asked < 2
+    thread.join(20)
+    device = take_device(settings)
+    assert time.monotonic() - asked < 10
+    assert device
+    device.close()
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+    worker.database.close()
 
 
 def test_other_devices_of_a_machine_are_free(

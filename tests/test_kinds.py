@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from sqlalchemy.orm import Session
 
-from app import runs
+from app import kind_options, runs
 from app.attempts import trainer_command
 from app.db import Database, now
 from app.kinds import KINDS, Ref
@@ -20,6 +20,7 @@ from app.run_options import RunRefused, input_paths
 from app.run_steps import Preparation
 from app.settings import Settings
 from ml.cli import app as ml_commands
+from ml.importers.layouts import LAYOUTS
 
 FILMS, SYNTHETIC = "a" * 64, "b" * 64
 CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY = ("c" * 64, "d" * 64, "e" * 64, "9" * 64)
@@ -208,6 +209,10 @@ def test_options_of_a_run_can_be_given_again(session: Session, kind: str) -> Non
     first = created(session, kind, **extra)
     again = runs.create(session, kind, first.options, requested_by="test")
     assert again.options == first.options
+
+
+def test_layouts_are_those_of_the_importers() -> None:
+    assert tuple(LAYOUTS) == kind_options.LAYOUTS
 
 
 def test_presets_are_options_of_their_kind() -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from app import doorbell, runs
+from app import doorbell
 from app.db import now
 from app.models import Run, RunQueue, RunStatus
 from app.settings import Settings
 from ml.cli_common import until_stopped
 from ml.errors import CheckpointError
+from tests.faults import stand_in
 from tests.faults.deployment import (
     Deployment,
     deployed,
@@ -93,35 +94,6 @@ def test_stopped_worker_gives_its_run_back_and_another_resumes_at_once(
     assert run.log_tail.count("beginning after step 0") == 1
 
 
-def test_cancelled_run_stops_also_where_its_trainer_is_stubborn(embedded: Deployment) -> None:
-    run_id = embedded.start(steps=10_000, stubborn=True)
-    embedded.worker()
-    trainer = embedded.wait_until_training(run_id)
-    with embedded.database.session() as session:
-        runs.request_cancel(session, run_id, requested_by="test")
-    assert embedded.wait(run_id, ended).status is RunStatus.CANCELLED
-    assert not is_alive(trainer)
-
-
-def test_failed_run_says_why_and_is_not_repeated(embedded: Deployment) -> None:
-    run_id = embedded.start(steps=9, fail_at=3)
-    embedded.worker()
-    run = embedded.wait(run_id, ended)
-    assert (run.status, run.attempts) == (RunStatus.FAILED, 1)
-    assert run.reason == "no luck in step 3"
-    assert run.progress["step"] == 2
-
-
-def test_trainer_killed_every_time_is_given_up(embedded: Deployment) -> None:
-    run_id = embedded.start(steps=10_000)
-    embedded.worker()
-    for attempt in (1, 2, 3):
-        os.kill(embedded.wait_until_training(run_id, attempt), signal.SIGKILL)
-    run = embedded.wait(run_id, ended)
-    assert (run.status, run.attempts) == (RunStatus.FAILED, 3)
-    assert run.reason == "the trainer was killed by signal 9; no attempt is left"
-
-
 def test_worker_that_slept_over_its_lease_loses_the_run(embedded: Deployment) -> None:
     run_id = embedded.start(steps=10_000)
     sleeper = embedded.worker()
@@ -180,6 +152,22 @@ def test_run_is_done_though_there_is_no_broker_at_all(tmp_path: Path) -> None:
         assert deployment.wait(run_id, ended).status is RunStatus.SUCCEEDED
         worker.terminate()
         assert worker.wait(10) == 0
+
+
+def test_broker_that_delivers_again_what_takes_long_starts_nothing_twice(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stand_in.VISIBILITY_TIMEOUT, "0.5")
+    with deployed(tmp_path, broker_url=redis_url) as deployment:
+        run_id = deployment.start(steps=40)
+        deployment.worker()
+        deployment.wait_until_training(run_id)
+        # Taken by the worker while it is busy, and delivered again after half a second.
+        deployment.ring(run_id)
+        run = deployment.wait(run_id, ended)
+        deployment.wait(deployment.start(steps=1), ended)
+        assert (run.status, run.attempts) == (RunStatus.SUCCEEDED, 1)
+        assert len(deployment.trainers(run_id)) == 1
 
 
 def test_worker_outlives_its_broker_and_hears_it_again(tmp_path: Path) -> None:
