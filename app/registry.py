@@ -467,12 +467,14 @@ def activate(
     # Nothing can override this: there would be no answers.
     if unusable := _unusable(settings, model):
         raise Conflict(unusable)
-    faults, why = _comparison_faults(session, settings, model), (override or "").strip()
+    faults = _comparison_faults(session, settings, model)
+    # PostgreSQL takes no NUL in a text.
+    why = (override or "").replace("\0", "").strip()
     if faults and len(why) < LEAST_OVERRIDE:
         raise BadForm(
             {
-                "override": f"{'; '.join(faults)}: to put it in service all the same, say why in at "
-                f"least {LEAST_OVERRIDE} characters, which the audit log keeps"
+                "override": f"{'; '.join(faults)}: to put it in service all the same, say why in "
+                f"at least {LEAST_OVERRIDE} characters, which the audit log keeps"
             }
         )
     about = {"override": why, "faults": list(faults)} if faults else {}

@@ -376,7 +376,7 @@ def test_gates_open_by_a_written_override_alone(world: World, session: Session) 
     with pytest.raises(BadForm, match="lower"):
         activate(session, world.settings, model, by=BY)
     assert active_sha256(session) is None
-    activation = activate(session, world.settings, model, by=BY, override=f"  {REASON} ")
+    activation = activate(session, world.settings, model, by=BY, override=f"  {REASON}\0 ")
     session.commit()
     assert activation.override == REASON
     event = session.scalars(select(AuditEvent).where(AuditEvent.action == "model.activated")).one()
@@ -504,6 +504,37 @@ def test_of_admins_at_once_one_wins(world: World) -> None:
         assert session.scalars(select(Activation.model_sha256)).all() == [min(outcomes)]
         actions = session.scalars(select(AuditEvent.action)).all()
         assert actions.count("model.activated") == 1
+
+
+def test_nothing_is_in_service_and_retired(world: World) -> None:
+    with world.database.session() as session:
+        digests = [world.classifier(session, version).sha256 for version in ("2", "3", "4", "5")]
+
+    def both(sha256: str) -> list[bool]:
+        together = Barrier(2)
+
+        def act(retiring: bool) -> bool:
+            with world.database.sessions() as session:
+                model = find_model(session, sha256)
+                together.wait()
+                try:
+                    if retiring:
+                        retire(session, world.settings, model, by=BY)
+                    else:
+                        activate(session, world.settings, model, by=BY, override=REASON)
+                    session.commit()
+                except Conflict:
+                    return False
+            return True
+
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(act, (True, False)))
+
+    for sha256 in digests:
+        assert sum(both(sha256)) == 1
+        with world.database.sessions() as session:
+            is_retired = find_model(session, sha256).retired_at is not None
+            assert is_retired != (active_sha256(session) == sha256)
 
 
 # --- from the command line -------------------------------------------------------------------
