@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
-from sqlalchemy import Subquery, func, select
+from sqlalchemy import ColumnElement, Subquery, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -112,8 +112,8 @@ def newest_review(session: Session, screening_id: uuid.UUID) -> Review | None:
 
 def reviewed_labels(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """What reviews say of those screenings that have one."""
-    holds = _holding()
-    query = select(holds.c.screening_id, holds.c.label).where(holds.c.screening_id.in_(ids))
+    holds = _holding(Review.screening_id.in_(ids))
+    query = select(holds.c.screening_id, holds.c.label)
     return {row.screening_id: row.label for row in session.execute(query)}
 
 
@@ -122,12 +122,12 @@ def count_reviewed(session: Session) -> int:
     return session.scalar(select(func.count(Review.screening_id.distinct()))) or 0
 
 
-def _holding() -> Subquery:
-    """The newest review of each screening."""
+def _holding(*which: ColumnElement[bool]) -> Subquery:
+    """The newest review of each screening, among those reviews for which all of `which` holds."""
     newest_first = func.row_number().over(
         partition_by=Review.screening_id, order_by=(Review.created_at.desc(), Review.id.desc())
     )
-    ranked = select(Review.__table__, newest_first.label("rank")).subquery()
+    ranked = select(Review.__table__, newest_first.label("rank")).where(*which).subquery()
     return select(ranked).where(ranked.c.rank == 1).subquery()
 
 
