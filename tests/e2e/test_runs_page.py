@@ -154,11 +154,13 @@ def test_page_without_events_looks_for_itself(
 
 
 def test_list_follows_its_runs(console: Page, training: Training) -> None:
+    console.clock.install()
     training.tick(100)
     console.goto("/admin/runs?status=running")
     row = console.locator(".run-row", has=console.locator(f"a[href='{training.url}']"))
     expect(row).to_contain_text("100 of 1,000")
     training.tick(200)
+    console.clock.run_for(6000)
     expect(row).to_contain_text("200 of 1,000")
 
 
