@@ -19,6 +19,7 @@ from sqlalchemy import delete, select
 from starlette.testclient import TestClient
 
 from app.datasets import register_data
+from app.db import now
 from app.main import create_app
 from app.models import (
     Activation,
@@ -27,6 +28,7 @@ from app.models import (
     DataKind,
     ModelKind,
     ModelVersion,
+    QuizRound,
     Run,
     RunQueue,
     Screening,
@@ -413,6 +415,27 @@ def test_generator_has_a_public_card(room: Room, visitor: TestClient, admin: Tes
     own = admin.get(f"/admin/models/{generator.sha256}").text
     assert "Put it in service" not in own
     assert "Retire this generator" in own
+
+
+def test_generators_card_tells_how_real_its_films_look(room: Room, visitor: TestClient) -> None:
+    with room.app.state.services.database.session() as session:
+        (generator,) = list_models(session, ModelKind.GENERATOR)
+        address = f"/models/{generator.sha256}"
+        films = [{"real": number < 10} for number in range(20)]
+        played = QuizRound(
+            visitor_id="somebody",
+            model_sha256=generator.sha256,
+            finished_at=now(),
+            counts=True,
+            films=films,
+            guesses=[number < 14 for number in range(20)],
+            right=16,
+        )
+        assert "of its films for real" not in visitor.get(address).text
+        session.add(played)
+    assert "40 % of its films for real" in visitor.get(address).text
+    with room.app.state.services.database.session() as session:
+        session.execute(delete(QuizRound))
 
 
 def test_generator_that_was_not_measured_says_so(

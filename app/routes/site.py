@@ -9,6 +9,7 @@ from app.model_folders import SAMPLES
 from app.model_views import GeneratorView
 from app.models import ModelKind, ModelVersion
 from app.pages import page
+from app.quiz import realism
 from app.registry import find_model, lineage, model_folder
 from app.views import ModelView
 
@@ -49,6 +50,7 @@ def _generator(
         model=GeneratorView.of(row),
         has_samples=(model_folder(current.settings, row) / SAMPLES).is_file(),
         classifiers=lineage(opened, row).children,
+        realism=realism(opened, row.sha256),
     )
 
 
