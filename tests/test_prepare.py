@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import signal
 import stat
 import tarfile
 import zipfile
@@ -422,6 +423,23 @@ def test_killed_before_the_set_has_its_name(
             prepare(wanted, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
     assert prepare(wanted, tmp_path / "out").summary["films"] == 3
+
+
+def test_sigterm_ends_the_command_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = data_set(tmp_path / "base", range(3))
+    command = ["prepare", f"--out={tmp_path / 'out'}", f"--base={base}"]
+
+    def sealed_while_stopped(folder: Path, on_film: Callable[[], None]) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        on_film()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparing, "seal", sealed_while_stopped)
+        stopped = CliRunner().invoke(data_app, command)
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    assert not (tmp_path / "out" / "set").exists()
+    assert CliRunner().invoke(data_app, command).exit_code == 0
+    verify_seal(tmp_path / "out" / "set")
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
