@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ml.data import COLUMNS, DEMONSTRATION, MANIFEST, Split, split_of
 from ml.duplicates import Hashes, close_to, film_hash
 from ml.errors import DataError
+from ml.files import write_whole
 from ml.gan.provenance import Provenance, marked, png_of
-from ml.gan.synthetic_folder import write_whole
 from ml.generator_graph import GeneratorGraph
 from ml.sealing import seal
 

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
 from ml.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
@@ -22,6 +21,7 @@ from ml.errors import BundleError
 from ml.evaluation import count_films, evaluate
 from ml.files import write_whole
 from ml.filmset import FilmSet, load_films
+from ml.graph_bytes import graph_bytes
 from ml.labels import LABELS
 from ml.metrics import softmax
 from ml.networks import FilmClassifier, Readout, backbone, build_classifier
@@ -266,13 +266,7 @@ def _export(network: FilmClassifier, space: FamiliaritySpace, card: Card) -> byt
         # to it, every weight stands in the graph under its own name (`export_weights`).
         optimize=False,
     )
-    assert program is not None  # it is None where a file is written
-    fold_constants(program.model)
-    remove_unused_nodes(program.model)
-    graph = program.model_proto
-    onnx.helper.set_model_props(graph, {RULE_KEY: card.decision_rule()})
-    serialised: bytes = graph.SerializeToString()
-    return serialised
+    return graph_bytes(program, {RULE_KEY: card.decision_rule()})
 
 
 def require_equal(

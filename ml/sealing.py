@@ -22,8 +22,9 @@ from ml.data import (
 )
 from ml.duplicates import hash_records
 from ml.errors import DataError
+from ml.files import write_whole
 from ml.films import read_film
-from ml.gan.synthetic_folder import CERTIFICATES, read_certificates, write_whole
+from ml.gan.synthetic_folder import CERTIFICATES, read_certificates
 from ml.importers.staging import reduce
 from ml.labels import LABELS, label_name
 from ml.summary import Duplicates, count_by, find_duplicates, warnings_of

@@ -1,9 +1,7 @@
 """A generator becomes a graph that makes films without torch, and is checked against torch."""
 
 import numpy as np
-import onnx
 import torch
-from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch import Tensor, nn
 
 from ml.errors import BundleError
@@ -11,6 +9,7 @@ from ml.gan.generator_file import LoadedGenerator
 from ml.gan.latents import latents_of
 from ml.gan.sampling import films_of_latents, grey_levels
 from ml.generator_graph import FACTS_KEY, GeneratorGraph, GraphFacts
+from ml.graph_bytes import graph_bytes
 
 # Grey levels by which rounding may tell a graph's films from torch's.
 TOLERANCE = 1
@@ -59,18 +58,10 @@ def export_graph(loaded: LoadedGenerator) -> bytes:
         # Runtime makes them on loading.
         optimize=False,
     )
-    assert program is not None  # it is None where a file is written
-    fold_constants(program.model)
-    remove_unused_nodes(program.model)
-    graph = program.model_proto
-    for node in graph.graph.node:
-        # Where in which file it came from: nothing for whoever uses it.
-        del node.metadata_props[:]
     facts = GraphFacts(
         loaded.sha256, loaded.labels, options.size, options.latent, options.conditional
     )
-    onnx.helper.set_model_props(graph, {FACTS_KEY: facts.to_json()})
-    serialised: bytes = graph.SerializeToString()
+    serialised = graph_bytes(program, {FACTS_KEY: facts.to_json()})
     require_equal(loaded, GeneratorGraph(serialised))
     return serialised
 

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from ml.data import SYNTHETIC_COLUMN
 from ml.errors import XrayError
+from ml.files import write_whole
 from ml.gan.certificate import REFUSE_BELOW, Certificate, Certifier
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.latents import SEEDS, latents_of, way_between
 from ml.gan.provenance import Provenance, marked, png_of, thumbnail_of
 from ml.gan.sampling import films_of_latents, grid_of, sample_films
-from ml.gan.synthetic_folder import NewFilm, Row, SyntheticFolder, write_whole
+from ml.gan.synthetic_folder import NewFilm, Row, SyntheticFolder
 from ml.generator_graph import class_number
 from ml.version import code_version
 

@@ -6,13 +6,13 @@ complete films alone, and the same command goes on from there.
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
 from ml.errors import DataError
+from ml.files import write_whole
 
 CERTIFICATES = "certificates.csv"
 THUMBNAILS = "thumbnails"
@@ -153,23 +153,3 @@ def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:
     writer.writeheader()
     writer.writerows(rows.values())
     return text.getvalue().encode()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there: it is whole and on disk, or not there.
-
-    Unlike `ml.checkpoint.replacing` it gives the file the usual rights: a data set is shared.
-
-    Raises:
-        OSError: there is no room, or no right to write.
-    """
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

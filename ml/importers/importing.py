@@ -15,8 +15,8 @@ from rich.progress import track
 from ml.data import SYNTHETIC_COLUMN
 from ml.duplicates import Hashes, hash_films
 from ml.errors import DataError
+from ml.files import write_whole
 from ml.films import UnreadableFilm
-from ml.gan.synthetic_folder import write_whole
 from ml.importers.candidates import MISSING, UNREADABLE, Candidate, LeftOut, SourceOptions
 from ml.importers.layouts import LAYOUTS
 from ml.importers.manifests import Present, Row, write_manifest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml.data import COLUMNS, MANIFEST, read_rows
 from ml.errors import DataError
-from ml.gan.synthetic_folder import write_whole
+from ml.files import write_whole
 
 Row = dict[str, str]
 

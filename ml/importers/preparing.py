@@ -15,7 +15,7 @@ from typing import Any
 
 from ml.data import MANIFEST, read_rows
 from ml.errors import CheckpointError, DataError
-from ml.gan.synthetic_folder import write_whole
+from ml.files import write_whole
 from ml.importers.candidates import LeftOut, SourceOptions, files_below
 from ml.importers.importing import (
     SHORT_SIDE,
