@@ -61,7 +61,7 @@ def train_classifier_command(
             options,
             device=place,
             start_from=start_from,
-            on_tick=_print_epoch,
+            on_tick=print_epoch,
             should_stop=should_stop,
         )
     if not join_processes(place).is_first:
@@ -83,7 +83,8 @@ def _make_bundle(records: list[FilmRecord], run: Path, version: str) -> None:
     print(f"trained: the bundle of version {version} lies in {bundle}")
 
 
-def _print_epoch(row: dict[str, float]) -> None:
+def print_epoch(row: dict[str, float]) -> None:
+    """Tell of a finished epoch in one line."""
     print(
         f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}, on validation "
         f"loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, "

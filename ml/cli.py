@@ -23,7 +23,7 @@ from ml.classifier_cli import (
     train_classifier_command,
 )
 from ml.cli_common import DataFolder, DeviceName, device_named
-from ml.comparing_cli import compare_classifiers_command
+from ml.comparing_cli import compare_arms_command, compare_classifiers_command
 from ml.data import read_manifest
 from ml.data_cli import data_app
 from ml.errors import XrayError
@@ -62,6 +62,7 @@ export_app.command("weights")(export_weights_command)
 export_app.command("generator")(export_generator_command)
 evaluate_app.command("classifier")(evaluate_classifier_command)
 evaluate_app.command("gan")(evaluate_gan_command)
+compare_app.command("arms")(compare_arms_command)
 compare_app.command("classifiers")(compare_classifiers_command)
 compare_app.command("gans")(compare_gans_command)
 

@@ -1,4 +1,4 @@
-"""The commands that compare classifiers: one with another."""
+"""The commands that compare classifiers: one with another, and ways to train one."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ml.arms_report import HTML
 from ml.bundle import PRETRAINED
-from ml.cli_common import DataFolder
+from ml.classifier_cli import print_epoch
+from ml.cli_common import DataFolder, DeviceName, device_named, until_stopped
+from ml.data import read_manifest, read_synthetic_manifest
 from ml.figures import interval
+from ml.flags import with_flags
+from ml.options import ArmsOptions
+from ml.page import with_interval
 from ml.predictor import Predictor
 
 MOST_FILMS_SHOWN = 20
@@ -41,13 +47,64 @@ def compare_classifiers_command(
         print(f"wrote {out / COMPARISON}")
 
 
+@with_flags(ArmsOptions, panel="Options of every training")
+def compare_arms_command(
+    data: DataFolder,
+    synthetic: Annotated[
+        list[Path], typer.Option(help="A folder of xray synthesize; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
+    device: DeviceName = "auto",
+    **given: Any,
+) -> None:
+    """Train with synthetic films, with changed copies in their place and without, and compare.
+
+    Every arm is trained with several seeds and answers the same test films. Interrupted, the same
+    command goes on with the training in hand. SIGTERM and Ctrl-C end it after the batch in hand;
+    the exit status is then 143 or 130.
+    """
+    from ml.retraining import JSON, compare_arms
+
+    options, place = ArmsOptions(**given), device_named(device)
+    records = read_manifest(data)
+    made = [film for folder in synthetic for film in read_synthetic_manifest(folder)]
+    with until_stopped() as should_stop:
+        result = compare_arms(
+            records,
+            made,
+            out,
+            options,
+            device=place,
+            on_tick=print_epoch,
+            should_stop=should_stop,
+        )
+    if result:
+        _print_arms(result)
+        print(f"wrote {out / JSON} and {out / HTML}")
+
+
+def _print_arms(result: Mapping[str, Any]) -> None:
+    console = Console()
+    for question in result["questions"]:
+        where = question["left_out"] or "the test films"
+        table = Table("learned from", "accuracy", "macro AUROC", "difference", title=f"on {where}")
+        for arm, own in question["arms"].items():
+            less = own["differences"]
+            moved = with_interval(less["macro_auroc"]) if less else ""
+            figures = [with_interval(own[key]) for key in ("accuracy", "macro_auroc")]
+            table.add_row(result["arms"][arm]["name"], *figures, moved)
+        console.print(table)
+    for sentence in result["sentences"]:
+        console.print(sentence)
+
+
 def _print_comparison(comparison: Mapping[str, Any]) -> None:
     from ml.gates import NAMES
 
     sides = [comparison[side] for side in ("candidate", "reference")]
     table = Table("figure", *(side["version"] for side in sides), "difference", "95 % interval")
     for key, name in NAMES.items():
-        figures = [" (".join(interval(side["figures"][key])) + ")" for side in sides]
+        figures = [with_interval(side["figures"][key]) for side in sides]
         table.add_row(name, *figures, *interval(comparison["differences"][key]))
     console = Console()
     console.print(table)

@@ -4,7 +4,7 @@ What a field means for a person stands in its metadata, so that flags and forms 
 (`ml.flags`).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 # The words that an option may be, where it is one of a few.
@@ -50,6 +50,22 @@ class ClassifierOptions:
     synthetic_share: float = _option(
         0.5, "Chance that a film drawn of a class that has such is synthetic.", 0, 1
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ArmsOptions(ClassifierOptions):
+    """All that decides whether synthetic films are found to help a classifier."""
+
+    leave_out: str = _option(
+        "", "A source that each arm is trained without as well, and then measured on."
+    )
+    seeds: int = _option(3, "Trainings of each arm; their seeds count up from --seed.", 1, 20)
+
+    def training(self, number: int, leave_out: str) -> ClassifierOptions:
+        """The options of one training: which of an arm's, and the source it leaves out."""
+        shared = {each.name: getattr(self, each.name) for each in fields(ClassifierOptions)}
+        changes = {"seed": self.seed + number, "leave_out": leave_out}
+        return ClassifierOptions(**(shared | changes))
 
 
 @dataclass(frozen=True, slots=True)
