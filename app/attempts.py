@@ -56,6 +56,10 @@ class _LeaseLost(Exception):
     """What was done for the run is not to be committed."""
 
 
+class _FolderTaken(OSError):
+    """Somebody of an earlier attempt is still at work in the run's folder."""
+
+
 class Attempt:
     """One attempt at a run: the trainer, the lease, and what becomes of both.
 
@@ -90,6 +94,14 @@ class Attempt:
         except OSError as problem:
             with self._last_word() as session:
                 runs.fail(session, *self._hold, f"not started: {problem}", try_again=True)
+            return
+        except (OperationalError, InterfaceError):
+            # The database is away. Once the lease has expired, the next attempt begins.
+            raise
+        except Exception as problem:
+            logger.exception("run %s: it cannot be made ready", self._run.id)
+            with self._last_word() as session:
+                runs.fail(session, *self._hold, f"it cannot be made ready: {problem!r}")
             return
         try:
             ending = self._watch(trainer)
@@ -146,6 +158,10 @@ class Attempt:
         except (OperationalError, InterfaceError):
             # The database is away. Once the lease has expired, the next attempt comes here at once.
             raise
+        except _FolderTaken as taken:
+            with self._last_word() as session:
+                runs.fail(session, *self._hold, f"not completed: {taken}", try_again=True)
+            return
         except Exception as problem:
             logger.exception("run %s: its results cannot be registered", self._run.id)
             reason = f"its results cannot be registered: {problem or type(problem).__name__}"
@@ -179,7 +195,8 @@ class Attempt:
         completes it, even where a worker lost its lease while it was not able to notice.
 
         Raises:
-            OSError: the trainer of an earlier attempt lives on, or the folder cannot be written.
+            OSError: the folder cannot be written; as `_FolderTaken`, the trainer of an earlier
+                attempt lives on, or its worker.
 
         """
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +209,9 @@ class Attempt:
                 too_late = time.monotonic() > self._held_until - self._worker.lease_s / 2
                 if too_late or self._worker.stopping.wait(_POLL_S):
                     log.close()
-                    raise OSError("the trainer of an earlier attempt is still alive") from locked
+                    raise _FolderTaken(
+                        "the trainer of an earlier attempt is still alive"
+                    ) from locked
 
     def _watch(self, trainer: "subprocess.Popen[bytes]") -> _Ending:
         while trainer.poll() is None:

@@ -1,5 +1,6 @@
 """Attempts at runs in this process: what comes before and after the program, and the device."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app import runs
+from app.attempts import DONE, LOG
 from app.db import Database, now
 from app.devices import take_device
 from app.kinds import KINDS, Kind
@@ -184,6 +186,24 @@ def test_worker_that_dies_before_the_commit_leaves_only_the_completing(
     assert starts(settings, run_id) == 1
 
 
+def test_results_wait_while_somebody_of_an_earlier_attempt_is_at_them(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, registers=True)
+    folder = settings.home / "runs" / str(run_id)
+    folder.mkdir(parents=True)
+    (folder / "counter.txt").write_text("1")
+    (folder / DONE).touch()
+    with (folder / LOG).open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        worker.execute(run_id)
+        run = fetch(database, run_id)
+        assert (run.status, models(database)) == (RunStatus.QUEUED, 0)
+        assert run.reason == "not completed: the trainer of an earlier attempt is still alive"
+    worker.execute(run_id)
+    assert (fetch(database, run_id).status, models(database)) == (RunStatus.SUCCEEDED, 1)
+
+
 def test_results_of_a_worker_without_the_lease_are_not_kept(
     database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
 ) -> None:
@@ -239,6 +259,11 @@ def test_what_is_made_ready_is_told_to_the_program(
     [
         (DataError("the archive is gone"), RunStatus.FAILED, "the archive is gone"),
         (OSError("no room"), RunStatus.QUEUED, "not started: no room"),
+        (
+            KeyError("bundle_version"),
+            RunStatus.FAILED,
+            "it cannot be made ready: KeyError('bundle_version')",
+        ),
     ],
 )
 def test_run_that_cannot_be_made_ready_is_tried_again_where_that_may_help(
