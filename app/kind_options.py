@@ -71,14 +71,6 @@ class ClassifierMeasuringOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmsOptions:
-    """Training with and without synthetic films."""
-
-    seeds: int = _option(3, "Trainings of each arm.", 1, 20)
-    epochs: int = _option(12, "Most epochs of each training.", 1)
-
-
-@dataclass(frozen=True, slots=True)
 class NoOptions:
     """Nothing to choose."""
 

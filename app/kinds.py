@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any
 
 from app.kind_options import (
-    ArmsOptions,
     ClassifierMeasuringOptions,
     GanMeasuringOptions,
     ImportOptions,
@@ -28,9 +27,12 @@ from app.run_steps import (
     name_bundle,
     one_generator,
     some_films,
+    tell_arms,
+    tell_classifier,
+    tell_generator,
     two_classifiers,
 )
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options import GAN_PRESETS, ArmsOptions, GanOptions
 
 
 class Ref(StrEnum):
@@ -142,6 +144,7 @@ KINDS: dict[str, Kind] = {
         ),
         options=GanMeasuringOptions,
         faults=one_generator,
+        complete=tell_generator,
     ),
     "synthesize": Kind(
         title="Make synthetic films",
@@ -192,6 +195,7 @@ KINDS: dict[str, Kind] = {
         ),
         options=ClassifierMeasuringOptions,
         device=False,
+        complete=tell_classifier,
     ),
     "compare-classifiers": Kind(
         title="Compare two classifiers",
@@ -213,9 +217,10 @@ KINDS: dict[str, Kind] = {
         program=("ml", "compare", "arms"),
         inputs=(
             _DATA,
-            Input("synthetic", Ref.SYNTHETIC, "The synthetic films."),
+            Input("synthetic", Ref.SYNTHETIC, "The synthetic films.", many=True),
         ),
         options=ArmsOptions,
+        complete=tell_arms,
     ),
     "import-data": Kind(
         title="Add a data set",

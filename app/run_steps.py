@@ -1,5 +1,6 @@
 """What a worker does around a run's program: what it hands over before, what it registers after."""
 
+import json
 import os
 import re
 import shutil
@@ -66,7 +67,9 @@ def name_bundle(before: Preparation) -> dict[str, Any]:
 def choose_films(before: Preparation) -> dict[str, Any]:
     """Which films to make, and whether there is something to compare them with."""
     options = before.options
-    flags: dict[str, Any] = {"progress": True, "seal": True}
+    # Embeddings of real films are kept for the next run.
+    cache = before.settings.home.resolve() / "cache"
+    flags: dict[str, Any] = {"progress": True, "seal": True, "cache": str(cache)}
     if options["seeds"]:
         flags["count"] = None
     if not options["against"]:
@@ -216,6 +219,36 @@ def keep_data(done: Completion) -> dict[str, Any]:
         parent_sha256=parent.sha256 if parent else None,
     )
     return {"data": version.sha256, "films": version.films}
+
+
+def tell_classifier(done: Completion) -> dict[str, Any]:
+    """The figures that matter most, out of a classifier's report."""
+    figures = _read(done.folder / "metrics.json")["figures"]
+    return {name: figures[name] for name in ("films", "accuracy", "macro_auroc")}
+
+
+def tell_generator(done: Completion) -> dict[str, Any]:
+    """The figures that matter most, out of a generator's report; a space may have too few films."""
+    measured = _read(done.folder / "metrics.json")
+    pixels = measured["pixels"]
+    distances = {f"kid_{each['name']}": each.get("kid") for each in measured["spaces"]}
+    return {
+        "samples": measured["samples"]["films"],
+        **distances,
+        "diversity": pixels["diversity"],
+        "exact_copies": pixels["exact_copies"],
+        "near_copies": pixels["near_copies"],
+    }
+
+
+def tell_arms(done: Completion) -> dict[str, Any]:
+    """What synthetic films did, in words."""
+    return {"answer": _read(done.folder / "arms.json")["sentences"]}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def _linked(folder: Path) -> Path:
