@@ -34,7 +34,7 @@ LAYOUT_NAMES: dict[str, str] = {
     "nih": "NIH ChestX-ray14: Data_Entry_2017.csv and images",
     "dicom": "DICOM files and a labels.csv",
 }
-# An upload that is being received is younger than this.
+# An upload that is being received was written to since.
 _STALE_S = 3600
 
 
@@ -147,9 +147,7 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
     """
     youngest = time.time() - _STALE_S
     folders = [
-        folder
-        for folder in upload_folder(settings, "").glob("*")
-        if folder.stat().st_mtime < youngest
+        folder for folder in upload_folder(settings, "").glob("*") if _touched_at(folder) < youngest
     ]
     # Asked after the listing: a run that was started meanwhile is seen.
     alive = select(Run.options).where(
@@ -161,3 +159,8 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
     for folder in unused:
         shutil.rmtree(folder, ignore_errors=True)
     return len(unused)
+
+
+def _touched_at(folder: Path) -> float:
+    """When something came into a folder last, also into a file that is there."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))

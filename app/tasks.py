@@ -10,7 +10,6 @@ from concurrent.futures import Executor, Future
 from typing import Any, BinaryIO
 
 from celery import bootsteps, signals
-from sqlalchemy.exc import SQLAlchemyError
 
 from app import doorbell, runs, schedules
 from app.attempts import Attempt
@@ -127,7 +126,9 @@ class Worker:
             try:
                 self._look(pool)
                 self._alive_file.touch()
-            except SQLAlchemyError:
+            except Exception:
+                # The database or the disk may be away for a while. Without this thread nobody would
+                # find runs that were not rung for, and nobody would notice.
                 logger.exception("cannot look for runs; trying again in %g s", self.beat_s)
             if self.stopping.wait(self.beat_s):
                 return

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -385,6 +386,31 @@ def test_cancelled_run_says_so_at_once_and_frees_its_device_soon(
     device.close()
     assert fetch(database, run_id).status is RunStatus.CANCELLED
     worker.database.close()
+
+
+def test_worker_looks_for_runs_again_whatever_went_wrong(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults = iter([OSError("no room"), ValueError("odd schedule")])
+
+    def fail_twice(*_about: Any) -> list[Run]:
+        for fault in faults:
+            raise fault
+        return []
+
+    monkeypatch.setattr("app.schedules.start_due", fail_twice)
+    run_id = start(database, settings)
+    with ThreadPoolExecutor(1) as pool:
+        patrol = threading.Thread(target=worker.patrol, args=(pool,))
+        patrol.start()
+        wait_for(lambda: fetch(database, run_id).status is RunStatus.SUCCEEDED)
+        worker.stop()
+        patrol.join(20)
+    assert not patrol.is_alive()
 
 
 def test_other_devices_of_a_machine_are_free(
