@@ -61,7 +61,8 @@ def name_bundle(before: Preparation) -> dict[str, Any]:
     """A name for the classifier to be, the same at every attempt."""
     run = before.run
     usual = f"{run.created_at:%Y-%m-%d} {str(run.id)[:8]}"
-    return {"bundle_version": before.options["bundle_version"] or usual}
+    # Runs from before classifiers were registered have no name for one.
+    return {"bundle_version": before.options.get("bundle_version") or usual}
 
 
 def choose_films(before: Preparation) -> dict[str, Any]:

@@ -171,6 +171,16 @@ def test_inputs_are_found_by_digest_and_the_data_version_is_named(
     assert f"--synthetic={tmp_path / 'data' / SYNTHETIC}" in words
 
 
+def test_training_that_was_started_before_versions_had_names_makes_a_version(
+    session: Session, tmp_path: Path
+) -> None:
+    run = created(session, "train-classifier")
+    run.options = {"data": str(tmp_path), "epochs": 3}
+    words = told(session, run, tmp_path)
+    assert f"--data={tmp_path}" in words
+    assert f"--bundle-version={run.created_at:%Y-%m-%d} {str(run.id)[:8]}" in words
+
+
 def test_generators_are_given_by_file_and_classifiers_by_folder(
     session: Session, tmp_path: Path
 ) -> None:
