@@ -38,16 +38,18 @@ def _chart(question: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
 _TEMPLATE = """\
 {% extends "frame" %}
 {% macro figures(arms_of) %}
-<table>
+<table class="explained">
 <thead><tr><th scope="col">Learned from</th><th scope="col">Accuracy</th>\
-<th scope="col">Difference to real</th><th scope="col">Macro AUROC</th>\
-<th scope="col">Difference to real</th></tr></thead>
+<th scope="col">Macro AUROC</th></tr></thead>
 <tbody>
 {% for arm, own in arms_of.items() %}
 <tr><th scope="row">{{ arms[arm].name }}</th>
 {% for key in ("accuracy", "macro_auroc") %}
-<td>{{ own[key]|with_interval }}</td>
-<td>{% if own.differences %}{{ own.differences[key]|with_interval }}{% endif %}</td>
+<td>{{ own[key]|with_interval }}
+{% if own.differences %}
+<small>difference to real films {{ own.differences[key]|with_interval }}</small>
+{% endif %}
+</td>
 {% endfor %}
 </tr>
 {% endfor %}
