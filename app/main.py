@@ -48,6 +48,8 @@ from app.uploads import Intake
 logger = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S = 3600
+# Of a request without films. It is read before anybody asks who sends it.
+_LARGEST_BODY = 1_000_000
 
 DESCRIPTION = (
     "Send a chest X-ray film, get COVID-19, pneumonia or normal with calibrated probabilities, "
@@ -67,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The reference page is our own: the usual ones load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        max_body_size=_LARGEST_BODY,
     )
     app.state.settings = settings
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)

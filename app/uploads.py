@@ -12,6 +12,8 @@ from starlette.requests import ClientDisconnect, Request
 from app.errors import AppError, BadUpload, Busy, UploadTooLarge, UploadTooSlow
 
 FIELD: Final = "film"
+# The limit of a route whose reader knows a better one, as Intake does and the reader of archives.
+BOUNDED_BY_READER: Final = 2**50
 # Boundaries and part headers around the films.
 _ENVELOPE_BYTES: Final = 64 * 1024
 # All films of one form together, in films of the largest size.

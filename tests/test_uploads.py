@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -119,6 +120,26 @@ def test_disconnect_is_what_starlette_raises() -> None:
 
     with pytest.raises(ClientDisconnect):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("/sign-in", "application/x-www-form-urlencoded"),
+        ("/sign-in", f"multipart/form-data; boundary={BOUNDARY.decode()}"),
+        ("/admin/users", "application/x-www-form-urlencoded"),
+        (f"/api/v1/screenings/{uuid.uuid4()}/review", "application/json"),
+    ],
+)
+@pytest.mark.parametrize("length_is_known", [True, False])
+def test_strangers_form_is_not_read_without_end(
+    visitor: TestClient, address: str, kind: str, length_is_known: bool
+) -> None:
+    # Fields and files of a size that each by itself is taken.
+    piece = part(bytes(100_000), "name") if "multipart" in kind else b"&name=" + bytes(100_000)
+    content = piece * 20 if length_is_known else iter([piece] * 20)
+    sent = visitor.post(address, content=content, headers={"Content-Type": kind})
+    assert sent.status_code == 413
 
 
 def test_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:

@@ -19,6 +19,7 @@ from app.imports import LAYOUT_NAMES, new_staging_folder, read_order, start_impo
 from app.models import DataKind
 from app.pages import page
 from app.reviews import count_reviewed
+from app.uploads import BOUNDED_BY_READER
 from ml.labels import LABELS, label_name
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -96,7 +97,7 @@ async def _sent_form(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@router.post("/data/new")
+@router.post("/data/new", max_body_size=BOUNDED_BY_READER)
 def create(
     request: Request,
     current: CurrentServices,

@@ -13,6 +13,7 @@ from app.errors import NotFound
 from app.history import one_page
 from app.models import Review, Screening
 from app.reviews import LONGEST_PATIENT, LONGEST_WHY, newest_review, review
+from app.uploads import BOUNDED_BY_READER
 from app.views import REASONS
 from ml.heatmap import render_heatmap, unpack_map
 from ml.labels import LABELS
@@ -217,6 +218,7 @@ _FORM = {
     status_code=HTTPStatus.CREATED,
     response_model=ScreeningOut,
     summary="Answer a film",
+    max_body_size=BOUNDED_BY_READER,
     responses=_problems(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,

@@ -29,6 +29,7 @@ from app.models import AuditEvent, Screening
 from app.pages import page
 from app.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
 from app.screening import Owner, film_key, share, thumbnail_key, unshare
+from app.uploads import BOUNDED_BY_READER
 from app.views import ReviewView, ScreeningSummary, ScreeningView, decision_name
 from ml.heatmap import render_heatmap, unpack_map
 from ml.labels import LABELS, label_name
@@ -85,7 +86,7 @@ def _summaries(opened: Session, rows: list[Screening]) -> list[ScreeningSummary]
     return [ScreeningSummary.of(row, reviewed.get(row.id)) for row in rows]
 
 
-@router.post("/screenings")
+@router.post("/screenings", max_body_size=BOUNDED_BY_READER)
 def create(
     request: Request,
     current: CurrentServices,
