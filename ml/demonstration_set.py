@@ -18,15 +18,13 @@ from ml.data import COLUMNS, DEMONSTRATION, MANIFEST, Split, split_of
 from ml.duplicates import Hashes, close_to, film_hash
 from ml.errors import DataError
 from ml.files import write_whole
+from ml.gan.latents import SEEDS
 from ml.gan.provenance import Provenance, marked, png_of
 from ml.generator_graph import GeneratorGraph
 from ml.sealing import seal
 
 # Films of each class; to measure a generator takes 16 of those it learned.
 FILMS: dict[Split, int] = {Split.TRAIN: 34, Split.VALIDATION: 16, Split.TEST: 16}
-# Nearer to a film that the generator learned from than all but one percent of other real films:
-# `xray synthesize --seeds ... --against DATA` refused them.
-REFUSED_SEEDS: frozenset[int] = frozenset()
 LICENCE = "research and non-commercial use, as the generator"
 _SOFTWARE = "xray-screening demonstration"
 
@@ -107,9 +105,7 @@ def choose(generator: GeneratorGraph) -> list[Chosen]:
 
 
 def _seeds(labels: Sequence[str]) -> Iterator[tuple[int, str]]:
-    for seed in range(100_000):
-        if seed not in REFUSED_SEEDS:
-            yield seed, labels[seed % len(labels)]
+    return ((seed, labels[seed % len(labels)]) for seed in range(SEEDS))
 
 
 def _picture(one: Chosen, generator_sha256: str) -> bytes:
