@@ -26,6 +26,7 @@ from tests.conftest import leave_out
 from tests.faults import stand_in
 
 ROOT = Path(__file__).parents[2]
+WORKER = "import sys; from tests.faults.stand_in import work; work(float(sys.argv[1]))"
 # Short, so that tests need not wait; a busy machine still renews it four times.
 LEASE_S = 3.0
 
@@ -56,11 +57,12 @@ class Deployment:
         doorbell.ring(self.settings, self.run(run_id))
 
     def worker(self, lease_s: float = LEASE_S) -> "subprocess.Popen[bytes]":
-        return self._process("worker", "--lease", str(lease_s))
+        """A worker as of the command line, begun sooner than that."""
+        return self._process("-c", WORKER, str(lease_s))
 
     def server(self) -> "subprocess.Popen[bytes]":
         """The pages, with a worker beside them."""
-        return self._process("serve", "--port", str(free_port()))
+        return self._process("-m", "app.cli", "serve", "--port", str(free_port()))
 
     def _process(self, *arguments: str) -> "subprocess.Popen[bytes]":
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
@@ -69,7 +71,7 @@ class Deployment:
         (site / "sitecustomize.py").write_text(stand_in.SITE)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", *arguments],
+                [sys.executable, *arguments],
                 cwd=ROOT,
                 env=inherited
                 | {

@@ -101,6 +101,16 @@ def register() -> None:
         _hide_messages_for(float(seconds))
 
 
+def work(lease_s: float) -> None:
+    """Be a worker."""
+    from app.models import RunQueue
+    from app.settings import Settings
+    from app.tasks import Worker
+
+    register()
+    sys.exit(Worker(Settings(), list(RunQueue), lease_s).work())
+
+
 def _hide_messages_for(seconds: float) -> None:
     """Have the broker deliver again whatever is not acknowledged in that time."""
     from app import tasks

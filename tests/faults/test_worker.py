@@ -77,20 +77,20 @@ def test_killed_worker_takes_its_trainer_with_it_and_another_resumes(
 
 
 def test_stopped_worker_gives_its_run_back_and_another_resumes_at_once(
-    deployment: Deployment,
+    embedded: Deployment,
 ) -> None:
-    run_id = deployment.start(steps=40)
-    first = deployment.worker()
-    trainer = deployment.wait_until_training(run_id)
+    run_id = embedded.start(steps=40)
+    first = embedded.worker()
+    trainer = embedded.wait_until_training(run_id)
     first.terminate()
     assert first.wait(10) == 0
     assert not is_alive(trainer)
-    run = deployment.run(run_id)
+    run = embedded.run(run_id)
     assert (run.status, run.attempts, run.lease_owner) == (RunStatus.QUEUED, 0, None)
-    deployment.worker()
-    run = deployment.wait(run_id, ended)
+    embedded.worker()
+    run = embedded.wait(run_id, ended)
     assert (run.status, run.attempts) == (RunStatus.SUCCEEDED, 1)
-    assert len(deployment.trainers(run_id)) == 2
+    assert len(embedded.trainers(run_id)) == 2
     assert run.log_tail.count("beginning after step 0") == 1
 
 
