@@ -42,14 +42,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def our_server(home: Path) -> Iterator[Server]:
-    """`xray serve` with everything embedded, as a user starts it."""
+    """`xray serve` with everything embedded, as a user starts it, but no worker beside it."""
     port = free_port()
     log = home / "server.log"
     environment = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
     start = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--no-worker"],
             cwd=ROOT,
             env=environment | {"XRAY_HOME": str(home)},
             stdout=output,

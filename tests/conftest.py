@@ -164,7 +164,10 @@ def live_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live_server(live_home: Path) -> Iterator[str]:
-    """The address of a server started as a user starts it, with everything embedded."""
+    """The address of a server with everything embedded, as a user starts it, but no worker.
+
+    The runs that a test starts are in its own hands.
+    """
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -173,7 +176,7 @@ def live_server(live_home: Path) -> Iterator[str]:
     }
     with (live_home / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--no-worker"],
             env=environment | {"XRAY_HOME": str(live_home)},
             stdout=log,
             stderr=subprocess.STDOUT,
