@@ -4,6 +4,7 @@ Wrong passwords are audit events, so they are counted in the database: by every 
 restart too.
 """
 
+import hashlib
 import threading
 from datetime import timedelta
 from http import HTTPStatus
@@ -47,7 +48,7 @@ def sign_in(session: Session, name: str, password: str, address: str) -> tuple[U
         session: the database.
         name: as typed.
         password: as typed.
-        address: where the request comes from.
+        address: where the request comes from (`app.addresses`).
 
     Returns:
         The user and the token for the cookie; None where no user has this name and password.
@@ -56,10 +57,27 @@ def sign_in(session: Session, name: str, password: str, address: str) -> tuple[U
         TooManyTries: there were too many wrong passwords lately; this one was not looked at.
         Busy: too many passwords are being checked at this moment.
     """
-    name, actor = name.strip().lower()[:100], f"address:{address}"
+    user = verified_user(session, name, password, address)
+    if user is None:
+        return None
+    token = open_session(session, user)
+    session.add(AuditEvent(actor=user.actor, action="user.signed-in", subject=user.name))
+    return user, token
+
+
+def verified_user(session: Session, name: str, password: str, address: str) -> User | None:
+    """The user of a name and password, counting wrong ones; commit afterwards.
+
+    Raises:
+        TooManyTries: there were too many wrong passwords lately; this one was not looked at.
+        Busy: too many passwords are being checked at this moment.
+    """
+    # PostgreSQL takes no NUL in a text.
+    name, actor = name.replace("\0", "").strip().lower(), f"address:{address}"
+    subject = _counted_as(session, name)
     if (
         _failures(session, AuditEvent.actor == actor) >= MOST_BY_ADDRESS
-        or _failures(session, AuditEvent.subject == name) >= MOST_BY_NAME
+        or _failures(session, AuditEvent.subject == subject) >= MOST_BY_NAME
     ):
         raise TooManyTries
     if not _checking.acquire(timeout=5):
@@ -69,11 +87,14 @@ def sign_in(session: Session, name: str, password: str, address: str) -> tuple[U
     finally:
         _checking.release()
     if user is None:
-        session.add(AuditEvent(actor=actor, action=FAILED, subject=name))
-        return None
-    token = open_session(session, user)
-    session.add(AuditEvent(actor=user.actor, action="user.signed-in", subject=user.name))
-    return user, token
+        session.add(AuditEvent(actor=actor, action=FAILED, subject=subject))
+    return user
+
+
+def _counted_as(session: Session, name: str) -> str:
+    """The name in the audit log: people type a password there now and then, so not any text."""
+    known = session.scalar(select(User.name).where(User.name == name))
+    return known or f"no user, {hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _failures(session: Session, which: ColumnElement[bool]) -> int:

@@ -10,7 +10,7 @@ import uuid
 from datetime import timedelta
 
 from pwdlib import PasswordHash
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -168,10 +168,11 @@ def disable(session: Session, user: User, *, by: str) -> None:
     Raises:
         Conflict: it is the last admin who could sign in.
     """
-    others = select(User.id).where(
-        User.role == Role.ADMIN, User.disabled_at.is_(None), User.id != user.id
-    )
-    if user.role is Role.ADMIN and session.scalar(others.limit(1)) is None:
+    enabled = (User.role == Role.ADMIN, User.disabled_at.is_(None))
+    # Changes nothing, and locks: of two admins who disable each other the second one waits.
+    session.execute(update(User).where(*enabled).values(disabled_at=User.disabled_at))
+    admins = session.scalars(select(User.id).where(*enabled)).all()
+    if user.role is Role.ADMIN and set(admins) <= {user.id}:
         raise Conflict("this is the last admin: make another one first")
     user.disabled_at = user.disabled_at or now()
     sign_out_everywhere(session, user, by=by)

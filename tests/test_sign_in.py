@@ -2,18 +2,23 @@
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from app.addresses import address_of
 from app.db import Database
 from app.errors import BadForm, Conflict
 from app.models import AuditEvent, Role, User, UserSession
 from app.sign_in import MOST_BY_ADDRESS, MOST_BY_NAME, TooManyTries
 from app.sign_in import sign_in as open_session
 from app.users import create_first_admin, create_user, disable, signed_in_user
+from tests.tiny_models import own_database
 
 PASSWORD = "correct horse battery"
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
@@ -133,6 +138,51 @@ def test_too_many_wrong_passwords_for_one_name_close_it(database: Database) -> N
         fail(database, "popular", f"198.51.100.{number}")
     with database.session() as session, pytest.raises(TooManyTries):
         open_session(session, "Popular", PASSWORD, "192.0.2.3")
+
+
+def test_what_is_typed_as_a_name_is_not_written_down_unless_it_is_one(
+    application: FastAPI, database: Database
+) -> None:
+    typed = "my secret password"
+    client = TestClient(application, follow_redirects=False)
+    assert client.post("/sign-in", data={"name": typed, "password": "x"}).status_code == 401
+    assert client.post("/sign-in", data={"name": "a\0b", "password": "x"}).status_code == 401
+    assert not actions(database, typed)
+    with database.session() as session:
+        newest = select(AuditEvent.subject).where(AuditEvent.action == "user.sign-in-failed")
+        subjects = session.scalars(newest.order_by(AuditEvent.at.desc()).limit(2)).all()
+    assert all(subject.startswith("no user, ") for subject in subjects)
+
+
+def test_guessing_the_password_on_the_account_page_is_counted_too(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "robbed")
+    client = TestClient(application, follow_redirects=False)
+    client.post("/sign-in", data={"name": "robbed", "password": PASSWORD})
+    form = {"old": "guess", "new": "another good one"}
+    assert client.post("/account/password", data=form).status_code == 422
+    assert actions(database, "robbed")[-1] == "user.sign-in-failed"
+    for _ in range(MOST_BY_NAME):
+        fail(database, "robbed", "192.0.2.10")
+    refused = client.post("/account/password", data=form | {"old": PASSWORD})
+    assert refused.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("what a proxy was told" * 20, "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_addresses_are_counted_by_network(given: str, counted: str) -> None:
+    request = Request({"type": "http", "client": (given, 1)})
+    assert address_of(request) == counted
 
 
 def test_page_says_how_long_to_wait(application: FastAPI, database: Database) -> None:
@@ -280,3 +330,24 @@ def test_clinician_sees_the_clinics_screenings_and_no_other(
     assert other.get(address).status_code == 404
     one.post("/sign-out")
     assert one.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_admins_who_disable_each_other_at_once_leave_one(kind: str, tmp_path: Path) -> None:
+    with own_database(kind, tmp_path) as url:
+        own = Database(url)
+        pair = [new_user(own, name) for name in ("one", "other")]
+        together = Barrier(2)
+
+        def disabled(user: User) -> bool:
+            together.wait(10)
+            try:
+                with own.session() as session:
+                    disable(session, session.get_one(User, user.id), by="test")
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(disabled, pair)) == [False, True]
+        own.close()

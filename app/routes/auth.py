@@ -6,19 +6,18 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from app.addresses import address_of
 from app.deps import ActingUser, CurrentServices, CurrentSession, SignedIn
 from app.errors import BadForm
 from app.models import AuditEvent, User
 from app.pages import page
 from app.security import SESSION_COOKIE, require_same_origin
-from app.sign_in import TooManyTries
+from app.sign_in import TooManyTries, verified_user
 from app.sign_in import sign_in as open_session
 from app.users import (
     SESSION_AGE,
-    check_password,
     close_session,
     count_sessions,
-    find_user,
     set_password,
     sign_out_everywhere,
 )
@@ -45,9 +44,8 @@ def sign_in(
 ) -> Response:
     """Check the password and open a session."""
     require_same_origin(request.headers)
-    address = request.client.host if request.client else "unknown"
     try:
-        found = open_session(opened, name, password, address)
+        found = open_session(opened, name, password, address_of(request))
     except TooManyTries as refused:
         answer = page(
             request, "sign_in.html", refused.status, next=next, fault=refused.detail, name=name
@@ -110,11 +108,13 @@ def change_password(
     new: Password,
 ) -> Response:
     """Take a new password; every browser of the user has to sign in again."""
-    if check_password(opened, user.name, old) is None:
+    known = verified_user(opened, user.name, old, address_of(request))
+    if known is None:
+        opened.commit()
         faults = {"old": "this is not your present password"}
         return _account_page(request, opened, user, faults, HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
-        set_password(opened, find_user(opened, user.id), new, by=user.actor)
+        set_password(opened, known, new, by=user.actor)
     except BadForm as refused:
         return _account_page(request, opened, user, refused.faults, refused.status)
     opened.commit()

@@ -43,7 +43,9 @@ from ml.version import code_version
 SAMPLES = "samples"
 
 MOST_GRIDS = 200
-TICK_FILMS = 256  # samples behind a tick's KID
+TICK_FILMS = 256  # most samples behind a tick's KID
+# More samples for each real film would hardly narrow the KID, and each takes time to embed.
+TICK_FILMS_PER_REAL = 4
 # Seeds of the ticks' KID: apart from those that a person types and looks at.
 FIRST_TICK_SEED = 1_000_000_000
 # Ticks in a row under the bound of diversity that mean collapse.
@@ -336,8 +338,9 @@ class _Run:
     def _measure(self) -> dict[str, float]:
         """KID and diversity of the averaged generator; writes the tick's grid."""
         self._draw_grid()
-        wanted = np.resize(self.real_classes, TICK_FILMS).tolist()
-        samples = self._samples(range(FIRST_TICK_SEED, FIRST_TICK_SEED + TICK_FILMS), wanted)
+        count = min(TICK_FILMS, TICK_FILMS_PER_REAL * len(self.real_classes))
+        wanted = np.resize(self.real_classes, count).tolist()
+        samples = self._samples(range(FIRST_TICK_SEED, FIRST_TICK_SEED + count), wanted)
         spread = diversity(pixel_points(samples), self.real_points)
         found = kid(self.real_embeddings, self.features.embed(samples), draws=0)
         return {"kid": found.value, "diversity": spread}

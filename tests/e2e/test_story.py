@@ -76,10 +76,11 @@ def start(page: Page, kind: str, **options: object) -> None:
         folded.click()
     for name, value in options.items():
         control = page.locator(f"#option-{name}")
-        if control.evaluate("one => one.tagName") == "SELECT":
+        tag = control.evaluate("one => one.tagName")
+        if tag == "FIELDSET":
+            control.locator(f"[value='{value}']").check()
+        elif tag == "SELECT":
             control.select_option(str(value))
-        elif control.get_attribute("type") == "checkbox":
-            control.set_checked(bool(value))
         else:
             control.fill(str(value))
     page.get_by_role("button", name="Start", exact=True).click()
@@ -88,7 +89,7 @@ def start(page: Page, kind: str, **options: object) -> None:
     assert not refusal.count(), refusal.all_inner_texts()
 
 
-def wait_until_done(page: Page, seconds: float = 100) -> None:
+def wait_until_done(page: Page, seconds: float = 200) -> None:
     """Stay on a run's page, which follows the run by itself, until it is over."""
     state = page.locator("#run-state")
     expect(state).to_have_attribute(
@@ -102,8 +103,8 @@ def watch_samples(page: Page) -> None:
     """See the grid of samples change while the training goes on, without a reload."""
     page.evaluate("window.stayed = true")
     picture = page.locator("#sample-image")
-    first = picture.get_attribute("src", timeout=60_000)
-    expect(picture).not_to_have_attribute("src", str(first), timeout=60_000)
+    first = picture.get_attribute("src", timeout=90_000)
+    expect(picture).not_to_have_attribute("src", str(first), timeout=90_000)
     assert page.evaluate("window.stayed")
 
 
@@ -115,7 +116,8 @@ def screen(page: Page, film: Path) -> str:
     return page.locator("dt:text-is('Model') + dd").inner_text()
 
 
-@pytest.mark.timeout(300)
+# Two minutes where nothing else is at work; a busy machine may take longer.
+@pytest.mark.timeout(480)
 def test_from_no_film_to_a_classifier_in_service_and_back(console: Page, films: list[Path]) -> None:
     page = console
     released = screen(page, films[0])
@@ -128,7 +130,7 @@ def test_from_no_film_to_a_classifier_in_service_and_back(console: Page, films: 
         "train-gan",
         size=32,
         labels="covid",
-        steps=24,
+        steps=12,
         tick_steps=4,
         critic_steps=1,
         batch_size=16,
