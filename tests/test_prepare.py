@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ml.data import MANIFEST, read_manifest
+from ml.data import DEMONSTRATION, DEMONSTRATION_FOLDER, MANIFEST, read_manifest
 from ml.data_cli import data_app
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan.provenance import Provenance, png_of
@@ -111,6 +111,15 @@ def test_an_archive_becomes_a_sealed_data_set(
     ]
 
 
+def test_what_was_unpacked_goes_though_the_end_was_interrupted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    wanted = Wanted(sources=[Source(zip_of(tmp_path / "films.zip", FOLDERS))])
+    prepared = prepare(wanted, out)
+    (out / preparing.WORK / "unpacked-1").mkdir(parents=True)
+    assert prepare(wanted, out) == prepared
+    assert not (out / preparing.WORK).exists()
+
+
 def test_films_are_added_to_a_base(tmp_path: Path) -> None:
     """The base stays as it is, to its inodes; what is in it already is not taken again."""
     base = data_set(tmp_path / "base", range(6))
@@ -171,6 +180,27 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
     assert found["t5"].path.read_bytes() == film(5)
     assert found["p0"].path.read_bytes() == film(0)
     assert prepared.summary["leaks"] == prepared.summary["conflicts"] == 0
+
+
+def test_only_the_shipped_films_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
+    """Pages show films of this source to anybody, as nobody's."""
+    false = data_set(tmp_path / "false", range(3), source=DEMONSTRATION)
+    for wanted in (Wanted(base=false), Wanted(sources=[Source(false, DATA_SET)])):
+        with pytest.raises(DataError, match="none of the demonstration set's"):
+            prepare(wanted, tmp_path / "refused")
+    archive = zip_of(tmp_path / "films.zip", FOLDERS)
+    with pytest.raises(DataError, match="give another --source"):
+        prepare(Wanted(sources=[Source(archive)], name="Demonstration"), tmp_path / "refused")
+    grown = Wanted(base=DEMONSTRATION_FOLDER, sources=[Source(archive)], name="North")
+    summary = prepare(grown, tmp_path / "grown").summary
+    shipped = read_seal(DEMONSTRATION_FOLDER)
+    assert (summary["demonstration"], summary["films"]) == (
+        shipped["films"],
+        shipped["films"] + len(FOLDERS),
+    )
+    # And once more, with what it became.
+    again = prepare(Wanted(sources=[Source(tmp_path / "grown/set", DATA_SET)]), tmp_path / "again")
+    assert again.summary == summary
 
 
 def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> None:

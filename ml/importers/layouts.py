@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from ml.data import DEMONSTRATION
 from ml.errors import DataError
 from ml.importers.candidates import (
     FILM_SUFFIXES,
@@ -302,6 +303,10 @@ def _source_name(src: Path, options: SourceOptions) -> str:
     name = options.source or source_slug(src.resolve().name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise DataError(f"{name!r} is no source's name: give --source with a-z, 0-9 and -")
+    if name == DEMONSTRATION:
+        raise DataError(
+            f"the source's name {name!r} is that of the demonstration films: give another --source"
+        )
     return name
 
 

@@ -10,8 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.data import MANIFEST, SYNTHETIC_COLUMN, read_rows, record_of
+from ml.data import (
+    DEMONSTRATION,
+    DEMONSTRATION_FOLDER,
+    MANIFEST,
+    SYNTHETIC_COLUMN,
+    read_rows,
+    record_of,
+)
 from ml.duplicates import Hashes, hash_records
+from ml.errors import DataError
 from ml.gan.synthetic_folder import (
     CERTIFICATES,
     THUMBNAILS,
@@ -50,9 +58,11 @@ class DataSet:
         """Check a manifest and its films.
 
         Raises:
-            DataError: names every fault of the manifest, or the films that cannot be read.
+            DataError: names every fault of the manifest, or the films that cannot be read; or
+                films of people call themselves those of the demonstration.
         """
         rows = read_rows(root)[1]
+        _refuse_false_stand_ins(root, rows)
         records = [record_of(root, row) for row in rows]
         digests = [_sha256(record.path) for record in records]
         return cls(root, rows, digests, hash_records(records, on_film))
@@ -68,9 +78,11 @@ def copy_whole(root: Path, to: Path, *, link: bool, on_film: Callable[[], None])
         on_film: called before each film; may raise to stop.
 
     Raises:
-        DataError: names every fault of the manifest.
+        DataError: names every fault of the manifest; or films of people call themselves those of
+            the demonstration.
     """
     rows = read_rows(root)[1]
+    _refuse_false_stand_ins(root, rows)
     for row in rows:
         on_film()
         for name in _files_of(root, row):
@@ -80,6 +92,22 @@ def copy_whole(root: Path, to: Path, *, link: bool, on_film: Callable[[], None])
             _place(root / name, to / name, link=False)
     _place(root / MANIFEST, to / MANIFEST, link=False)
     return Report(Counter(row["label"] for row in rows), len(rows), _not_listed(root, rows))
+
+
+def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
+    """By their source films are known to be nobody's: only those that are shipped may have it."""
+    named = [row["image"] for row in rows if row["source"] == DEMONSTRATION]
+    if not named:
+        return
+    shipped = {
+        _sha256(DEMONSTRATION_FOLDER / row["image"]) for row in read_rows(DEMONSTRATION_FOLDER)[1]
+    }
+    false = [image for image in named if _sha256(root / image) not in shipped]
+    if false:
+        raise DataError(
+            f"{len(false)} film(s) of {root} have the source {DEMONSTRATION!r} and are none of the "
+            f"demonstration set's, such as {false[0]}: give their source another name"
+        )
 
 
 def add_data_set(
