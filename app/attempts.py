@@ -24,7 +24,7 @@ from app.errors import AppError
 from app.kinds import KINDS
 from app.models import Run, RunQueue, RunStatus
 from app.run_options import input_paths
-from app.run_steps import Completion, Preparation, remove_upload, tidy
+from app.run_steps import DONE, Completion, Preparation, clear_import, tidy
 from app.runs import Lease
 from ml.errors import XrayError
 from ml.flags import flag_of
@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
-# Says that the program has succeeded, and only what comes after is left to do.
-DONE = ".done"
 _POLL_S = 0.25
 _MAX_TAIL = 64 * 2**10
 _EXIT_ON_SIGTERM = 128 + signal.SIGTERM
@@ -261,7 +259,7 @@ class Attempt:
         if run.status is RunStatus.QUEUED:
             self._worker.offer(run)
         else:
-            remove_upload(self._worker.settings, run)
+            clear_import(self._worker.settings, run, self._folder)
 
     def _end(self, session: Session, ending: _Ending, status: int) -> None:
         """Record how a program ended that did not succeed."""

@@ -19,7 +19,8 @@ from app.errors import BadForm
 from app.kind_options import DATA_SET
 from app.models import DataKind, DataVersion, Run, RunStatus
 from app.reviews import count_reviewed
-from app.run_steps import upload_folder
+from app.run_files import run_folder
+from app.run_steps import clear_import, upload_folder
 from app.settings import Settings
 from ml.data import MANIFEST
 from ml.importers.unpacking import is_archive
@@ -159,6 +160,25 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
     for folder in unused:
         shutil.rmtree(folder, ignore_errors=True)
     return len(unused)
+
+
+def clear_ended_imports(database: Database, settings: Settings) -> None:
+    """Remove the films of imports that ended while no worker was there to do so."""
+    over = select(Run).where(
+        Run.kind == KIND, Run.status.not_in([RunStatus.QUEUED, RunStatus.RUNNING])
+    )
+    with database.sessions() as session:
+        ended = session.scalars(over).all()
+    for run in ended:
+        folder = run_folder(settings, run.id)
+        # One that was resumed meanwhile needs them.
+        if folder.is_dir() and _is_over(database, run.id):
+            clear_import(settings, run, folder)
+
+
+def _is_over(database: Database, id: uuid.UUID) -> bool:
+    with database.sessions() as session:
+        return runs.get_run(session, id).status not in (RunStatus.QUEUED, RunStatus.RUNNING)
 
 
 def _touched_at(folder: Path) -> float:

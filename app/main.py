@@ -21,7 +21,7 @@ from app.decoding import FilmDecoder
 from app.deps import Services, current_user
 from app.errors import AppError, Busy, NotFound, SignInNeeded
 from app.headers import HEADERS, SecurityHeaders
-from app.imports import remove_unused_uploads
+from app.imports import clear_ended_imports, remove_unused_uploads
 from app.inference import ActiveClassifier
 from app.pages import STATIC, page
 from app.routes import (
@@ -143,6 +143,7 @@ async def _sweep_regularly(database: Database, storage: Storage, settings: Setti
         try:
             await asyncio.to_thread(sweep, database, storage)
             await asyncio.to_thread(remove_unused_uploads, database, settings)
+            await asyncio.to_thread(clear_ended_imports, database, settings)
         except Exception:
             # A database or storage that is away for a while must not end the sweeping.
             logger.exception("sweeping failed")

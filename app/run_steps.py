@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ SET = "set"
 STAGING = "staging"
 # Of the option that names an uploaded archive.
 UPLOAD = "upload"
+# Says that the program has succeeded, and only what comes after is left to do.
+DONE = ".done"
+_CORRECTIONS = "corrections"
+# In an import's folder; the last is where `ml.importers.preparing` works.
+_FILMS_OF_IMPORT = (SET, f".{SET}.linked", _CORRECTIONS, ".corrections.part", ".prepare-part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +134,11 @@ def _uploaded(settings: Settings, name: str) -> Path:
 
 
 def _corrections(before: Preparation) -> Path:
-    """The reviewed films, as they were at the first attempt."""
+    """The reviewed films, as they were at the first attempt since the run was started."""
     from app.reviews import write_corrections
     from app.storage import Storage
 
-    folder = before.folder / "corrections"
+    folder = before.folder / _CORRECTIONS
     if not folder.exists():
         part = folder.with_name(".corrections.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -299,12 +305,22 @@ def some_films(options: Mapping[str, Any]) -> dict[str, str]:
 
 def tidy(settings: Settings, run: Run, folder: Path) -> None:
     """Remove what a succeeded run has no further use for: its films are a data version now."""
-    for name in (SET, "corrections"):
+    shutil.rmtree(folder / SET, ignore_errors=True)
+    clear_import(settings, run, folder)
+
+
+def clear_import(settings: Settings, run: Run, folder: Path) -> None:
+    """Remove the films of an import that is over, however it ended.
+
+    They are patients', whether uploaded, unpacked or reviewed here. If the run goes on it gathers
+    them anew, without those whose screening was deleted meanwhile.
+    """
+    if UPLOAD not in run.options:
+        return
+    # First, as it says that the films are there.
+    with suppress(OSError):
+        (folder / DONE).unlink()
+    for name in _FILMS_OF_IMPORT:
         shutil.rmtree(folder / name, ignore_errors=True)
-    remove_upload(settings, run)
-
-
-def remove_upload(settings: Settings, run: Run) -> None:
-    """Remove what was uploaded for a run that is over."""
-    if name := run.options.get(UPLOAD):
+    if name := run.options[UPLOAD]:
         shutil.rmtree(upload_folder(settings, name), ignore_errors=True)

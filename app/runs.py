@@ -21,6 +21,7 @@ from app.kinds import KINDS
 from app.models import AuditEvent, Run, RunQueue, RunStatus, Schedule
 from app.run_options import RunRefused as RunRefused
 from app.run_options import checked_options, data_of
+from app.run_steps import UPLOAD
 
 # Enough for the traceback of whatever went wrong; the whole log is a file.
 MAX_LOG_TAIL = 8_000
@@ -31,6 +32,7 @@ _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
 _VANISHED = "its worker vanished"
 _NO_MORE = "no attempt is left"
+_UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 class RunEnded(AppError):
@@ -264,18 +266,26 @@ def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run
     return run
 
 
+def can_go_on(run: Run) -> bool:
+    """Whether a run can be resumed: it ended in vain, and no upload went with it."""
+    return run.status in _UNSUCCESSFUL and not run.options.get(UPLOAD)
+
+
 def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
     """Queue a failed or cancelled run again, with all its attempts; it goes on where it stopped.
 
     Raises:
         NotFound: there is no such run.
-        Conflict: it waits, runs or has succeeded.
+        Conflict: it waits, runs or has succeeded, or what was uploaded for it is gone.
 
     """
+    run = get_run(session, id)
+    if run.status in _UNSUCCESSFUL and not can_go_on(run):
+        raise Conflict("the uploaded archive was removed when the run ended: upload it again")
     again = _update(
         session,
         Run.id == id,
-        Run.status.in_([RunStatus.FAILED, RunStatus.CANCELLED]),
+        Run.status.in_(_UNSUCCESSFUL),
         status=RunStatus.QUEUED,
         attempts=0,
         reason=None,

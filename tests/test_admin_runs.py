@@ -442,6 +442,19 @@ def test_waiting_run_is_cancelled_and_goes_on(
     assert "resumed by admin" in admin.get(f"/admin/runs/{run_id}").text
 
 
+def test_run_whose_upload_went_with_it_is_not_offered_to_go_on(
+    admin: TestClient, services: Services, new_run: Callable[..., uuid.UUID]
+) -> None:
+    run_id = new_run()
+    options = fetch(services, run_id).options
+    for upload, offered in (("", True), (str(uuid.uuid4()), False)):
+        change(services, run_id, status=RunStatus.FAILED, options=options | {"upload": upload})
+        assert ('id="run-resume"' in admin.get(f"/admin/runs/{run_id}").text) is offered
+    refused = admin.post(f"/admin/runs/{run_id}/resume")
+    assert refused.status_code == 409
+    assert "upload it again" in refused.text
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

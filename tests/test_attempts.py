@@ -23,10 +23,11 @@ from app.devices import take_device
 from app.kinds import KINDS, Kind
 from app.migrations import upgrade
 from app.models import ModelVersion, Run, RunQueue, RunStatus
-from app.run_steps import Completion, Preparation
+from app.run_steps import SET, Completion, Preparation
 from app.settings import Settings
 from app.tasks import Worker
 from ml.errors import DataError
+from ml.importers.preparing import WORK
 from tests.conftest import leave_out
 from tests.faults import stand_in
 from tests.postgres import fresh_database
@@ -287,19 +288,65 @@ def test_run_that_cannot_be_made_ready_is_tried_again_where_that_may_help(
     assert starts(settings, run_id) == 0
 
 
-def test_upload_goes_with_its_run(
-    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("fails", RunStatus.FAILED),
+        ("cannot be registered", RunStatus.FAILED),
+        ("succeeds", RunStatus.SUCCEEDED),
+        ("is cancelled", RunStatus.CANCELLED),
+        ("is given back", RunStatus.QUEUED),
+        ("is tried again", RunStatus.QUEUED),
+    ],
+)
+def test_films_of_an_import_go_with_its_run(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    ending: str,
+    status: RunStatus,
 ) -> None:
-    run_id, name = start(database, settings, fail_at=1), str(uuid.uuid4())
-    staged = settings.home / "staging" / name
-    staged.mkdir(parents=True)
+    lasting = ending.startswith("is")
+    run_id = start(
+        database,
+        settings,
+        fail_at=int(ending == "fails"),
+        steps=10_000 if lasting else 1,
+        step_s=0.01,
+    )
+    folder, name = settings.home / "runs" / str(run_id), str(uuid.uuid4())
+    films = [
+        *(folder / part / "film.png" for part in ("corrections", WORK, SET)),
+        settings.home / "staging" / name / "archive",
+    ]
     with database.session() as session:
         run = runs.get_run(session, run_id)
         run.options = run.options | {"upload": name}
-    change(prepare=lambda before: {"upload": None})
+
+    def gather(before: Preparation) -> dict[str, Any]:
+        for film in films:
+            film.parent.mkdir(parents=True)
+            film.touch()
+        if ending == "is cancelled":
+            with database.session() as session:
+                runs.request_cancel(session, run_id, requested_by="test")
+        if ending == "is given back":
+            worker.stop()
+        if ending == "is tried again":
+            raise OSError("no room")
+        return {"upload": None}
+
+    def keep(done: Completion) -> dict[str, Any]:
+        if ending == "cannot be registered":
+            raise DataError("the films are not what their seal says")
+        return {}
+
+    change(prepare=gather, complete=keep)
     worker.execute(run_id)
-    assert fetch(database, run_id).status is RunStatus.FAILED
-    assert not staged.exists()
+    assert fetch(database, run_id).status is status
+    assert [film.exists() for film in films] == [status is RunStatus.QUEUED] * len(films)
+    assert not (folder / DONE).exists()
 
 
 def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(

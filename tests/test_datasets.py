@@ -31,7 +31,7 @@ from app.datasets import (
 from app.db import Database
 from app.deps import Services
 from app.errors import BadForm, NotFound
-from app.imports import LAYOUT_NAMES, remove_unused_uploads
+from app.imports import LAYOUT_NAMES, clear_ended_imports, remove_unused_uploads
 from app.kind_options import DATA_SET
 from app.models import (
     AuditEvent,
@@ -560,3 +560,20 @@ def test_uploads_without_a_run_are_removed(services: Services) -> None:
     assert left == {"waiting", "arriving", "arriving slowly"}
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_films_of_imports_that_ended_without_a_worker_are_removed(services: Services) -> None:
+    kept = {RunStatus.QUEUED: True, RunStatus.RUNNING: True, RunStatus.CANCELLED: False}
+    folders = {}
+    with services.database.session() as session:
+        for status in kept:
+            options = {"name": "x", "kind": "folders", "corrections": True}
+            run = runs.create(session, "import-data", options, requested_by="test")
+            run.status = status
+            folders[status] = services.settings.home / "runs" / str(run.id) / "corrections"
+            folders[status].mkdir(parents=True)
+    clear_ended_imports(services.database, services.settings)
+    assert {status: folder.exists() for status, folder in folders.items()} == kept
+    with services.database.session() as session:
+        for folder in folders.values():
+            runs.get_run(session, uuid.UUID(folder.parent.name)).status = RunStatus.FAILED

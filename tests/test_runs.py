@@ -320,6 +320,18 @@ def test_failed_or_cancelled_run_goes_on_with_all_its_attempts(
     assert claim(database, failed, "owner 2")
 
 
+def test_run_whose_upload_went_with_it_does_not_go_on(database: Database, data: Path) -> None:
+    run_id = create(database, data)
+    with database.session() as session:
+        run = runs.get_run(session, run_id)
+        run.options = run.options | {"upload": str(uuid.uuid4())}
+        session.flush()
+        runs.request_cancel(session, run_id, requested_by="test")
+        with pytest.raises(Conflict, match="upload it again"):
+            runs.resume(session, run_id, requested_by="test")
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+
+
 def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
     run = Run(kind="train-classifier", options={"epochs": 12}, progress={"step": 1})
     assert read_progress(tmp_path, run) == {"step": 1}

@@ -244,6 +244,7 @@ def _about(
         "took": took(run),
         "events": events_of(opened, run),
         "workers": workers_alive(settings),
+        "can_go_on": runs.can_go_on(run),
     }
 
 

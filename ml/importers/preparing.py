@@ -37,7 +37,7 @@ FOLDERS = "folders"
 RECEIPT = "prepared.json"
 LEFT_OUT = "left-out.csv"
 LABELS_FILE = "labels.csv"
-_WORK = ".prepare-part"
+WORK = ".prepare-part"
 # Between two rows of progress, unless it is the last one.
 _ROW_EVERY_S = 1.0
 
@@ -112,14 +112,15 @@ def prepare(wanted: Wanted, out: Path, should_stop: Callable[[], bool] = lambda:
         CheckpointError: it was to stop; the same call goes on.
     """
     inputs = _checked(wanted)
-    finished, receipt = out / SET, out / RECEIPT
+    finished, receipt, work = out / SET, out / RECEIPT, out / WORK
     if finished.exists():
         if not (receipt.exists() and json.loads(receipt.read_text())["inputs"] == inputs):
             raise DataError(f"{finished} is another data set: give another --out")
+        # An interruption at the very end leaves what was unpacked.
+        shutil.rmtree(work, ignore_errors=True)
         reports = json.loads(receipt.read_text())["reports"]
         return Prepared(finished, read_seal(finished), _as_reports(reports))
     out.mkdir(parents=True, exist_ok=True)
-    work = out / _WORK
     try:
         journal = _Journal.open(work, inputs)
         progress = _Progress(out, should_stop)
