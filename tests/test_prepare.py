@@ -198,9 +198,6 @@ def test_only_the_shipped_films_have_the_source_of_the_demonstration(tmp_path: P
         shipped["films"],
         shipped["films"] + len(FOLDERS),
     )
-    # And once more, with what it became.
-    again = prepare(Wanted(sources=[Source(tmp_path / "grown/set", DATA_SET)]), tmp_path / "again")
-    assert again.summary == summary
 
 
 def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
