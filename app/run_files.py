@@ -35,7 +35,7 @@ _SANDBOX = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The address of a picture changes with the file.
+# The address of a sample changes with the file.
 _LASTING = "private, max-age=86400"
 
 
@@ -78,12 +78,18 @@ def find_file(folder: Path, path: str) -> Path:
     return found
 
 
-def send_file(path: Path, *, download: bool = False) -> StreamingResponse:
+def is_sample(path: str) -> bool:
+    """Whether a file is a grid that a training made: no patient's, and never changed."""
+    return path.startswith(f"{SAMPLES}/")
+
+
+def send_file(path: Path, *, download: bool = False, lasting: bool = False) -> StreamingResponse:
     """A run's file, safe to open in a browser whatever it holds.
 
     Args:
         path: of `find_file`.
         download: also what a browser could show.
+        lasting: a browser may keep it for a day; others it may not keep at all.
     """
     media_type = _SHOWN.get(path.suffix.lower())
     headers = {}
@@ -91,7 +97,7 @@ def send_file(path: Path, *, download: bool = False) -> StreamingResponse:
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(path.name)}"
     if path.suffix.lower() == ".html":
         headers["Content-Security-Policy"] = _SANDBOX
-    elif media_type and media_type.startswith("image/"):
+    if lasting:
         headers["Cache-Control"] = _LASTING
     # Without a length: the file may be growing.
     return StreamingResponse(

@@ -490,6 +490,32 @@ def test_files_are_shown_as_what_they_are_or_downloaded(
 
 
 @pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("samples/0000200.png", "private, max-age=86400"),
+        ("set/images/film.png", "private, no-store"),
+        ("set/samples/film.png", "private, no-store"),
+        ("metrics.jsonl", "private, no-store"),
+        ("report.html", "private, no-store"),
+    ],
+)
+def test_browsers_keep_no_files_but_samples(
+    admin: TestClient,
+    settings: Settings,
+    new_run: Callable[..., uuid.UUID],
+    path: str,
+    kept: str,
+) -> None:
+    run_id = new_run()
+    folder = write_run(settings, run_id)
+    for part in ("images", "samples"):
+        (folder / "set" / part).mkdir(parents=True)
+        (folder / "set" / part / "film.png").write_bytes(b"\x89PNG")
+    answer = admin.get(f"/admin/runs/{run_id}/files/{path}")
+    assert answer.headers["cache-control"] == kept
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "",

@@ -21,7 +21,15 @@ from app.pages import page
 from app.registry import in_service
 from app.run_curves import read_curves
 from app.run_events import follow, place_in_streams
-from app.run_files import LOG, find_file, list_reports, list_samples, run_folder, send_file
+from app.run_files import (
+    LOG,
+    find_file,
+    is_sample,
+    list_reports,
+    list_samples,
+    run_folder,
+    send_file,
+)
 from app.run_views import (
     STATUS_NAMES,
     RunSummary,
@@ -266,7 +274,8 @@ async def events(
 @router.get("/{id}/files/{path:path}")
 def file(current: CurrentServices, _user: Admin, id: uuid.UUID, path: str) -> StreamingResponse:
     """A file that the run wrote."""
-    return send_file(find_file(run_folder(current.settings, id), path))
+    found = find_file(run_folder(current.settings, id), path)
+    return send_file(found, lasting=is_sample(path))
 
 
 @router.get("/{id}/log")
