@@ -46,7 +46,8 @@ def kept_worker(settings: Settings) -> Iterator[None]:
     """
     log = settings.home.resolve() / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    with suppress(OSError):
+        log.write_bytes(b"")
     over = threading.Event()
     # The kernel ends the worker with the thread that started it, so it is this one all the time.
     keeper = threading.Thread(target=_keep, args=(log, over), daemon=True)
@@ -62,7 +63,13 @@ def _keep(log: Path, over: threading.Event) -> None:
     wait_s = _FIRST_WAIT_S
     while not over.wait(wait_s):
         began = time.monotonic()
-        worker = _start(log)
+        try:
+            worker = _start(log)
+        except OSError as problem:
+            # The disk may be full for a while, or the machine have no process to spare.
+            wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
+            logger.error("no worker could be started: %s; trying again in %g s", problem, wait_s)
+            continue
         while worker.poll() is None and not over.wait(0.2):
             pass
         if over.is_set():
