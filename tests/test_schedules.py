@@ -14,6 +14,7 @@ from sqlalchemy import delete, select
 from app import schedules
 from app.db import Database
 from app.errors import BadForm, NotFound
+from app.kinds import KINDS
 from app.migrations import upgrade
 from app.models import (
     AuditEvent,
@@ -175,6 +176,16 @@ def test_schedule_of_a_retired_model_fails_visibly_and_once_for_each_time(
         run = session.scalars(select(Run)).one()
     assert run.status is RunStatus.FAILED
     assert run.reason == "not started: bundle: schedules is retired: choose another one"
+
+
+def test_kind_of_a_newer_version_is_left_to_a_newer_worker(
+    database: Database, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly(database, data)
+    with monkeypatch.context() as older:
+        older.delitem(KINDS, "train-classifier")
+        assert start(database, at(3)) == []
+    assert start(database, at(3)) == ["2026-11-24T02:00"]
 
 
 def test_data_set_that_has_grown_is_taken_as_it_is_now(database: Database, data: str) -> None:
