@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import quiz
+from app.datasets import DEMONSTRATION_NAME, ensure_demonstration
 from app.errors import Conflict
 from app.models import DataKind, DataVersion, QuizRound
 from app.quiz_films import FILMS, HALF, RIM, STEP, TILE, may_be_shown, offer
@@ -78,7 +79,6 @@ def film_set(
             writer.writerow(row | size | {"patient": f"p-{number}", "license": licence})
     version = new_version(session, sha256, DataKind.FILMS)
     version.quiz_allowed = allowed
-    version.summary = {"demonstration": demonstration}
     return version
 
 
@@ -88,7 +88,8 @@ def only(session: Session, application: FastAPI) -> Iterator[None]:
     yield
     session.rollback()
     with application.state.services.database.session() as opened:
-        opened.execute(update(DataVersion).values(quiz_allowed=False, summary={}))
+        opened.execute(update(DataVersion).values(quiz_allowed=False))
+        opened.execute(delete(DataVersion).where(DataVersion.name == DEMONSTRATION_NAME))
         opened.execute(delete(QuizRound))
 
 
@@ -169,12 +170,14 @@ def test_without_films_of_people_a_round_is_practice(
     other = new_generator(session, LABELS)
     found = offer(session, settings, model, LABELS, [model, other])
     assert (found.counts, found.other) == (False, other)
-    shown = film_set(session, settings, [""] * 14, allowed=False, demonstration=12)
+    # Films are not nobody's because their set says so: nobody allowed them.
+    film_set(session, settings, ["CC BY 4.0"] * 12, allowed=False, demonstration=12)
+    assert offer(session, settings, model, LABELS, [model, other]).other == other
+    shipped = ensure_demonstration(session, settings)
     found = offer(session, settings, model, LABELS, [model, other])
     assert not found.counts
-    assert {film.data for film in found.pool} == {shown.sha256}
-    # The films of people among them are not shown, and the others are no films of people.
-    assert len(found.pool) == 12
+    assert {film.data for film in found.pool} == {shipped.sha256}
+    # Nor do they count as films of people where they are allowed as such.
     film_set(session, settings, ["CC BY 4.0"] * 21, demonstration=12)
     assert not offer(session, settings, model, LABELS, [model, other]).counts
     session.rollback()
@@ -248,7 +251,7 @@ def test_word_is_on_no_film_before_the_answers_and_then_on_the_synthetic(
 def test_all_films_of_practice_are_marked_and_it_says_so(
     session: Session, settings: Settings, visitor: TestClient, released: str, only: None
 ) -> None:
-    film_set(session, settings, [""] * 14, allowed=False, demonstration=12)
+    ensure_demonstration(session, settings)
     session.commit()
     assert "practice" in visitor.get("/gallery/quiz").text
     address = begin(visitor, released)
