@@ -41,6 +41,7 @@ from app.models import (
 )
 from app.settings import Settings
 from ml.bundle import CARD
+from ml.data import DEMONSTRATION
 from ml.errors import BundleError, XrayError
 from ml.generator_graph import GRAPH as GENERATOR_GRAPH
 from ml.generator_graph import PRETRAINED as PRETRAINED_GENERATOR
@@ -48,6 +49,22 @@ from ml.generator_graph import PRETRAINED as PRETRAINED_GENERATOR
 COMPARISON = "comparison.json"
 RELEASE = "release"  # who registered what the application came with
 LEAST_OVERRIDE = 20
+# Why the gates stay shut, beside what a comparison itself found.
+NOT_COMPARED = "it has not been compared with the classifier in service"
+OTHER_FILMS = (
+    "it was compared on other films than its card speaks of, so its card's figures were not "
+    "checked: compare it on the data set that it learned from"
+)
+OTHER_DATA = (
+    "it was compared on another data set than the one that it learned from: compare it on that one"
+)
+UNKNOWN_FILMS = (
+    "its card speaks of other test films than those of the data set that it learned from, so its "
+    "card's figures could not be checked"
+)
+STAND_INS = (
+    "the films compared are synthetic ones of the demonstration: they say nothing about patients"
+)
 _LONGEST_VERSION = 100
 
 
@@ -360,6 +377,8 @@ def _require_comparison(found: Any) -> None:
         raise ValueError("it does not say whether the candidate passed, and why not")
     if found["passed"] == bool(faults):
         raise ValueError("what it says and its faults do not agree")
+    if type(found["card_reproduced"]) not in (bool, type(None)):
+        raise ValueError("it does not say whether the candidate's card is reproduced")
     for side in ("candidate", "reference"):
         found[side]["version"], found[side]["figures"]["accuracy"]["value"]
     for name in ("accuracy", "macro_auroc"):
@@ -377,16 +396,58 @@ def list_comparisons(session: Session, model: ModelVersion) -> list[Comparison]:
     return list(session.scalars(newest_first.options(defer(Comparison.figures))))
 
 
-def newest_comparison(session: Session, candidate: str, reference: str) -> Comparison | None:
-    """What was last found of a classifier beside another one, without its figures."""
+# Of the figures of a comparison: whether the candidate reached those of its own card, NULL where
+# the films were other ones; whether some stood in for patients.
+_CARD_REPRODUCED = Comparison.figures["card_reproduced"].as_boolean()
+_STAND_INS = Comparison.figures[("data", DEMONSTRATION)].as_string().is_not(None)
+
+
+def comparison_faults(session: Session, model: ModelVersion, comparison: Comparison) -> list[str]:
+    """Why a comparison does not open the gates for its candidate; nothing where it does.
+
+    Args:
+        session: the database.
+        model: the candidate.
+        comparison: as `list_comparisons` gives it.
+    """
+    # Not the figures whole: they name every film whose answer changes.
+    named = select(_CARD_REPRODUCED, _STAND_INS).where(Comparison.id == comparison.id)
+    reproduced, has_stand_ins = session.execute(named).one()
+    data = session.get(DataVersion, comparison.data_sha256) if comparison.data_sha256 else None
+    faults = list(comparison.faults)
+    if model.data_sha256 in (None, comparison.data_sha256):
+        if reproduced is None:
+            faults.append(UNKNOWN_FILMS if model.data_sha256 else OTHER_FILMS)
+    else:
+        faults.append(OTHER_FILMS if reproduced is None else OTHER_DATA)
+    if has_stand_ins or (data and data.summary.get("demonstration")):
+        faults.append(STAND_INS)
+    return faults
+
+
+def standing_faults(session: Session, model: ModelVersion, reference: str) -> list[str]:
+    """What shuts the gates for a classifier that would take the place of another one.
+
+    The newest comparison on the films that its card speaks of counts: on the data set that it
+    learned from, or, where that is not known, on films of which the card gives the figures. So
+    what was found there is not undone by a comparison on other films.
+    """
     query = (
         select(Comparison)
-        .where(Comparison.candidate_sha256 == candidate, Comparison.reference_sha256 == reference)
+        .where(
+            Comparison.candidate_sha256 == model.sha256, Comparison.reference_sha256 == reference
+        )
         .order_by(Comparison.created_at.desc())
         .limit(1)
         .options(defer(Comparison.figures))
     )
-    return session.scalar(query)
+    own = (
+        Comparison.data_sha256 == model.data_sha256
+        if model.data_sha256
+        else _CARD_REPRODUCED.is_not(None)
+    )
+    found = session.scalar(query.where(own)) or session.scalar(query)
+    return comparison_faults(session, model, found) if found else [NOT_COMPARED]
 
 
 # --- in service ----------------------------------------------------------------------------------
@@ -413,14 +474,11 @@ def gate_faults(session: Session, settings: Settings, model: ModelVersion) -> li
     return [*_comparison_faults(session, settings, model), *([unusable] if unusable else [])]
 
 
-def _comparison_faults(session: Session, settings: Settings, model: ModelVersion) -> Sequence[str]:
+def _comparison_faults(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
     reference = in_service(session, settings)
     if reference is None or reference == model.sha256:
-        return ()
-    comparison = newest_comparison(session, model.sha256, reference)
-    if comparison is None:
-        return ("it has not been compared with the classifier in service",)
-    return () if comparison.passed else comparison.faults
+        return []
+    return standing_faults(session, model, reference)
 
 
 def _unusable(settings: Settings, model: ModelVersion) -> str | None:
@@ -477,7 +535,7 @@ def activate(
                 f"at least {LEAST_OVERRIDE} characters, which the audit log keeps"
             }
         )
-    about = {"override": why, "faults": list(faults)} if faults else {}
+    about = {"override": why, "faults": faults} if faults else {}
     return _put_in_service(session, model, last, present, by, "model.activated", about)
 
 

@@ -24,12 +24,14 @@ from app.models import (
     Run,
 )
 from app.registry import (
+    NOT_COMPARED,
+    comparison_faults,
     gate_faults,
     in_service,
     lineage,
     list_comparisons,
     list_models,
-    newest_comparison,
+    standing_faults,
 )
 from app.run_views import Link, kind_title, model_link
 from app.settings import Settings
@@ -111,10 +113,10 @@ class ModelSummary:
 def _gate(session: Session, model: ModelVersion, present: str | None) -> str:
     if model.kind is not ModelKind.CLASSIFIER or present is None:
         return ""
-    comparison = newest_comparison(session, model.sha256, present)
-    if comparison is None:
+    faults = standing_faults(session, model, present)
+    if faults == [NOT_COMPARED]:
         return "not compared"
-    return "gate open" if comparison.passed else "gate shut"
+    return "gate shut" if faults else "gate open"
 
 
 def _figures(model: ModelVersion) -> list[Figure]:
@@ -196,13 +198,16 @@ def load_faults(session: Session, last: Activation | None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSummary:
-    """A comparison in a list, seen from one of its two classifiers."""
+    """A comparison in a list, seen from one of its two classifiers.
+
+    Attributes:
+        faults: why it does not open the gates for its candidate; none where it does.
+    """
 
     url: str
     at: datetime
     other: Link
     is_candidate: bool
-    passed: bool
     faults: list[str]
     data: Link | None
 
@@ -275,15 +280,16 @@ def _links(models: Any) -> list[Link]:
 
 def _compared(session: Session, model: ModelVersion, row: Comparison) -> ComparisonSummary:
     is_candidate = row.candidate_sha256 == model.sha256
-    other = row.reference_sha256 if is_candidate else row.candidate_sha256
+    other = session.get_one(
+        ModelVersion, row.reference_sha256 if is_candidate else row.candidate_sha256
+    )
     data = session.get(DataVersion, row.data_sha256) if row.data_sha256 else None
     return ComparisonSummary(
         url=comparison_url(row),
         at=row.created_at,
-        other=model_link(session.get_one(ModelVersion, other)),
+        other=model_link(other),
         is_candidate=is_candidate,
-        passed=row.passed,
-        faults=row.faults,
+        faults=comparison_faults(session, model if is_candidate else other, row),
         data=data_link(data) if data else None,
     )
 
@@ -365,6 +371,7 @@ class ComparisonView:
     """A comparison on its own page.
 
     Attributes:
+        faults: why it does not open the gates for its candidate; none where it does.
         card_reproduced: None where the films are not those of the card.
         counts: films whose answer changed, by what became of it.
         page: of the films shown, from 1.
@@ -375,7 +382,6 @@ class ComparisonView:
     at: datetime
     candidate: Link
     reference: Link
-    passed: bool
     faults: list[str]
     card_reproduced: bool | None
     films: int
@@ -404,14 +410,14 @@ class ComparisonView:
         data = session.get(DataVersion, row.data_sha256) if row.data_sha256 else None
         folder = data_folder(settings, data) if data else None
         run = session.get(Run, row.run_id) if row.run_id else None
+        model = session.get_one(ModelVersion, row.candidate_sha256)
         return cls(
             id=row.id,
             url=comparison_url(row),
             at=row.created_at,
-            candidate=model_link(session.get_one(ModelVersion, row.candidate_sha256)),
+            candidate=model_link(model),
             reference=model_link(session.get_one(ModelVersion, row.reference_sha256)),
-            passed=row.passed,
-            faults=row.faults,
+            faults=comparison_faults(session, model, row),
             card_reproduced=found.get("card_reproduced"),
             films=found["films"],
             patients=found["patients"],

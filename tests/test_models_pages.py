@@ -102,9 +102,16 @@ class Room:
         return card
 
     def compared(
-        self, card: Card, *, faults: list[str] | None = None, changed: int = 0, data: str = ""
+        self,
+        card: Card,
+        *,
+        faults: list[str] | None = None,
+        changed: int = 0,
+        data: str = "",
+        card_reproduced: bool | None = True,
     ) -> uuid.UUID:
         found = comparison_of(card, self.released, faults=faults, changed=changed)
+        found["card_reproduced"] = card_reproduced
         folder = write_comparison(self.folder / "out", found)
         with self.app.state.services.database.session() as session:
             run = Run(
@@ -265,6 +272,23 @@ def test_shut_gate_asks_for_an_override(room: Room, admin: TestClient) -> None:
     assert REASON in admin.get("/admin/models").text
     (event,) = room.events("model.activated")
     assert event.detail["override"] == REASON
+
+
+def test_comparison_on_other_films_is_shown_and_opens_no_gate(
+    room: Room, admin: TestClient
+) -> None:
+    card = room.classifier("second")
+    comparison = room.compared(card, data=room.films(2), card_reproduced=None)
+    own = f"/admin/models/{card.sha256}"
+    told = "t was compared on other films than its card speaks of"
+    for page in (own, f"{own}/compare/{comparison}"):
+        text = admin.get(page).text
+        assert told in text
+        assert "open" not in re.sub(r"<[^>]+>", "", text)
+    assert "gate shut" in admin.get("/admin/models").text
+    refused = admin.post(f"{own}/activate")
+    assert refused.status_code == 422
+    assert room.in_service() == room.released.sha256
 
 
 def test_decision_on_an_old_page_changes_nothing(room: Room, admin: TestClient) -> None:

@@ -1,5 +1,6 @@
 """The registry: what is registered, what the gates let through, who wins, what is written down."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ from app.models import (
     RunQueue,
 )
 from app.registry import (
+    OTHER_DATA,
+    OTHER_FILMS,
+    STAND_INS,
+    UNKNOWN_FILMS,
     ComparisonError,
     activate,
     active_sha256,
@@ -50,6 +55,7 @@ from app.registry import (
 )
 from app.settings import Settings
 from ml.bundle import CARD, GRAPH, Card
+from ml.data import DEMONSTRATION
 from ml.errors import BundleError, XrayError
 from ml.generator_graph import GRAPH as GENERATOR_GRAPH
 from ml.generator_graph import PRETRAINED as PRETRAINED_GENERATOR
@@ -85,14 +91,52 @@ class World:
         self.bundle(version, **given)
         return register_classifier(session, self.settings, self.folder / version, run=None, by=BY)
 
+    def learned(self, session: Session, version: str, data: str) -> ModelVersion:
+        """A classifier that learned from a data version."""
+        self.bundle(version)
+        run = run_on(session, "train-classifier", data)
+        return register_classifier(session, self.settings, self.folder / version, run=run, by=BY)
+
     def compared(
-        self, session: Session, model: ModelVersion, faults: list[str] | None = None
+        self,
+        session: Session,
+        model: ModelVersion,
+        faults: list[str] | None = None,
+        *,
+        version: str = "",
+        **found: object,
     ) -> Comparison:
-        """Record a comparison with the classifier in service."""
+        """Record a comparison with the classifier in service, on a data version if one is given."""
         reference = session.get_one(ModelVersion, in_service(session, self.settings))
         cards = (Card.from_json(json.dumps(one.card)) for one in (model, reference))
-        folder = write_comparison(self.folder / "out", comparison_of(*cards, faults=faults))
-        return record_comparison(session, self.settings, folder, run=None)
+        folder = write_comparison(self.folder / "out", comparison_of(*cards, faults=faults) | found)
+        run = run_on(session, "compare-classifiers", version) if version else None
+        return record_comparison(session, self.settings, folder, run=run)
+
+
+def run_on(session: Session, kind: str, data: str) -> Run:
+    """A run that works on a data version."""
+    run = Run(kind=kind, options={}, queue=RunQueue.CPU, requested_by=BY, data_sha256=data)
+    session.add(run)
+    session.flush()
+    return run
+
+
+def data_version(session: Session, name: str, **summary: int) -> str:
+    """A row of a data version; its SHA-256."""
+    sha256 = hashlib.sha256(name.encode()).hexdigest()
+    version = DataVersion(
+        sha256=sha256,
+        kind=DataKind.FILMS,
+        name=name,
+        folder=f"data/{sha256}",
+        films=10,
+        summary=summary,
+        created_by=BY,
+    )
+    session.add(version)
+    session.flush()
+    return sha256
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -135,21 +179,8 @@ def events(session: Session, subject: str) -> list[str]:
 
 def test_registered_bundle_is_copied_and_described(world: World, session: Session) -> None:
     parents = {"b" * 64: {"covid": 3}, "a" * 64: {"covid": 1}}
-    data = DataVersion(
-        sha256="d" * 64,
-        kind=DataKind.FILMS,
-        name="films",
-        folder="data/d",
-        films=1,
-        summary={},
-        created_by=BY,
-    )
-    run = Run(kind="train-classifier", options={}, queue=RunQueue.CPU, requested_by=BY)
-    session.add(data)
-    session.flush()
-    run.data_sha256 = data.sha256
-    session.add(run)
-    session.flush()
+    data = data_version(session, "films")
+    run = run_on(session, "train-classifier", data)
     card = world.bundle("2", synthetic=parents)
     model = register_classifier(session, world.settings, world.folder / "2", run=run, by=BY)
     session.commit()
@@ -160,7 +191,7 @@ def test_registered_bundle_is_copied_and_described(world: World, session: Sessio
     assert sorted(path.name for path in kept.iterdir()) == [CARD, GRAPH]
     assert [path.name for path in kept.parent.iterdir() if path.name.startswith(".")] == []
     assert (model.version, model.kind, model.run_id) == ("2", ModelKind.CLASSIFIER, run.id)
-    assert (model.data_sha256, model.parents) == ("d" * 64, ["a" * 64, "b" * 64])
+    assert (model.data_sha256, model.parents) == (data, ["a" * 64, "b" * 64])
     assert model.card == card.as_json()
     assert events(session, card.sha256) == ["model.registered"]
 
@@ -211,8 +242,6 @@ def _other_labels(folder: Path) -> None:
 
 
 def _no_graph(folder: Path) -> None:
-    import hashlib
-
     card = json.loads((folder / CARD).read_text())
     (folder / GRAPH).write_bytes(b"no graph")
     digest = hashlib.sha256(b"no graph").hexdigest()
@@ -333,6 +362,7 @@ def test_comparison_that_is_none_is_refused(world: World, session: Session) -> N
         {},
         whole | {"passed": "yes"},
         whole | {"faults": ["worse"]},
+        whole | {"card_reproduced": "yes"},
         whole | {"changed": [{"image": "a.png"}]},
         stranger,
     ):
@@ -399,6 +429,64 @@ def test_newest_comparison_counts_and_only_with_the_one_in_service(
     # An override that nothing needs is not kept.
     world.compared(session, third)
     assert activate(session, world.settings, third, by=BY, override=REASON).override is None
+
+
+def test_comparison_on_the_films_of_the_card_counts_alone(world: World, session: Session) -> None:
+    own, other = (data_version(session, name, demonstration=0) for name in ("own", "other"))
+    model = world.learned(session, "2", own)
+
+    def faults() -> list[str]:
+        return gate_faults(session, world.settings, model)
+
+    world.compared(session, model, version=other, card_reproduced=None)
+    assert faults() == [OTHER_FILMS]
+    with pytest.raises(BadForm, match="other films than its card speaks of"):
+        activate(session, world.settings, model, by=BY)
+    # Nor do films count that only look like its own.
+    world.compared(session, model, version=other)
+    assert faults() == [OTHER_DATA]
+    world.compared(session, model, ["it is worse"], version=own)
+    assert faults() == ["it is worse"]
+    # What was found on its own films is not undone on others.
+    world.compared(session, model, version=other, card_reproduced=None)
+    world.compared(session, model)
+    assert faults() == ["it is worse"]
+    world.compared(session, model, version=own, card_reproduced=None)
+    assert faults() == [UNKNOWN_FILMS]
+    world.compared(session, model, version=own)
+    assert faults() == []
+    # And what opened the gates is not undone either.
+    world.compared(session, model, ["it is worse"], version=other, card_reproduced=None)
+    assert activate(session, world.settings, model, by=BY, override=REASON).override is None
+
+
+def test_model_from_elsewhere_is_compared_on_films_of_its_card(
+    world: World, session: Session
+) -> None:
+    small = data_version(session, "a handful", demonstration=0)
+    model = world.classifier(session, "2")
+    world.compared(session, model, version=small, card_reproduced=None)
+    assert gate_faults(session, world.settings, model) == [OTHER_FILMS]
+    false = ["the card gives the accuracy as 0.990000"]
+    world.compared(session, model, false, card_reproduced=False, card_faults=false)
+    world.compared(session, model, version=small, card_reproduced=None)
+    assert gate_faults(session, world.settings, model) == false
+    world.compared(session, model)
+    assert gate_faults(session, world.settings, model) == []
+
+
+def test_films_of_the_demonstration_open_no_gate(world: World, session: Session) -> None:
+    shipped = data_version(session, "demonstration", demonstration=10)
+    learned = world.learned(session, "2", shipped)
+    world.compared(session, learned, version=shipped)
+    # Of a folder there are the films of each source.
+    other = world.classifier(session, "3")
+    world.compared(session, other, data={DEMONSTRATION: {"covid": 4}, "clinic": {"covid": 4}})
+    for model in (learned, other):
+        assert gate_faults(session, world.settings, model) == [STAND_INS]
+        with pytest.raises(BadForm, match="nothing about patients"):
+            activate(session, world.settings, model, by=BY)
+    assert activate(session, world.settings, learned, by=BY, override=REASON).override == REASON
 
 
 def test_changed_files_cannot_be_activated_by_any_override(world: World, session: Session) -> None:
