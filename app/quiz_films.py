@@ -39,6 +39,7 @@ HALF = FILMS // 2
 TILE, RIM = 192, 2
 STEP = TILE + 2 * RIM
 _LETTERS = 2
+_GONE = "a film of this round is no longer there: begin another"
 
 # Licences under which a film may be shown to anybody. It is shown smaller and with other greys,
 # which a licence without derivatives (ND) does not allow; no licence allows nothing.
@@ -234,7 +235,7 @@ def sheet(
         answers: whether the round is over.
 
     Raises:
-        NotFound: a film is gone.
+        NotFound: a film is gone, or films of its data set are not to be shown any more.
     """
     size = graphs[found.model_sha256].size
     folders: dict[str, Path] = {}
@@ -243,8 +244,7 @@ def sheet(
         if "image" in film:
             sha256 = film["data"]
             if sha256 not in folders:
-                version = session.get_one(DataVersion, sha256)
-                folders[sha256] = data_folder(settings, version)
+                folders[sha256] = _folder_to_show(session, settings, sha256)
             pixels = _stored(folders[sha256] / film["image"], size)
         else:
             graph = graphs[film.get("model", found.model_sha256)]
@@ -260,11 +260,19 @@ def generators_of(found: QuizRound) -> set[str]:
     return {found.model_sha256} | {film["model"] for film in found.films if "model" in film}
 
 
+def _folder_to_show(session: Session, settings: Settings, sha256: str) -> Path:
+    """The folder of a data version whose films may be shown at this moment."""
+    version = session.get(DataVersion, sha256)
+    if version is None or not (version.quiz_allowed or sha256 == _shipped_sha256()):
+        raise NotFound(_GONE)
+    return data_folder(settings, version)
+
+
 def _stored(path: Path, size: int) -> NDArray[np.uint8 | np.uint16]:
     try:
         return read_film(path.read_bytes(), shortest=2 * size).pixels
     except (FileNotFoundError, UnreadableFilm) as problem:
-        raise NotFound("a film of this round is no longer there: begin another") from problem
+        raise NotFound(_GONE) from problem
 
 
 def _tile(pixels: NDArray[np.uint8 | np.uint16], size: int, *, is_marked: bool) -> Film:

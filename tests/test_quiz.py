@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import quiz
-from app.datasets import DEMONSTRATION_NAME, ensure_demonstration
+from app.datasets import DEMONSTRATION_NAME, allow_in_quiz, ensure_demonstration
 from app.errors import Conflict
 from app.models import DataKind, DataVersion, QuizRound
 from app.quiz_films import FILMS, HALF, RIM, STEP, TILE, may_be_shown, offer
@@ -246,6 +246,19 @@ def test_word_is_on_no_film_before_the_answers_and_then_on_the_synthetic(
     after = visitor.get(f"{address}/answers.png").content
     assert marks(after) == [not film["real"] for film in found.films]
     assert marks(before) != marks(after)
+
+
+def test_films_that_are_no_longer_allowed_are_shown_in_no_round(
+    session: Session, visitor: TestClient, released: str, people: DataVersion
+) -> None:
+    address = begin(visitor, released)
+    assert visitor.get(f"{address}/sheet.png").status_code == 200
+    allow_in_quiz(session, people, False, by="test")
+    session.commit()
+    assert visitor.get(f"{address}/sheet.png").status_code == 404
+    visitor.post(address, data=answers(round_at(session, address)))
+    assert visitor.get(f"{address}/answers.png").status_code == 404
+    assert visitor.get(f"{address}/sheet.png").status_code == 404
 
 
 def test_all_films_of_practice_are_marked_and_it_says_so(
