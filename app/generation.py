@@ -1,13 +1,13 @@
 """Films made on the spot: generators in ONNX Runtime, loaded when first asked, few at a time."""
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from app.allowance import Allowance
 from app.errors import AppError, Busy, Conflict
 from ml.errors import BundleError
 from ml.generator_graph import GeneratorGraph
@@ -18,7 +18,6 @@ _WAIT_S = 1.0
 # Pictures that one address may have made in a minute; a page needs one.
 MOST_PER_MINUTE = 60
 _WINDOW_S = 60.0
-_ADDRESSES = 10_000
 
 
 class TooManyPictures(AppError):
@@ -43,11 +42,10 @@ class Generators:
         self._graphs: OrderedDict[Path, GeneratorGraph] = OrderedDict()
         self._loading = threading.Lock()
         self._free = threading.BoundedSemaphore(_AT_ONCE)
-        # When a minute of an address began, and how many pictures it had in it.
-        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._pictures = Allowance(MOST_PER_MINUTE, _WINDOW_S)
 
     def get(self, folder: Path) -> GeneratorGraph:
-        """The generator of a model's folder, which never changes.
+        """The generator of a model's folder, which never changes; ask in a turn, it may take long.
 
         Raises:
             Conflict: the folder has no graph that can be run here.
@@ -67,28 +65,17 @@ class Generators:
 
     @contextmanager
     def turn(self, address: str) -> Iterator[None]:
-        """Wait for a turn to make films; screenings want the cores as well.
+        """Wait for a turn to load a generator and to make films; screenings want the cores as well.
 
         Raises:
             TooManyPictures: this address had too many lately.
             Busy: too many others are waiting.
         """
-        self._count(address)
+        if not self._pictures.take(address):
+            raise TooManyPictures
         if not self._free.acquire(timeout=_WAIT_S):
             raise Busy("too many films are being made: try again in a moment")
         try:
             yield
         finally:
             self._free.release()
-
-    def _count(self, address: str) -> None:
-        with self._loading:
-            moment = time.monotonic()
-            began, made = self._seen.pop(address, (moment, 0))
-            if moment - began >= _WINDOW_S:
-                began, made = moment, 0
-            self._seen[address] = began, made + 1
-            if len(self._seen) > _ADDRESSES:
-                self._seen.popitem(last=False)
-            if made >= MOST_PER_MINUTE:
-                raise TooManyPictures

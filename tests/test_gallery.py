@@ -16,7 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app import gallery
+from app import allowance, gallery
+from app.allowance import Allowance
 from app.errors import Conflict
 from app.gallery import Choice, neighbours, newest, queries, register_films, shelves
 from app.gallery_views import certificate_in_words
@@ -408,6 +409,37 @@ def test_one_address_cannot_have_films_made_without_end() -> None:
         pass
     with generators.turn("192.0.2.2"):
         pass
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "make.png?model={}&label=covid&seed=1",
+        "between.png?model={}&label=covid&from=1&to=2",
+        "samples/{}.png",
+    ],
+)
+def test_nothing_is_loaded_or_drawn_for_an_address_that_had_too_much(
+    application: FastAPI,
+    visitor: TestClient,
+    released: str,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+) -> None:
+    loaded: list[Path] = []
+    generators = application.state.services.generators
+    monkeypatch.setattr(generators, "get", loaded.append)
+    monkeypatch.setattr(generators, "_pictures", Allowance(0, 60))
+    assert visitor.get(f"/gallery/{address.format(released)}").status_code == 429
+    assert loaded == []
+
+
+def test_allowance_begins_again_when_its_while_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([0.0, 1.0, 59.0, 59.5, 60.0])
+    monkeypatch.setattr(allowance, "monotonic", lambda: next(moments))
+    allowed = Allowance(2, 60)
+    assert [allowed.take("a") for _ in range(3)] == [True, True, False]
+    assert [allowed.take("b"), allowed.take("a")] == [True, True]
 
 
 def test_generator_without_a_graph_makes_nothing(

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.addresses import address_of
 from app.datasets import data_folder
 from app.deps import CurrentServices, CurrentSession, Services
 from app.errors import BadForm, NotFound, UploadTooLarge
@@ -160,10 +161,15 @@ def _png(picture: bytes) -> Response:
 
 
 @router.get("/samples/{sha256}.png")
-def samples(current: CurrentServices, opened: CurrentSession, sha256: str) -> Response:
+def samples(
+    request: Request, current: CurrentServices, opened: CurrentSession, sha256: str
+) -> Response:
     """The sheet of samples that came with a generator; nobody chose them."""
     sheet = model_folder(current.settings, _generator(opened, sha256)) / _SHEET
-    return _png(sheet_picture(*read_stored(sheet)))
+    # So large a picture takes as long as many films.
+    with current.generators.turn(address_of(request)):
+        picture = sheet_picture(*read_stored(sheet))
+    return _png(picture)
 
 
 # --- made on the spot ------------------------------------------------------------------------
@@ -275,8 +281,8 @@ def made_film(
 ) -> Response:
     """The film of a seed; always the same one, so it may be kept for ever."""
     row = _makes(opened, model, label)
-    graph = current.generators.get(model_folder(current.settings, row))
     with current.generators.turn(address_of(request)):
+        graph = current.generators.get(model_folder(current.settings, row))
         (film,) = graph.films([seed], label)
     return _png(shown_picture(film, _origin(row, label, str(seed))))
 
@@ -286,11 +292,6 @@ def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     if label not in Maker.of(row).labels:
         raise NotFound(f"this generator makes no films of class {label!r}")
     return row
-
-
-def address_of(request: Request) -> str:
-    """Where a request comes from, as far as that is known."""
-    return request.client.host if request.client else ""
 
 
 def _origin(model: ModelVersion, label: str, seed: str) -> dict[str, str]:
@@ -355,8 +356,8 @@ def strip(
 ) -> Response:
     """The films of the way side by side, in one picture."""
     row = _makes(opened, model, label)
-    graph = current.generators.get(model_folder(current.settings, row))
     with current.generators.turn(address_of(request)):
+        graph = current.generators.get(model_folder(current.settings, row))
         films = graph.between(from_, to, steps, label)
     return _png(strip_picture(films, _origin(row, label, f"{from_} to {to}")))
 

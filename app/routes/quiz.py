@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.addresses import address_of
 from app.deps import CurrentServices, CurrentSession, Services, remember
 from app.errors import AppError, Conflict, NotFound
 from app.gallery_views import Maker, address
@@ -18,7 +19,7 @@ from app.quiz import begin, find_round, finish, realism
 from app.quiz_films import COLUMNS, FILMS, HALF, RIM, STEP, TILE, generators_of, offer, sheet
 from app.realism import Realism, wilson
 from app.registry import find_model, model_folder
-from app.routes.gallery import address_of, usable_generators
+from app.routes.gallery import usable_generators
 from app.screening import Owner
 from app.security import VISITOR_COOKIE, new_visitor, read_visitor, require_same_origin
 from app.small_forms import read_fields
@@ -243,10 +244,12 @@ def answered_films(
 def _picture(
     request: Request, current: Services, opened: Session, found: QuizRound, *, answers: bool
 ) -> Response:
-    graphs = {
-        sha256: current.generators.get(model_folder(current.settings, find_model(opened, sha256)))
-        for sha256 in generators_of(found)
-    }
     with current.generators.turn(address_of(request)):
+        graphs = {
+            sha256: current.generators.get(
+                model_folder(current.settings, find_model(opened, sha256))
+            )
+            for sha256 in generators_of(found)
+        }
         picture = sheet(opened, current.settings, found, graphs, answers=answers)
     return Response(picture, media_type="image/png", headers=_PICTURE)
