@@ -194,12 +194,11 @@ def downgrade() -> None:
     """Remove the tables and the columns."""
     for table in ("review", "quiz_round", "synthetic_film", "activation", "comparison"):
         op.drop_table(table)
-    with op.batch_alter_table("model_version") as model:
-        for column in ("kind", "folder", "run_id", "data_sha256", "parents", "retired_at"):
-            model.drop_column(column)
     op.drop_index("ix_run_schedule_id_slot", "run")
-    with op.batch_alter_table("run") as run:
-        for column in ("result", "data_sha256", "schedule_id", "slot"):
-            run.drop_column(column)
+    # Column by column: SQLite could not copy a table to which rows of others refer.
+    for column in ("kind", "folder", "run_id", "data_sha256", "parents", "retired_at"):
+        op.drop_column("model_version", column)
+    for column in ("result", "data_sha256", "schedule_id", "slot"):
+        op.drop_column("run", column)
     for table in ("data_version", "schedule", "user_session", "user"):
         op.drop_table(table)
