@@ -1,7 +1,6 @@
 """What a worker does around a run's program: what it hands over before, what it registers after."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from app.kind_options import DATA_SET
 from app.models import DataKind, DataVersion, ModelVersion, Run
 from app.settings import Settings
 from ml.errors import DataError
+from ml.files import link_or_copy
 
 SET = "set"
 STAGING = "staging"
@@ -266,7 +266,7 @@ def _linked(folder: Path) -> Path:
     """
     copy = folder.with_name(f".{folder.name}.linked")
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy, copy_function=os.link)
+    shutil.copytree(folder, copy, copy_function=link_or_copy)
     return copy
 
 

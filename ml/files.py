@@ -1,6 +1,7 @@
 """Files that others read while they are written: whole, or not there."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -26,3 +27,22 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Share a file under a second name, or copy it where the file systems cannot.
+
+    Args:
+        source: a file that nobody changes any more.
+        target: nothing is there yet.
+
+    Raises:
+        OSError: there is something, or no room, or no right to write.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Across file systems, or on one without links.
+        shutil.copy(source, target)

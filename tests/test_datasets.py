@@ -1,6 +1,7 @@
 """Data versions: registered whole and once, shown with their lineage, made of what admins send."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -42,7 +43,7 @@ from app.models import (
     Run,
     RunStatus,
 )
-from app.run_steps import upload_folder
+from app.run_steps import SET, Completion, keep_data, upload_folder
 from ml.data import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.errors import DataError
 from ml.importers.layouts import LAYOUTS
@@ -145,6 +146,27 @@ def test_folder_from_elsewhere_is_copied_and_one_of_a_run_is_moved(
         assert [(event.actor, event.action) for event in events] == [
             ("user:someone", "data.registered")
         ]
+
+
+@pytest.mark.parametrize("fault", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+def test_films_of_a_run_are_registered_where_files_cannot_be_shared(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr("os.link", refuse)
+    with services.database.session() as session:
+        options = {"name": "Films", "kind": "folders", "corrections": True}
+        run = runs.create(session, "import-data", options, requested_by="test")
+        run.status = RunStatus.RUNNING
+    folder = services.settings.home / "runs" / str(run.id)
+    films = contents(make_folder(folder / SET))
+    with services.database.session() as session:
+        result = keep_data(Completion(session, services.settings, run, folder))
+        version = find_data(session, result["data"])
+        runs.get_run(session, run.id).status = RunStatus.SUCCEEDED
+    assert contents(data_folder(services.settings, version)) == contents(folder / SET) == films
 
 
 def test_same_content_again_is_the_version_that_is_there(

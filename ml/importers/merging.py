@@ -1,7 +1,6 @@
 """A data set joins another one: its films come as they are, its patients keep their keys."""
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from ml.data import (
 )
 from ml.duplicates import Hashes, hash_records
 from ml.errors import DataError
+from ml.files import link_or_copy
 from ml.gan.synthetic_folder import (
     CERTIFICATES,
     THUMBNAILS,
@@ -281,11 +281,9 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
     partial.unlink(missing_ok=True)
     # Whatever a link in the other data set points to, here it is a file.
     source = source.resolve()
-    try:
-        if not link:
-            raise OSError
-        os.link(source, partial)
-    except OSError:
+    if link:
+        link_or_copy(source, partial)
+    else:
         shutil.copyfile(source, partial)
         if source.name.startswith(".patient-salt"):
             partial.chmod(0o600)
