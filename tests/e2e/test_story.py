@@ -103,8 +103,8 @@ def watch_samples(page: Page) -> None:
     """See the grid of samples change while the training goes on, without a reload."""
     page.evaluate("window.stayed = true")
     picture = page.locator("#sample-image")
-    first = picture.get_attribute("src", timeout=90_000)
-    expect(picture).not_to_have_attribute("src", str(first), timeout=90_000)
+    first = picture.get_attribute("src", timeout=180_000)
+    expect(picture).not_to_have_attribute("src", str(first), timeout=180_000)
     assert page.evaluate("window.stayed")
 
 
