@@ -269,7 +269,7 @@ def _print_duplicates(root: Path, records: Sequence[FilmRecord]) -> None:
     inner = sum(map(len, found.groups))
     print(f"near-duplicates: {inner} films in {len(found.groups)} groups")
     print(f"groups whose labels disagree: {len(found.conflicts)}")
-    print(f"near-duplicates on two sides of the split: {len(found.leaks)} pairs")
+    print(f"near-duplicates on two sides of the split: {found.leak_count} pairs")
     for one, other in found.leaks[:SHOWN]:
         names = [f"{film.path.relative_to(root)} ({film.split})" for film in (one, other)]
         print(f"  {' and '.join(names)}")

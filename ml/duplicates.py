@@ -4,7 +4,7 @@ Public sets copy from each other, resized, compressed again, a margin cut off. T
 on two sides of the split would let a model be tested on what it has learnt by heart.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -111,26 +111,32 @@ def _hash_files(
     return hashes
 
 
-def close_pairs(hashes: Hashes, max_distance: int = MAX_DISTANCE) -> NDArray[np.intp]:
-    """Find all pairs of films that differ in few bits.
+def close_films(
+    hashes: Hashes, max_distance: int = MAX_DISTANCE
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Go through the pairs of films that differ in few bits, film by film.
+
+    Where all films are alike there are N^2 / 2 pairs: they are never held at once.
 
     Args:
         hashes: (N, len(CUT_SIDES), WORDS).
         max_distance: most bits that may differ between one film and the other's closest cut.
 
-    Returns:
-        (P, 2) pairs of film numbers, the smaller one first, in ascending order.
+    Yields:
+        The number of a film and, ascending, those of the films after it that are close to it; only
+        of films that have such.
     """
-    # (WORDS, N) of the whole films.
-    whole = np.ascontiguousarray(hashes[:, 0].T)
-    found = [np.empty((0, 2), np.intp)]
     for start in range(0, len(hashes), _BLOCK):
+        rows, others = hashes[start : start + _BLOCK], hashes[start:]
+        close = np.zeros((len(rows), len(others)), np.bool_)
         for cut in range(hashes.shape[1]):
-            block = hashes[start : start + _BLOCK, cut].T
-            rows, columns = np.nonzero(_distances(block, whole) <= max_distance)
-            found.append(np.stack([rows + start, columns], axis=1))
-    pairs = np.sort(np.concatenate(found), axis=1)
-    return np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
+            # Either of the two may be the one that lacks a margin.
+            for row_cut, other_cut in dict.fromkeys(((cut, 0), (0, cut))):
+                distance = _distances(rows[:, row_cut].T, others[:, other_cut].T)
+                close |= distance <= max_distance
+        close = np.triu(close, 1)
+        for row in np.flatnonzero(close.any(axis=1)):
+            yield start + int(row), start + np.flatnonzero(close[row])
 
 
 def close_to(
@@ -141,7 +147,7 @@ def close_to(
     Args:
         hashes: (M, len(CUT_SIDES), WORDS).
         references: (N, len(CUT_SIDES), WORDS).
-        max_distance: as in `close_pairs`.
+        max_distance: as in `close_films`.
 
     Returns:
         (M,).
@@ -165,12 +171,36 @@ def _distances(rows: Hashes, columns: Hashes) -> NDArray[np.uint8]:
     return distance
 
 
-def duplicate_groups(pairs: NDArray[np.intp]) -> list[list[int]]:
-    """Join pairs that share a film into groups, (P, 2) -> film numbers ascending in each."""
-    films = DisjointSets[int]()
-    for first, second in pairs.tolist():
-        films.join(first, second)
-    return sorted(sorted(group) for group in films.groups())
+class FilmGroups:
+    """Groups of films that are near-duplicates, directly or by way of others.
+
+    For numbers what `DisjointSets` is for names, since a film may have thousands of copies.
+    """
+
+    def __init__(self, films: int) -> None:
+        # (N,): the first film of each one's group.
+        self._first = np.arange(films)
+
+    def join(self, film: int, copies: NDArray[np.intp]) -> None:
+        """Put a film, its copies and all that are joined to them into one group."""
+        groups = np.unique(np.append(self._first[copies], self._first[film]))
+        if len(groups) > 1:
+            self._first[np.isin(self._first, groups)] = groups[0]
+
+    def groups(self) -> list[list[int]]:
+        """The groups of two films and more, by their first film, ascending in each."""
+        members: dict[int, list[int]] = {}
+        for film, first in enumerate(self._first.tolist()):
+            members.setdefault(first, []).append(film)
+        return [group for group in members.values() if len(group) > 1]
+
+
+def duplicate_groups(hashes: Hashes) -> list[list[int]]:
+    """Find near-duplicates, (N, len(CUT_SIDES), WORDS) -> groups as `FilmGroups` gives them."""
+    found = FilmGroups(len(hashes))
+    for film, copies in close_films(hashes):
+        found.join(film, copies)
+    return found.groups()
 
 
 class DisjointSets(Generic[Key]):

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ml.data import FilmRecord, Split
-from ml.duplicates import close_pairs, hash_records
+from ml.duplicates import close_films, hash_records
 
 # A film gives way to its copies in a split of a higher number.
 _RANKS = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
@@ -27,9 +29,11 @@ def without_leaks(records: Sequence[FilmRecord], left_out: str = "") -> list[Fil
     Raises:
         DataError: names every film that cannot be read.
     """
-    ranks = [_LEFT_OUT if left_out == film.source else _RANKS[film.split] for film in records]
-    pairs = close_pairs(hash_records(records)).tolist()
-    dropped = {
-        min(pair, key=ranks.__getitem__) for pair in pairs if ranks[pair[0]] != ranks[pair[1]]
-    }
-    return [film for number, film in enumerate(records) if number not in dropped]
+    ranks = np.array(
+        [_LEFT_OUT if left_out == film.source else _RANKS[film.split] for film in records]
+    )
+    dropped = np.zeros(len(records), np.bool_)
+    for film, copies in close_films(hash_records(records)):
+        dropped[film] |= (ranks[copies] > ranks[film]).any()
+        dropped[copies[ranks[copies] < ranks[film]]] = True
+    return [film for film, is_dropped in zip(records, dropped, strict=True) if not is_dropped]

@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ml.data import DEMONSTRATION, FilmRecord, Split
-from ml.duplicates import Hashes, close_pairs, duplicate_groups
+from ml.duplicates import FilmGroups, Hashes, close_films
 from ml.labels import LABELS
 
 UNKNOWN = "unknown"
+# Pairs that are kept to be named; films that are all alike have millions.
+MOST_LEAKS = 1000
 _BANDS = ((18, "0-17"), (40, "18-39"), (60, "40-59"), (80, "60-79"))
 _OLDEST_BAND = "80 and over"
 
@@ -19,11 +23,13 @@ class Duplicates:
 
     Attributes:
         groups: films that are near-duplicates of each other, two or more in each.
-        leaks: pairs of near-duplicates on two sides of the split.
+        leaks: pairs of near-duplicates on two sides of the split, the first `MOST_LEAKS` of them.
+        leak_count: how many such pairs there are.
     """
 
     groups: list[list[FilmRecord]]
     leaks: list[tuple[FilmRecord, FilmRecord]]
+    leak_count: int
 
     @property
     def conflicts(self) -> list[list[FilmRecord]]:
@@ -38,11 +44,20 @@ def find_duplicates(records: Sequence[FilmRecord], hashes: Hashes) -> Duplicates
         records: N films.
         hashes: of these films, from `ml.duplicates.hash_films`.
     """
-    pairs = close_pairs(hashes)
-    films = [(records[first], records[second]) for first, second in pairs.tolist()]
+    splits = np.array([record.split for record in records])
+    joined = FilmGroups(len(records))
+    leaks: list[tuple[FilmRecord, FilmRecord]] = []
+    leak_count = 0
+    for film, copies in close_films(hashes):
+        joined.join(film, copies)
+        across = copies[splits[copies] != splits[film]]
+        leak_count += len(across)
+        named = across[: MOST_LEAKS - len(leaks)].tolist()
+        leaks += [(records[film], records[copy]) for copy in named]
     return Duplicates(
-        groups=[[records[member] for member in group] for group in duplicate_groups(pairs)],
-        leaks=[(one, other) for one, other in films if one.split is not other.split],
+        groups=[[records[member] for member in group] for group in joined.groups()],
+        leaks=leaks,
+        leak_count=leak_count,
     )
 
 

@@ -1,6 +1,8 @@
 """Near-duplicates: what a copy may differ in, what another film does."""
 
 import time
+import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,21 +11,22 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.data import read_manifest
+from ml.data import FilmRecord, read_manifest
 from ml.duplicates import (
     CUT_SIDES,
     HASH_BITS,
     MAX_DISTANCE,
     DisjointSets,
+    FilmGroups,
     Hashes,
-    close_pairs,
+    close_films,
     duplicate_groups,
     film_hash,
     hash_films,
 )
 from ml.errors import DataError
 from ml.films import read_film
-from ml.summary import find_duplicates
+from ml.summary import MOST_LEAKS, find_duplicates
 from tests.films import jpeg, png, synthetic_film
 
 Film = NDArray[np.uint8]
@@ -64,7 +67,7 @@ def cropped(film: Film) -> Film:
 
 
 def distance(one: Hashes, other: Hashes) -> int:
-    """As close_pairs measures it, written out."""
+    """As close_films measures it, written out."""
 
     def bits(first: Hashes, second: Hashes) -> int:
         pairs = zip(first.tolist(), second.tolist(), strict=True)
@@ -103,18 +106,49 @@ def test_pairs_are_those_of_the_plain_double_loop() -> None:
         if distance(hashes[one], hashes[other]) <= MAX_DISTANCE
     ]
     assert len(expected) >= 100
-    assert close_pairs(hashes).tolist() == expected
+    found = list(close_films(hashes))
+    assert [[one, other] for one, others in found for other in others.tolist()] == expected
+    assert all(len(others) for _, others in found)
+    assert _plain_groups(expected) == duplicate_groups(hashes)
+
+
+def _plain_groups(pairs: list[list[int]]) -> list[list[int]]:
+    films = DisjointSets[int]()
+    for one, other in pairs:
+        films.join(one, other)
+    return sorted(sorted(group) for group in films.groups())
 
 
 def test_no_films_no_pairs() -> None:
     none = np.empty((0, len(CUT_SIDES), 3), np.uint64)
-    assert close_pairs(none).shape == (0, 2)
-    assert duplicate_groups(close_pairs(none)) == []
+    assert list(close_films(none)) == []
+    assert duplicate_groups(none) == []
 
 
 def test_groups_join_pairs_that_share_a_film() -> None:
-    pairs = np.array([[5, 9], [0, 2], [2, 7], [7, 8]])
-    assert duplicate_groups(pairs) == [[0, 2, 7, 8], [5, 9]]
+    films = FilmGroups(10)
+    for film, copies in ((5, [9]), (0, [2]), (7, [8]), (2, [7])):
+        films.join(film, np.array(copies))
+    assert films.groups() == [[0, 2, 7, 8], [5, 9]]
+
+
+def test_films_that_are_all_alike_take_little_memory() -> None:
+    """A generator that has collapsed makes the same film thousands of times."""
+    films = [FilmRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(5000)]
+    hashes = np.zeros((5000, len(CUT_SIDES), 3), np.uint64)
+    tracemalloc.start()
+    try:
+        found = find_duplicates(films, hashes)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The pairs alone would be 200 MB as numbers, and more as objects.
+    assert peak < 40e6
+    assert found.groups == [films]
+    sides = Counter(film.split for film in films).values()
+    assert found.leak_count == (5000**2 - sum(side**2 for side in sides)) // 2
+    assert len(found.leaks) == MOST_LEAKS
+    assert all(one.split is not other.split for one, other in found.leaks)
 
 
 def test_disjoint_sets() -> None:
@@ -137,7 +171,7 @@ def test_five_thousand_films_are_compared_in_seconds() -> None:
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**63, (5000, len(CUT_SIDES), 3), dtype=np.uint64)
     start = time.perf_counter()
-    close_pairs(hashes)
+    assert list(close_films(hashes)) == []
     # Twenty thousand films are sixteen times as many pairs.
     assert time.perf_counter() - start < 10
 
@@ -147,7 +181,7 @@ def test_real_films_hardly_leak(data_folder: Path) -> None:
     records = read_manifest(data_folder)
     hashes = hash_films([record.path for record in records])
     assert not find_duplicates(records, hashes[:, :1]).leaks
-    assert len(find_duplicates(records, hashes).leaks) < 0.001 * len(records)
+    assert find_duplicates(records, hashes).leak_count < 0.001 * len(records)
     bits = np.unpackbits(hashes[:, 0].astype("<u8").view(np.uint8), axis=1)[:, :HASH_BITS]
     # Every bit tells something: none but the mean grey is nearly always the same.
     assert np.all(np.abs(bits[:, 1:].mean(axis=0) - 0.5) < 0.499)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ml.data import split_of
-from ml.duplicates import DisjointSets, Hashes, close_pairs, duplicate_groups
+from ml.duplicates import DisjointSets, Hashes, duplicate_groups
 
 SAME_FILE = "same file again"
 NEAR_DUPLICATE = "near-duplicate"
@@ -57,7 +57,7 @@ def settle(
         keep_duplicates: take near-duplicates of the same label too; never the same file twice.
     """
     films = [*present, *new]
-    groups = duplicate_groups(close_pairs(hashes))
+    groups = duplicate_groups(hashes)
     keys, ties = _patient_keys(present, films, groups)
     joined = {other: key for other, key in keys.items() if other != key and other not in ties}
     settled = Settled(aliases=joined)
