@@ -12,12 +12,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
+from app.allowance import Allowance
 from app.db import Database, now
 from app.decoding import FilmDecoder
 from app.errors import Forbidden, NotFound, SignInNeeded, Unauthorised
 from app.generation import Generators
 from app.inference import ActiveClassifier
 from app.models import ApiKey, Role, Screening, User
+from app.quiz import rounds_of_addresses
 from app.screening import Owner, Screener
 from app.security import (
     SESSION_COOKIE,
@@ -47,6 +49,7 @@ class Services:
     screener: Screener
     intake: Intake
     generators: Generators = field(default_factory=Generators)
+    quiz_rounds: Allowance = field(default_factory=rounds_of_addresses)
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.

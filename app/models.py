@@ -188,7 +188,7 @@ class SyntheticFilm(Base):
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     data_sha256: Mapped[str] = mapped_column(ForeignKey("data_version.sha256"))
     label: Mapped[str] = mapped_column(String(50))
-    seed: Mapped[str] = mapped_column(String(20))  # of 64 bits, more than a signed integer holds
+    seed: Mapped[str] = mapped_column(String(20))  # 0 to 2^32-1; empty where it is not known
     image: Mapped[str] = mapped_column(String(200))  # in the folder of the data version
     nearest_percentile: Mapped[float | None]  # None: compared with no real film
     certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -213,9 +213,15 @@ class QuizRound(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     # Without films of people a round is practice and says nothing of a model.
     counts: Mapped[bool]
+    right: Mapped[int | None]
+    # Films of each half that were taken for real, once it is finished: figures are sums of these.
+    synthetic_taken_for_real: Mapped[int | None]
+    real_taken_for_real: Mapped[int | None]
     films: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     guesses: Mapped[list[bool] | None] = mapped_column(JSON)  # for each film: real?
-    right: Mapped[int | None]
+
+    # The open ones, oldest first.
+    __table_args__ = (Index(None, "finished_at", "started_at"),)
 
 
 class Screening(Base):

@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from app.allowance import Allowance
 from app.db import now
-from app.errors import Busy, Conflict, NotFound
+from app.errors import AppError, Conflict, NotFound
 from app.models import ModelVersion, QuizRound
 from app.quiz_films import HALF, draw, offer
 from app.realism import Guesses, Realism, realism_of
@@ -18,6 +20,42 @@ from app.settings import Settings
 EXPIRES = timedelta(hours=2)
 # Rounds that were begun and not finished, of all readers; more of them are no readers'.
 MOST_OPEN = 5000
+# Rounds that one address may begin: enough for a class of students behind one.
+MOST_A_DAY = 100
+_DAY_S = 24 * 3600.0
+
+
+class TooManyRounds(AppError):
+    """One address has begun too many rounds."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many rounds"
+    default_code = "too-many-rounds"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"up to {MOST_A_DAY} rounds a day are begun from one address: go on tomorrow"
+        )
+
+
+def rounds_of_addresses() -> Allowance:
+    """How many rounds an address may begin, so that nobody alone makes a generator's figure."""
+    return Allowance(MOST_A_DAY, _DAY_S)
+
+
+def open_round(session: Session, reader: str, model: ModelVersion) -> QuizRound | None:
+    """The round of a generator that a reader has begun and can still finish."""
+    return session.scalar(
+        select(QuizRound)
+        .where(
+            QuizRound.model_sha256 == model.sha256,
+            QuizRound.visitor_id == reader,
+            QuizRound.finished_at.is_(None),
+            QuizRound.started_at > now() - EXPIRES,
+        )
+        .order_by(QuizRound.started_at.desc())
+        .limit(1)
+    )
 
 
 def begin(
@@ -28,7 +66,7 @@ def begin(
     labels: Sequence[str],
     others: Sequence[ModelVersion],
 ) -> QuizRound:
-    """The reader's open round of a generator, or a new one.
+    """A new round; the oldest open ones make room for it where too many are open.
 
     Args:
         session: the database; commit afterwards.
@@ -40,27 +78,9 @@ def begin(
 
     Raises:
         Conflict: there is nothing to compare with.
-        Busy: too many rounds are open.
     """
-    unfinished = QuizRound.finished_at.is_(None)
-    alive = QuizRound.started_at > now() - EXPIRES
-    open_round = session.scalar(
-        select(QuizRound)
-        .where(
-            QuizRound.model_sha256 == model.sha256,
-            QuizRound.visitor_id == reader,
-            unfinished,
-            alive,
-        )
-        .order_by(QuizRound.started_at.desc())
-        .limit(1)
-    )
-    if open_round:
-        return open_round
     found = offer(session, settings, model, labels, others)
-    session.execute(delete(QuizRound).where(unfinished, ~alive))
-    if (session.scalar(select(func.count()).where(unfinished)) or 0) >= MOST_OPEN:
-        raise Busy("too many rounds are open: try again in an hour", retry_after_s=3600)
+    _make_room(session)
     begun = QuizRound(
         id=uuid.uuid4(),
         visitor_id=reader,
@@ -72,6 +92,19 @@ def begin(
     session.add(begun)
     session.flush()
     return begun
+
+
+def _make_room(session: Session) -> None:
+    unfinished = QuizRound.finished_at.is_(None)
+    session.execute(delete(QuizRound).where(unfinished, QuizRound.started_at <= now() - EXPIRES))
+    surplus = (
+        select(QuizRound.id)
+        .where(unfinished)
+        .order_by(QuizRound.started_at.desc())
+        .offset(MOST_OPEN - 1)
+    )
+    # One that is finished meanwhile stays.
+    session.execute(delete(QuizRound).where(unfinished, QuizRound.id.in_(surplus)))
 
 
 def find_round(session: Session, id: uuid.UUID, reader: str | None) -> QuizRound:
@@ -104,6 +137,7 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
     """
     answers = [bool(film["real"]) for film in found.films]
     right = sum(said == truth for said, truth in zip(guesses, answers, strict=True))
+    taken = [truth for said, truth in zip(guesses, answers, strict=True) if said]
     # Of a form that was sent twice, one counts.
     done = session.execute(
         update(QuizRound)
@@ -112,7 +146,13 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
             QuizRound.finished_at.is_(None),
             QuizRound.started_at > now() - EXPIRES,
         )
-        .values(finished_at=now(), guesses=list(guesses), right=right)
+        .values(
+            finished_at=now(),
+            guesses=list(guesses),
+            right=right,
+            synthetic_taken_for_real=taken.count(False),
+            real_taken_for_real=taken.count(True),
+        )
         .execution_options(synchronize_session=False)
     )
     if cast("CursorResult[Any]", done).rowcount != 1:
@@ -121,13 +161,20 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
 
 def realism(session: Session, sha256: str) -> Realism | None:
     """The figures of a generator; None before the first round that counts."""
-    query = select(QuizRound.visitor_id, QuizRound.films, QuizRound.guesses).where(
-        QuizRound.model_sha256 == sha256,
-        QuizRound.counts,
-        QuizRound.finished_at.is_not(None),
+    query = (
+        select(
+            func.count(),
+            func.sum(QuizRound.synthetic_taken_for_real),
+            func.sum(QuizRound.real_taken_for_real),
+        )
+        .where(
+            QuizRound.model_sha256 == sha256, QuizRound.counts, QuizRound.finished_at.is_not(None)
+        )
+        .group_by(QuizRound.visitor_id)
     )
-    rounds = []
-    for reader, films, guesses in session.execute(query):
-        taken = [film["real"] for film, said in zip(films, guesses, strict=True) if said]
-        rounds.append(Guesses(reader, taken.count(False), taken.count(True), HALF))
-    return realism_of(rounds)
+    return realism_of(
+        [
+            Guesses(rounds, synthetic or 0, real or 0, rounds * HALF)
+            for rounds, synthetic, real in session.execute(query)
+        ]
+    )

@@ -1,6 +1,5 @@
 """How real a generator's films look: the share that readers take for real, with its interval."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -48,42 +47,38 @@ class Realism:
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """One finished round: whose, and how many films of each half were taken for real."""
+    """The finished rounds of one reader, and how many films of each half were taken for real."""
 
-    reader: str
+    rounds: int
     synthetic: int
     real: int
-    half: int  # films of each half
+    half: int  # films of each half, in all rounds
 
 
-def realism_of(rounds: Sequence[Guesses]) -> Realism | None:
-    """The figures of rounds that count; None where there are none."""
-    if not rounds:
+def realism_of(readers: Sequence[Guesses]) -> Realism | None:
+    """The figures of the readers of rounds that count; None where there are none."""
+    if not readers:
         return None
     return Realism(
-        synthetic=share_over_readers([(one.reader, one.synthetic, one.half) for one in rounds]),
-        real=share_over_readers([(one.reader, one.real, one.half) for one in rounds]),
-        films=sum(one.half for one in rounds),
-        rounds=len(rounds),
-        readers=len({one.reader for one in rounds}),
+        synthetic=share_over_readers([(one.synthetic, one.half) for one in readers]),
+        real=share_over_readers([(one.real, one.half) for one in readers]),
+        films=sum(one.half for one in readers),
+        rounds=sum(one.rounds for one in readers),
+        readers=len(readers),
     )
 
 
-def share_over_readers(rounds: Sequence[tuple[str, int, int]]) -> Share:
-    """The share of films taken for real, of (reader, taken for real, shown).
+def share_over_readers(guesses: Sequence[tuple[int, int]]) -> Share:
+    """The share of films taken for real, of (taken for real, shown) of each reader.
 
     Guesses of one reader go together, which makes them worth fewer: the interval is that of as many
     independent films as give the spread that is found between readers.
     """
-    by_reader: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for reader, taken, shown in rounds:
-        by_reader[reader][0] += taken
-        by_reader[reader][1] += shown
-    hits, films = (sum(own[part] for own in by_reader.values()) for part in (0, 1))
-    share, readers = hits / films, len(by_reader)
+    hits, films = (sum(own[part] for own in guesses) for part in (0, 1))
+    share, readers = hits / films, len(guesses)
     independent, spread = share * (1 - share) / films, 0.0
     if readers > 1:
-        apart = sum((own[0] - share * own[1]) ** 2 for own in by_reader.values())
+        apart = sum((taken - share * shown) ** 2 for taken, shown in guesses)
         spread = readers / (readers - 1) * apart / films**2
     effective = films * min(1.0, independent / spread) if spread else films
     return wilson(share * effective, effective)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app import quiz
+from app.allowance import Allowance
 from app.datasets import DEMONSTRATION_NAME, allow_in_quiz, ensure_demonstration
 from app.errors import Conflict
 from app.models import DataKind, DataVersion, QuizRound
@@ -299,6 +300,26 @@ def test_reader_gets_a_score_and_the_generator_a_figure(
     assert f"{100 * figure.synthetic.value:.0f} %" in visitor.get("/gallery/quiz").text
 
 
+def test_figure_is_of_readers_and_not_of_their_rounds(
+    session: Session, visitor: TestClient, outsider: TestClient, released: str, people: DataVersion
+) -> None:
+    wrong = {visitor: (2, 7), outsider: (4,)}
+    taken = Counter[bool]()
+    for reader, rounds in wrong.items():
+        for some in rounds:
+            address = begin(reader, released)
+            found = round_at(session, address)
+            reader.post(address, data=answers(found, some))
+            guesses = round_at(session, address).guesses or []
+            both = zip(found.films, guesses, strict=True)
+            taken.update(film["real"] for film, said in both if said)
+    figure = quiz.realism(session, released)
+    assert figure
+    assert (figure.readers, figure.rounds, figure.films) == (2, 3, 3 * HALF)
+    assert figure.synthetic.value == pytest.approx(taken[False] / (3 * HALF))
+    assert figure.real.value == pytest.approx(taken[True] / (3 * HALF))
+
+
 def test_answers_count_once(
     session: Session, visitor: TestClient, released: str, people: DataVersion
 ) -> None:
@@ -372,16 +393,42 @@ def test_round_expires(
     assert session.get(QuizRound, number) is None
 
 
-def test_rounds_cannot_be_opened_without_end(
+def test_open_rounds_are_bounded_and_nobody_is_kept_out(
+    session: Session,
+    visitor: TestClient,
+    outsider: TestClient,
+    clinician: TestClient,
+    released: str,
+    people: DataVersion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quiz, "MOST_OPEN", 2)
+    finished = begin(visitor, released)
+    visitor.post(finished, data=answers(round_at(session, finished)))
+    oldest = begin(visitor, released)
+    others = [begin(client, released) for client in (outsider, clinician)]
+    # Whoever comes is let in; of the open ones the oldest is gone.
+    assert visitor.get(oldest).status_code == 404
+    assert [outsider.get(others[0]).status_code, clinician.get(others[1]).status_code] == [200, 200]
+    assert visitor.get(finished).status_code == 200
+
+
+def test_one_address_cannot_begin_rounds_without_end(
+    application: FastAPI,
     visitor: TestClient,
     outsider: TestClient,
     released: str,
     people: DataVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quiz, "MOST_OPEN", 1)
-    begin(visitor, released)
-    assert outsider.post("/gallery/quiz", data={"model": released}).status_code == 503
+    few = Allowance(1, 60)
+    monkeypatch.setattr(application.state.services.quiz_rounds, "take", few.take)
+    first = begin(visitor, released)
+    # To go on with a round is to begin none.
+    assert begin(visitor, released) == first
+    answer = outsider.post("/gallery/quiz", data={"model": released})
+    assert answer.status_code == 429
+    assert "rounds a day are begun from one address" in answer.text
 
 
 def test_round_of_no_generator_says_what_to_do(
@@ -417,19 +464,18 @@ def test_wilson_agrees_with_scipy(hits: int, films: int) -> None:
 
 
 def test_readers_who_agree_are_as_many_independent_films() -> None:
-    rounds = [(str(reader), 4, 10) for reader in range(10)]
-    assert share_over_readers(rounds) == wilson(40, 100)
+    assert share_over_readers([(4, 10)] * 10) == wilson(40, 100)
 
 
 def test_readers_who_differ_widen_the_interval() -> None:
     # Half of the readers take all films for real, half none: ten readers are ten observations.
-    share = share_over_readers([(str(reader), 10 * (reader % 2), 10) for reader in range(10)])
+    share = share_over_readers([(10 * (reader % 2), 10) for reader in range(10)])
     expected = wilson(4.5, 9)
     assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_rounds_of_one_reader_are_one_reader() -> None:
-    figure = realism_of([Guesses("a", 3, 9, 10), Guesses("a", 5, 9, 10), Guesses("b", 4, 8, 10)])
+    figure = realism_of([Guesses(2, 8, 18, 20), Guesses(1, 4, 8, 10)])
     assert figure
     assert (figure.readers, figure.rounds, figure.films) == (2, 3, 30)
     assert figure.synthetic.value == pytest.approx(12 / 30)

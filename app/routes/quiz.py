@@ -15,7 +15,7 @@ from app.errors import AppError, Conflict, NotFound
 from app.gallery_views import Maker, address
 from app.models import ModelVersion, QuizRound
 from app.pages import page
-from app.quiz import begin, find_round, finish, realism
+from app.quiz import TooManyRounds, begin, find_round, finish, open_round, realism
 from app.quiz_films import COLUMNS, FILMS, HALF, RIM, STEP, TILE, generators_of, offer, sheet
 from app.realism import Realism, wilson
 from app.registry import find_model, model_folder
@@ -114,8 +114,12 @@ def start(
     try:
         if row is None:
             raise Conflict("choose a generator of the list")
-        begun = begin(opened, current.settings, who, row, Maker.of(row).labels, rows)
-    except Conflict as refused:
+        begun = open_round(opened, who, row)
+        if begun is None:
+            if not current.quiz_rounds.take(address_of(request)):
+                raise TooManyRounds
+            begun = begin(opened, current.settings, who, row, Maker.of(row).labels, rows)
+    except (Conflict, TooManyRounds) as refused:
         return _front(request, current, opened, refused)
     opened.commit()
     response = RedirectResponse(f"/gallery/quiz/{begun.id}", HTTPStatus.SEE_OTHER)

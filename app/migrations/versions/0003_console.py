@@ -182,12 +182,16 @@ def _gallery() -> None:
         sa.Column("started_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.Column("counts", sa.Boolean(), nullable=False),
+        sa.Column("right", sa.Integer(), nullable=True),
+        sa.Column("synthetic_taken_for_real", sa.Integer(), nullable=True),
+        sa.Column("real_taken_for_real", sa.Integer(), nullable=True),
         sa.Column("films", sa.JSON(), nullable=False),
         sa.Column("guesses", sa.JSON(), nullable=True),
-        sa.Column("right", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_quiz_round"),
     )
     op.create_index("ix_quiz_round_model_sha256", "quiz_round", ["model_sha256"])
+    open_rounds = ["finished_at", "started_at"]
+    op.create_index("ix_quiz_round_finished_at_started_at", "quiz_round", open_rounds)
 
 
 def downgrade() -> None:
