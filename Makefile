@@ -6,6 +6,8 @@
 PORT ?= 8000
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests of a file stay in one process, as they share what is slow to start.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: run serve test check format benchmark clean
 
@@ -17,14 +19,14 @@ serve: .venv/.web
 
 test: .venv/.dev
 	@$(BIN)/python -m tests.browser
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(BIN)/python -m tests.browser
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 format: .venv/.dev
 	$(BIN)/ruff format .

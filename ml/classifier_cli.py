@@ -104,7 +104,8 @@ def export_classifier_command(
     from ml.export import export_run
     from ml.leaks import without_leaks
 
-    records = without_leaks(real_films(read_manifest(data)), load_run(run).options.leave_out)
+    leave_out = load_run(run).options.leave_out
+    records = without_leaks(real_films(read_manifest(data)), leave_out)
     card = export_run(records, run, out, version=version)
     _print_figures(card.as_json()["figures"])
 

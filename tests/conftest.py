@@ -1,6 +1,11 @@
 """What the tests share: films, a running application on each database, a live server."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: as many processes as cores, one thread each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import socket
 import subprocess
 import sys

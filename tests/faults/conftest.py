@@ -1,5 +1,6 @@
 """Deployments to break: everything embedded, and a database and a broker of their own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from tests.postgres import fresh_database
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    usual = "redis://127.0.0.1:6379/15"
+    # Tests in the process beside this one have a database of their own.
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    usual = f"redis://127.0.0.1:6379/{15 - process % 8}"
     if answers(usual):
         yield usual
         return
