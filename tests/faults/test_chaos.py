@@ -1,7 +1,6 @@
 """Everything is killed at random moments, and every run is done once all the same."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -97,7 +96,7 @@ def test_runs_are_done_once_each_whatever_is_killed(breakable: tuple[Deployment,
             broker.kill()
             broker.start()
         else:
-            kill_a_trainer(deployment, ids, chance)
+            kill_a_trainer(deployment, chance)
     # A run that lost its worker goes on when the lease is over.
     for run_id, (attempts, killed_at) in left.items():
         deployment.wait(run_id, lambda run, before=attempts: run.attempts > before or ended(run))
@@ -129,12 +128,27 @@ def held_by(
     }
 
 
-def kill_a_trainer(deployment: Deployment, ids: list[uuid.UUID], chance: random.Random) -> None:
-    pids = [pid for run_id in ids for pid in deployment.trainers(run_id)]
-    ours = [pid for pid in pids if psutil.pid_exists(pid)]
-    chance.shuffle(ours)
-    for pid in ours[:1]:
-        os.kill(pid, signal.SIGKILL)
+def kill_a_trainer(deployment: Deployment, chance: random.Random) -> None:
+    """Kill one of the trainers that are alive, as soon as there is one."""
+
+    def has_killed() -> bool:
+        trainers = [each for each in deployment.alive() if is_trainer(each)]
+        if not trainers:
+            return False
+        try:
+            chance.choice(trainers).kill()
+        except psutil.NoSuchProcess:  # it has ended, also where another one has its number now
+            return False
+        return True
+
+    wait_for(has_killed, story(deployment))
+
+
+def is_trainer(process: psutil.Process) -> bool:
+    try:
+        return stand_in.__name__ in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def assert_registered_once(deployment: Deployment, ids: list[uuid.UUID]) -> None:
