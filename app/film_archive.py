@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.data_files import file_in
 from app.errors import BadForm, NotFound
 from app.models import SyntheticFilm
 from ml.data import COLUMNS, MANIFEST, SYNTHETIC_COLUMN
@@ -82,9 +83,10 @@ def choose(films: Sequence[SyntheticFilm], folders: Mapping[str, Path]) -> list[
                 # Another generator's set has a film of this name.
                 name = f"images/{film.model_sha256[:12]}/{name.removeprefix('images/')}"
             names.add(name)
-            path = folder / film.image
-            if not path.is_file():
-                raise NotFound(f"film {film.id} is no longer stored: leave it out")
+            try:
+                path = file_in(folder, film.image)
+            except NotFound as gone:
+                raise NotFound(f"film {film.id} is no longer stored: leave it out") from gone
             certificate = film.certificate | {"file": name} if film.certificate else {}
             # Masks stay with their own set.
             row |= {"image": name, "lung_mask": ""}

@@ -1,6 +1,5 @@
 """The films of the gallery: how they come into it, and how they are found again, page by page."""
 
-import csv
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlalchemy.orm import Session, defer
 
 from app.errors import Conflict
 from app.models import DataVersion, ModelKind, ModelVersion, SyntheticFilm
-from ml.data import MANIFEST, SYNTHETIC_COLUMN
+from ml.data import SYNTHETIC_COLUMN, read_rows
 from ml.gan.synthetic_folder import CERTIFICATES, read_certificates
 from ml.labels import LABELS
 
@@ -35,11 +34,10 @@ def register_films(session: Session, data_version: DataVersion, folder: Path) ->
 
     Raises:
         Conflict: a film is not synthetic, or its generator is not registered.
+        DataError: the manifest has faults, such as a film that lies outside of the folder.
     """
     certificates = read_certificates(folder / CERTIFICATES)
-    # The set is sealed, so its files are there.
-    with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines, restval=""))
+    rows = read_rows(folder)[1]
     _require_generators(session, {row.get(SYNTHETIC_COLUMN, "") for row in rows})
     of_version = SyntheticFilm.data_sha256 == data_version.sha256
     before = _count(session, of_version)

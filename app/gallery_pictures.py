@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from app.data_files import file_in, place_in
 from app.errors import NotFound
 from ml.gan.provenance import marked, thumbnail_of
 from ml.gan.synthetic_folder import thumbnail_name
@@ -62,12 +63,12 @@ def thumbnail(folder: Path, image: str) -> bytes:
     """A film of a synthetic data set, small and marked; made where it is missing, and kept.
 
     Raises:
-        NotFound: the film is gone.
+        NotFound: the film is gone, or does not lie in the folder.
     """
-    path = folder / thumbnail_name(image)
+    path = place_in(folder, thumbnail_name(image))
     with suppress(FileNotFoundError):
         return path.read_bytes()
-    picture = thumbnail_of(read_stored(folder / image)[0])
+    picture = thumbnail_of(read_stored(file_in(folder, image))[0])
     try:
         _keep(path, picture)
     except OSError as problem:

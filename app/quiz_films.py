@@ -19,6 +19,7 @@ from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.data_files import file_in
 from app.datasets import SHIPPED, data_folder
 from app.errors import Conflict, NotFound
 from app.gallery_pictures import enlarged
@@ -245,7 +246,7 @@ def sheet(
             sha256 = film["data"]
             if sha256 not in folders:
                 folders[sha256] = _folder_to_show(session, settings, sha256)
-            pixels = _stored(folders[sha256] / film["image"], size)
+            pixels = _stored(folders[sha256], film["image"], size)
         else:
             graph = graphs[film.get("model", found.model_sha256)]
             pixels = graph.films([film["seed"]], film["label"])[0]
@@ -268,10 +269,10 @@ def _folder_to_show(session: Session, settings: Settings, sha256: str) -> Path:
     return data_folder(settings, version)
 
 
-def _stored(path: Path, size: int) -> NDArray[np.uint8 | np.uint16]:
+def _stored(folder: Path, image: str, size: int) -> NDArray[np.uint8 | np.uint16]:
     try:
-        return read_film(path.read_bytes(), shortest=2 * size).pixels
-    except (FileNotFoundError, UnreadableFilm) as problem:
+        return read_film(file_in(folder, image).read_bytes(), shortest=2 * size).pixels
+    except (NotFound, UnreadableFilm) as problem:
         raise NotFound(_GONE) from problem
 
 

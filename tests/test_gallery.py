@@ -26,6 +26,7 @@ from app.models import DataVersion, ModelVersion, SyntheticFilm
 from app.registry import register_generator
 from app.settings import Settings
 from ml.data import read_synthetic_manifest
+from ml.errors import DataError
 from ml.gan.provenance import marked
 from ml.generator_graph import PRETRAINED, GeneratorGraph
 from tests.synthetic_set import LICENCE, SIDE, in_gallery, new_generator, new_set
@@ -320,6 +321,48 @@ def test_film_whose_file_is_gone_is_404(
     (folder_of(settings, version) / film.image).unlink()
     for picture_name in ("film.png", "thumbnail.jpg", "download.png"):
         assert visitor.get(f"/gallery/{film.id}/{picture_name}").status_code == 404
+
+
+@pytest.mark.parametrize("outside", ["../secret.key", "link.png"])
+def test_films_outside_of_their_set_are_not_taken_in(
+    session: Session,
+    settings: Settings,
+    generator: ModelVersion,
+    outside: str,
+) -> None:
+    version = new_set(session, settings, generator, [(COVID, 1)])
+    folder = folder_of(settings, version)
+    (folder.parent / "secret.key").write_bytes(b"secret")
+    (folder / "link.png").symlink_to(folder.parent / "secret.key")
+    manifest = folder / "manifest.csv"
+    (image,) = folder.rglob("covid-*.png")
+    inside = image.relative_to(folder).as_posix()
+    manifest.write_text(manifest.read_text().replace(inside, outside))
+    with pytest.raises(DataError, match="outside the data set"):
+        register_films(session, version, folder)
+
+
+@pytest.mark.parametrize("name", ["film.png", "thumbnail.jpg", "download.png"])
+def test_link_that_leads_out_of_a_set_is_not_followed(
+    session: Session,
+    settings: Settings,
+    visitor: TestClient,
+    films: list[SyntheticFilm],
+    name: str,
+) -> None:
+    film = films[0]
+    folder = folder_of(settings, session.get_one(DataVersion, film.data_sha256))
+    stranger = folder.parent / f"stranger-{film.id}.png"
+    (folder / film.image).rename(stranger)
+    (folder / film.image).symlink_to(stranger)
+    assert visitor.get(f"/gallery/{film.id}/{name}").status_code == 404
+    answer = visitor.post("/gallery/download", data={"film": str(film.id)})
+    assert answer.status_code == 404
+    # Nor where the link is the folder of the thumbnails.
+    (folder / film.image).unlink()
+    stranger.rename(folder / film.image)
+    (folder / "thumbnails").symlink_to(folder.parent)
+    assert visitor.get(f"/gallery/{film.id}/thumbnail.jpg").status_code == 404
 
 
 # --- made on the spot --------------------------------------------------------------------------

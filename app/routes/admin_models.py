@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from sqlalchemy.orm import Session
 
 from app import runs
+from app.data_files import file_in
 from app.datasets import data_folder, list_data
 from app.decoding import DecoderUnavailable
 from app.deps import ActingAdmin, Admin, CurrentServices, CurrentSession, Services
@@ -302,7 +303,8 @@ def film(
     data = opened.get(DataVersion, row.data_sha256) if row.data_sha256 else None
     if data is None or not 0 <= number < len(changed):
         raise NotFound("the film is not among the registered data")
-    content = _stored(data_folder(current.settings, data), changed[number]["image"])
+    image = changed[number]["image"]
+    content = file_in(data_folder(current.settings, data), image).read_bytes()
     # As every film of people: decoded by a child that may die of it.
     try:
         decoded = current.decoder.decode(content, _LEAST_INPUT)
@@ -311,10 +313,3 @@ def film(
     except DecoderUnavailable as problem:
         raise Busy("no film can be decoded at the moment: try again") from problem
     return Response(decoded.thumbnail, media_type="image/jpeg", headers=_PRIVATE)
-
-
-def _stored(folder: Path, image: str) -> bytes:
-    path = (folder / image).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise NotFound("the film is not there any more")
-    return path.read_bytes()

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.addresses import address_of
+from app.data_files import file_in
 from app.datasets import data_folder
 from app.deps import CurrentServices, CurrentSession, Services
 from app.errors import BadForm, NotFound, UploadTooLarge
@@ -140,7 +141,7 @@ def small_film(current: CurrentServices, opened: CurrentSession, id: int) -> Res
 def large_film(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
     """A film, large, with the word on it."""
     film = _find(opened, id)
-    stored = _data_folder(current, opened, film.data_sha256) / film.image
+    stored = file_in(_data_folder(current, opened, film.data_sha256), film.image)
     return _png(shown_picture(*read_stored(stored)))
 
 
@@ -148,9 +149,7 @@ def large_film(current: CurrentServices, opened: CurrentSession, id: int) -> Res
 def stored_film(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
     """A film's file as it is in its data set: the word stands in its metadata alone."""
     film = _find(opened, id)
-    stored = _data_folder(current, opened, film.data_sha256) / film.image
-    if not stored.is_file():
-        raise NotFound("the film is no longer stored")
+    stored = file_in(_data_folder(current, opened, film.data_sha256), film.image)
     name = f"synthetic-{film.label}-{film.seed or film.id}.png"
     saved = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(stored.read_bytes(), media_type="image/png", headers=_LASTING | saved)
