@@ -9,9 +9,8 @@ from typing import Any
 from ml.labels import LABELS
 from ml.options import ClassifierOptions
 
-# Films that came in a folder which is a data set already.
-DATA_SET = "set"
-# Those of `ml.importers.layouts`, which takes long to import.
+# Those of `ml.importers.preparing`, which takes long to import; first, what is one already.
+DATA_SET = "data-set"
 LAYOUTS = ("covid-chestxray-dataset", "radiography", "kermany", "nih", "folders", "dicom")
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.kind_options import DATA_SET
 from app.models import DataKind, DataVersion, ModelVersion, Run
 from app.settings import Settings
 from ml.errors import DataError
@@ -104,8 +103,6 @@ def gather_films(before: Preparation) -> dict[str, Any]:
         "corrections": None,
         "add": [str(path) for path in added],
         "archive": [str(path) for path in archives],
-        # A data set with its manifest tells by itself how it is laid out.
-        "kind": None if options["kind"] == DATA_SET else options["kind"],
     }
 
 

@@ -19,8 +19,10 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from app import runs
+from app.attempts import trainer_command
 from app.datasets import (
     SHIPPED,
     data_folder,
@@ -43,10 +45,19 @@ from app.models import (
     Run,
     RunStatus,
 )
-from app.run_steps import SET, Completion, keep_data, upload_folder
+from app.run_options import checked_options
+from app.run_steps import (
+    SET,
+    Completion,
+    Preparation,
+    gather_films,
+    keep_data,
+    upload_folder,
+)
+from ml.cli import app as ml_app
 from ml.data import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.errors import DataError
-from ml.importers.layouts import LAYOUTS
+from ml.importers.preparing import KINDS
 from ml.labels import LABELS
 from ml.sealing import seal, verify_seal
 from tests.films import png, synthetic_film
@@ -460,7 +471,8 @@ def order(**fields: str) -> dict[str, str]:
 
 
 def test_layouts_are_those_that_can_be_imported() -> None:
-    assert LAYOUT_NAMES.keys() == {DATA_SET, *LAYOUTS}
+    assert LAYOUT_NAMES.keys() == {*KINDS}
+    assert DATA_SET in KINDS
 
 
 def test_archive_is_uploaded_and_its_run_begins(
@@ -489,6 +501,25 @@ def test_archive_is_uploaded_and_its_run_begins(
     (archive,) = upload_folder(services.settings, run.options["upload"]).iterdir()
     assert archive.name == "archive"
     assert archive.read_bytes() == content
+
+
+def test_archive_that_is_no_data_set_is_refused_where_one_was_meant(
+    services: Services, tmp_path: Path
+) -> None:
+    name = str(uuid.uuid4())
+    staging = upload_folder(services.settings, name)
+    staging.mkdir(parents=True)
+    film = png(synthetic_film(np.random.default_rng(3)))
+    (staging / "archive").write_bytes(zipped(**{"covid/a.png": film}))
+    run = Run(kind="import-data", options={}, queue="cpu")
+    with services.database.sessions() as session:
+        options = {"name": "x", "kind": DATA_SET, "upload": name}
+        run.options = checked_options(session, run.kind, options)
+        flags = gather_films(Preparation(session, services.settings, run, tmp_path))
+    _, _, _, *command = trainer_command(run, tmp_path, {}, flags)
+    answer = CliRunner().invoke(ml_app, command)
+    assert "archive has no manifest.csv: say how its films are laid out" in str(answer.exception)
+    shutil.rmtree(staging)
 
 
 def test_folder_of_the_server_is_imported(
