@@ -10,7 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 import ml
@@ -44,6 +44,8 @@ def register_data(
     parent_sha256: str | None = None,
 ) -> DataVersion:
     """Make a sealed data set a version; the same content again is the version that is there.
+
+    A version whose folder lost files, as when a database was restored without it, gets them back.
 
     Args:
         session: the database; the version is there for others when it commits.
@@ -88,12 +90,37 @@ def register_data(
             session.add(
                 AuditEvent(actor=by, action="data.registered", subject=sha256, detail=detail)
             )
-        elif ready != target:
+        elif ready != target and not _restore(session, version, ready, target, by=by):
             shutil.rmtree(ready)
     finally:
         if ready.name.startswith(_COPY):
             shutil.rmtree(ready, ignore_errors=True)
     return find_data(session, sha256)
+
+
+def _restore(session: Session, version: DataVersion, ready: Path, target: Path, *, by: str) -> bool:
+    """Move a folder in place of that of a version which lost files; whether it had."""
+    if _has_all(target, ready):
+        return False
+    # A write that changes nothing: whoever restores the same at this moment is waited for.
+    same = update(DataVersion).where(DataVersion.sha256 == version.sha256)
+    session.execute(same.values(folder=DataVersion.folder))
+    if _has_all(target, ready):
+        return False
+    shutil.rmtree(target, ignore_errors=True)
+    ready.rename(target)
+    session.add(AuditEvent(actor=by, action="data.restored", subject=version.sha256))
+    return True
+
+
+def _has_all(folder: Path, other: Path) -> bool:
+    """Whether a folder has every file that another one of the same content has, at its length."""
+    wanted = (path for path in other.rglob("*") if path.is_file())
+    return all(
+        (kept := folder / path.relative_to(other)).is_file()
+        and kept.stat().st_size == path.stat().st_size
+        for path in wanted
+    )
 
 
 def _beside(source: Path, place: Path) -> Path:
@@ -120,13 +147,15 @@ def _remove_stale_copies(place: Path) -> None:
 
 
 def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
-    """Register the demonstration set that is shipped, unless it is there already.
+    """Register the demonstration set that is shipped, unless it is there already, with its films.
 
     Raises:
         DataError: what is shipped was changed.
     """
     known = session.get(DataVersion, read_seal(SHIPPED)["sha256"])
-    return known or register_data(
+    if known and _has_all(data_folder(settings, known), SHIPPED):
+        return known
+    return register_data(
         session,
         settings,
         SHIPPED,

@@ -5,6 +5,7 @@ Activations are numbered without a gap: of two admins who put something in servi
 moment, the one who takes the next number first wins, and the other is told.
 """
 
+import filecmp
 import json
 import re
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from app.model_folders import (
     CLASSIFIER_FILES,
     FOLDER,
     GENERATOR_FILES,
+    SAMPLES,
+    WEIGHTS,
     check_generator,
     copied,
     kept_place,
@@ -40,9 +43,10 @@ from app.models import (
     SyntheticFilm,
 )
 from app.settings import Settings
-from ml.bundle import CARD
+from ml.bundle import CARD, GRAPH
 from ml.data import DEMONSTRATION
 from ml.errors import BundleError, XrayError
+from ml.files import write_whole
 from ml.generator_graph import GRAPH as GENERATOR_GRAPH
 from ml.generator_graph import PRETRAINED as PRETRAINED_GENERATOR
 
@@ -153,7 +157,7 @@ def _keep(
     run: Run | None,
     by: str,
 ) -> ModelVersion:
-    """Insert the row and move the copy into place, unless the model is there already."""
+    """Insert the row and move the copy into place; a model that is there gets back lost files."""
     model.folder = f"{FOLDER}/{model.sha256}"
     model.registered_at = now()
     if run:
@@ -169,7 +173,46 @@ def _keep(
                 detail={"kind": model.kind, "version": model.version},
             )
         )
-    return session.get_one(ModelVersion, model.sha256, populate_existing=True)
+    kept = session.get_one(ModelVersion, model.sha256, populate_existing=True)
+    _restore(session, kept, copy, kept_place(settings, model.sha256), by=by)
+    return kept
+
+
+def _restore(session: Session, kept: ModelVersion, copy: Path, place: Path, *, by: str) -> None:
+    """Give a model back what its folder lost, as when a database was restored without it."""
+    if not _lost(kept, copy, place):
+        return
+    # A write that changes nothing: whoever restores the same at this moment is waited for.
+    same = update(ModelVersion).where(ModelVersion.sha256 == kept.sha256)
+    session.execute(same.values(folder=ModelVersion.folder))
+    if lost := _lost(kept, copy, place):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in lost:
+            if name == CARD:
+                # As it was registered, whatever the copy's says.
+                write_whole(place / CARD, json.dumps(kept.card, indent=2, allow_nan=False) + "\n")
+            else:
+                (copy / name).replace(place / name)
+        session.add(
+            AuditEvent(
+                actor=by, action="model.restored", subject=kept.sha256, detail={"files": lost}
+            )
+        )
+
+
+def _lost(kept: ModelVersion, copy: Path, place: Path) -> list[str]:
+    """The files of a checked copy that a model's folder lacks or has otherwise, the card last."""
+    lost = [
+        name
+        for name in (GRAPH, WEIGHTS, SAMPLES)
+        if (copy / name).is_file() and not (place / name).is_file()
+    ]
+    # What its SHA-256 is of can be but one, so another one is damaged.
+    own = GRAPH if kept.kind is ModelKind.CLASSIFIER else WEIGHTS
+    here = (copy / own).is_file() and (place / own).is_file()
+    if here and not filecmp.cmp(copy / own, place / own, shallow=False):
+        lost.insert(0, own)
+    return lost if carded_sha256(place) == kept.sha256 else [*lost, CARD]
 
 
 def _adopt(session: Session, model: ModelVersion) -> bool:

@@ -194,6 +194,34 @@ def test_same_content_again_is_the_version_that_is_there(
     assert (data_folder(services.settings, first) / MANIFEST).is_file()
 
 
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: (folder / "images" / "1.png").unlink(),
+        lambda folder: (folder / MANIFEST).write_text("cut sho"),
+    ],
+)
+def test_registering_again_gives_a_version_its_lost_files_back(
+    services: Services, tmp_path: Path, lose: Callable[[Path], object]
+) -> None:
+    outside = make_folder(tmp_path / "set")
+    version = register(services, outside, "First")
+    folder = data_folder(services.settings, version)
+    whole = contents(folder)
+    for source in (outside, services.settings.home / "runs" / str(uuid.uuid4())):
+        if source != outside:
+            shutil.copytree(outside, source)
+        lose(folder)
+        assert register(services, source, "Second").name == "First"
+        assert contents(folder) == whole
+    register(services, outside)
+    with services.database.sessions() as session:
+        query = select(AuditEvent.action).where(AuditEvent.subject == version.sha256)
+        actions = list(session.scalars(query.order_by(AuditEvent.at)))
+    assert actions == ["data.registered", "data.restored", "data.restored"]
+
+
 def test_set_that_gained_nothing_is_not_its_own_parent(services: Services, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a")
     sha256 = json.loads((folder / "summary.json").read_text())["sha256"]
@@ -300,8 +328,12 @@ def test_demonstration_is_registered_once_and_marked(
     with services.database.session() as session:
         again = ensure_demonstration(session, services.settings)
     assert (again.sha256, again.name) == (first.sha256, "To try things")
-    assert data_folder(services.settings, first).is_dir()
-    assert folder.is_dir()
+    kept = data_folder(services.settings, first)
+    assert contents(kept) == contents(folder)
+    shutil.rmtree(kept)
+    with services.database.session() as session:
+        assert ensure_demonstration(session, services.settings).name == "To try things"
+    assert contents(kept) == contents(folder)
     listed = admin.get("/admin/data").text
     assert re.search(r'To try things</a> <span class="mark">demonstration</span>', listed)
     shown = admin.get(f"/admin/data/{first.sha256}").text

@@ -222,6 +222,55 @@ def test_row_of_a_card_alone_gets_its_folder(world: World, session: Session) -> 
     assert (model_folder(world.settings, model) / CARD).is_file()
 
 
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: (folder / GRAPH).unlink(),
+        lambda folder: (folder / GRAPH).write_bytes(b"half"),
+        lambda folder: (folder / CARD).write_text("{"),
+    ],
+)
+def test_registering_again_gives_a_classifier_its_lost_files_back(
+    world: World, session: Session, lose: Callable[[Path], object]
+) -> None:
+    model = world.classifier(session, "2")
+    session.commit()
+    folder = model_folder(world.settings, model)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    lose(folder)
+    assert world.classifier(session, "2") is model
+    session.commit()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert world.classifier(session, "2") is model
+    assert events(session, model.sha256) == ["model.registered", "model.restored"]
+
+
+def test_released_models_that_lost_their_folders_are_restored(
+    world: World, session: Session
+) -> None:
+    register_released(world.database, world.settings)
+    models = list_models(session)
+    folders = [model_folder(world.settings, model) for model in models]
+    whole = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    shutil.rmtree(world.settings.home / "models")
+    register_released(world.database, world.settings)
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == whole
+    for model in models:
+        assert events(session, model.sha256) == ["model.registered", "model.restored"]
+
+
+def test_card_is_restored_as_it_was_registered(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    session.commit()
+    shutil.rmtree(model_folder(world.settings, model))
+    card = json.loads((world.folder / "2" / CARD).read_text())
+    (world.folder / "2" / CARD).write_text(json.dumps(card | {"network": "another"}))
+    register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+    assert json.loads((model_folder(world.settings, model) / CARD).read_text()) == model.card
+    assert model.card["network"] == "tiny"
+
+
 def test_rolled_back_registration_leaves_no_model(world: World, session: Session) -> None:
     card = world.bundle("2")
     register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
