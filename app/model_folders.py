@@ -5,20 +5,23 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.errors import Conflict
+from app.model_views import GeneratorView
 from app.models import ModelVersion
 from app.settings import Settings
 from ml.bundle import CARD, GRAPH
 from ml.errors import BundleError
 from ml.generator_graph import GRAPH as GENERATOR_GRAPH
-from ml.generator_graph import GeneratorGraph
+from ml.generator_graph import GeneratorGraph, GraphFacts
+from ml.labels import LABELS
 from ml.predictor import Predictor
 
 FOLDER = "models"
@@ -29,6 +32,33 @@ GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
 _COPY = ".copy-"
 # A copy that is still being made is younger than this.
 _STALE_COPY_S = 24 * 3600
+# What a generator's card has, as pages say it.
+_OF_CARD: Mapping[str, type] = {
+    "sha256": str,
+    "options": dict,
+    "films": dict,
+    "figures": dict,
+    "notes": list,
+    "step": int,
+    "films_seen": int,
+    "code_version": str,
+    "created_at": str,
+}
+_OF_OPTIONS: Mapping[str, type] = {
+    "objective": str,
+    "network": str,
+    "labels": str,
+    "size": int,
+    "latent": int,
+    "conditional": bool,
+}
+_IN_WORDS: Mapping[type, str] = {
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    int: "a whole number",
+    bool: "true or false",
+}
 # Sides in pixels between which a classifier's films are decoded here.
 _LEAST_SIDE, _MOST_SIDE = 16, 1024
 
@@ -135,26 +165,65 @@ def check_generator(folder: Path) -> dict[str, Any]:
             "the generator is damaged or was changed, export it again"
         )
     if (folder / GENERATOR_GRAPH).is_file():
-        GeneratorGraph.load(folder)
+        _check_graph(GeneratorGraph.load(folder).facts, card["options"])
     return card
+
+
+def _check_graph(facts: GraphFacts, options: Mapping[str, Any]) -> None:
+    says = {"labels": ",".join(facts.labels), "size": facts.size}
+    says |= {"latent": facts.latent, "conditional": facts.conditional}
+    other = [name for name, value in says.items() if value != options[name]]
+    if other:
+        raise BundleError(
+            f"{GENERATOR_GRAPH} and {CARD} differ in {', '.join(other)}: export the generator again"
+        )
 
 
 def _generator_card(folder: Path) -> dict[str, Any]:
-    """A card with all that is said of a generator here."""
+    """A card with all that is said of a generator here: no page meets one that lacks a part."""
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        options = card["options"]
-        complete = (
-            isinstance(card["sha256"], str)
-            and isinstance(card["films"], dict)
-            and isinstance(card["figures"], dict)
-            and isinstance(card["notes"], list)
-            and isinstance(card["step"], int)
-            and all(isinstance(options[name], str) for name in ("objective", "network", "labels"))
-            and isinstance(options["size"], int)
-        )
-    except (KeyError, TypeError, ValueError) as problem:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except ValueError as problem:
         raise BundleError(f"{CARD} is not a generator's card: {problem!r}") from problem
-    if not complete:
-        raise BundleError(f"{CARD} is not a generator's card: export the generator again")
-    return card
+    faults = _faults(card, _OF_CARD, "")
+    if not faults:
+        faults = [*_faults(card["options"], _OF_OPTIONS, "options."), *_odd_values(card)]
+    if not faults:
+        # The figures have many parts, so they are told once, as on the generator's page.
+        try:
+            GeneratorView.of(ModelVersion(version="", sha256=card["sha256"], card=card))
+        except (AttributeError, KeyError, TypeError, ValueError) as problem:
+            faults = [f"its figures cannot be told: {problem!r}"]
+    if faults:
+        raise BundleError(
+            f"{CARD} is not a generator's card: {'; '.join(faults)}: export the generator again"
+        )
+    found: dict[str, Any] = card
+    return found
+
+
+def _faults(part: Any, kinds: Mapping[str, type], prefix: str) -> list[str]:
+    if not isinstance(part, dict):
+        return ["it is no object of JSON"]
+    faults = [f"{prefix}{name} is missing" for name in kinds if name not in part]
+    return faults + [
+        f"{prefix}{name} is {part[name]!r:.40}, expected {_IN_WORDS[kind]}"
+        for name, kind in kinds.items()
+        # In Python yes and no are numbers too.
+        if name in part and type(part[name]) is not kind
+    ]
+
+
+def _odd_values(card: Mapping[str, Any]) -> Iterator[str]:
+    """What is of the right kind and makes no sense."""
+    labels = card["options"].get("labels")
+    if isinstance(labels, str) and not set(labels.split(",")) <= set(LABELS):
+        yield f"options.labels is {labels!r:.40}, expected some of {','.join(LABELS)}"
+    if any(type(count) is not int for count in card["films"].values()):
+        yield "films has what is no number of films"
+    if any(type(note) is not str for note in card["notes"]):
+        yield "notes has what is no text"
+    try:
+        datetime.fromisoformat(card["created_at"])
+    except ValueError:
+        yield f"created_at is {card['created_at']!r:.40}, expected a moment as 2026-01-31T12:00:00Z"

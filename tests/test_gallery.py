@@ -2,7 +2,9 @@
 
 import csv
 import io
+import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,10 +28,11 @@ from app.models import DataVersion, ModelVersion, SyntheticFilm
 from app.registry import register_generator
 from app.settings import Settings
 from ml.data import read_synthetic_manifest
-from ml.errors import DataError
+from ml.errors import BundleError, DataError
 from ml.gan.provenance import marked
 from ml.generator_graph import PRETRAINED, GeneratorGraph
 from tests.synthetic_set import LICENCE, SIDE, in_gallery, new_generator, new_set
+from tests.tiny_models import write_generator
 
 COVID, NORMAL = "covid", "normal"
 
@@ -127,6 +130,50 @@ def test_real_films_are_refused(
     version = new_set(session, settings, ModelVersion(sha256=""), [(COVID, 1)])
     with pytest.raises(Conflict, match="no generator made"):
         register_films(session, version, folder_of(settings, version))
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "fault"),
+    [
+        ("options.conditional", None, "options.conditional is missing"),
+        ("options.conditional", "yes", "options.conditional is 'yes', expected true or false"),
+        ("options.size", True, "options.size is True, expected a whole number"),
+        ("options.latent", None, "options.latent is missing"),
+        ("options.labels", "cat", "expected some of covid,pneumonia,normal"),
+        ("options", [], r"options is \[\], expected an object"),
+        ("films_seen", None, "films_seen is missing"),
+        ("code_version", 1, "code_version is 1, expected a text"),
+        ("created_at", "yesterday", "created_at is 'yesterday', expected a moment"),
+        ("films", {"covid": "many"}, "no number of films"),
+        ("notes", [1], "no text"),
+        ("figures", {"spaces": [1]}, "figures cannot be told"),
+        ("figures", {"pixels": {}}, "figures cannot be told"),
+    ],
+)
+def test_generator_of_an_odd_card_is_refused_in_words(
+    session: Session, settings: Settings, tmp_path: Path, part: str, value: object, fault: str
+) -> None:
+    """Every page of the gallery and of the quiz reads the cards of all generators."""
+    card = write_generator(tmp_path)
+    *way, name = part.split(".")
+    inner = card[way[0]] if way else card
+    inner[name] = value
+    if value is None:
+        del inner[name]
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match=fault):
+        register_generator(session, settings, tmp_path, run=None, by="test")
+
+
+def test_generator_whose_graph_is_not_as_its_card_says_is_refused(
+    session: Session, settings: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(PRETRAINED, tmp_path / "g")
+    card = json.loads((tmp_path / "g" / "card.json").read_text())
+    card["options"] |= {"size": 128, "conditional": False}
+    (tmp_path / "g" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match="differ in size, conditional"):
+        register_generator(session, settings, tmp_path / "g", run=None, by="test")
 
 
 # --- finding ---------------------------------------------------------------------------------
