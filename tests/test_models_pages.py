@@ -454,6 +454,8 @@ def test_generators_card_tells_how_real_its_films_look(room: Room, visitor: Test
             films=films,
             guesses=[number < 14 for number in range(20)],
             right=16,
+            synthetic_taken_for_real=4,
+            real_taken_for_real=10,
         )
         assert "of its films for real" not in visitor.get(address).text
         session.add(played)
