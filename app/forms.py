@@ -151,13 +151,14 @@ def _input_field(of: Input, session: Session, in_service: str | None) -> FormFie
     is_reference = of.name == REFERENCE
     # The newest is the likeliest one, where one has to be chosen.
     likely = [each.value for each in choices if (each.value == in_service) is is_reference]
-    chosen = next(iter(likely), "") if of.required and not of.many else ""
+    chosen = next(iter(likely), "") if of.required else ""
     return FormField(
         name=of.name,
         label=label_of(of.name),
         help=of.help,
         control=Control.MANY if of.many else Control.ONE,
-        value=chosen,
+        value="" if of.many else chosen,
+        values=(chosen,) if of.many and chosen else (),
         choices=choices,
         required=of.required,
         nothing=nothing,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from importlib.metadata import version
 from urllib.parse import urlencode
@@ -127,19 +127,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ),
         intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
     )
-    sweeping = asyncio.create_task(_sweep_regularly(database, storage, settings))
+    stopping = asyncio.Event()
+    sweeping = asyncio.create_task(_sweep_regularly(database, storage, settings, stopping))
     try:
         yield
     finally:
-        sweeping.cancel()
+        # The one in hand is waited for: it holds a connection.
+        stopping.set()
+        await sweeping
         classifier.close()
         decoder.close()
         database.close()
 
 
-async def _sweep_regularly(database: Database, storage: Storage, settings: Settings) -> None:
-    """Remove what crashes left behind, at the start and every hour."""
-    while True:
+async def _sweep_regularly(
+    database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
+) -> None:
+    """Remove what crashes left behind, at the start and every hour, until the server stops."""
+    while not stopping.is_set():
         try:
             await asyncio.to_thread(sweep, database, storage)
             await asyncio.to_thread(remove_unused_uploads, database, settings)
@@ -147,7 +152,8 @@ async def _sweep_regularly(database: Database, storage: Storage, settings: Setti
         except Exception:
             # A database or storage that is away for a while must not end the sweeping.
             logger.exception("sweeping failed")
-        await asyncio.sleep(_SWEEP_EVERY_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _SWEEP_EVERY_S)
 
 
 def _wants_json(request: Request) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml import files
 from ml.data import FilmRecord, Split, in_split, read_manifest, read_synthetic_manifest
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan import embedding_cache, synthesis, synthetic_folder
@@ -440,9 +441,9 @@ def test_interrupted_writing_leaves_no_part(
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(synthetic_folder.os, "fsync", interrupt)
+    monkeypatch.setattr(files.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        synthetic_folder.write_whole(tmp_path / "film.png", b"film")
+        files.write_whole(tmp_path / "film.png", b"film")
     assert not list(tmp_path.iterdir())
 
 
