@@ -224,7 +224,12 @@ def test_no_page_of_runs_breaks_an_accessibility_rule(
         training.tick(step)
     console.emulate_media(color_scheme=scheme)
     console.set_viewport_size({"width": width, "height": 900})
-    for address in ("/admin/runs", "/admin/runs/new", "/admin/schedules/new/train-gan", training.url):
+    for address in (
+        "/admin/runs",
+        "/admin/runs/new",
+        "/admin/schedules/new/train-gan",
+        training.url,
+    ):
         console.goto(address)
         console.evaluate(OPEN_DETAILS)
         found = Axe().run(console, options=AXE_OPTIONS)
