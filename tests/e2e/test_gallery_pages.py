@@ -111,6 +111,8 @@ def test_two_films_of_a_class_are_blended(page: Page) -> None:
     blend.click()
     expect(page).to_have_url(re.compile(r"/gallery/between\?.*label=covid"))
     large = page.get_by_role("img", name="The film at this place of the way")
+    # Its script shows the scrubber when it has taken hold of it.
+    expect(large).to_be_visible()
     page.get_by_label("Place on the way").press("End")
     expect(large).to_have_attribute("viewBox", "1792 0 256 256")
     page.locator(".strip li").first.click()

@@ -185,6 +185,8 @@ def test_preset_fills_the_form_at_once_and_the_run_starts(
     with live_database.session() as session:
         run = runs.get_run(session, uuid.UUID(console.url.rpartition("/")[2]))
     assert (run.options["objective"], run.options["steps"]) == ("gan", 3)
+    # Before the run is removed that the page follows.
+    console.goto("about:blank")
 
 
 def test_cancelled_run_can_be_resumed(console: Page, training: Training) -> None:
