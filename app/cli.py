@@ -149,12 +149,9 @@ def _settings_of_server(host: str) -> Settings:
 
 
 def _migrated_database(settings: Settings) -> "Database":
-    from app.db import Database
-    from app.migrations import upgrade
+    from app.migrations import migrated_database
 
-    database = Database(settings.effective_database_url)
-    upgrade(database.engine)
-    return database
+    return migrated_database(settings)
 
 
 def _queues(names: str) -> "list[RunQueue]":

@@ -348,9 +348,6 @@ def test_released_models_are_registered_once(world: World, session: Session) -> 
     assert events(session, world.released.sha256) == ["model.registered"]
 
 
-@pytest.mark.skipif(
-    not (PRETRAINED_GENERATOR / GENERATOR_GRAPH).exists(), reason="the release has no graph"
-)
 def test_generator_gets_the_graph_that_comes_later(world: World, session: Session) -> None:
     without = world.folder / "without"
     shutil.copytree(PRETRAINED_GENERATOR, without, ignore=shutil.ignore_patterns(GENERATOR_GRAPH))
