@@ -18,14 +18,14 @@ serve: .venv/.web
 	@$(BIN)/xray serve --port $(PORT) --no-worker
 
 test: .venv/.dev
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 	$(BIN)/pytest $(PARALLEL)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 	$(BIN)/pytest $(PARALLEL)
 
 format: .venv/.dev

@@ -15,29 +15,35 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Table
 
-from app.admin_cli import admin_app
-from app.errors import AppError
-from app.model_cli import model_app
-from app.run_cli import run_app, schedule_app
+from app.accounts.cli import admin_app
+from app.core.errors import AppError
+from app.registry.cli import model_app
+from app.runs.cli import run_app
+from app.runs.schedule_cli import schedule_app
 from app.settings import Environment, Settings
-from ml.cli import app as xray
+from ml.commands.main import app as xray
 from ml.errors import XrayError
 
 if TYPE_CHECKING:
-    from app.db import Database
-    from app.models import RunQueue
-
+    from app.core.database import Database
+    from app.runs.tables import RunQueue
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 key_app = typer.Typer(no_args_is_help=True, help="API keys of clinics.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 storage_app = typer.Typer(no_args_is_help=True, help="Stored films.")
+
 xray.add_typer(key_app, name="key")
+
 xray.add_typer(db_app, name="db")
+
 xray.add_typer(storage_app, name="storage")
+
 xray.add_typer(run_app, name="run")
+
 xray.add_typer(schedule_app, name="schedule")
+
 xray.add_typer(admin_app, name="admin")
+
 xray.add_typer(model_app, name="model")
 
 
@@ -53,9 +59,9 @@ def serve(
     ] = True,
 ) -> None:
     """Serve the pages and the API; brings the database up to date first."""
-    from app.keeper import can_work, kept_worker
     from app.main import create_app
     from app.server import run
+    from app.worker.supervisor import can_work, kept_worker
 
     settings = _settings_of_server(host)
     console = Console()
@@ -88,9 +94,9 @@ def serve(
 
 def _set_up(database: "Database", settings: Settings, console: Console) -> None:
     """What a machine needs on its first start; secrets are shown this once."""
-    from app.datasets import ensure_demonstration
-    from app.keys import create_first_key
-    from app.users import FIRST_ADMIN, create_first_admin
+    from app.accounts.api_keys import create_first_key
+    from app.accounts.users import FIRST_ADMIN, create_first_admin
+    from app.datasets.versions import ensure_demonstration
 
     with database.session() as session:
         key, password = create_first_key(session), create_first_admin(session)
@@ -116,7 +122,7 @@ def worker(
 
     SIGTERM stops the run in hand, and another worker continues it.
     """
-    from app.tasks import Worker
+    from app.worker.worker import Worker
 
     settings = Settings()
     _migrated_database(settings).close()
@@ -129,7 +135,7 @@ def worker_alive(
     seconds: Annotated[float, typer.Option(min=1, help="How long ago counts as alive.")] = 60.0,
 ) -> None:
     """Probe: has a worker of this machine looked for runs lately? Exit status 1 if not."""
-    from app.workers import alive_file
+    from app.runs.heartbeat import alive_file
 
     path = alive_file(Settings())
     if not path.exists() or time.time() - path.stat().st_mtime > seconds:
@@ -155,7 +161,7 @@ def _migrated_database(settings: Settings) -> "Database":
 
 
 def _queues(names: str) -> "list[RunQueue]":
-    from app.models import RunQueue
+    from app.runs.tables import RunQueue
 
     known = {queue.value: queue for queue in RunQueue}
     wanted = names.split(",")
@@ -176,7 +182,7 @@ def key_create(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
 ) -> None:
     """Make a key and print it; it cannot be shown again."""
-    from app.keys import create_key
+    from app.accounts.api_keys import create_key
 
     with _migrated_database(Settings()).session() as session:
         print(create_key(session, clinic, name))
@@ -185,7 +191,7 @@ def key_create(
 @key_app.command("list")
 def key_list() -> None:
     """List keys by the first letters of each."""
-    from app.keys import list_keys
+    from app.accounts.api_keys import list_keys
 
     table = Table("id", "clinic", "name", "begins with", "made", "revoked")
     with _migrated_database(Settings()).session() as session:
@@ -199,7 +205,7 @@ def key_list() -> None:
 @key_app.command("revoke")
 def key_revoke(id: uuid.UUID) -> None:
     """Make a key useless from now on."""
-    from app.keys import revoke_key
+    from app.accounts.api_keys import revoke_key
 
     with _migrated_database(Settings()).session() as session:
         revoke_key(session, id)
@@ -208,8 +214,8 @@ def key_revoke(id: uuid.UUID) -> None:
 @storage_app.command("sweep")
 def storage_sweep() -> None:
     """Remove stored films that no screening names, as a crash may leave them."""
-    from app.storage import Storage
-    from app.sweep import sweep
+    from app.core.storage import Storage
+    from app.screenings.cleanup import sweep
 
     settings = Settings()
     removed = sweep(_migrated_database(settings), Storage.open(settings.effective_storage_url))

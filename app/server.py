@@ -6,7 +6,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app.run_events import STREAMS
+from app.runs.events import STREAMS
 
 
 class Server(uvicorn.Server):

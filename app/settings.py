@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ml.bundle import PRETRAINED
+from ml.classifier.bundle import PRETRAINED
 
 _SHORTEST_SECRET = 32
 # "changeme" repeated is long and still no secret.

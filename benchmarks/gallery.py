@@ -21,14 +21,16 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.db import Database, now
-from app.gallery import PAGE, Choice, newest
+from app.core.database import Database, now
+from app.datasets.tables import DataKind, DataVersion
+from app.gallery.queries import PAGE, Choice, newest
+from app.gallery.tables import SyntheticFilm
 from app.main import create_app
 from app.migrations import upgrade
-from app.models import DataKind, DataVersion, ModelKind, ModelVersion, SyntheticFilm
+from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.labels import LABELS
-from tests.postgres import fresh_database
+from tests.support.postgres import fresh_database
 
 REPEATS = 15
 MODELS = ("a" * 64, "b" * 64)

@@ -28,7 +28,7 @@ from benchmarks.plain_gan import PlainStep, plainly
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, Films, draw_step, prefer_speed
 from ml.options import GAN_PRESETS, GanOptions
-from ml.processes import Processes
+from ml.training.distributed import Processes
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

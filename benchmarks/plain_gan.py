@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ml.gan.resampling import DownConv2d, UpConv2d
+from ml.gan.networks import DownConv2d, UpConv2d
 from ml.gan.step import Draw, to_signed
 from ml.options import GanOptions
 

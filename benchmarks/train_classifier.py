@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_classifier [--films 480] [--epochs 2]
 
-Ours: `ml.classifier.train_classifier` as `xray train classifier` runs it, in float32 and, where the
+Ours: `ml.classifier.training.train_classifier` as `xray train classifier` runs it, in float32 and, where the
 processor has it, in bfloat16; films are decoded once and kept as grey levels, batches are augmented
 as a whole, memory is channels last. Plain: the same network, batch and augmentation strength, each
 film decoded and transformed by itself with torchvision in a DataLoader, contiguous float32.
@@ -25,10 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.predict import film
-from ml.classifier import train_classifier
-from ml.data import FilmRecord, Split
+from ml.classifier.networks import build_classifier
+from ml.classifier.training import train_classifier
+from ml.data.manifest import FilmRecord
+from ml.data.splits import Split
 from ml.labels import LABELS
-from ml.networks import build_classifier
 from ml.options import ClassifierOptions
 
 BATCH = 32

@@ -2,7 +2,7 @@
 
 import sys
 
-from ml.cli import app
+from ml.commands.main import app
 from ml.errors import XrayError
 
 

@@ -1,7 +1,7 @@
 """Options of training: one definition for the command line, for runs and for the loop.
 
 What a field means for a person stands in its metadata, so that flags and forms are made from it
-(`ml.flags`).
+(`ml.commands.options_to_flags`).
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -149,7 +149,6 @@ R3GAN = replace(
     penalty=1.0,
     generator_norm=False,
 )
-
 GAN_PRESETS: dict[str, GanOptions] = {
     "gan": GAN,
     "dcgan": DCGAN,

@@ -20,16 +20,16 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.db import Database
-from app.keys import create_key
+from app.accounts.api_keys import create_key
+from app.accounts.tables import Clinic, Role, User
+from app.accounts.users import open_session
+from app.core.database import Database
+from app.core.security import SESSION_COOKIE
 from app.main import create_app
 from app.migrations import upgrade
-from app.models import Clinic, Role, User
-from app.security import SESSION_COOKIE
 from app.settings import Settings
-from app.users import open_session
-from tests.films import png, synthetic_film
-from tests.postgres import fresh_database
+from tests.support.images import png, synthetic_film
+from tests.support.postgres import fresh_database
 
 IN_CI = bool(os.environ.get("CI"))
 

@@ -6,7 +6,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, func, select
 
-from app.db import Database
+import app.tables  # noqa: F401 - foreign keys lead across features
+from app.core.database import Database
 from app.settings import Settings
 
 # Any number; the same one in every process.

@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from app import models
-from app.db import Base
+from app import tables
+from app.core.database import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -14,5 +14,5 @@ context.configure(
 with context.begin_transaction():
     context.run_migrations()
 
-# The tables of the metadata are defined by importing the models.
-assert models.Screening.__tablename__ in Base.metadata.tables
+# The tables of the metadata are defined by importing them.
+assert tables.Screening.__tablename__ in Base.metadata.tables

@@ -15,7 +15,6 @@ SHIFT = 0.125  # of the side, either way
 ZOOM = 0.1  # either way
 BRIGHTNESS = 0.2  # of the half range, either way
 CONTRAST = 0.3  # either way
-
 # Uniform numbers that one film's change needs.
 DRAWS = 6
 

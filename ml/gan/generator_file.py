@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ml.bundle import finite
-from ml.checkpoint import replacing
+from ml.classifier.bundle import finite
 from ml.errors import CheckpointError, XrayError
 from ml.gan.checks import check_options
 from ml.gan.networks import build_generator
 from ml.options import GanOptions
+from ml.training.checkpoint import replacing
 
 CARD_FORMAT = 1
 GENERATOR = "generator.safetensors"

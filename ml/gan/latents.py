@@ -16,7 +16,6 @@ from ml.errors import XrayError
 
 Latents = NDArray[np.float32]  # (N, length)
 Doubles = NDArray[np.float64]
-
 # The Mersenne Twister is started with 32 bits: a larger seed would be another name of a film.
 SEEDS = 2**32
 # Shorter vectors are drawn pair by pair, from numbers of 53 bits instead of 24.

@@ -9,27 +9,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ml.bundle import finite
-from ml.checkpoint import replacing
-from ml.data import FilmRecord, Split, in_split, real_films
+from ml.classifier.bundle import finite
+from ml.classifier.export import LICENCE
+from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.splits import Split
 from ml.errors import TooFewFilms
-from ml.export import LICENCE
-from ml.figures import markdown_table
-from ml.gan.evaluation import evaluate_gan
-from ml.gan.features import FeatureSpace
+from ml.gan.evaluation.evaluate import evaluate_gan
+from ml.gan.evaluation.features import FeatureSpace
+from ml.gan.evaluation.real_images import SAMPLES
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator, save_generator
-from ml.gan.graph_export import export_graph
-from ml.gan.reference import SAMPLES
-from ml.gan.report import draw_sheet
-from ml.gan.tables import pixel_rows, space_rows
-from ml.generator_graph import CARD, GRAPH, GRAPH_SHA256
+from ml.gan.onnx_export import export_graph
+from ml.gan.onnx_generator import CARD, GRAPH, GRAPH_SHA256
 from ml.labels import label_name
+from ml.reporting.format import markdown_table
+from ml.reporting.gan_report import draw_sheet
+from ml.reporting.gan_tables import pixel_rows, space_rows
+from ml.training.checkpoint import replacing
 
 SHEET = "samples.png"
 # Where the card says which of a run's files was released.
 TRAINED_SHA256 = "trained_sha256"
 FEWEST_SAMPLES = 64
-
 NOTES = [
     "Intended use: research and education; to enlarge the training part of a data set, never to "
     "judge a patient, and never in a set that a classifier is measured on.",
@@ -49,7 +49,7 @@ class Release:
 
     Attributes:
         generator: as its file gives it.
-        evaluation: its figures, as `ml.gan.evaluation.measure_generator` gives them; None where
+        evaluation: its figures, as `ml.gan.evaluation.evaluate.measure_generator` gives them; None where
             there were too few films to measure it, which its card's last note says.
     """
 

@@ -5,7 +5,7 @@ What makes it fast, next to the plain way (`benchmarks/gan_step.py` holds both s
 - films for the critic are made without a graph: the plain way walks the generator backwards in
   each critic step and throws the result away;
 - real and fake films pass the critic as one batch, where no batch norm couples them;
-- channels-last memory, and `ml.gan.resampling`;
+- channels-last memory, and `ml.gan.networks`;
 - bfloat16 for all products where it is asked for, the norms of the penalty in float32.
 
 All that is random is drawn for the whole batch from the number of the step, before it is shared
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.objectives import Objective, build_objective
 from ml.options import GanOptions
-from ml.processes import Processes
+from ml.training.distributed import Processes
 
 
 class Draw(NamedTuple):

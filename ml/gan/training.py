@@ -20,28 +20,29 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ml.checkpoint import load_checkpoint, save_checkpoint
-from ml.data import FilmRecord, Split, in_split, real_films
+from ml.data.loading import FilmSet, load_films
+from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.splits import Split
 from ml.errors import CheckpointError, Collapsed, DataError, Diverged, XrayError
-from ml.filmset import FilmSet, load_films
 from ml.gan.checks import check_options
-from ml.gan.distances import diversity, pixel_points
-from ml.gan.features import IMAGENET, FeatureSpace, feature_space
+from ml.gan.evaluation.distances import diversity, pixel_points
+from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
+from ml.gan.evaluation.kid import kid
+from ml.gan.evaluation.patient_groups import LEAST_FILMS
 from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
-from ml.gan.progress import TrainingBar
-from ml.gan.quality import LEAST_FILMS, kid
 from ml.gan.sampling import sample_films, sample_sheet
 from ml.gan.step import AdversarialStep, Figures, Films, draw_step, prefer_speed
 from ml.options import GanOptions
-from ml.processes import Processes, join_processes
-from ml.run_folder import CHECKPOINT, claim_folder, fingerprint
-from ml.shared_layers import share_layers
-from ml.tracking import MetricsLog
+from ml.training.checkpoint import load_checkpoint, save_checkpoint
+from ml.training.distributed import Processes, join_processes
+from ml.training.metrics_log import MetricsLog
+from ml.training.progress import TrainingBar
+from ml.training.run_folder import CHECKPOINT, claim_folder, fingerprint
+from ml.training.synchronised_layers import share_layers
 from ml.version import code_version
 
 SAMPLES = "samples"
-
 MOST_GRIDS = 200
 TICK_FILMS = 256  # most samples behind a tick's KID
 # More samples for each real film would hardly narrow the KID, and each takes time to embed.
@@ -53,7 +54,6 @@ COLLAPSED_TICKS = 3
 # Steps between two looks at whether all is finite: a look makes a GPU wait.
 STEPS_PER_CHECK = 20
 NORM_BATCHES, NORM_BATCH = 16, 64
-
 OnTick = Callable[[dict[str, float]], None]
 ShouldStop = Callable[[], bool]
 

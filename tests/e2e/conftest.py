@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from app.db import Database
-from app.models import Role, User
-from app.security import SESSION_COOKIE
-from app.users import open_session
-from tests.browser import find_chromium
+from app.accounts.tables import Role, User
+from app.accounts.users import open_session
+from app.core.database import Database
+from app.core.security import SESSION_COOKIE
 from tests.conftest import leave_out
-from tests.films import png, synthetic_film
+from tests.support.browser import find_chromium
+from tests.support.images import png, synthetic_film
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",

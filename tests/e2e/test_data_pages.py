@@ -10,15 +10,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from app.datasets import register_data
-from app.db import Database
-from app.models import Clinic, DataKind, DataVersion, Role, User
-from app.security import SESSION_COOKIE
+from app.accounts.tables import Clinic, Role, User
+from app.accounts.users import open_session
+from app.core.database import Database
+from app.core.security import SESSION_COOKIE
+from app.datasets.tables import DataKind, DataVersion
+from app.datasets.versions import register_data
 from app.settings import Settings
-from app.users import open_session
+from tests.app.datasets.test_datasets import make_folder
 from tests.e2e.conftest import Faults, OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS
-from tests.test_datasets import make_folder
 
 
 @pytest.fixture

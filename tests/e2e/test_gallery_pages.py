@@ -12,19 +12,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from app.db import Database
-from app.gallery import PAGE, register_films
+from app.core.database import Database
+from app.datasets.tables import DataKind
+from app.gallery.queries import PAGE
+from app.gallery.registration import register_films
 from app.migrations import upgrade
-from app.models import DataKind
-from app.registry import register_generator
+from app.registry.registration import register_generator
 from app.settings import Settings
 from benchmarks.server import our_server
-from ml.data import COLUMNS
-from ml.generator_graph import PRETRAINED
+from ml.data.manifest import COLUMNS
+from ml.gan.onnx_generator import PRETRAINED
 from tests.e2e.conftest import Faults
 from tests.e2e.test_pages import AXE_OPTIONS
-from tests.films import png, synthetic_film
-from tests.synthetic_set import new_set, new_version
+from tests.support.images import png, synthetic_film
+from tests.support.synthetic_set import new_set, new_version
 
 ALL_FILMS = PAGE + 10
 

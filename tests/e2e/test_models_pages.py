@@ -10,25 +10,23 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Page, expect
 
-from app.datasets import register_data
-from app.db import Database
-from app.models import DataKind, Run, RunQueue
-from app.registry import (
-    in_service,
-    list_models,
-    record_comparison,
-    register_classifier,
-    roll_back,
-)
+from app.core.database import Database
+from app.datasets.tables import DataKind
+from app.datasets.versions import register_data
+from app.registry.activation import roll_back
+from app.registry.comparisons import record_comparison
+from app.registry.queries import in_service, list_models
+from app.registry.registration import register_classifier
+from app.runs.tables import Run, RunQueue
 from app.settings import Settings
-from ml.bundle import CARD, PRETRAINED, Card
-from ml.data import MANIFEST
-from ml.generator_graph import PRETRAINED as GENERATOR
-from ml.sealing import seal
+from ml.classifier.bundle import CARD, PRETRAINED, Card
+from ml.data.manifest import MANIFEST
+from ml.data.versioning import seal
+from ml.gan.onnx_generator import PRETRAINED as GENERATOR
 from tests.e2e.conftest import OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS, status_of
-from tests.films import png, synthetic_film
-from tests.tiny_models import comparison_of, write_classifier, write_comparison
+from tests.support.images import png, synthetic_film
+from tests.support.tiny_models import comparison_of, write_classifier, write_comparison
 
 RELEASED = Card.from_json((PRETRAINED / CARD).read_text(encoding="utf-8"))
 GENERATOR_SHA256 = json.loads((GENERATOR / CARD).read_text(encoding="utf-8"))["sha256"]

@@ -14,12 +14,14 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import delete
 
-from app import runs
-from app.db import Database
-from app.models import DataKind, DataVersion, Run
+from app.core.database import Database
+from app.datasets.tables import DataKind, DataVersion
+from app.runs import queue as runs
+from app.runs.service import create_run
+from app.runs.tables import Run
 from tests.e2e.conftest import Faults, OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS
-from tests.films import png
+from tests.support.images import png
 
 OWNER = "browser-test:1"
 DATA = "7" * 64
@@ -81,7 +83,7 @@ def training(live_database: Database, live_home: Path, data: str) -> Training:
     """A GAN's training that a worker is at."""
     with live_database.session() as session:
         options: dict[str, Any] = {"data": data, "steps": 1000}
-        run = runs.create(session, "train-gan", options, requested_by="user:test")
+        run = create_run(session, "train-gan", options, requested_by="user:test")
         assert runs.claim(session, run.id, OWNER, 3600)
     return Training(live_database, run.id, live_home / "runs" / str(run.id))
 

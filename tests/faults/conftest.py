@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.kinds import KINDS
+from app.runs.kinds import KINDS
 from tests.conftest import leave_out
 from tests.faults import stand_in
 from tests.faults.deployment import Deployment, answers, deployed, free_port, redis_server
-from tests.postgres import fresh_database
+from tests.support.postgres import fresh_database
 
 
 @pytest.fixture(scope="module")

@@ -17,15 +17,17 @@ import psutil
 import pytest
 import redis
 
-from app import doorbell, runs
-from app.db import Database
+from app.core.database import Database
 from app.migrations import upgrade
-from app.models import Run, RunStatus
+from app.runs import broker as doorbell
+from app.runs import queue as runs
+from app.runs.service import create_run
+from app.runs.tables import Run, RunStatus
 from app.settings import Settings
 from tests.conftest import leave_out
 from tests.faults import stand_in
+from tests.support import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 WORKER = "import sys; from tests.faults.stand_in import work; work(float(sys.argv[1]))"
 # Short, so that tests need not wait; a busy machine still renews it four times.
 LEASE_S = 3.0
@@ -42,7 +44,7 @@ class Deployment:
 
     def start(self, *, rung: bool = True, max_attempts: int = 3, **options: Any) -> uuid.UUID:
         with self.database.session() as session:
-            run = runs.create(
+            run = create_run(
                 session,
                 stand_in.KIND,
                 {"data": self.data} | options,
@@ -72,10 +74,10 @@ class Deployment:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                cwd=ROOT,
+                cwd=REPOSITORY,
                 env=inherited
                 | {
-                    "PYTHONPATH": f"{site}:{ROOT}",
+                    "PYTHONPATH": f"{site}:{REPOSITORY}",
                     "XRAY_HOME": str(self.settings.home),
                     "XRAY_DECODER_WORKERS": "1",
                     "XRAY_DATABASE_URL": self.settings.effective_database_url,

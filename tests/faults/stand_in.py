@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from celery import Celery
 
-    from app.kinds import Kind
-    from app.run_steps import Completion
+    from app.runs.handlers import Completion
+    from app.runs.kinds import Kind
     from app.settings import Settings
 
 KIND = "stand-in"
@@ -48,7 +48,7 @@ class StandInOptions:
 
 
 def kind() -> "Kind":
-    from app.kinds import Input, Kind, Ref
+    from app.runs.kinds import Input, Kind, Ref
 
     return Kind(
         title="Count",
@@ -64,7 +64,7 @@ def kind() -> "Kind":
 
 def keep(done: "Completion") -> dict[str, Any]:
     """Register what was counted: the files first, then the row, as the real kinds do."""
-    from app.models import ModelKind, ModelVersion
+    from app.registry.tables import ModelKind, ModelVersion
 
     if not done.options["registers"]:
         return {}
@@ -94,7 +94,7 @@ def keep(done: "Completion") -> dict[str, Any]:
 
 def register() -> None:
     """Make it a kind of run, in this process."""
-    from app.kinds import KINDS
+    from app.runs.kinds import KINDS
 
     KINDS[KIND] = kind()
     if seconds := os.environ.get(VISIBILITY_TIMEOUT):
@@ -103,9 +103,9 @@ def register() -> None:
 
 def work(lease_s: float) -> None:
     """Be a worker."""
-    from app.models import RunQueue
+    from app.runs.tables import RunQueue
     from app.settings import Settings
-    from app.tasks import Worker
+    from app.worker.worker import Worker
 
     register()
     sys.exit(Worker(Settings(), list(RunQueue), lease_s).work())
@@ -113,7 +113,7 @@ def work(lease_s: float) -> None:
 
 def _hide_messages_for(seconds: float) -> None:
     """Have the broker deliver again whatever is not acknowledged in that time."""
-    from app import tasks
+    from app.worker import worker as tasks
 
     create = tasks.create_celery
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from app.models import ModelVersion, Run, RunStatus
+from app.registry.tables import ModelVersion
+from app.runs.tables import Run, RunStatus
 from tests.faults import stand_in
 from tests.faults.deployment import (
     LEASE_S,

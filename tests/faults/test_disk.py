@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml.checkpoint import load_checkpoint, save_checkpoint
+from ml.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @contextmanager

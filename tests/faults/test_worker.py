@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from app import doorbell
-from app.db import now
-from app.models import Run, RunQueue, RunStatus
+from app.core.database import now
+from app.runs import broker as doorbell
+from app.runs.tables import Run, RunQueue, RunStatus
 from app.settings import Settings
-from ml.cli_common import until_stopped
+from ml.commands.common import until_stopped
 from ml.errors import CheckpointError
 from tests.faults import stand_in
 from tests.faults.deployment import (

@@ -1,0 +1,1 @@
+"""Clinics, users, sessions and API keys."""

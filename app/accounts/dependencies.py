@@ -1,0 +1,91 @@
+"""Typed dependencies: the signed-in user, the admin, the clinic of an API key."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import select
+
+from app.accounts.owner import Owner
+from app.accounts.tables import ApiKey, Role, User
+from app.accounts.users import signed_in_user
+from app.core.errors import Forbidden, SignInNeeded, Unauthorised
+from app.core.security import SESSION_COOKIE, hash_api_key, require_same_origin
+from app.services import CurrentServices
+
+
+def current_user(request: Request, current: CurrentServices) -> User | None:
+    """Who is signed in in this browser; pages find them in `request.state.user`."""
+    token = request.cookies.get(SESSION_COOKIE)
+    user = None
+    if token:
+        # A session of its own, closed at once: see `clinic`.
+        with current.database.sessions() as opened:
+            user = signed_in_user(opened, token)
+    request.state.user = user
+    return user
+
+
+# Asked for by every family of pages, so that the frame knows who is signed in.
+CurrentUser = Annotated[User | None, Depends(current_user)]
+
+
+def signed_in(user: CurrentUser) -> User:
+    """The user who is signed in, for pages that are for users alone."""
+    if user is None:
+        raise SignInNeeded("this page is for people who are signed in")
+    return user
+
+
+SignedIn = Annotated[User, Depends(signed_in)]
+
+
+def admin(user: SignedIn) -> User:
+    """The admin who is signed in, for looking."""
+    if user.role is not Role.ADMIN:
+        raise Forbidden("this page is for admins: ask one for what you need")
+    return user
+
+
+Admin = Annotated[User, Depends(admin)]
+
+
+def acting_user(request: Request, user: SignedIn) -> User:
+    """The user who sends a form from our own pages."""
+    require_same_origin(request.headers)
+    return user
+
+
+ActingUser = Annotated[User, Depends(acting_user)]
+
+
+def acting_admin(request: Request, user: Admin) -> User:
+    """The admin who sends a form from our own pages."""
+    require_same_origin(request.headers)
+    return user
+
+
+ActingAdmin = Annotated[User, Depends(acting_admin)]
+_bearer = HTTPBearer(auto_error=False, description="A clinic's key, made with `xray key create`.")
+
+
+def clinic(
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    current: CurrentServices,
+) -> Owner:
+    """The clinic whose key was sent as `Authorization: Bearer`."""
+    if given is None:
+        raise Unauthorised("send a clinic's key as: Authorization: Bearer KEY")
+    live = select(ApiKey).where(
+        ApiKey.key_hash == hash_api_key(given.credentials), ApiKey.revoked_at.is_(None)
+    )
+    # A session of its own, closed before the film is read: a request that holds one connection
+    # while it waits for another could starve the pool.
+    with current.database.sessions() as opened:
+        key = opened.scalar(live)
+    if key is None:
+        raise Unauthorised("the key is unknown or was revoked: make one with xray key create")
+    return Owner(clinic_id=key.clinic_id)
+
+
+CurrentClinic = Annotated[Owner, Depends(clinic)]

@@ -1,0 +1,222 @@
+"""People who sign in: their passwords, and the browsers they are signed in with.
+
+A session lives in the database, so that signing out ends it everywhere and at once. Its cookie
+holds a random token of which only the hash is stored.
+"""
+
+import hashlib
+import secrets
+import uuid
+from datetime import timedelta
+
+from pwdlib import PasswordHash
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Role, User, UserSession
+from app.core.audit import AuditEvent
+from app.core.database import now
+from app.core.errors import BadForm, Conflict, NotFound
+
+SESSION_AGE = timedelta(hours=12)
+LEAST_PASSWORD = 12
+MOST_PASSWORD = 200
+MOST_NAME = 64
+FIRST_ADMIN = "admin"
+# Without those that are taken for each other.
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+_hasher = PasswordHash.recommended()
+# What a password is compared with where there is no such user: both take as long.
+_NOBODY = _hasher.hash(secrets.token_urlsafe(16))
+
+
+def create_user(
+    session: Session,
+    name: str,
+    password: str,
+    role: Role,
+    *,
+    clinic_id: uuid.UUID | None = None,
+    by: str,
+) -> User:
+    """Make a user.
+
+    Args:
+        session: the database.
+        name: what they type to sign in; capitals make no difference.
+        password: 12 to 200 characters.
+        role: what they may do.
+        clinic_id: whose screenings they see; a clinician needs one.
+        by: who makes them, for the audit log.
+
+    Raises:
+        BadForm: the name is taken or empty, the password too short or too long, or a clinician has
+            no clinic.
+    """
+    name = name.strip().lower()
+    faults = _password_faults(password)
+    if not name or len(name) > MOST_NAME:
+        faults["name"] = f"give a name of 1 to {MOST_NAME} characters"
+    if role is Role.CLINICIAN and clinic_id is None:
+        faults["clinic"] = "a clinician belongs to a clinic: choose one"
+    if faults:
+        raise BadForm(faults)
+    user = User(
+        id=uuid.uuid4(),
+        name=name,
+        password_hash=_hasher.hash(password),
+        role=role,
+        clinic_id=clinic_id,
+    )
+    try:
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError as problem:
+        raise BadForm({"name": f"there is a user {name!r} already"}) from problem
+    session.add(AuditEvent(actor=by, action="user.created", subject=user.name))
+    return user
+
+
+def _password_faults(password: str) -> dict[str, str]:
+    if LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
+        return {}
+    return {"password": f"give a password of {LEAST_PASSWORD} to {MOST_PASSWORD} characters"}
+
+
+def create_first_admin(session: Session) -> str | None:
+    """Make the user `admin` where there is no user yet.
+
+    Returns:
+        The password, to be shown once; None where there are users.
+    """
+    if session.scalar(select(User.id).limit(1)) is not None:
+        return None
+    password = new_password()
+    create_user(session, FIRST_ADMIN, password, Role.ADMIN, by="first start")
+    return password
+
+
+def check_password(session: Session, name: str, password: str) -> User | None:
+    """The user of that name and password who may sign in; None where there is none.
+
+    It takes as long whether or not there is such a user.
+    """
+    user = session.scalar(select(User).where(User.name == name.strip().lower()))
+    right = _hasher.verify(password[:MOST_PASSWORD], user.password_hash if user else _NOBODY)
+    return user if user and right and user.disabled_at is None else None
+
+
+def set_password(session: Session, user: User, password: str, *, by: str) -> None:
+    """Change a password and sign the user out everywhere.
+
+    Raises:
+        BadForm: the password is too short or too long.
+    """
+    if faults := _password_faults(password):
+        raise BadForm(faults)
+    user.password_hash = _hasher.hash(password)
+    sign_out_everywhere(session, user, by=by)
+    session.add(AuditEvent(actor=by, action="user.password-changed", subject=user.name))
+
+
+def open_session(session: Session, user: User) -> str:
+    """Sign a user in; the token for the browser's cookie, which is not stored."""
+    session.execute(delete(UserSession).where(UserSession.expires_at < now()))
+    token = secrets.token_urlsafe(32)
+    session.add(
+        UserSession(token_hash=_token_hash(token), user_id=user.id, expires_at=now() + SESSION_AGE)
+    )
+    return token
+
+
+def signed_in_user(session: Session, token: str | None) -> User | None:
+    """The user of a session's token; None where it is unknown or over, or the user is disabled."""
+    if not token:
+        return None
+    found = session.get(UserSession, _token_hash(token))
+    if found is None or found.expires_at < now() or found.user.disabled_at is not None:
+        return None
+    return found.user
+
+
+def close_session(session: Session, token: str) -> None:
+    """Sign one browser out."""
+    session.execute(delete(UserSession).where(UserSession.token_hash == _token_hash(token)))
+
+
+def sign_out_everywhere(session: Session, user: User, *, by: str) -> None:
+    """Sign all browsers of a user out."""
+    session.execute(delete(UserSession).where(UserSession.user_id == user.id))
+    session.add(AuditEvent(actor=by, action="user.signed-out-everywhere", subject=user.name))
+
+
+def list_users(session: Session) -> list[User]:
+    """All users by name."""
+    return list(session.scalars(select(User).order_by(User.name)))
+
+
+def new_password() -> str:
+    """A password that nobody has to think of: 99 bits, easy to copy by hand."""
+    groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
+    return "-".join(groups)
+
+
+def disable(session: Session, user: User, *, by: str) -> None:
+    """Sign a user out everywhere and let them sign in no more.
+
+    Raises:
+        Conflict: it is the last admin who could sign in.
+    """
+    enabled = (User.role == Role.ADMIN, User.disabled_at.is_(None))
+    # Changes nothing, and locks: of two admins who disable each other the second one waits.
+    session.execute(update(User).where(*enabled).values(disabled_at=User.disabled_at))
+    admins = session.scalars(select(User.id).where(*enabled)).all()
+    if user.role is Role.ADMIN and set(admins) <= {user.id}:
+        raise Conflict("this is the last admin: make another one first")
+    user.disabled_at = user.disabled_at or now()
+    sign_out_everywhere(session, user, by=by)
+    session.add(AuditEvent(actor=by, action="user.disabled", subject=user.name))
+
+
+def enable(session: Session, user: User, *, by: str) -> None:
+    """Let a user sign in again."""
+    user.disabled_at = None
+    session.add(AuditEvent(actor=by, action="user.enabled", subject=user.name))
+
+
+def find_user_named(session: Session, name: str) -> User:
+    """Fetch a user by the name they sign in with.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = session.scalar(select(User).where(User.name == name.strip().lower()))
+    if user is None:
+        raise NotFound(f"there is no user {name!r}: see xray admin list")
+    return user
+
+
+def count_sessions(session: Session, user: User) -> int:
+    """In how many browsers a user is signed in."""
+    live = select(func.count()).where(
+        UserSession.user_id == user.id, UserSession.expires_at > now()
+    )
+    return session.scalar(live) or 0
+
+
+def find_user(session: Session, id: uuid.UUID) -> User:
+    """Fetch a user.
+
+    Raises:
+        NotFound: there is no such user.
+    """
+    user = session.get(User, id)
+    if user is None:
+        raise NotFound("there is no such user")
+    return user
+
+
+def _token_hash(token: str) -> str:
+    # A token is random and long, so a plain fast hash cannot be guessed.
+    return hashlib.sha256(token.encode()).hexdigest()

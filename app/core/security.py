@@ -1,0 +1,68 @@
+"""Visitor cookies, API keys and the same-origin check."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from itsdangerous import BadSignature, Signer
+
+from app.core.errors import CrossSite
+
+VISITOR_COOKIE = "xray_visitor"
+SESSION_COOKIE = "xray_session"
+VISITOR_COOKIE_AGE_S = 365 * 24 * 3600
+KEY_PREFIX = "xray_"
+
+
+def new_visitor() -> str:
+    """A visitor's identity: random, so it says nothing about the person."""
+    return secrets.token_urlsafe(24)
+
+
+def sign_visitor(visitor: str, key: str) -> str:
+    """The cookie's value for a visitor."""
+    return _visitor_signer(key).sign(visitor).decode()
+
+
+def read_visitor(cookie: str | None, key: str) -> str | None:
+    """The visitor of a cookie; None where it is missing, forged or signed with another key."""
+    if not cookie:
+        return None
+    try:
+        return _visitor_signer(key).unsign(cookie).decode()
+    except BadSignature:
+        return None
+
+
+def _visitor_signer(key: str) -> Signer:
+    return Signer(key, salt="xray.visitor", digest_method=hashlib.sha256)
+
+
+def new_api_key() -> str:
+    """A fresh key with 256 bits of randomness."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_api_key(key: str) -> str:
+    """What is stored of a key. A key is random and long, so a plain fast hash cannot be guessed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def require_same_origin(headers: Mapping[str, str]) -> None:
+    """Refuse a form that another site made the browser send.
+
+    Browsers state where a request comes from in Sec-Fetch-Site; those that do not yet send Origin
+    with every POST. A client that sends neither is no browser and carries no one's cookie.
+
+    Raises:
+        CrossSite: the request comes from elsewhere.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        if site not in ("same-origin", "none"):
+            raise CrossSite("the form was sent from another site: open this page and send it here")
+        return
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        raise CrossSite("the form was sent from another site: open this page and send it here")

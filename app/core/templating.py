@@ -1,0 +1,45 @@
+"""Rendering templates."""
+
+import hashlib
+from datetime import datetime
+from functools import cache
+from http import HTTPStatus
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from fastapi.templating import Jinja2Templates
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = ROOT / "static"
+PRODUCT_NAME = "Xray Screening"
+_templates = Jinja2Templates(directory=ROOT / "templates")
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a static file; it changes with the content, so it may be cached for ever."""
+    digest = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={digest}"
+
+
+def timestamp(moment: datetime) -> str:
+    """A time for people: 22 Nov 2026, 18:22 UTC."""
+    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
+
+
+_templates.env.filters["timestamp"] = timestamp
+
+_templates.env.globals.update(
+    asset=asset, product_name=PRODUCT_NAME, version=version("xray-screening")
+)
+
+
+def page(
+    request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: Any
+) -> HTMLResponse:
+    """Render a template; `user` in it is who is signed in."""
+    context.setdefault("user", getattr(request.state, "user", None))
+    return _templates.TemplateResponse(request, template, context, status_code=status)

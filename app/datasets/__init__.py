@@ -1,0 +1,1 @@
+"""Data set versions: upload, import, freeze, show."""

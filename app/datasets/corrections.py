@@ -1,0 +1,97 @@
+"""Reviews written out as a data set to train on."""
+
+import csv
+import hashlib
+import uuid
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Subquery, func, select
+from sqlalchemy.orm import Session
+
+from app.core.storage import Storage
+from app.screenings.service import film_key
+from app.screenings.tables import Review, Screening
+from ml.data.importers.records import clean_age, clean_sex
+from ml.data.manifest import COLUMNS, MANIFEST
+
+_SUFFIXES = {"image/png": "png", "image/jpeg": "jpg"}
+
+
+def row_holding(*which: ColumnElement[bool]) -> Subquery:
+    """The newest review of each screening, among those reviews for which all of `which` holds."""
+    newest_first = func.row_number().over(
+        partition_by=Review.screening_id, order_by=(Review.created_at.desc(), Review.id.desc())
+    )
+    ranked = select(Review.__table__, newest_first.label("rank")).where(*which).subquery()
+    return select(ranked).where(ranked.c.rank == 1).subquery()
+
+
+def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
+    """Write all reviewed films as a data set, each with the label that holds.
+
+    A clinic is called by a hash, a patient by the key of the review or, where nobody said who it
+    is, by the screening. The reviewers' own words stay here: they may tell of the patient.
+
+    Args:
+        session: the database.
+        storage: where the films are.
+        folder: the data set's folder to be.
+
+    Returns:
+        How many films were written; where it is none, there is no data set.
+    """
+    holds = row_holding()
+    query = select(Screening, holds.c.id, holds.c.label, holds.c.patient_key).join(
+        holds, holds.c.screening_id == Screening.id
+    )
+    # One film's answer holds three maps: not all of them at once.
+    reviewed = session.execute(query.order_by(Screening.id).execution_options(yield_per=100))
+    rows = []
+    for screening, review_id, label, patient_key in reviewed:
+        row = _row(screening, review_id, label, patient_key)
+        if _written(storage, screening.id, folder / row["image"]):
+            rows.append(row)
+    if rows:
+        with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as lines:
+            writer = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return len(rows)
+
+
+def _row(
+    screening: Screening, review_id: uuid.UUID, label: str, patient_key: str | None
+) -> dict[str, str]:
+    """A film's row of the manifest."""
+    source, metadata = _source(screening), screening.film_metadata
+    said = "confirmed" if label == screening.label else f"corrected from {screening.label}"
+    return {
+        "image": f"images/{source}/{screening.id}.{_SUFFIXES[screening.film_type]}",
+        "label": label,
+        "source": source,
+        "patient": f"{source}-{patient_key}" if patient_key else f"screening-{screening.id}",
+        "view": metadata.get("ViewPosition", ""),
+        "sex": clean_sex(metadata.get("PatientSex", "")),
+        "age": clean_age(metadata.get("PatientAge", "")),
+        "finding": f"{said} by review {review_id}",
+        "width": str(screening.film_width),
+        "height": str(screening.film_height),
+    }
+
+
+def _source(screening: Screening) -> str:
+    # A visitor's id is a credential: of it, too, there is only a hash.
+    kind = "clinic" if screening.clinic_id else "visitor"
+    whose = str(screening.clinic_id or screening.visitor_id)
+    return f"{kind}-{hashlib.sha256(whose.encode()).hexdigest()[:12]}"
+
+
+def _written(storage: Storage, screening_id: uuid.UUID, image: Path) -> bool:
+    """Write a film; False where it was deleted meanwhile, and is nothing to learn from."""
+    chunks = storage.stream(film_key(screening_id))
+    if chunks is None:
+        return False
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with image.open("wb") as file:
+        file.writelines(chunks)
+    return True

@@ -1,0 +1,188 @@
+"""Data sets to be: what an admin asks for is checked, staged, and done by a run."""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.database import Database
+from app.core.errors import BadForm
+from app.datasets.tables import DataKind, DataVersion
+from app.datasets.versions import checked_name
+from app.runs import queue as runs
+from app.runs.files import run_folder
+from app.runs.handlers import clear_import, upload_folder
+from app.runs.kind_options import DATA_SET
+from app.runs.service import create_run
+from app.runs.tables import Run, RunStatus
+from app.screenings.reviews import count_reviewed
+from app.settings import Settings
+from ml.data.importers.unpack import is_archive
+from ml.data.manifest import MANIFEST
+
+KIND: Final = "import-data"
+LAYOUT_NAMES: dict[str, str] = {
+    "folders": "Folders named after the classes: covid, pneumonia, normal",
+    DATA_SET: "A data set with its manifest.csv",
+    "covid-chestxray-dataset": "covid-chestxray-dataset: metadata.csv and images",
+    "radiography": "COVID-19 Radiography Database",
+    "kermany": "Kermany, chest_xray: NORMAL and PNEUMONIA",
+    "nih": "NIH ChestX-ray14: Data_Entry_2017.csv and images",
+    "dicom": "DICOM files and a labels.csv",
+}
+# An upload that is being received was written to since.
+_STALE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOrder:
+    """A data set that an admin wants.
+
+    Attributes:
+        name: what it is to be called.
+        layout: how the films come, one of `LAYOUT_NAMES`.
+        archive: what was uploaded.
+        folder: a folder of the server.
+        base: SHA-256 of the version that it grows out of, or nothing.
+        corrections: whether films that clinicians reviewed are added.
+    """
+
+    name: str
+    layout: str
+    archive: Path | None
+    folder: str
+    base: str
+    corrections: bool
+
+
+def read_order(
+    session: Session, settings: Settings, fields: Mapping[str, str], archive: Path | None
+) -> ImportOrder:
+    """Read the form of a data set to be.
+
+    Raises:
+        BadForm: names every fault.
+    """
+    name, layout, base, folder = (
+        fields.get(field, "").strip() for field in ("name", "layout", "base", "folder")
+    )
+    corrections = bool(fields.get("corrections"))
+    faults: dict[str, str] = {}
+    try:
+        name = checked_name(name)
+    except BadForm as refused:
+        faults |= refused.faults
+    if layout not in LAYOUT_NAMES:
+        faults["layout"] = "choose how the films are laid out"
+    if base and not _is_films(session, base):
+        faults["base"] = "there is no such data set of films: choose one of the list"
+    if corrections and not count_reviewed(session):
+        faults["corrections"] = "no film has been reviewed yet: leave this out"
+    if archive and folder:
+        faults["folder"] = "send an archive or name a folder, not both"
+    elif archive and not is_archive(archive):
+        faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the films as one"
+    elif folder and (fault := _folder_fault(settings, Path(folder), layout)):
+        faults["folder"] = fault
+    elif not (archive or folder or corrections):
+        faults["archive"] = "send an archive, name a folder, or add the reviewed films"
+    if faults:
+        raise BadForm(faults)
+    return ImportOrder(name, layout, archive, folder, base, corrections)
+
+
+def _is_films(session: Session, sha256: str) -> bool:
+    version = session.get(DataVersion, sha256)
+    return version is not None and version.kind is DataKind.FILMS
+
+
+def _folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
+    """Why a folder of this server cannot be imported; None where it can be tried."""
+    if not folder.is_absolute():
+        return "give the whole path, such as /data/films"
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
+        return "there is no such folder on the server, or the server may not read it"
+    folder, home = folder.resolve(), settings.home.resolve()
+    # There lie the films that visitors and clinics sent, and they did not send them for this.
+    if folder.is_relative_to(home) or home.is_relative_to(folder):
+        return "this folder has the server's own files: name one outside of them"
+    if layout == DATA_SET and not (folder / MANIFEST).is_file():
+        return f"there is no {MANIFEST} in it: choose how its films are laid out"
+    return None
+
+
+def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
+    """Start the run that makes the data set; commit, then ring for it.
+
+    Raises:
+        RunRefused: the order was not read by `read_order`.
+    """
+    options = {
+        "name": order.name,
+        "kind": order.layout,
+        "folder": order.folder,
+        "upload": order.archive.parent.name if order.archive else "",
+        "base": order.base or None,
+        "corrections": order.corrections,
+    }
+    return create_run(session, KIND, options, requested_by=by)
+
+
+def new_staging_folder(settings: Settings) -> Path:
+    """A folder for one upload on its way into a run."""
+    folder = upload_folder(settings, str(uuid.uuid4()))
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def remove_unused_uploads(database: Database, settings: Settings) -> int:
+    """Remove uploads whose run is over, however it ended, and those that never became a run.
+
+    Returns:
+        How many were removed.
+    """
+    youngest = time.time() - _STALE_S
+    folders = [
+        folder for folder in upload_folder(settings, "").glob("*") if _touched_at(folder) < youngest
+    ]
+    # Asked after the listing: a run that was started meanwhile is seen.
+    alive = select(Run.options).where(
+        Run.kind == KIND, Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
+    )
+    with database.sessions() as session:
+        needed = {options.get("upload") for options in session.scalars(alive)}
+    unused = [folder for folder in folders if folder.name not in needed]
+    for folder in unused:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(unused)
+
+
+def clear_ended_imports(database: Database, settings: Settings) -> None:
+    """Remove the films of imports that ended while no worker was there to do so."""
+    over = select(Run).where(
+        Run.kind == KIND, Run.status.not_in([RunStatus.QUEUED, RunStatus.RUNNING])
+    )
+    with database.sessions() as session:
+        ended = session.scalars(over).all()
+    for run in ended:
+        folder = run_folder(settings, run.id)
+        # One that was resumed meanwhile needs them.
+        if folder.is_dir() and _is_over(database, run.id):
+            clear_import(settings, run, folder)
+
+
+def _is_over(database: Database, id: uuid.UUID) -> bool:
+    with database.sessions() as session:
+        return runs.get_run(session, id).status not in (RunStatus.QUEUED, RunStatus.RUNNING)
+
+
+def _touched_at(folder: Path) -> float:
+    """When something came into a folder last, also into a file that is there."""
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))

@@ -1,0 +1,167 @@
+"""Receiving an archive of films: streamed to the disk, within limits of size, room and patience."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from app.core.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
+from app.core.multipart import drain, require_plain_multipart
+
+FIELD: Final = "archive"
+_MOST_FIELDS: Final = 20
+_MOST_FIELD_BYTES: Final = 64 * 1024
+_ENVELOPE_BYTES: Final = (_MOST_FIELDS + 1) * _MOST_FIELD_BYTES
+# How often the room on the disk is looked at while the archive arrives.
+_ROOM_EVERY_BYTES: Final = 64_000_000
+# Beside the archive there has to be room for what is in it.
+_ROOM_FACTOR: Final = 2
+_DRAIN_BYTES: Final = 256_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLimits:
+    """What a sender of archives may ask for.
+
+    Attributes:
+        max_bytes: size of the largest archive accepted.
+        min_free_bytes: room that stays on the disk.
+        stall_s: seconds without a byte after which the sender is given up.
+    """
+
+    max_bytes: int
+    min_free_bytes: int
+    stall_s: float
+
+
+@dataclass(slots=True)
+class ArchiveForm:
+    """A form that may bring an archive.
+
+    Attributes:
+        fields: its texts by name.
+        archive: where the archive lies; None where none was chosen.
+        refusal: why the form was not read.
+        kept: whether somebody needs the archive after the request.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    archive: Path | None = None
+    refusal: AppError | None = None
+    kept: bool = False
+
+
+async def read_form(request: Request, folder: Path, limits: ArchiveLimits) -> ArchiveForm:
+    """Read a multipart form; a file in the field `archive` goes to `folder` as it arrives.
+
+    Args:
+        request: not read yet.
+        folder: an empty one, for this form alone.
+        limits: what is refused.
+
+    Raises:
+        UploadTooLarge: noticed while streaming.
+        StorageFull: there is too little room, or it is getting too little.
+        UploadTooSlow: nothing arrived for a while.
+        BadUpload: no multipart form, or it broke off.
+    """
+    stream = request.stream()
+    try:
+        require_plain_multipart(request.headers.get("content-type", ""), FIELD)
+        length = int(request.headers.get("content-length") or 0)
+        _require_size(length, limits)
+        _require_room(folder, length * _ROOM_FACTOR, limits)
+        parser = _ArchiveParser(request, _bounded(stream, folder, limits), folder)
+        form = await parser.parse()
+    except MultiPartException as problem:
+        raise BadUpload(f"the form cannot be read: {problem.message}") from problem
+    except ClientDisconnect as problem:
+        raise BadUpload("the upload broke off: send the archive again") from problem
+    except UploadTooSlow:
+        raise
+    except AppError:
+        await drain(stream, _DRAIN_BYTES)
+        raise
+    texts = {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    sent = form.get(FIELD)
+    await form.close()
+    # A browser sends an empty nameless part where no file was chosen.
+    chosen = isinstance(sent, UploadFile) and bool(sent.filename or sent.size)
+    return ArchiveForm(texts, _place(folder) if chosen else None)
+
+
+def _place(folder: Path) -> Path:
+    # Never the name that the sender gave.
+    return folder / "archive"
+
+
+class _ArchiveParser(MultiPartParser):
+    """Writes the file to its place at once: where others spool there may be little room."""
+
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes], folder: Path) -> None:
+        super().__init__(
+            request.headers,
+            stream,
+            max_files=1,
+            max_fields=_MOST_FIELDS,
+            max_part_size=_MOST_FIELD_BYTES,
+        )
+        self._place = _place(folder)
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        spooled = self._current_part.file
+        if spooled is None:
+            return
+        if self._current_part.field_name != FIELD:
+            raise BadUpload(f"a file came in the field {self._current_part.field_name!r}")
+        spooled.file.close()
+        opened = self._place.open("wb")
+        self._files_to_close_on_error.append(opened)  # type: ignore[arg-type]
+        self._current_part.file = UploadFile(
+            opened, size=0, filename=spooled.filename, headers=spooled.headers
+        )
+
+
+async def _bounded(
+    stream: AsyncGenerator[bytes], folder: Path, limits: ArchiveLimits
+) -> AsyncGenerator[bytes]:
+    received = looked_at = 0
+    while True:
+        try:
+            async with asyncio.timeout(limits.stall_s):
+                chunk = await anext(stream, None)
+        except TimeoutError as problem:
+            raise UploadTooSlow(
+                f"nothing of the archive arrived for {limits.stall_s:.0f} seconds: try again"
+            ) from problem
+        if chunk is None:
+            return
+        received += len(chunk)
+        _require_size(received, limits)
+        if received - looked_at > _ROOM_EVERY_BYTES:
+            _require_room(folder, 0, limits)
+            looked_at = received
+        yield chunk
+
+
+def _require_size(count: int, limits: ArchiveLimits) -> None:
+    if count > limits.max_bytes + _ENVELOPE_BYTES:
+        raise UploadTooLarge(
+            f"an archive may have at most {limits.max_bytes // 1_000_000} MB: copy it to the "
+            "server and name its folder there, or raise XRAY_MAX_ARCHIVE_MB"
+        )
+
+
+def _require_room(folder: Path, needed: int, limits: ArchiveLimits) -> None:
+    if shutil.disk_usage(folder).free - needed < limits.min_free_bytes:
+        raise StorageFull(
+            "there is too little room on the server's disk for the archive and what is in it: "
+            "make room first"
+        )

@@ -1,0 +1,224 @@
+"""Data versions: sealed data sets under the hash of their content; once there, never changed.
+
+The row is what counts. A folder gets its name in the transaction that inserts its row, so one
+without a row is what a crash left, and whoever registers the same content next replaces it.
+"""
+
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+import ml
+from app.core.audit import AuditEvent
+from app.core.database import insert_unless_there, now
+from app.core.errors import BadForm, NotFound
+from app.datasets.tables import DataKind, DataVersion
+from app.settings import Settings
+from ml.data.manifest import DEMONSTRATION
+from ml.data.versioning import read_seal, verify_seal
+
+FOLDER = "data"
+LONGEST_NAME = 200
+# Films of our own generator, for a machine that has no others.
+SHIPPED = Path(ml.__file__).parent / DEMONSTRATION
+DEMONSTRATION_NAME = "Demonstration set"
+DEMONSTRATION_ACTOR = "first start"
+# A copy that is still being made is younger than this.
+_STALE_COPY_S = 24 * 3600
+_COPY = ".copy-"
+
+
+def register_data(
+    session: Session,
+    settings: Settings,
+    source_folder: Path,
+    *,
+    name: str,
+    kind: DataKind,
+    by: str,
+    run_id: uuid.UUID | None = None,
+    parent_sha256: str | None = None,
+) -> DataVersion:
+    """Make a sealed data set a version; the same content again is the version that is there.
+
+    A version whose folder lost files, as when a database was restored without it, gets them back.
+
+    Args:
+        session: the database; the version is there for others when it commits.
+        settings: name the home folder.
+        source_folder: sealed by `ml.data.versioning.seal`. From within the home folder it is moved away,
+            as a run's output that has no further use; from elsewhere it is copied.
+        name: what people call it.
+        kind: whose films it has.
+        by: who made it, for the audit log.
+        run_id: the run that made it.
+        parent_sha256: the version that it grew out of.
+
+    Raises:
+        BadForm: no name, or one that is too long.
+        DataError: the folder is not sealed, or one from elsewhere was changed since.
+    """
+    summary = read_seal(source_folder)
+    sha256 = str(summary["sha256"])
+    version = DataVersion(
+        sha256=sha256,
+        kind=kind,
+        name=checked_name(name),
+        folder=f"{FOLDER}/{sha256}",
+        films=summary["films"],
+        summary=summary,
+        created_at=now(),
+        created_by=by,
+        run_id=run_id,
+        # A set that gained nothing is its parent still.
+        parent_sha256=parent_sha256 if parent_sha256 != sha256 else None,
+        quiz_allowed=False,
+    )
+    target = data_folder(settings, version)
+    # What takes long comes before the first write: SQLite has one writer at a time.
+    ready = _beside(source_folder.resolve(), target.parent)
+    try:
+        if insert_unless_there(session, version):
+            # Nobody else is between this insert and its commit: what lies there is garbage.
+            shutil.rmtree(target, ignore_errors=True)
+            ready.rename(target)
+            detail = {"name": version.name, "films": version.films}
+            session.add(
+                AuditEvent(actor=by, action="data.registered", subject=sha256, detail=detail)
+            )
+        elif ready != target and not _restore(session, version, ready, target, by=by):
+            shutil.rmtree(ready)
+    finally:
+        if ready.name.startswith(_COPY):
+            shutil.rmtree(ready, ignore_errors=True)
+    return find_data(session, sha256)
+
+
+def _restore(session: Session, version: DataVersion, ready: Path, target: Path, *, by: str) -> bool:
+    """Move a folder in place of that of a version which lost files; whether it had."""
+    if _has_all(target, ready):
+        return False
+    # A write that changes nothing: whoever restores the same at this moment is waited for.
+    same = update(DataVersion).where(DataVersion.sha256 == version.sha256)
+    session.execute(same.values(folder=DataVersion.folder))
+    if _has_all(target, ready):
+        return False
+    shutil.rmtree(target, ignore_errors=True)
+    ready.rename(target)
+    session.add(AuditEvent(actor=by, action="data.restored", subject=version.sha256))
+    return True
+
+
+def _has_all(folder: Path, other: Path) -> bool:
+    """Whether a folder has every file that another one of the same content has, at its length."""
+    wanted = (path for path in other.rglob("*") if path.is_file())
+    return all(
+        (kept := folder / path.relative_to(other)).is_file()
+        and kept.stat().st_size == path.stat().st_size
+        for path in wanted
+    )
+
+
+def _beside(source: Path, place: Path) -> Path:
+    """The folder where it can be renamed into place: itself in the home folder, else a copy."""
+    place.mkdir(parents=True, exist_ok=True)
+    home = place.parent
+    if source.is_relative_to(home) and source.stat().st_dev == place.stat().st_dev:
+        return source
+    _remove_stale_copies(place)
+    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=place))
+    try:
+        shutil.copytree(source, copy, dirs_exist_ok=True)
+        verify_seal(copy)
+    except BaseException:
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
+    return copy
+
+
+def _remove_stale_copies(place: Path) -> None:
+    for copy in place.glob(f"{_COPY}*"):
+        if copy.stat().st_mtime < time.time() - _STALE_COPY_S:
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
+    """Register the demonstration set that is shipped, unless it is there already, with its films.
+
+    Raises:
+        DataError: what is shipped was changed.
+    """
+    known = session.get(DataVersion, read_seal(SHIPPED)["sha256"])
+    if known and _has_all(data_folder(settings, known), SHIPPED):
+        return known
+    return register_data(
+        session,
+        settings,
+        SHIPPED,
+        name=DEMONSTRATION_NAME,
+        kind=DataKind.FILMS,
+        by=DEMONSTRATION_ACTOR,
+    )
+
+
+def data_folder(settings: Settings, version: DataVersion) -> Path:
+    """Where a version's manifest, films and summary lie."""
+    return settings.home.resolve() / version.folder
+
+
+def list_data(session: Session, kind: DataKind | None = None) -> list[DataVersion]:
+    """All versions, newest first; of one kind if it is given."""
+    query = select(DataVersion).order_by(DataVersion.created_at.desc(), DataVersion.sha256)
+    if kind is not None:
+        query = query.where(DataVersion.kind == kind)
+    return list(session.scalars(query))
+
+
+def find_data(session: Session, sha256: str) -> DataVersion:
+    """Fetch a version.
+
+    Raises:
+        NotFound: there is no such version.
+    """
+    version = session.get(DataVersion, sha256)
+    if version is None:
+        raise NotFound("there is no such data set: see the list of them")
+    return version
+
+
+def rename_data(session: Session, version: DataVersion, name: str, *, by: str) -> None:
+    """Call a version something else; its content stays.
+
+    Raises:
+        BadForm: no name, or one that is too long.
+    """
+    version.name = checked_name(name)
+    session.add(
+        AuditEvent(
+            actor=by, action="data.renamed", subject=version.sha256, detail={"name": version.name}
+        )
+    )
+
+
+def allow_in_quiz(session: Session, version: DataVersion, allowed: bool, *, by: str) -> None:
+    """Let "Real or synthetic?" show the version's films to anybody, or stop it."""
+    version.quiz_allowed = allowed
+    action = "data.quiz-allowed" if allowed else "data.quiz-forbidden"
+    session.add(AuditEvent(actor=by, action=action, subject=version.sha256))
+
+
+def checked_name(name: str) -> str:
+    """The name of a version without needless blanks.
+
+    Raises:
+        BadForm: it is empty or too long.
+    """
+    name = " ".join(name.split())
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise BadForm({"name": f"give a name of 1 to {LONGEST_NAME} characters"})
+    return name

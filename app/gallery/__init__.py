@@ -1,0 +1,1 @@
+"""The gallery of synthetic X-rays."""

@@ -1,0 +1,81 @@
+"""Films made on the spot: generators in ONNX Runtime, loaded when first asked, few at a time."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from app.core.errors import AppError, Busy, Conflict
+from app.core.rate_limit import Allowance
+from ml.errors import BundleError
+from ml.gan.onnx_generator import GeneratorGraph
+
+_KEPT = 2
+_AT_ONCE = 2
+_WAIT_S = 1.0
+# Pictures that one address may have made in a minute; a page needs one.
+MOST_PER_MINUTE = 60
+_WINDOW_S = 60.0
+
+
+class TooManyPictures(AppError):
+    """One address has too many films made."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many films at once"
+    default_code = "too-many-pictures"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"up to {MOST_PER_MINUTE} films a minute are made for one address: try again in a"
+            " minute",
+            headers={"Retry-After": str(int(_WINDOW_S))},
+        )
+
+
+class Generators:
+    """The generators of this process."""
+
+    def __init__(self) -> None:
+        self._graphs: OrderedDict[Path, GeneratorGraph] = OrderedDict()
+        self._loading = threading.Lock()
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._pictures = Allowance(MOST_PER_MINUTE, _WINDOW_S)
+
+    def get(self, folder: Path) -> GeneratorGraph:
+        """The generator of a model's folder, which never changes; ask in a turn, it may take long.
+
+        Raises:
+            Conflict: the folder has no graph that can be run here.
+        """
+        with self._loading:
+            graph = self._graphs.get(folder)
+            if graph is None:
+                try:
+                    graph = GeneratorGraph.load(folder)
+                except BundleError as problem:
+                    raise Conflict(f"this generator makes no films here: {problem}") from problem
+                self._graphs[folder] = graph
+                if len(self._graphs) > _KEPT:
+                    self._graphs.popitem(last=False)
+            self._graphs.move_to_end(folder)
+            return graph
+
+    @contextmanager
+    def turn(self, address: str) -> Iterator[None]:
+        """Wait for a turn to load a generator and to make films; screenings want the cores as well.
+
+        Raises:
+            TooManyPictures: this address had too many lately.
+            Busy: too many others are waiting.
+        """
+        if not self._pictures.take(address):
+            raise TooManyPictures
+        if not self._free.acquire(timeout=_WAIT_S):
+            raise Busy("too many films are being made: try again in a moment")
+        try:
+            yield
+        finally:
+            self._free.release()

@@ -1,0 +1,119 @@
+"""The films of the gallery: how they come into it, and how they are found again, page by page."""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, defer
+
+from app.core.errors import NotFound
+from app.gallery.tables import SyntheticFilm
+from app.registry.files import model_folder
+from app.registry.queries import find_model, list_models
+from app.registry.tables import ModelKind, ModelVersion
+from app.settings import Settings
+from ml.gan.onnx_generator import GRAPH
+from ml.labels import LABELS
+
+# --- made on the spot ------------------------------------------------------------------------
+
+
+def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]:
+    """The generators that make films of a class here, the newest first."""
+    return [
+        model
+        for model in list_models(opened, ModelKind.GENERATOR)
+        if classes_of(model) and (model_folder(settings, model) / GRAPH).is_file()
+    ]
+
+
+def find_generator(opened: Session, sha256: str) -> ModelVersion:
+    model = find_model(opened, sha256)
+    if model.kind is not ModelKind.GENERATOR:
+        raise NotFound("this model makes no films")
+    return model
+
+
+PAGE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which films of the gallery: of one generator or all, of one class or all."""
+
+    model: str | None = None  # SHA-256
+    label: str | None = None
+
+
+def newest(
+    session: Session, choice: Choice, most: int, before: int | None = None
+) -> list[SyntheticFilm]:
+    """The films of a choice that are older than the film `before`, newest first."""
+    found = [film for query in queries(choice, most, before) for film in session.scalars(query)]
+    return sorted(found, key=lambda film: -film.id)[:most]
+
+
+def queries(choice: Choice, most: int, before: int | None = None) -> list[Select[SyntheticFilm]]:
+    """What `newest` asks: each query reads its films off an index, in order, and no others.
+
+    The index of a generator's films is by class first, so all of a generator's films are asked for
+    class by class.
+    """
+    query = select(SyntheticFilm).options(defer(SyntheticFilm.certificate))
+    query = query.order_by(SyntheticFilm.id.desc()).limit(most)
+    if before is not None:
+        query = query.where(SyntheticFilm.id < before)
+    if choice.model is not None:
+        query = query.where(SyntheticFilm.model_sha256 == choice.model)
+    if choice.model is None and choice.label is None:
+        return [query]
+    labels = LABELS if choice.label is None else (choice.label,)
+    return [query.where(SyntheticFilm.label == label) for label in labels]
+
+
+def one_page(
+    session: Session, choice: Choice, before: int | None = None
+) -> tuple[list[SyntheticFilm], int | None]:
+    """One page, and before which film the next one begins; None where it is the last."""
+    films = newest(session, choice, PAGE + 1, before)
+    return films[:PAGE], films[PAGE - 1].id if len(films) > PAGE else None
+
+
+def neighbours(session: Session, film: SyntheticFilm) -> tuple[int | None, int | None]:
+    """The next newer and the next older film of the same generator and class."""
+    alike = select(SyntheticFilm.id).where(
+        SyntheticFilm.model_sha256 == film.model_sha256, SyntheticFilm.label == film.label
+    )
+    newer = alike.where(SyntheticFilm.id > film.id).order_by(SyntheticFilm.id).limit(1)
+    older = alike.where(SyntheticFilm.id < film.id).order_by(SyntheticFilm.id.desc()).limit(1)
+    return session.scalar(newer), session.scalar(older)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A generator and how many films of each class the gallery has of it."""
+
+    model: ModelVersion
+    films: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Films of all classes."""
+        return sum(self.films.values())
+
+
+def shelves(session: Session) -> list[Shelf]:
+    """All generators, the newest first, also those that have no film in the gallery yet."""
+    generators = select(ModelVersion).where(ModelVersion.kind == ModelKind.GENERATOR)
+    in_order = generators.order_by(ModelVersion.registered_at.desc(), ModelVersion.sha256)
+    found = {model.sha256: Shelf(model) for model in session.scalars(in_order)}
+    kinds = (SyntheticFilm.model_sha256, SyntheticFilm.label)
+    for sha256, label, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
+        found[sha256].films[label] = count
+    return list(found.values())
+
+
+def classes_of(model: ModelVersion) -> tuple[str, ...]:
+    """The classes that a generator makes on demand; none for one that mixes several."""
+    options = model.card["options"]
+    labels = tuple(str(options["labels"]).split(","))
+    return labels if options["conditional"] or len(labels) == 1 else ()

@@ -1,0 +1,36 @@
+"""The table of synthetic images."""
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base
+
+
+class SyntheticFilm(Base):
+    """A film of the gallery."""
+
+    __tablename__ = "synthetic_film"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
+    data_sha256: Mapped[str] = mapped_column(ForeignKey("data_version.sha256"))
+    label: Mapped[str] = mapped_column(String(50))
+    seed: Mapped[str] = mapped_column(String(20))  # 0 to 2^32-1; empty where it is not known
+    image: Mapped[str] = mapped_column(String(200))  # in the folder of the data version
+    nearest_percentile: Mapped[float | None]  # None: compared with no real film
+    certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    # The gallery's pages: newest first, all or of a model, of all classes or one.
+    __table_args__ = (
+        UniqueConstraint("data_sha256", "image"),
+        Index(None, "model_sha256", "label", "id"),
+        Index(None, "label", "id"),
+    )

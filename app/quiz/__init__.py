@@ -1,0 +1,1 @@
+""" "Real or synthetic?": rounds, their images and their statistics."""

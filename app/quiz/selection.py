@@ -1,0 +1,202 @@
+"""Which films a round of "Real or synthetic?" has, and the one picture that shows them all.
+
+All films go through the same preprocessing, and both halves of a round show the same classes.
+"""
+
+import csv
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.errors import Conflict
+from app.datasets.tables import DataKind, DataVersion
+from app.datasets.versions import SHIPPED, data_folder
+from app.registry.tables import ModelVersion
+from app.settings import Settings
+from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
+from ml.data.versioning import read_seal
+from ml.gan.latents import SEEDS
+
+FILMS, COLUMNS = 20, 5
+HALF = FILMS // 2
+# Licences under which a film may be shown to anybody. It is shown smaller and with other greys,
+# which a licence without derivatives (ND) does not allow; no licence allows nothing.
+LICENCES = ("CC0", "CC BY", "CC BY-SA", "CC BY-NC", "CC BY-NC-SA")
+_VERSION = re.compile(r"[ -]\d(\.\d)?$")
+_random = secrets.SystemRandom()
+Film = NDArray[np.uint8]  # (S, S)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFilm:
+    """A film that may stand for the real ones."""
+
+    data: str  # SHA-256 of the data version
+    image: str
+    label: str
+    patient: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a round of a generator would be made of.
+
+    Attributes:
+        pool: films for the real half.
+        other: the generator that makes that half where there is no pool, for practice.
+        counts: whether the pool's films are of people, so that the round says something.
+    """
+
+    pool: tuple[PoolFilm, ...] = ()
+    other: ModelVersion | None = None
+    counts: bool = False
+
+
+def may_be_shown(licence: str) -> bool:
+    """Whether a film's licence lets anybody see it here."""
+    name = _VERSION.sub("", " ".join(licence.upper().split()))
+    return name in LICENCES
+
+
+def offer(
+    session: Session,
+    settings: Settings,
+    model: ModelVersion,
+    labels: Sequence[str],
+    others: Sequence[ModelVersion],
+) -> Offer:
+    """What stands for the real half of a round.
+
+    Films of people where an admin and the licence allow it; else those of the demonstration set, or
+    of another generator, and then the round is practice.
+
+    Args:
+        session: the database.
+        settings: name the home folder.
+        model: the generator in question.
+        labels: the classes that it makes.
+        others: further generators that make films here.
+
+    Raises:
+        Conflict: there is nothing to compare with.
+    """
+    versions = session.scalars(select(DataVersion).where(DataVersion.kind == DataKind.FILMS)).all()
+    size = int(model.card["options"]["size"])
+    people = [
+        film
+        for version in versions
+        if version.quiz_allowed
+        for film in _films_of(data_folder(settings, version), version.sha256, size, people=True)
+        if film.label in labels
+    ]
+    if len({film.patient for film in people}) >= HALF:
+        return Offer(tuple(people), counts=True)
+    shipped = session.get(DataVersion, shipped_sha256())
+    if shipped:
+        pool = _films_of(data_folder(settings, shipped), shipped.sha256, 0, people=False)
+        own = tuple(film for film in pool if film.label in labels)
+        if len({film.patient for film in own}) >= HALF:
+            return Offer(own)
+    for other in others:
+        if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
+            return Offer(other=other)
+    raise Conflict(
+        "there is nothing to tell this generator's films from: an admin can allow films of a data "
+        "set, or register another generator"
+    )
+
+
+@cache
+def shipped_sha256() -> str:
+    """The demonstration set: no other set's films are nobody's because their rows say so."""
+    return str(read_seal(SHIPPED)["sha256"])
+
+
+@lru_cache(maxsize=8)
+def _films_of(folder: Path, sha256: str, least_side: int, *, people: bool) -> tuple[PoolFilm, ...]:
+    """The films of a data version that may be shown; a version never changes.
+
+    Args:
+        folder: of the version.
+        sha256: of the version.
+        least_side: films with a shorter side would be blurred, and known by it.
+        people: films of people, whose licence has to allow it; else those of the demonstration
+            set, which one that grew out of it has among the others.
+    """
+    with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
+        rows = [row for row in csv.DictReader(lines, restval="") if not row.get(SYNTHETIC_COLUMN)]
+    return tuple(
+        PoolFilm(
+            sha256,
+            row["image"],
+            row["label"],
+            row["patient"],
+            row["source"],
+            row.get("license", ""),
+        )
+        for row in rows
+        if people is (row["source"] != DEMONSTRATION)
+        and (may_be_shown(row.get("license", "")) or not people)
+        and _is_large_enough(row, least_side)
+    )
+
+
+def _is_large_enough(row: Mapping[str, str], least_side: int) -> bool:
+    sides = [row.get(name, "") for name in ("width", "height")]
+    return all(not side.isdecimal() or int(side) >= least_side for side in sides)
+
+
+def draw(found: Offer, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Twenty films in any order, as they are kept in the row; both halves of the same classes."""
+    if found.other is None:
+        half = [{**asdict(film), "real": True} for film in _different_patients(found.pool)]
+    else:
+        common = [label for label in labels if label in _classes(found.other)]
+        half = [
+            {"real": True, "model": found.other.sha256, "label": label, "seed": _any_seed()}
+            for label in _in_turn(common)
+        ]
+    made = [{"real": False, "label": film["label"], "seed": _any_seed()} for film in half]
+    films = half + made
+    _random.shuffle(films)
+    return films
+
+
+def _different_patients(pool: Sequence[PoolFilm]) -> list[PoolFilm]:
+    """Half a round of films, one of each patient, the classes in turn as far as they reach."""
+    by_label: dict[str, list[PoolFilm]] = defaultdict(list)
+    for film in _random.sample(pool, len(pool)):
+        by_label[film.label].append(film)
+    chosen: dict[str, PoolFilm] = {}
+    while len(chosen) < HALF:
+        for label in _random.sample(list(by_label), len(by_label)):
+            while by_label[label] and len(chosen) < HALF:
+                film = by_label[label].pop()
+                if film.patient not in chosen:
+                    chosen[film.patient] = film
+                    break
+    return list(chosen.values())
+
+
+def _in_turn(labels: Sequence[str]) -> list[str]:
+    return [labels[number % len(labels)] for number in range(HALF)]
+
+
+def _classes(model: ModelVersion) -> list[str]:
+    return str(model.card["options"]["labels"]).split(",")
+
+
+def _any_seed() -> int:
+    return secrets.randbelow(SEEDS)

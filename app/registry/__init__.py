@@ -1,0 +1,1 @@
+"""The model registry: versions, comparisons, promotion checks and the active classifier."""

@@ -1,0 +1,234 @@
+"""What the pages show of generators, of the registry, and of comparisons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from app.registry.tables import ModelVersion
+from app.screenings.views import percent
+from ml.labels import label_name
+from ml.reporting.format import films_by_source, interval, three
+from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model's card as the model page shows it."""
+
+    version: str
+    sha256: str
+    created_at: datetime
+    network: str
+    parameters: int
+    input_size: int
+    labels: list[str]
+    temperature: float
+    thresholds: dict[str, float]
+    code_version: str
+    preprocessing: str
+    intended_use: str
+    limitations: list[str]
+    licence: str
+    sources: list[dict[str, Any]]
+    splits: dict[str, int]
+    figures: list[dict[str, Any]]
+    per_class: list[dict[str, Any]]
+    within_source: list[dict[str, Any]]
+    confusion: dict[str, Any] | None
+    reliability: list[dict[str, float]]
+    synthetic: list[dict[str, Any]]
+    standing: str
+
+    @classmethod
+    def of_card(cls, card: dict[str, Any], *, standing: str) -> Self:
+        """Show a card; `standing` says whether the model is in use."""
+        figures, data = card["figures"], card["data"]
+        names = [label_name(label) for label in card["labels"]]
+        return cls(
+            version=card["version"],
+            sha256=card["sha256"],
+            created_at=datetime.fromisoformat(card["created_at"]),
+            network=card["network"],
+            parameters=card["parameters"],
+            input_size=card["input_size"],
+            labels=names,
+            temperature=card["temperature"],
+            thresholds=card["thresholds"],
+            code_version=card["code_version"],
+            preprocessing=card["preprocessing"],
+            intended_use=card["intended_use"],
+            limitations=card["limitations"],
+            licence=card["licence"],
+            sources=_sources(data),
+            splits=data["films"],
+            figures=_headline(figures),
+            per_class=[
+                {
+                    "name": label_name(label),
+                    "support": int(own["support"]),
+                    **{key: three(own[key]) for key in ("precision", "recall", "f1")},
+                }
+                for label, own in figures["per_class"].items()
+            ],
+            within_source=[_within(row) for row in figures["within_source"]],
+            confusion={"labels": names, "rows": figures["confusion"]},
+            reliability=figures["reliability"],
+            synthetic=[
+                {"generator": generator, "films": sum(counts.values())}
+                # Cards from before synthetic films could train lack it.
+                for generator, counts in (data.get("synthetic") or {}).items()
+            ],
+            standing=standing,
+        )
+
+
+def _sources(data: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "counts": {label_name(label): count for label, count in counts.items()},
+        }
+        for name, counts in films_by_source(data).items()
+    ]
+
+
+def _headline(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    selective = figures["selective"]
+    return [
+        {
+            "name": "Accuracy",
+            **_value(figures["accuracy"]),
+            "note": "of the most probable class, on patients not seen in training",
+        },
+        {
+            "name": "Macro AUROC",
+            **_value(figures["macro_auroc"]),
+            "note": "mean of each class against the others, all sources mixed",
+        },
+        {
+            "name": "Calibration error",
+            "value": three(figures["calibration_error"]),
+            "interval": None,
+            "note": "mean gap between stated confidence and accuracy",
+        },
+        {
+            "name": "Answers given",
+            "value": percent(selective["coverage"]),
+            "interval": None,
+            "note": "of the films; the others are called uncertain",
+        },
+        {
+            "name": "Accuracy of answers given",
+            "value": three(selective["accuracy_when_answering"]),
+            "interval": None,
+            "note": "where the model does not say that it is uncertain",
+        },
+    ]
+
+
+def _within(row: dict[str, Any]) -> dict[str, Any]:
+    positive, negative = (label_name(row[key]) for key in ("positive", "negative"))
+    return {
+        "name": f"{row['source']}: {positive} against {negative}",
+        **_value(row["auroc"]),
+        "n": row["auroc"]["n"],
+    }
+
+
+def _value(figure: dict[str, Any]) -> dict[str, str]:
+    value, bounds = interval(figure)
+    return {"value": value, "interval": bounds}
+
+
+# Of the many figures of a generator, those that stand first.
+_HEADLINE = ("KID", "FID", "recall", AUROC)
+
+
+@dataclass(frozen=True, slots=True)
+class FigureTable:
+    """The figures of a generator in one place where films are compared."""
+
+    title: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorView:
+    """A generator's card.
+
+    Attributes:
+        headline: the first figures of the first feature space.
+        measured_on: on which films; empty where nothing was measured.
+    """
+
+    version: str
+    sha256: str
+    standing: str
+    created_at: datetime
+    classes: list[str]
+    on_demand: bool
+    size: int
+    game: str
+    steps: str
+    learned_from: list[tuple[str, int]]
+    code_version: str
+    licence: str
+    notes: list[str]
+    headline: list[Row]
+    tables: list[FigureTable]
+    measured_on: str
+    samples_url: str
+
+    @classmethod
+    def of(cls, model: ModelVersion) -> Self:
+        """Show a row."""
+        card = model.card
+        options, figures = card["options"], card["figures"]
+        tables = _tables(figures)
+        headline = [row for table in tables[:1] for row in table.rows if row.name in _HEADLINE]
+        return cls(
+            version=model.version,
+            sha256=model.sha256,
+            standing="A retired generator" if model.retired_at else "A generator",
+            created_at=datetime.fromisoformat(card["created_at"]),
+            classes=[label_name(label) for label in options["labels"].split(",")],
+            on_demand=bool(options.get("conditional")),
+            size=options["size"],
+            game=f"{options['objective']}, {options['network']} networks",
+            steps=f"{card['step']:,} steps, {card['films_seen']:,} films shown",
+            learned_from=[(label_name(label), count) for label, count in card["films"].items()],
+            code_version=card["code_version"],
+            licence=card.get("licence") or "not stated",
+            notes=[*card["notes"], *figures.get("notes", [])],
+            headline=headline,
+            tables=tables,
+            measured_on=_measured_on(figures) if tables else "",
+            samples_url=f"/gallery/samples/{model.sha256}.png",
+        )
+
+
+def _tables(figures: Mapping[str, Any]) -> list[FigureTable]:
+    tables = [
+        FigureTable(f"Compared in {space['name']}", space_rows(space))
+        for space in figures.get("spaces", [])
+    ]
+    if "pixels" in figures:
+        samples, held_out = figures["samples"]["films"], figures["real"]["held_out_films"]
+        rows = pixel_rows(figures["pixels"], samples, held_out)
+        tables.append(FigureTable("Compared pixel by pixel", rows))
+    return tables
+
+
+def _measured_on(figures: Mapping[str, Any]) -> str:
+    real, samples = figures["real"], figures["samples"]
+    return (
+        f"{samples['films']:,} samples against {real['films']:,} test films of "
+        f"{real['patients']:,} patients. In brackets 95 % intervals, of FIDs standard errors."
+    )
+
+
+def generator_figures(card: Mapping[str, Any], names: Sequence[str] = ("KID", "FID")) -> list[Row]:
+    """Some figures of the first feature space; none where nothing was measured."""
+    spaces = card["figures"].get("spaces") or []
+    return [row for space in spaces[:1] for row in space_rows(space) if row.name in names]

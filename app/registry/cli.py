@@ -1,0 +1,123 @@
+"""`xray model`: the registry from the command line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from app.settings import Settings
+from ml.errors import XrayError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.registry.tables import ModelVersion
+model_app = typer.Typer(no_args_is_help=True, help="Registered models, and the one in service.")
+_BY = "command-line"
+Digest = Annotated[str, typer.Argument(help="Its SHA-256, or enough of its first letters.")]
+
+
+@model_app.command("register")
+def register(
+    folder: Annotated[
+        Path, typer.Argument(help="A bundle's folder, or that of an exported generator.")
+    ],
+) -> None:
+    """Register a classifier or a generator and print its SHA-256; its files are copied."""
+    from app.registry.files import WEIGHTS
+    from app.registry.registration import register_classifier, register_generator
+
+    settings = Settings()
+    keep = register_generator if (folder / WEIGHTS).exists() else register_classifier
+    with _registry(settings) as session:
+        print(keep(session, settings, folder, run=None, by=_BY).sha256)
+
+
+@model_app.command("list")
+def list_command() -> None:
+    """List the models, newest first."""
+    from app.registry.queries import in_service, list_models
+
+    settings = Settings()
+    table = Table(
+        Column("SHA-256", min_width=12), "kind", "version", "state", "registered", "learned from"
+    )
+    with _registry(settings) as session:
+        present = in_service(session, settings)
+        for model in list_models(session, all_of_them=True):
+            data = model.data_sha256[:12] if model.data_sha256 else ""
+            state = _state(model, present)
+            made = f"{model.registered_at:%Y-%m-%d}"
+            table.add_row(model.sha256[:12], model.kind, model.version, state, made, data)
+    Console().print(table)
+
+
+def _state(model: "ModelVersion", present: str | None) -> str:
+    if model.sha256 == present:
+        return "in service"
+    if model.retired_at:
+        return "retired"
+    return "registered" if model.folder else "card only"
+
+
+@model_app.command("activate")
+def activate_command(
+    sha256: Digest,
+    override: Annotated[
+        str, typer.Option(help="Why, in spite of the gates; kept in the audit log.")
+    ] = "",
+) -> None:
+    """Put a classifier in service; running servers follow within two seconds."""
+    from app.registry.activation import activate
+
+    settings = Settings()
+    with _registry(settings) as session:
+        model = _named(session, sha256)
+        activate(session, settings, model, by=_BY, override=override)
+        print(f"{model.version} is in service: {model.sha256}")
+
+
+@model_app.command("roll-back")
+def roll_back_command() -> None:
+    """Put the classifier back in service that was there before."""
+    from app.registry.activation import roll_back
+    from app.registry.queries import find_model
+
+    settings = Settings()
+    with _registry(settings) as session:
+        model = find_model(session, roll_back(session, settings, by=_BY).model_sha256)
+        print(f"{model.version} is in service again: {model.sha256}")
+
+
+@contextmanager
+def _registry(settings: Settings) -> "Iterator[Session]":
+    """A session on the registry, in which are the models that the application came with."""
+    from app.migrations import migrated_database
+    from app.registry.registration import register_released
+
+    database = migrated_database(settings)
+    try:
+        register_released(database, settings)
+    except XrayError as problem:
+        # Putting another one in service may be the way out.
+        Console(stderr=True).print(f"the released models are not registered: {problem}")
+    try:
+        with database.session() as session:
+            yield session
+    finally:
+        database.close()
+
+
+def _named(session: "Session", begins: str) -> "ModelVersion":
+    from app.registry.queries import list_models
+
+    found = [one for one in list_models(session, all_of_them=True) if one.sha256.startswith(begins)]
+    if len(found) != 1:
+        raise XrayError(
+            f"{len(found)} models have a SHA-256 that begins with {begins!r}: see xray model list"
+        )
+    return found[0]

@@ -1,0 +1,156 @@
+"""Folders of models in the home folder: checked copies, each named by its model's SHA-256."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.core.errors import Conflict
+from app.registry.generator_card import LEAST_SIDE, MOST_SIDE, read_generator_card
+from app.registry.tables import ModelVersion
+from app.settings import Settings
+from ml.classifier.bundle import CARD, GRAPH
+from ml.classifier.predictor import Predictor
+from ml.errors import BundleError
+from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
+from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
+
+FOLDER = "models"
+WEIGHTS = "generator.safetensors"
+SAMPLES = "samples.png"
+CLASSIFIER_FILES = (GRAPH, CARD)
+GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
+_COPY = ".copy-"
+# A copy that is still being made is younger than this.
+_STALE_COPY_S = 24 * 3600
+
+
+def model_folder(settings: Settings, model: ModelVersion) -> Path:
+    """Where a model's files lie.
+
+    Raises:
+        Conflict: only its card is kept here.
+    """
+    if model.folder is None:
+        raise Conflict(
+            f"of model {model.version} only the card is kept here: register its folder first"
+        )
+    return settings.home.resolve() / model.folder
+
+
+def kept_place(settings: Settings, sha256: str) -> Path:
+    """Where the files of a model with this SHA-256 are kept."""
+    return settings.home.resolve() / FOLDER / sha256
+
+
+@contextmanager
+def copied(settings: Settings, source: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    """A copy of a folder's files from which it can be renamed into place; removed unless it was.
+
+    What is checked is the copy, so nobody changes a file between the check and the keeping.
+
+    Args:
+        settings: name the home folder.
+        source: the folder.
+        names: the files wanted; those that are not there are left out, and so is all else.
+    """
+    place = settings.home.resolve() / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
+    for stale in place.glob(f"{_COPY}*"):
+        if stale.stat().st_mtime < time.time() - _STALE_COPY_S:
+            shutil.rmtree(stale, ignore_errors=True)
+    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=place))
+    try:
+        for name in names:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, copy / name)
+        yield copy
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def put_in_place(copy: Path, place: Path) -> None:
+    """Give a copy its name, in place of what a crash may have left there."""
+    shutil.rmtree(place, ignore_errors=True)
+    copy.rename(place)
+
+
+def load_classifier(folder: Path) -> Predictor:
+    """The classifier of a bundle, after it has answered a film.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, not what its card says, or cannot be run.
+    """
+    try:
+        predictor = Predictor.load(folder)
+        _try_out(predictor)
+    except BundleError:
+        raise
+    # ONNX Runtime's own errors have no common base.
+    except Exception as problem:
+        raise BundleError(
+            f"{folder}: the graph cannot be run ({type(problem).__name__}): export the run again"
+        ) from problem
+    return predictor
+
+
+def _try_out(predictor: Predictor) -> None:
+    side, classes = predictor.card.input_size, len(predictor.card.labels)
+    if not LEAST_SIDE <= side <= MOST_SIDE:
+        raise BundleError(
+            f"the bundle wants films of {side} px: {LEAST_SIDE} to {MOST_SIDE} px can be made"
+        )
+    ramp = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
+    answer = predictor.predict(ramp)
+    maps = answer.activation_map
+    if maps.ndim != 3 or len(maps) != classes or len(answer.probabilities) != classes:
+        raise BundleError("the graph answers in another shape than its card says")
+    if not all(np.isfinite([*answer.probabilities.values(), answer.novelty])):
+        raise BundleError("the graph answers what is no number")
+
+
+def check_generator(folder: Path) -> dict[str, Any]:
+    """The card of a released generator whose files are what it says.
+
+    Raises:
+        BundleError: a file is missing or damaged, or the card describes another generator.
+    """
+    for name in (CARD, WEIGHTS):
+        if not (folder / name).is_file():
+            raise BundleError(f"no {name} there: name a folder of xray export generator")
+    card = read_generator_card(folder)
+    with (folder / WEIGHTS).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != card["sha256"]:
+        raise BundleError(
+            f"{WEIGHTS} has SHA-256 {digest[:12]}..., its card says {card['sha256'][:12]}...: "
+            "the generator is damaged or was changed, export it again"
+        )
+    if (folder / GENERATOR_GRAPH).is_file():
+        _check_graph(GeneratorGraph.load(folder).facts, card["options"])
+    return card
+
+
+def _check_graph(facts: GraphFacts, options: Mapping[str, Any]) -> None:
+    says = {"labels": ",".join(facts.labels), "size": facts.size}
+    says |= {"latent": facts.latent, "conditional": facts.conditional}
+    other = [name for name, value in says.items() if value != options[name]]
+    if other:
+        raise BundleError(
+            f"{GENERATOR_GRAPH} and {CARD} differ in {', '.join(other)}: export the generator again"
+        )
+
+
+def carded_sha256(folder: Path) -> str | None:
+    """The SHA-256 that the card in a folder gives its model; None where there is no such card."""
+    try:
+        return str(json.loads((folder / CARD).read_text(encoding="utf-8"))["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

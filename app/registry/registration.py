@@ -1,0 +1,219 @@
+"""The registry: which models there are, what they came of, and which classifier is in service.
+
+A model's folder is complete under its name before its row is committed, and the row is what counts.
+Activations are numbered without a gap: of two admins who put something in service at the same
+moment, the one who takes the next number first wins, and the other is told.
+"""
+
+import filecmp
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, update
+from sqlalchemy.orm import Session
+
+from app.core.audit import AuditEvent
+from app.core.database import Database, affected_rows, insert_unless_there, now
+from app.registry.files import (
+    CLASSIFIER_FILES,
+    FOLDER,
+    GENERATOR_FILES,
+    SAMPLES,
+    WEIGHTS,
+    carded_sha256,
+    check_generator,
+    copied,
+    kept_place,
+    load_classifier,
+    model_folder,
+    put_in_place,
+)
+from app.registry.tables import ModelKind, ModelVersion
+from app.runs.tables import Run
+from app.settings import Settings
+from ml.classifier.bundle import CARD, GRAPH
+from ml.files import write_whole
+from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
+from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
+
+RELEASE = "release"  # who registered what the application came with
+_LONGEST_VERSION = 100
+
+# --- registering ---------------------------------------------------------------------------------
+
+
+def register_classifier(
+    session: Session, settings: Settings, bundle_folder: Path, *, run: Run | None, by: str
+) -> ModelVersion:
+    """Make a bundle a model version; the same graph again is the version that is there.
+
+    Args:
+        session: the database; the version is there for others when it commits.
+        settings: name the home folder, to which the bundle is copied.
+        bundle_folder: as `xray export classifier` writes it.
+        run: what made it; None where it came from outside.
+        by: who wanted it, for the audit log.
+
+    Raises:
+        BundleError: the bundle is damaged, not what its card says, or cannot be run.
+    """
+    with copied(settings, bundle_folder, CLASSIFIER_FILES) as copy:
+        card = load_classifier(copy).card
+        model = ModelVersion(
+            sha256=card.sha256,
+            kind=ModelKind.CLASSIFIER,
+            version=card.version[:_LONGEST_VERSION],
+            card=card.as_json(),
+            parents=sorted(card.data.get("synthetic") or {}),
+        )
+        return _keep(session, settings, model, copy, run=run, by=by)
+
+
+def register_generator(
+    session: Session, settings: Settings, folder: Path, *, run: Run | None, by: str
+) -> ModelVersion:
+    """Make a released generator a model version; the same weights again are the version there.
+
+    A version that was registered without its graph gets it.
+
+    Args:
+        session: the database; the version is there for others when it commits.
+        settings: name the home folder, to which the files are copied.
+        folder: as `xray export generator` writes it.
+        run: what made it; None where it came from outside.
+        by: who wanted it, for the audit log.
+
+    Raises:
+        BundleError: a file is missing or damaged, or the card is of another generator.
+    """
+    with copied(settings, folder, GENERATOR_FILES) as copy:
+        card = check_generator(copy)
+        model = ModelVersion(
+            sha256=card["sha256"],
+            kind=ModelKind.GENERATOR,
+            version=generator_version(card),
+            card=card,
+            parents=[],
+        )
+        kept = _keep(session, settings, model, copy, run=run, by=by)
+        place = kept_place(settings, kept.sha256)
+        if (copy / GENERATOR_GRAPH).is_file() and not (place / GENERATOR_GRAPH).exists():
+            # The card names the graph, so it comes last.
+            for name in (GENERATOR_GRAPH, CARD):
+                (copy / name).replace(place / name)
+            kept.card = card
+        return kept
+
+
+def generator_version(card: dict[str, Any]) -> str:
+    """What a generator is called: its game, the side of its films and the steps it trained for."""
+    options = card["options"]
+    return f"{options['objective']}-{options['size']}-{card['step']}"[:_LONGEST_VERSION]
+
+
+def _keep(
+    session: Session,
+    settings: Settings,
+    model: ModelVersion,
+    copy: Path,
+    *,
+    run: Run | None,
+    by: str,
+) -> ModelVersion:
+    """Insert the row and move the copy into place; a model that is there gets back lost files."""
+    model.folder = f"{FOLDER}/{model.sha256}"
+    model.registered_at = now()
+    if run:
+        model.run_id, model.data_sha256 = run.id, run.data_sha256
+    # Whoever registers the same at this moment is waited for.
+    if insert_unless_there(session, model) or _adopt(session, model):
+        put_in_place(copy, kept_place(settings, model.sha256))
+        session.add(
+            AuditEvent(
+                actor=by,
+                action="model.registered",
+                subject=model.sha256,
+                detail={"kind": model.kind, "version": model.version},
+            )
+        )
+    kept = session.get_one(ModelVersion, model.sha256, populate_existing=True)
+    _restore(session, kept, copy, kept_place(settings, model.sha256), by=by)
+    return kept
+
+
+def _restore(session: Session, kept: ModelVersion, copy: Path, place: Path, *, by: str) -> None:
+    """Give a model back what its folder lost, as when a database was restored without it."""
+    if not _lost(kept, copy, place):
+        return
+    # A write that changes nothing: whoever restores the same at this moment is waited for.
+    same = update(ModelVersion).where(ModelVersion.sha256 == kept.sha256)
+    session.execute(same.values(folder=ModelVersion.folder))
+    if lost := _lost(kept, copy, place):
+        place.mkdir(parents=True, exist_ok=True)
+        for name in lost:
+            if name == CARD:
+                # As it was registered, whatever the copy's says.
+                write_whole(place / CARD, json.dumps(kept.card, indent=2, allow_nan=False) + "\n")
+            else:
+                (copy / name).replace(place / name)
+        session.add(
+            AuditEvent(
+                actor=by, action="model.restored", subject=kept.sha256, detail={"files": lost}
+            )
+        )
+
+
+def _lost(kept: ModelVersion, copy: Path, place: Path) -> list[str]:
+    """The files of a checked copy that a model's folder lacks or has otherwise, the card last."""
+    lost = [
+        name
+        for name in (GRAPH, WEIGHTS, SAMPLES)
+        if (copy / name).is_file() and not (place / name).is_file()
+    ]
+    # What its SHA-256 is of can be but one, so another one is damaged.
+    own = GRAPH if kept.kind is ModelKind.CLASSIFIER else WEIGHTS
+    here = (copy / own).is_file() and (place / own).is_file()
+    if here and not filecmp.cmp(copy / own, place / own, shallow=False):
+        lost.insert(0, own)
+    return lost if carded_sha256(place) == kept.sha256 else [*lost, CARD]
+
+
+def _adopt(session: Session, model: ModelVersion) -> bool:
+    """Complete a row of which only the card was kept; False where it has its folder."""
+    statement = (
+        update(ModelVersion)
+        .where(ModelVersion.sha256 == model.sha256, ModelVersion.folder.is_(None))
+        .values(
+            folder=model.folder,
+            run_id=func.coalesce(ModelVersion.run_id, model.run_id),
+            data_sha256=func.coalesce(ModelVersion.data_sha256, model.data_sha256),
+            parents=model.parents,
+        )
+    )
+    return affected_rows(session, statement)
+
+
+def register_released(database: Database, settings: Settings) -> None:
+    """Register what the application came with: the configured bundle and our generator.
+
+    Raises:
+        BundleError: one of the two is damaged.
+    """
+    with database.session() as session:
+        if not _is_kept(session, settings, settings.bundle, CLASSIFIER_FILES):
+            register_classifier(session, settings, settings.bundle, run=None, by=RELEASE)
+    with database.session() as session:
+        if not _is_kept(session, settings, PRETRAINED_GENERATOR, GENERATOR_FILES):
+            register_generator(session, settings, PRETRAINED_GENERATOR, run=None, by=RELEASE)
+
+
+def _is_kept(session: Session, settings: Settings, source: Path, names: Sequence[str]) -> bool:
+    """Whether the model of a folder is registered with all files that the folder has."""
+    sha256 = carded_sha256(source)
+    model = session.get(ModelVersion, sha256) if sha256 else None
+    if model is None or model.folder is None:
+        return False
+    place = model_folder(settings, model)
+    return all((place / name).exists() for name in names if (source / name).exists())

@@ -1,0 +1,194 @@
+"""The classifier in service: every web process follows the registry, and swaps under load."""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError
+
+from app.core.audit import AuditEvent
+from app.core.database import Database
+from app.core.errors import AppError, NotReady
+from app.registry.files import load_classifier, model_folder
+from app.registry.queries import active_sha256, find_model
+from app.registry.registration import register_released
+from app.registry.tables import ModelVersion
+from app.settings import Settings
+from ml.classifier.bundle import Card
+from ml.classifier.predictor import Predictor
+from ml.errors import BundleError, XrayError
+
+logger = logging.getLogger(__name__)
+# Within this time after an activation every process answers with the new classifier.
+LOOK_EVERY_S = 2.0
+# A classifier that could not be loaded is tried again, in case its folder was only late.
+_TRY_AGAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFault:
+    """A classifier that is to be in service and could not be loaded by this process."""
+
+    sha256: str | None  # None: that of the configured bundle
+    reason: str
+    try_again_at: float  # by the monotonic clock
+
+
+class ActiveClassifier:
+    """Holds the predictor in service: the last one activated, or else the configured bundle's.
+
+    Loading takes a moment, so pages are served meanwhile; whoever needs the predictor waits. A
+    new one is loaded beside the old one, answers a film, and only then takes its place: requests
+    under way end with the one that they began with. One that cannot be loaded changes nothing.
+    """
+
+    def __init__(self, settings: Settings, database: Database):
+        self._settings = settings
+        self._database = database
+        self._predictor: Predictor | None = None
+        self._fault: LoadFault | None = None
+        self._sees_database = True
+        self._looked = threading.Event()
+        self._turn = threading.Lock()
+        self._closing = threading.Event()
+        self._follower = threading.Thread(
+            target=self._keep_following, name="follow-registry", daemon=True
+        )
+
+    def start(self) -> None:
+        """Load the classifier in the background, and follow the registry from then on."""
+        self._follower.start()
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._closing.set()
+        self._follower.join()
+
+    def _keep_following(self) -> None:
+        self.follow()
+        self._register_released()
+        while not self._closing.wait(LOOK_EVERY_S):
+            self.follow(again=False)
+
+    def follow(self, *, again: bool = True) -> None:
+        """Look which classifier is to answer, and load it unless it is the present one.
+
+        Whatever goes wrong goes to the log; the present one, if there is one, stays.
+
+        Args:
+            again: try at once what could not be loaded a moment ago.
+        """
+        with self._turn:
+            try:
+                self._look(again)
+            except Exception as problem:
+                # The database may be away for a while; what was in service is so still.
+                if self._sees_database:
+                    logger.warning("which classifier is in service cannot be asked: %s", problem)
+                self._sees_database = False
+            self._looked.set()
+
+    def _look(self, again: bool) -> None:
+        with self._database.sessions() as session:
+            wanted = active_sha256(session)
+        self._sees_database = True
+        if self._predictor and wanted in (None, self._predictor.card.sha256):
+            self._fault = None
+            return
+        failed = self._fault if self._fault and self._fault.sha256 == wanted else None
+        if failed and not again and time.monotonic() < failed.try_again_at:
+            return
+        try:
+            self._swap(self._load(wanted))
+        except Exception as problem:
+            reason = str(problem) if isinstance(problem, XrayError | AppError) else repr(problem)
+            self._fault = LoadFault(wanted, reason, time.monotonic() + _TRY_AGAIN_S)
+            if failed is None:
+                logger.exception("the classifier %s cannot be loaded", wanted or "of the bundle")
+                self._tell(wanted, reason)
+
+    def _load(self, sha256: str | None) -> Predictor:
+        if sha256 is None:
+            return load_classifier(self._settings.bundle)
+        with self._database.sessions() as session:
+            folder = model_folder(self._settings, find_model(session, sha256))
+        predictor = load_classifier(folder)
+        if predictor.card.sha256 != sha256:
+            raise BundleError(f"{folder} holds another classifier")
+        return predictor
+
+    def _swap(self, predictor: Predictor) -> None:
+        # One assignment: a request has either the old one or the new one, whole.
+        self._predictor, self._fault = predictor, None
+        logger.info("classifier %s is in service", predictor.card.sha256)
+
+    def _tell(self, sha256: str | None, reason: str) -> None:
+        """Let every process's console know what one of them cannot load."""
+        if sha256 is None:
+            return
+        with self._database.session() as session:
+            detail = {"reason": reason}
+            session.add(
+                AuditEvent(actor="server", action="model.not-loaded", subject=sha256, detail=detail)
+            )
+
+    def _register_released(self) -> None:
+        try:
+            register_released(self._database, self._settings)
+        except Exception:
+            # Films are answered all the same; the next start tries again.
+            logger.exception("the released models cannot be registered")
+
+    def get(self, timeout_s: float = 10.0) -> Predictor:
+        """The predictor, waiting for it while it loads.
+
+        Raises:
+            NotReady: it is still loading, cannot be used, or nobody knows which one it is.
+        """
+        if not self._looked.wait(timeout_s):
+            raise NotReady("the classifier is still loading: try again in a moment")
+        if self._predictor is not None:
+            return self._predictor
+        if not self._sees_database:
+            raise NotReady("the records cannot be reached: try again in a moment", retry_after_s=5)
+        raise NotReady(
+            "the classifier cannot be used: its operator finds the reason in the log",
+            retry_after_s=60,
+        )
+
+    @property
+    def card(self) -> Card | None:
+        """The card of the classifier in service; None where there is none."""
+        try:
+            return self.get().card
+        except NotReady:
+            return None
+
+    @property
+    def fault(self) -> LoadFault | None:
+        """The classifier that this process should answer with and cannot load, if any."""
+        return self._fault
+
+
+class VersionRegister:
+    """Keeps the card of every classifier that answers, so that old answers can be explained."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._known: set[str] = set()
+        self._lock = threading.Lock()
+
+    def keep(self, card: Card) -> None:
+        """Write the card's row unless it is there; after the first time this costs nothing."""
+        if card.sha256 in self._known:
+            return
+        with self._lock:
+            # Another process may write the same row at the same moment: its row is as good.
+            with suppress(IntegrityError), self._database.session() as session:
+                if session.get(ModelVersion, card.sha256) is None:
+                    session.add(
+                        ModelVersion(sha256=card.sha256, version=card.version, card=card.as_json())
+                    )
+            self._known.add(card.sha256)

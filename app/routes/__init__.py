@@ -1,1 +1,0 @@
-"""Routes, one family of pages each."""

@@ -1,0 +1,1 @@
+"""Runs: queued training, synthesis and evaluation jobs, their options, schedules and pages."""

@@ -1,0 +1,160 @@
+"""The figures of a run as curves: read from `metrics.jsonl`, thinned, placed on a small chart."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml.classifier.bundle import finite
+
+Item = TypeVar("Item")
+METRICS = "metrics.jsonl"
+# More points than a small chart has pixels show nothing more.
+MOST_POINTS = 240
+TABLE_ROWS = 12
+# What counts the rows, and what the clock says, is no curve.
+_AXES = ("step", "epoch", "films", "done")
+_CLOCK = ("seconds",)
+_ABBREVIATIONS = {"kid": "KID", "fid": "FID", "auroc": "AUROC", "lr": "LR"}
+# Of the chart, in its own units; the labels of the axes stand outside, as text.
+WIDTH, HEIGHT = 300.0, 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One figure over the steps.
+
+    Attributes:
+        name: for people.
+        points: of an SVG polyline; where the figure was no number there is none.
+    last: its last value.
+        low: the value at the bottom of the chart.
+        high: the value at its top.
+        dot: where the last value stands.
+
+    """
+
+    name: str
+    points: str
+    last: str
+    low: str
+    high: str
+    dot: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """All figures of a run.
+
+    Attributes:
+        axis: what the steps are called.
+        first: the step at the left.
+        last: the step at the right.
+        curves: one for each figure.
+        columns: names of the table's figures.
+        rows: the table: a step and its figures, evenly picked, the last ones included.
+
+    """
+
+    axis: str
+    first: str
+    last: str
+    curves: list[Curve]
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def read_curves(folder: Path) -> Curves | None:
+    """The curves of a run; None where it has no figures yet."""
+    rows = read_rows(folder / METRICS)
+    axis = next((name for name in _AXES if rows and name in rows[-1]), "")
+    rows = [row for row in rows if _number(row.get(axis)) is not None]
+    if not rows:
+        return None
+    # A figure may come late, as one that is measured now and then.
+    names = dict.fromkeys(name for row in rows for name in row)
+    figures = [
+        name
+        for name in names
+        if name not in (*_AXES, *_CLOCK) and any(_number(row.get(name)) is not None for row in rows)
+    ]
+    steps = [float(row[axis]) for row in rows]
+    picked = _thinned(rows, TABLE_ROWS)
+    return Curves(
+        axis=axis,
+        first=f"{steps[0]:,.0f}",
+        last=f"{steps[-1]:,.0f}",
+        curves=[_curve(name, steps, [_number(row.get(name)) for row in rows]) for name in figures],
+        columns=[figure_name(name) for name in figures],
+        rows=[
+            (f"{row[axis]:,.0f}", [_text(_number(row.get(name))) for name in figures])
+            for row in picked
+        ],
+    )
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """At most `MOST_POINTS` rows of a file of JSON lines, evenly picked, the last one included."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    rows = []
+    for line in _thinned(lines, MOST_POINTS):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            # The last one is being written, or a killed program left it so.
+            continue
+        if isinstance(row, dict):
+            rows.append(finite(row))
+    return rows
+
+
+def _thinned(items: Sequence[Item], most: int) -> list[Item]:
+    if len(items) <= most:
+        return list(items)
+    last = len(items) - 1
+    return [items[round(last * place / (most - 1))] for place in range(most)]
+
+
+def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) -> Curve:
+    known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
+    low, high = min(value for _, value in known), max(value for _, value in known)
+    # A flat line runs through the middle, and so does a single point.
+    span, floor = (high - low, low) if high > low else (1.0, low - 0.5)
+    reach, left = (steps[-1] - steps[0], steps[0]) if len(steps) > 1 else (1.0, steps[0] - 0.5)
+    points = [
+        (WIDTH * (step - left) / reach, HEIGHT * (1 - (value - floor) / span))
+        for step, value in known
+    ]
+    return Curve(
+        name=figure_name(name),
+        points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points),
+        last=_text(known[-1][1]),
+        low=_text(low),
+        high=_text(high),
+        dot=points[-1],
+    )
+
+
+def figure_name(name: str) -> str:
+    """validation_macro_auroc -> Validation macro AUROC."""
+    words = [_ABBREVIATIONS.get(word, word) for word in name.split("_")]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; what else a program may have written is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

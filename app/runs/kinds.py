@@ -1,0 +1,235 @@
+"""The kinds of runs: the program of each, what it is told, and what becomes of its results."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from app.runs.handlers import (
+    SET,
+    Completion,
+    Preparation,
+    choose_films,
+    gather_films,
+    keep_classifier,
+    keep_comparison,
+    keep_data,
+    keep_films,
+    keep_generator,
+    name_bundle,
+    one_generator,
+    some_films,
+    tell_arms,
+    tell_classifier,
+    tell_generator,
+    two_classifiers,
+)
+from app.runs.kind_options import (
+    ClassifierMeasuringOptions,
+    GanMeasuringOptions,
+    ImportOptions,
+    NamedClassifierOptions,
+    NoOptions,
+    SynthesisOptions,
+)
+from ml.options import GAN_PRESETS, ArmsOptions, GanOptions
+
+
+class Ref(StrEnum):
+    """What an input of a run refers to."""
+
+    DATA = "data"  # a data version with films of people
+    SYNTHETIC = "synthetic"  # a data version of a generator
+    CLASSIFIER = "classifier"
+    GENERATOR = "generator"
+    RUN = "run"  # its folder
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An option that names something registered.
+
+    In the run's row stands its digest or, of a run, its id; the program is told a path.
+
+    Attributes:
+        name: of the option and of the program's flag.
+        ref: what it refers to.
+        help: what it is for, for a person.
+        required: whether there has to be one.
+        many: whether there may be several.
+        of: where it refers to a run, the kind of that.
+        newest: whether a schedule takes the newest version that grew out of the one it names.
+
+    """
+
+    name: str
+    ref: Ref
+    help: str
+    required: bool = True
+    many: bool = False
+    of: str = ""
+    newest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of run: the program that does it and what it may be told.
+
+    Attributes:
+        title: what it does, for a person.
+        summary: the same in a sentence.
+        program: what follows `python -m`. It takes `--out`, its inputs and every option as
+            `--name=value`, resumes in the same `--out` folder, and writes `metrics.jsonl`.
+        inputs: what it works on.
+        options: the dataclass that defines the options; every one has a default, and in its
+            metadata what a person is told, the range and the choices.
+        step: field of a row of `metrics.jsonl` that counts the steps done.
+        steps: the option that says how many there are; empty where the rows say it (`of`).
+        seconds_each: whether the `seconds` of a row are those of its step, not of all so far.
+        presets: sets of options to start from, by name.
+        out: the folder within the run's that is given as `--out`; empty: the run's own.
+        device: whether the program takes `--device`.
+        faults: what is wrong with options that are each right by themselves, by name.
+        prepare: called before the program starts; what it returns is added to the flags, and None
+            leaves a flag out.
+        complete: called when the program has succeeded, within the transaction that says so; what
+            it returns is the run's result.
+
+    """
+
+    title: str
+    summary: str
+    program: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    options: type[Any]
+    step: str = "step"
+    steps: str = ""
+    seconds_each: bool = False
+    presets: Mapping[str, Any] = field(default_factory=dict)
+    out: str = ""
+    device: bool = True
+    faults: Callable[[Mapping[str, Any]], dict[str, str]] | None = None
+    prepare: Callable[[Preparation], dict[str, Any]] | None = None
+    complete: Callable[[Completion], dict[str, Any]] | None = None
+
+
+_DATA = Input("data", Ref.DATA, "The films to learn from, and to measure on.", newest=True)
+# A further kind of run is one entry here.
+KINDS: dict[str, Kind] = {
+    "train-gan": Kind(
+        title="Train a GAN",
+        summary="Learn to make films that nobody took, and keep the best generator.",
+        program=("ml", "train", "gan", "--export"),
+        inputs=(_DATA,),
+        options=GanOptions,
+        steps="steps",
+        presets=GAN_PRESETS,
+        complete=keep_generator,
+    ),
+    "evaluate-gan": Kind(
+        title="Measure a generator",
+        summary="Compare a generator's films with those of the test split, and write a report.",
+        program=("ml", "evaluate", "gan"),
+        inputs=(
+            Input("data", Ref.DATA, "The films to compare with."),
+            Input("generator", Ref.GENERATOR, "The generator.", required=False),
+            Input(
+                "run",
+                Ref.RUN,
+                "Or the training of it, for its curves in the report.",
+                required=False,
+                of="train-gan",
+            ),
+        ),
+        options=GanMeasuringOptions,
+        faults=one_generator,
+        complete=tell_generator,
+    ),
+    "synthesize": Kind(
+        title="Make synthetic films",
+        summary="Make films with a generator, certify each, and hang them in the gallery.",
+        program=("ml", "synthesize"),
+        inputs=(
+            Input("generator", Ref.GENERATOR, "What makes them."),
+            Input(
+                "against",
+                Ref.DATA,
+                "The films that the generator learned from; those too near to one are refused.",
+                required=False,
+            ),
+        ),
+        options=SynthesisOptions,
+        out=SET,
+        prepare=choose_films,
+        complete=keep_films,
+    ),
+    "train-classifier": Kind(
+        title="Train a classifier",
+        summary="Learn to answer films, with synthetic ones if you like; makes a new version.",
+        program=("ml", "train", "classifier"),
+        inputs=(
+            _DATA,
+            Input(
+                "synthetic",
+                Ref.SYNTHETIC,
+                "Synthetic films to train with too.",
+                required=False,
+                many=True,
+            ),
+        ),
+        options=NamedClassifierOptions,
+        step="epoch",
+        steps="epochs",
+        seconds_each=True,
+        prepare=name_bundle,
+        complete=keep_classifier,
+    ),
+    "evaluate-classifier": Kind(
+        title="Measure a classifier",
+        summary="Measure a classifier on the test split, and write a report.",
+        program=("ml", "evaluate", "classifier"),
+        inputs=(
+            Input("data", Ref.DATA, "The films to measure on."),
+            Input("bundle", Ref.CLASSIFIER, "The classifier."),
+        ),
+        options=ClassifierMeasuringOptions,
+        device=False,
+        complete=tell_classifier,
+    ),
+    "compare-classifiers": Kind(
+        title="Compare two classifiers",
+        summary="Measure a classifier and the one in service on the same test films: the gates.",
+        program=("ml", "compare", "classifiers"),
+        inputs=(
+            Input("data", Ref.DATA, "The films to measure on."),
+            Input("bundle", Ref.CLASSIFIER, "The classifier that may go in service."),
+            Input("reference", Ref.CLASSIFIER, "The classifier to compare it with."),
+        ),
+        options=NoOptions,
+        device=False,
+        faults=two_classifiers,
+        complete=keep_comparison,
+    ),
+    "compare-arms": Kind(
+        title="Find out whether synthetic films help",
+        summary="Train without, with augmented and with synthetic films, and say what came of it.",
+        program=("ml", "compare", "arms"),
+        inputs=(
+            _DATA,
+            Input("synthetic", Ref.SYNTHETIC, "The synthetic films.", many=True),
+        ),
+        options=ArmsOptions,
+        complete=tell_arms,
+    ),
+    "import-data": Kind(
+        title="Add a data set",
+        summary="Take films in from an archive, a folder or the reviews, as a new version.",
+        program=("ml", "data", "prepare"),
+        inputs=(Input("base", Ref.DATA, "A version that the films are added to.", required=False),),
+        options=ImportOptions,
+        device=False,
+        faults=some_films,
+        prepare=gather_films,
+        complete=keep_data,
+    ),
+}

@@ -1,0 +1,258 @@
+"""Runs that are started again and again, at a time of day: each slot of a schedule has one run.
+
+Any worker starts what is due. The database refuses a second run of the same schedule and slot, so
+it does not matter how many look at once. What was missed while no worker ran is made up for once,
+by the newest slot alone.
+"""
+
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import exists, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.core.audit import AuditEvent
+from app.core.database import Database, now
+from app.core.errors import BadForm, NotFound
+from app.datasets.tables import DataKind, DataVersion
+from app.runs import queue as runs
+from app.runs.kinds import KINDS
+from app.runs.options import RunRefused, checked_options
+from app.runs.service import create_run
+from app.runs.tables import Run, RunQueue, RunStatus, Schedule
+
+EVERY_DAY = "0123456"
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_LONGEST_NAME = 80
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+
+
+def create_schedule(
+    session: Session,
+    name: str,
+    kind: str,
+    options: Mapping[str, Any],
+    *,
+    at: str = "02:00",
+    weekdays: str = EVERY_DAY,
+    queue: RunQueue = RunQueue.CPU,
+    priority: int = 0,
+    by: str,
+) -> Schedule:
+    """Have a run started at a time of day, from the next such time on.
+
+    Args:
+        session: the database.
+        name: what people call it; no other one has it.
+        kind: of the runs, a name in `KINDS`.
+        options: of the runs, as for `app.runs.service.create`.
+        at: the time of day in UTC, as 02:00.
+        weekdays: digits of the days, 0 is Monday.
+        queue: the device that the runs need.
+        priority: of the runs.
+        by: who wants it.
+
+    Raises:
+        BadForm: with a fault for each field and option that makes no sense.
+    """
+    faults: dict[str, str] = {}
+    name, days = " ".join(name.split()), "".join(sorted(set(weekdays)))
+    if not 0 < len(name) <= _LONGEST_NAME:
+        faults["name"] = f"give a name of 1 to {_LONGEST_NAME} characters"
+    elif session.scalar(select(exists().where(Schedule.name == name))):
+        faults["name"] = f"there is a schedule {name!r} already"
+    if not _TIME.fullmatch(at):
+        faults["at"] = f"expected a time of day in UTC, as 02:00, got {at!r}"
+    if not days or set(days) - set(EVERY_DAY):
+        faults["weekdays"] = "choose at least one day of the week"
+    try:
+        checked = checked_options(session, kind, options)
+    except RunRefused as refused:
+        faults = refused.faults | faults
+    if faults:
+        raise BadForm(faults)
+    schedule = Schedule(
+        id=uuid.uuid4(),
+        name=name,
+        kind=kind,
+        options=checked,
+        queue=queue,
+        priority=priority,
+        at=at,
+        weekdays=days,
+        created_by=by,
+    )
+    session.add(schedule)
+    _note(session, schedule, "created", by)
+    session.flush()
+    return schedule
+
+
+def list_schedules(session: Session) -> list[Schedule]:
+    """All schedules by name."""
+    return list(session.scalars(select(Schedule).order_by(Schedule.name)))
+
+
+def find_schedule(session: Session, id: uuid.UUID) -> Schedule:
+    """Fetch a schedule.
+
+    Raises:
+        NotFound: there is no such schedule.
+    """
+    schedule = session.get(Schedule, id)
+    if schedule is None:
+        raise NotFound(f"there is no schedule {id}: see the list of them")
+    return schedule
+
+
+def enable(session: Session, schedule: Schedule, *, by: str) -> None:
+    """Let a schedule start runs again, from its next time on."""
+    if not schedule.enabled:
+        schedule.enabled, schedule.enabled_at = True, now()
+        _note(session, schedule, "enabled", by)
+
+
+def disable(session: Session, schedule: Schedule, *, by: str) -> None:
+    """Let a schedule start no more runs; those that it has started go on."""
+    if schedule.enabled:
+        schedule.enabled = False
+        _note(session, schedule, "disabled", by)
+
+
+def delete_schedule(session: Session, schedule: Schedule, *, by: str) -> None:
+    """Remove a schedule; its runs stay."""
+    session.execute(update(Run).where(Run.schedule_id == schedule.id).values(schedule_id=None))
+    session.delete(schedule)
+    _note(session, schedule, "deleted", by)
+    session.flush()
+
+
+def _note(session: Session, schedule: Schedule, what: str, by: str) -> None:
+    detail = {"name": schedule.name, "kind": schedule.kind}
+    event = AuditEvent(actor=by, action=f"schedule.{what}", subject=str(schedule.id), detail=detail)
+    session.add(event)
+
+
+def next_slot(schedule: Schedule, after: datetime) -> datetime:
+    """When a schedule is due next."""
+    days = (after + timedelta(days=ahead) for ahead in range(8))
+    return next(slot for day in days if (slot := _slot_on(schedule, day)) and slot > after)
+
+
+def due(session: Session, at: datetime) -> list[tuple[Schedule, str]]:
+    """The schedules whose newest slot has no run yet, with that slot.
+
+    Args:
+        session: the database.
+        at: the present time.
+    """
+    # A kind that only a newer version knows is left to a newer worker.
+    known = select(Schedule).where(Schedule.enabled, Schedule.kind.in_(KINDS))
+    found = []
+    for schedule in session.scalars(known.order_by(Schedule.name)):
+        slot = _newest_slot(schedule, at)
+        if slot < schedule.enabled_at:
+            continue
+        name = f"{slot:%Y-%m-%dT%H:%M}"
+        has_run = exists().where(Run.schedule_id == schedule.id, Run.slot == name)
+        if not session.scalar(select(has_run)):
+            found.append((schedule, name))
+    return found
+
+
+def _newest_slot(schedule: Schedule, at: datetime) -> datetime:
+    days = (at - timedelta(days=ago) for ago in range(8))
+    return next(slot for day in days if (slot := _slot_on(schedule, day)) and slot <= at)
+
+
+def _slot_on(schedule: Schedule, day: datetime) -> datetime | None:
+    """The slot on a day; None where it is none of the schedule's."""
+    day = day.astimezone(UTC)
+    if str(day.weekday()) not in schedule.weekdays:
+        return None
+    hour, minute = map(int, schedule.at.split(":"))
+    return day.replace(hour=hour, minute=minute, second=0, microsecond=0)
+
+
+def start_due(database: Database, at: datetime) -> list[Run]:
+    """Start the run of every slot that is due and that nobody else starts at this moment.
+
+    Args:
+        database: the schedules and the runs.
+        at: the present time.
+
+    Returns:
+        The runs that wait now. One whose options make no sense any more, as its model was retired,
+        has failed and says so.
+    """
+    with database.session() as session:
+        found = due(session, at)
+    started = []
+    for schedule, slot in found:
+        try:
+            with database.session() as session:
+                run = _start(session, schedule, slot)
+        except IntegrityError:
+            # Another worker was first, or the schedule has just been deleted.
+            continue
+        if run.status is RunStatus.QUEUED:
+            started.append(run)
+    return started
+
+
+def _start(session: Session, schedule: Schedule, slot: str) -> Run:
+    by = f"schedule:{schedule.name}"
+    options = _with_newest_data(session, schedule)
+    try:
+        return create_run(
+            session,
+            schedule.kind,
+            options,
+            requested_by=by,
+            queue=schedule.queue,
+            priority=schedule.priority,
+            schedule=schedule,
+            slot=slot,
+        )
+    except RunRefused as refused:
+        run = Run(
+            id=uuid.uuid4(),
+            kind=schedule.kind,
+            options=options,
+            queue=schedule.queue,
+            status=RunStatus.FAILED,
+            requested_by=by,
+            finished_at=now(),
+            reason=f"not started: {refused.detail}"[: runs.MAX_REASON],
+            schedule_id=schedule.id,
+            slot=slot,
+        )
+        session.add(run)
+        session.flush()
+        return run
+
+
+def _with_newest_data(session: Session, schedule: Schedule) -> dict[str, Any]:
+    """The options, with the newest version of a data set that has grown since."""
+    kind = KINDS.get(schedule.kind)
+    follows = {each.name for each in kind.inputs if each.newest} if kind else set()
+    return {
+        name: _newest_version(session, value) if name in follows and value else value
+        for name, value in schedule.options.items()
+    }
+
+
+def _newest_version(session: Session, sha256: str) -> str:
+    children = (
+        select(DataVersion.sha256)
+        .where(DataVersion.kind == DataKind.FILMS)
+        .order_by(DataVersion.created_at.desc(), DataVersion.sha256)
+        .limit(1)
+    )
+    while child := session.scalar(children.where(DataVersion.parent_sha256 == sha256)):
+        sha256 = child
+    return sha256

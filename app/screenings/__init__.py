@@ -1,0 +1,1 @@
+"""Screenings: an uploaded X-ray image, its prediction and its reviews."""

@@ -1,0 +1,190 @@
+"""The REST API for clinics, under /api/v1."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from app.accounts.dependencies import CurrentClinic
+from app.core.errors import NotFound
+from app.screenings.dependencies import ClinicFilm, ClinicScreening
+from app.screenings.queries import one_page
+from app.screenings.reviews import newest_review, review
+from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
+from app.screenings.uploads import BOUNDED_BY_READER
+from app.services import CurrentServices, CurrentSession
+from ml.imaging.heatmap import render_heatmap, unpack_map
+from ml.labels import LABELS
+
+router = APIRouter(prefix="/api/v1", tags=["screenings"])
+
+
+def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    return {
+        int(status): {
+            "description": status.phrase,
+            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+_OF_A_SCREENING = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["film"],
+                    "properties": {
+                        "film": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "A chest film: PNG, JPEG, TIFF, WebP or DICOM.",
+                        }
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/screenings",
+    status_code=HTTPStatus.CREATED,
+    response_model=ScreeningOut,
+    summary="Answer a film",
+    max_body_size=BOUNDED_BY_READER,
+    responses=_problems(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+    openapi_extra=_FORM,
+)
+def create(
+    response: Response, current: CurrentServices, owner: CurrentClinic, film: ClinicFilm
+) -> ScreeningOut:
+    """Send one film in the multipart field `film`. The answer is recorded before it is sent."""
+    row = current.screener.screen(film.file, owner)
+    response.headers["Location"] = f"/api/v1/screenings/{row.id}"
+    return ScreeningOut.of(row)
+
+
+@router.get(
+    "/screenings",
+    summary="List screenings",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def index(
+    opened: CurrentSession,
+    owner: CurrentClinic,
+    before: Annotated[
+        str | None, Query(max_length=100, description="From `next` of the page before.")
+    ] = None,
+) -> ScreeningPage:
+    """The clinic's screenings, newest first."""
+    rows, following = one_page(opened, owner, before)
+    return ScreeningPage(
+        screenings=[ScreeningOut.of(row) for row in rows],
+        next=f"/api/v1/screenings?before={following}" if following else None,
+    )
+
+
+@router.get(
+    "/screenings/{id}",
+    summary="Read a screening",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def show(screening: ClinicScreening) -> ScreeningOut:
+    """A screening of the clinic that the key belongs to."""
+    return ScreeningOut.of(screening)
+
+
+@router.get(
+    "/screenings/{id}/heatmap.png",
+    summary="Draw the heat map",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Transparent PNG to lay over the whole film.",
+            "content": {"image/png": {}},
+        },
+        **_problems(*_OF_A_SCREENING),
+    },
+)
+def heatmap(
+    screening: ClinicScreening,
+    label: Annotated[
+        str | None, Query(description=f"One of {', '.join(LABELS)}; default: the most probable.")
+    ] = None,
+) -> Response:
+    """Where the model's evidence for a class lies: its attention, not a finding."""
+    wanted = label or screening.label
+    if wanted not in LABELS:
+        raise NotFound(f"no class {wanted!r}: expected one of {', '.join(LABELS)}")
+    picture = render_heatmap(unpack_map(screening.activation_map), LABELS.index(wanted))
+    return Response(picture, media_type="image/png")
+
+
+@router.post(
+    "/screenings/{id}/review",
+    status_code=HTTPStatus.CREATED,
+    summary="Review a screening",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def add_review(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: CurrentClinic,
+    screening: ClinicScreening,
+    sent: ReviewIn,
+) -> ReviewOut:
+    """Confirm or correct the answer. The newest review of a screening holds."""
+    made = review(
+        opened,
+        screening,
+        owner,
+        **sent.model_dump(),
+        signing_key=current.settings.signing_key,
+    )
+    return ReviewOut.of(made, screening)
+
+
+@router.get(
+    "/screenings/{id}/review",
+    summary="Read the review",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def show_review(opened: CurrentSession, screening: ClinicScreening) -> ReviewOut:
+    """The newest review of a screening, whoever of the clinic made it."""
+    found = newest_review(opened, screening.id)
+    if found is None:
+        raise NotFound("nobody has reviewed this screening")
+    return ReviewOut.of(found, screening)
+
+
+@router.delete(
+    "/screenings/{id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a screening",
+    responses=_problems(*_OF_A_SCREENING),
+)
+def delete(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: CurrentClinic,
+    screening: ClinicScreening,
+) -> None:
+    """Remove the film and its answer."""
+    current.screener.delete(opened, screening, owner)

@@ -1,0 +1,124 @@
+"""The process in which strangers' files are decoded; `app.screenings.decoder` starts it and talks to it.
+
+It may be killed, crash or run out of memory without harm to the server. It holds no secret: its
+environment is empty, and all it is ever given are the bytes of one film after the other over the
+socket that is its standard input. Answers are JSON and raw bytes, nothing that could run code.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from app.screenings.decoder_protocol import READY, REQUEST, Answer
+from ml.imaging.decode import display_image, read_film, thumbnail_image
+from ml.imaging.preprocessing import BlankFilm, standardise
+from ml.imaging.types import THUMBNAIL_SIDE, UnreadableFilm
+
+# The decoders open no files; the limit leaves room for the interpreter's own few.
+_OPEN_FILES = 32
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main() -> None:
+    """Serve films until the parent closes the socket.
+
+    The arguments are the import path, the parent's process id, and the memory limit above what
+    the bare interpreter takes.
+    """
+    parent, memory = (int(argument) for argument in sys.argv[2:])
+    _die_with(parent)
+    # Imported before the limits: a child has all it needs when it says that it is ready.
+    import ml.imaging.dicom  # noqa: F401
+
+    channel = _take_channel()
+    _limit_resources(memory)
+    Answer(READY).send(channel)
+    while (request := _receive_film(channel)) is not None:
+        _decode(*request).send(channel)
+
+
+def _decode(content: bytes, size: int) -> Answer:
+    try:
+        # Enough for the model input, and for a thumbnail that is worth looking at.
+        film = read_film(content, shortest=max(2 * size, THUMBNAIL_SIDE))
+        model_input = standardise(film.pixels, size)
+        display, display_type = display_image(film, content)
+        thumbnail = thumbnail_image(film)
+    except UnreadableFilm as refusal:
+        exhausted = isinstance(refusal.__cause__, MemoryError)
+        return Answer({"code": refusal.code, "message": str(refusal), "retire": exhausted})
+    except BlankFilm as refusal:
+        return Answer({"code": "blank", "message": str(refusal)})
+    except MemoryError:
+        message = "the film needs too much memory: export it at its normal size"
+        return Answer({"code": "too-large", "message": message, "retire": True})
+    header = {
+        "display_type": display_type,
+        "width": film.width,
+        "height": film.height,
+        "format": film.format,
+        "bits": film.bits,
+        "metadata": dict(film.metadata),
+    }
+    return Answer(header, model_input.tobytes(), display, thumbnail)
+
+
+def _receive_film(channel: socket.socket) -> tuple[bytes, int] | None:
+    """The next film and the side of its model input; None where the parent hung up."""
+    head = _receive(channel, REQUEST.size)
+    if head is None:
+        return None
+    length, size = REQUEST.unpack(head)
+    content = _receive(channel, length)
+    return None if content is None else (content, size)
+
+
+def _receive(channel: socket.socket, length: int) -> bytes | None:
+    content = bytearray(length)
+    view = memoryview(content)
+    while view:
+        received = channel.recv_into(view)
+        if received == 0:
+            return None
+        view = view[received:]
+    return bytes(content)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        # Where memory runs out, a decoder goes before the server.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if os.getppid() != parent:
+        # It had ended before the call.
+        sys.exit(1)
+
+
+def _take_channel() -> socket.socket:
+    """Move the socket away from the standard streams, where a library could write into it."""
+    channel = socket.socket(fileno=os.dup(0))
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    return channel
+
+
+def _limit_resources(memory: int) -> None:
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+    }
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
+    for limit, value in limits.items():
+        resource.setrlimit(limit, (value, value))

@@ -1,0 +1,149 @@
+"""Typed dependencies: who owns a screening and who may see it."""
+
+import hmac
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
+
+from app.accounts.dependencies import CurrentClinic, CurrentUser
+from app.accounts.owner import Owner
+from app.core.database import now
+from app.core.errors import NotFound
+from app.core.security import (
+    VISITOR_COOKIE,
+    VISITOR_COOKIE_AGE_S,
+    new_visitor,
+    read_visitor,
+    require_same_origin,
+    sign_visitor,
+)
+from app.screenings.tables import Screening
+from app.services import CurrentServices, CurrentSession
+from app.settings import Settings
+
+
+async def visitor(request: Request, current: CurrentServices, user: CurrentUser) -> Owner:
+    """Whose screenings a browser sees: a signed-in user's clinic's, or those of its own cookie."""
+    if user is not None and user.clinic_id is not None:
+        return Owner(clinic_id=user.clinic_id)
+    found = read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)
+    return Owner(visitor_id=found)
+
+
+Visitor = Annotated[Owner, Depends(visitor)]
+
+
+async def writing_visitor(request: Request, known: Visitor) -> Owner:
+    """The visitor who sends a form from our own pages; a new one where there was none."""
+    require_same_origin(request.headers)
+    return known if known.visitor_id or known.clinic_id else Owner(visitor_id=new_visitor())
+
+
+WritingVisitor = Annotated[Owner, Depends(writing_visitor)]
+
+
+def remember(response: Response, owner: Owner, settings: Settings) -> None:
+    """Set the visitor's cookie, which script cannot read and other sites cannot send.
+
+    A clinic's films need none: who is signed in sees them.
+    """
+    if owner.visitor_id is None:
+        return
+    response.set_cookie(
+        VISITOR_COOKIE,
+        sign_visitor(owner.visitor_id, settings.signing_key),
+        max_age=VISITOR_COOKIE_AGE_S,
+        httponly=True,
+        samesite="lax",
+        secure=settings.secure_cookies,
+    )
+
+
+async def visitor_films(
+    request: Request, _owner: WritingVisitor, current: CurrentServices
+) -> AsyncIterator[list[UploadFile]]:
+    """The films of a form sent from our own pages."""
+    films = await current.intake.read_films(
+        request,
+        most=current.settings.max_films_per_form,
+        max_bytes=current.settings.max_upload_bytes,
+    )
+    try:
+        yield films
+    finally:
+        for film in films:
+            await film.close()
+
+
+async def clinic_film(
+    request: Request, _owner: CurrentClinic, current: CurrentServices
+) -> AsyncIterator[UploadFile]:
+    """The one film of an API call; the key is checked before the film is read."""
+    (film,) = await current.intake.read_films(
+        request, most=1, max_bytes=current.settings.max_upload_bytes
+    )
+    try:
+        yield film
+    finally:
+        await film.close()
+
+
+VisitorFilms = Annotated[list[UploadFile], Depends(visitor_films)]
+ClinicFilm = Annotated[UploadFile, Depends(clinic_film)]
+
+
+def owned_screening_to_change(
+    id: uuid.UUID, opened: CurrentSession, owner: WritingVisitor
+) -> Screening:
+    """A screening of this visitor, for a form sent from our own pages."""
+    return _owned(opened, id, owner)
+
+
+def clinic_screening(id: uuid.UUID, opened: CurrentSession, owner: CurrentClinic) -> Screening:
+    """A screening of this clinic; anyone else's does not exist."""
+    return _owned(opened, id, owner)
+
+
+def _owned(opened: Session, id: uuid.UUID, owner: Owner) -> Screening:
+    screening = opened.get(Screening, id)
+    if screening is None or not owner.owns(screening):
+        raise NotFound("there is no such screening here, or it is not yours to see")
+    return screening
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleScreening:
+    """A screening that the caller may see, and as what."""
+
+    row: Screening
+    can_manage: bool
+    share_token: str | None  # the link it was reached by
+
+
+def visible_screening(
+    id: uuid.UUID, opened: CurrentSession, owner: Visitor, share: str | None = None
+) -> VisibleScreening:
+    """A screening of this visitor, or one shared by a link that is still alive."""
+    screening = opened.get(Screening, id)
+    if screening is not None and owner.owns(screening):
+        return VisibleScreening(screening, can_manage=True, share_token=None)
+    if screening is None or not share or not _opens(screening, share):
+        raise NotFound("there is no such screening here, or it is not yours to see")
+    return VisibleScreening(screening, can_manage=False, share_token=share)
+
+
+def _opens(screening: Screening, token: str) -> bool:
+    if screening.share_token is None or screening.shared_until is None:
+        return False
+    alive = screening.shared_until > now()
+    return alive and hmac.compare_digest(screening.share_token.encode(), token.encode())
+
+
+OwnedScreeningToChange = Annotated[Screening, Depends(owned_screening_to_change)]
+ClinicScreening = Annotated[Screening, Depends(clinic_screening)]
+Visible = Annotated[VisibleScreening, Depends(visible_screening)]

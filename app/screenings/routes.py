@@ -1,0 +1,285 @@
+"""Screening a film in the browser: upload, answer, history, sharing, deleting."""
+
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
+
+from app.accounts.dependencies import ActingUser
+from app.accounts.owner import Owner
+from app.core.audit import AuditEvent
+from app.core.database import now
+from app.core.errors import AppError, BadForm, NotFound
+from app.core.templating import page
+from app.screenings.dependencies import (
+    OwnedScreeningToChange,
+    Visible,
+    VisibleScreening,
+    Visitor,
+    VisitorFilms,
+    WritingVisitor,
+    remember,
+)
+from app.screenings.queries import count, newest, one_page
+from app.screenings.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
+from app.screenings.service import film_key, share, thumbnail_key, unshare
+from app.screenings.tables import Screening
+from app.screenings.uploads import BOUNDED_BY_READER
+from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, decision_name
+from app.services import CurrentServices, CurrentSession
+from ml.imaging.heatmap import render_heatmap, unpack_map
+from ml.labels import LABELS, label_name
+
+router = APIRouter(include_in_schema=False)
+RECENT = 6
+# Pictures belong to one visitor: no cache keeps them, so a deleted film is gone. A picture opened
+# by itself runs nothing.
+_PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadError:
+    """One film of a form that was refused."""
+
+    file: str | None
+    title: str
+    detail: str
+
+
+@router.get("/")
+def index(
+    request: Request, current: CurrentServices, opened: CurrentSession, owner: Visitor
+) -> HTMLResponse:
+    """The page where a film is put in."""
+    return upload_page(request, current, opened, owner, [], HTTPStatus.OK)
+
+
+def upload_page(
+    request: Request,
+    current: CurrentServices,
+    opened: Session,
+    owner: Owner,
+    errors: list[UploadError],
+    status: HTTPStatus,
+) -> HTMLResponse:
+    """The upload page, with what was wrong with the last upload."""
+    rows = newest(opened, owner, RECENT)
+    card = current.classifier.card
+    return page(
+        request,
+        "screenings/index.html",
+        status,
+        model=card,
+        recent=_summaries(opened, rows),
+        errors=errors,
+        max_upload_mb=current.settings.max_upload_mb,
+    )
+
+
+def _summaries(opened: Session, rows: list[Screening]) -> list[ScreeningSummary]:
+    reviewed = reviewed_labels(opened, [row.id for row in rows])
+    return [ScreeningSummary.of(row, reviewed.get(row.id)) for row in rows]
+
+
+@router.post("/screenings", max_body_size=BOUNDED_BY_READER)
+def create(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    films: VisitorFilms,
+) -> Response:
+    """Answer the films of a form; a script asks for JSON and sends one at a time."""
+    if "application/json" in request.headers.get("accept", ""):
+        # A refusal reaches the script as problem+json through the error handler.
+        response: Response = JSONResponse(
+            _summary(current.screener.screen(films[0].file, owner)), HTTPStatus.CREATED
+        )
+        remember(response, owner, current.settings)
+        return response
+    answered: list[Screening] = []
+    errors: list[UploadError] = []
+    refusal: AppError | None = None
+    for film in films:
+        try:
+            answered.append(current.screener.screen(film.file, owner))
+        except AppError as refused:
+            errors.append(UploadError(film.filename, refused.title, refused.detail))
+            refusal = refused
+    if refusal:
+        response = upload_page(request, current, opened, owner, errors, refusal.status)
+        response.headers.update(refusal.headers)
+    elif len(answered) == 1:
+        response = RedirectResponse(f"/screenings/{answered[0].id}", HTTPStatus.SEE_OTHER)
+    else:
+        response = RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)
+    if answered:
+        remember(response, owner, current.settings)
+    return response
+
+
+def _summary(row: Screening) -> dict[str, object]:
+    return {
+        "id": str(row.id),
+        "url": f"/screenings/{row.id}",
+        "label": row.label,
+        "label_name": label_name(row.label),
+        "decision": row.decision,
+        "decision_name": decision_name(row.decision),
+        "probabilities": row.probabilities,
+    }
+
+
+@router.get("/screenings")
+def history(
+    request: Request,
+    opened: CurrentSession,
+    owner: Visitor,
+    before: Annotated[str | None, Query(max_length=100)] = None,
+) -> HTMLResponse:
+    """The screenings of the visitor or of the user's clinic, newest first."""
+    rows, following = one_page(opened, owner, before)
+    return page(
+        request,
+        "screenings/history.html",
+        screenings=_summaries(opened, rows),
+        next_url=f"/screenings?before={following}" if following else None,
+        total=count(opened, owner),
+    )
+
+
+@router.get("/screenings/{id}")
+def show(
+    request: Request, current: CurrentServices, opened: CurrentSession, visible: Visible
+) -> HTMLResponse:
+    """The answer to one film."""
+    return screening_page(request, current, opened, visible)
+
+
+def screening_page(
+    request: Request,
+    current: CurrentServices,
+    opened: Session,
+    visible: VisibleScreening,
+    status: HTTPStatus = HTTPStatus.OK,
+    **about: object,
+) -> HTMLResponse:
+    """The page of a screening, with what was wrong with a review that was sent."""
+    row = visible.row
+    alive = row.shared_until is not None and row.shared_until > now()
+    shared = visible.can_manage and alive
+    base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+    # Who said what of the film is for the owner alone, not for whoever has a link.
+    found = newest_review(opened, row.id) if visible.can_manage else None
+    return page(
+        request,
+        "screenings/screening.html",
+        status,
+        screening=ScreeningView.of(row, share_token=visible.share_token),
+        can_manage=visible.can_manage,
+        share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
+        shared_until=row.shared_until if shared or visible.share_token else None,
+        review=ReviewView.of(found, row.label) if found else None,
+        labels={label: label_name(label) for label in LABELS},
+        longest_why=LONGEST_WHY,
+        **{"faults": {}, "typed": {}} | about,
+    )
+
+
+@router.get("/screenings/{id}/film")
+def film(current: CurrentServices, visible: Visible) -> Response:
+    """The film, without any metadata of its file."""
+    return _picture(current, film_key(visible.row.id), visible.row.film_type)
+
+
+@router.get("/screenings/{id}/thumbnail")
+def thumbnail(current: CurrentServices, visible: Visible) -> Response:
+    """The film, small."""
+    return _picture(current, thumbnail_key(visible.row.id), "image/jpeg")
+
+
+def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
+    chunks = current.storage.stream(key)
+    if chunks is None:
+        raise NotFound("the film is no longer stored")
+    # In pieces: a reader that does not read must not hold the whole film in memory.
+    return StreamingResponse(chunks, media_type=media_type, headers=_PRIVATE)
+
+
+@router.get("/screenings/{id}/heatmaps/{label}.png")
+def heatmap(visible: Visible, label: str) -> Response:
+    """Where the model's evidence for one class lies."""
+    if label not in LABELS:
+        raise NotFound(f"no such class: expected one of {', '.join(LABELS)}")
+    picture = render_heatmap(unpack_map(visible.row.activation_map), LABELS.index(label))
+    return Response(picture, media_type="image/png", headers=_PRIVATE)
+
+
+@router.post("/screenings/{id}/share")
+def start_sharing(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    screening: OwnedScreeningToChange,
+) -> RedirectResponse:
+    """Make a link that lets whoever has it see this screening."""
+    share(screening, secrets.token_urlsafe(24), current.settings.share_days)
+    return _changed(opened, owner, screening, "screening.shared")
+
+
+@router.post("/screenings/{id}/unshare")
+def stop_sharing(
+    opened: CurrentSession, owner: WritingVisitor, screening: OwnedScreeningToChange
+) -> RedirectResponse:
+    """Make the shared link dead."""
+    unshare(screening)
+    return _changed(opened, owner, screening, "screening.unshared")
+
+
+def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -> RedirectResponse:
+    opened.add(AuditEvent(actor=owner.actor, action=action, subject=str(screening.id)))
+    try:
+        opened.commit()
+    except StaleDataError as problem:
+        raise NotFound("the screening was deleted meanwhile") from problem
+    return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/screenings/{id}/review")
+def add_review(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingUser,
+    screening: OwnedScreeningToChange,
+    label: Annotated[str, Form(max_length=50)] = "",
+    why: Annotated[str, Form(max_length=10_000)] = "",
+    patient: Annotated[str, Form(max_length=1_000)] = "",
+) -> Response:
+    """Confirm the answer, or say what is right."""
+    typed = {"label": label, "why": why, "patient": patient}
+    try:
+        review(opened, screening, user, **typed, signing_key=current.settings.signing_key)
+    except BadForm as refused:
+        visible = VisibleScreening(screening, can_manage=True, share_token=None)
+        return screening_page(
+            request, current, opened, visible, refused.status, faults=refused.faults, typed=typed
+        )
+    return RedirectResponse(f"/screenings/{screening.id}#review", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/screenings/{id}/delete")
+def delete(
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: WritingVisitor,
+    screening: OwnedScreeningToChange,
+) -> RedirectResponse:
+    """Remove the film and its answer."""
+    current.screener.delete(opened, screening, owner)
+    return RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)

@@ -1,0 +1,165 @@
+"""What the REST API accepts and returns for screenings and reviews."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.screenings.reviews import LONGEST_PATIENT, LONGEST_WHY
+from app.screenings.tables import Review, Screening
+from app.screenings.views import REASONS
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
+    "created_at": "2026-11-22T18:22:00Z",
+    "label": "pneumonia",
+    "decision": "pneumonia",
+    "reason": None,
+    "explanation": None,
+    "probabilities": {"covid": 0.031, "pneumonia": 0.946, "normal": 0.023},
+    "novelty": 0.93,
+    "model": {"version": "1", "sha256": "5f0c…", "url": "/models/5f0c…"},
+    "film": {
+        "sha256": "9a1b…",
+        "format": "DICOM",
+        "bits": 12,
+        "width": 2048,
+        "height": 2500,
+        "metadata": {"Modality": "DX", "ViewPosition": "PA"},
+    },
+    "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
+    "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
+}
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["The film cannot be read"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["the JPEG file is damaged or cut short: export the film again"])
+    code: str = Field(description="Stable word for programs.", examples=["damaged"])
+
+
+class ModelOut(BaseModel):
+    """The classifier that answered."""
+
+    version: str
+    sha256: str = Field(description="Of the classifier's ONNX graph.")
+    url: str = Field(description="Page of its card.")
+
+
+class FilmOut(BaseModel):
+    """The film as it came."""
+
+    sha256: str = Field(description="Of the uploaded bytes.")
+    format: str
+    bits: int = Field(description="Bits a pixel.")
+    width: int
+    height: int
+    metadata: dict[str, str] = Field(description="Technical data by allow-list; never a name.")
+
+
+class ScreeningOut(BaseModel):
+    """The recorded answer to one film."""
+
+    model_config = {"json_schema_extra": {"examples": [_EXAMPLE]}}
+
+    id: uuid.UUID
+    created_at: datetime
+    label: str = Field(description="Most probable class: covid, pneumonia or normal.")
+    decision: str = Field(description='The label, or "uncertain" where the model does not know.')
+    reason: str | None = Field(description="low-confidence or unfamiliar-film, if uncertain.")
+    explanation: str | None = Field(description="The reason in words.")
+    probabilities: dict[str, float] = Field(description="Calibrated; they sum to 1.")
+    novelty: float = Field(description="Distance from the training films; about 1 is usual.")
+    model: ModelOut
+    film: FilmOut
+    heatmap_url: str
+    timings_ms: dict[str, float]
+
+    @classmethod
+    def of(cls, row: Screening) -> "ScreeningOut":
+        """Show a row."""
+        return cls(
+            id=row.id,
+            created_at=row.created_at,
+            label=row.label,
+            decision=row.decision,
+            reason=row.reason,
+            explanation=REASONS.get(row.reason or ""),
+            probabilities=row.probabilities,
+            novelty=row.novelty,
+            model=ModelOut(
+                version=row.model_version,
+                sha256=row.model_sha256,
+                url=f"/models/{row.model_sha256}",
+            ),
+            film=FilmOut(
+                sha256=row.film_sha256,
+                format=row.film_format,
+                bits=row.film_bits,
+                width=row.film_width,
+                height=row.film_height,
+                metadata=row.film_metadata,
+            ),
+            heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
+            timings_ms=row.timings,
+        )
+
+
+class ReviewIn(BaseModel):
+    """What a film shows, from somebody who knows."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {"label": "covid", "why": "PCR positive on the same day", "patient": "P-10482"}
+            ]
+        }
+    }
+
+    label: str = Field(max_length=50, description="What is right: covid, pneumonia or normal.")
+    why: str = Field(
+        "",
+        max_length=LONGEST_WHY,
+        description="In plain words, without names; needed where the model is corrected.",
+    )
+    patient: str = Field(
+        "",
+        max_length=LONGEST_PATIENT,
+        description="Your code of the patient. Only a keyed hash is kept, by which films of one "
+        "patient stay together in data sets.",
+    )
+
+
+class ReviewOut(BaseModel):
+    """The review that holds."""
+
+    screening: uuid.UUID
+    created_at: datetime
+    by: str = Field(description="The user, or the clinic whose key was sent.")
+    label: str
+    confirms: bool = Field(description="Whether it is the label that the model gave.")
+    why: str
+
+    @classmethod
+    def of(cls, row: Review, screening: Screening) -> "ReviewOut":
+        """Show a row."""
+        return cls(
+            screening=row.screening_id,
+            created_at=row.created_at,
+            by=row.by,
+            label=row.label,
+            confirms=row.label == screening.label,
+            why=row.why,
+        )
+
+
+class ScreeningPage(BaseModel):
+    """One page of a clinic's screenings, newest first."""
+
+    screenings: list[ScreeningOut]
+    next: str | None = Field(description="Address of the next page; null on the last.")

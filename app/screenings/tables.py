@@ -1,0 +1,91 @@
+"""Tables of screenings and reviews."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    Uuid,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.accounts.tables import Clinic, User
+from app.core.database import Base, UtcDateTime, now
+
+
+class Screening(Base):
+    """One film and the answer to it. Belongs to one visitor or to one clinic."""
+
+    __tablename__ = "screening"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    visitor_id: Mapped[str | None] = mapped_column(String(64))
+    clinic_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("clinic.id"))
+
+    film_sha256: Mapped[str] = mapped_column(String(64))  # of the bytes as uploaded
+    film_type: Mapped[str] = mapped_column(String(50))  # media type of the stored film
+    film_format: Mapped[str] = mapped_column(String(20))  # format as uploaded
+    film_width: Mapped[int]
+    film_height: Mapped[int]
+    film_bits: Mapped[int]
+    film_metadata: Mapped[dict[str, str]] = mapped_column(JSON)  # by allow-list
+
+    model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
+    model_version: Mapped[str] = mapped_column(String(100))
+    label: Mapped[str] = mapped_column(String(50))
+    decision: Mapped[str] = mapped_column(String(50))
+    reason: Mapped[str | None] = mapped_column(String(50))
+    probabilities: Mapped[dict[str, float]] = mapped_column(JSON)
+    novelty: Mapped[float]
+    activation_map: Mapped[list[list[list[float]]]] = mapped_column(JSON)
+    timings: Mapped[dict[str, float]] = mapped_column(JSON)  # milliseconds
+
+    share_token: Mapped[str | None] = mapped_column(String(64))
+    shared_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (
+        CheckConstraint("(visitor_id IS NULL) <> (clinic_id IS NULL)", name="one_owner"),
+        # The history pages: newest first within one owner.
+        Index(None, "visitor_id", "created_at", "id"),
+        Index(None, "clinic_id", "created_at", "id"),
+    )
+
+
+class Review(Base):
+    """What somebody who knows better says a film shows; the newest of a screening holds.
+
+    By a user on the pages, or by a clinic through the API.
+    """
+
+    __tablename__ = "review"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
+    screening_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("screening.id", ondelete="CASCADE"), index=True
+    )
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
+    clinic_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("clinic.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    label: Mapped[str] = mapped_column(String(50))
+    why: Mapped[str] = mapped_column(Text, default="")
+    # Keyed hash of what the clinic calls the patient; the name itself is not kept.
+    patient_key: Mapped[str | None] = mapped_column(String(64))
+
+    user: Mapped[User | None] = relationship(lazy="joined")
+    clinic: Mapped[Clinic | None] = relationship(lazy="joined")
+
+    __table_args__ = (
+        CheckConstraint("(user_id IS NULL) <> (clinic_id IS NULL)", name="one_reviewer"),
+    )
+
+    @property
+    def by(self) -> str:
+        """Who said it: a user's name, or the clinic's."""
+        named = self.user or self.clinic
+        return named.name if named else ""

@@ -1,0 +1,186 @@
+"""What the pages show of a row: names, numbers as text, links."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from app.screenings.tables import Review, Screening
+from ml.classifier.predictor import UNCERTAIN, Reason
+from ml.labels import label_name
+
+REASONS: dict[str, str] = {
+    Reason.LOW_CONFIDENCE: (
+        "No answer is probable enough: below this confidence the model was wrong too often on "
+        "films it had not seen."
+    ),
+    Reason.UNFAMILIAR_FILM: (
+        "This film is unlike the films the model learned from, so its answer cannot be relied on."
+    ),
+}
+# Names of the technical data that is shown; bits and colour mode stand beside the format.
+METADATA_NAMES: dict[str, str] = {
+    "Modality": "Modality",
+    "BodyPartExamined": "Body part",
+    "ViewPosition": "View",
+    "PatientSex": "Sex",
+    "PatientAge": "Age",
+    "PixelSpacing": "Pixel spacing, mm",
+    "ImagerPixelSpacing": "Pixel spacing at the detector, mm",
+    "PhotometricInterpretation": "Grey scale",
+}
+TIMING_NAMES: dict[str, str] = {
+    "wait": "waiting for the model",
+    "decode": "reading the film",
+    "predict": "answering",
+    "store": "storing the film",
+}
+
+
+def decision_name(decision: str) -> str:
+    """The words for a decision."""
+    return "Uncertain" if decision == UNCERTAIN else label_name(decision)
+
+
+def percent(value: float) -> str:
+    """0.931 -> "93.1 %"."""
+    return f"{value * 100:.1f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Probability:
+    """One bar."""
+
+    label: str
+    name: str
+    value: float
+    percent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """One layer over the film."""
+
+    label: str
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScreeningSummary:
+    """A screening in a list."""
+
+    id: str
+    url: str
+    created_at: datetime
+    decision: str
+    decision_name: str
+    confidence_percent: str
+    thumbnail_url: str
+    model_version: str
+    reviewed: str | None
+    reviewed_name: str | None
+
+    @classmethod
+    def of(cls, row: Screening, reviewed: str | None = None) -> Self:
+        """Summarise a row, and what its review says."""
+        url = f"/screenings/{row.id}"
+        return cls(
+            id=str(row.id),
+            url=url,
+            created_at=row.created_at,
+            decision=row.decision,
+            decision_name=decision_name(row.decision),
+            confidence_percent=percent(max(row.probabilities.values())),
+            thumbnail_url=f"{url}/thumbnail",
+            model_version=row.model_version,
+            reviewed=reviewed,
+            reviewed_name=label_name(reviewed) if reviewed else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """What somebody who knows better said of a screening."""
+
+    at: datetime
+    by: str
+    label: str
+    label_name: str
+    confirms: bool
+    why: str
+    knows_patient: bool
+
+    @classmethod
+    def of(cls, row: Review, answered: str) -> Self:
+        """Show a row beside the label that the model gave."""
+        return cls(
+            at=row.created_at,
+            by=row.by,
+            label=row.label,
+            label_name=label_name(row.label),
+            confirms=row.label == answered,
+            why=row.why,
+            knows_patient=row.patient_key is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScreeningView:
+    """A screening on its own page."""
+
+    id: str
+    created_at: datetime
+    decision: str
+    decision_name: str
+    decision_reason: str | None
+    label: str
+    label_name: str
+    probabilities: list[Probability]
+    film_url: str
+    film_width: int
+    film_height: int
+    heatmaps: list[Heatmap]
+    film_format: str
+    metadata: list[tuple[str, str]]
+    film_sha256: str
+    model_version: str
+    model_sha256: str
+    timings: list[tuple[str, float]]
+    processed_ms: float
+
+    @classmethod
+    def of(cls, row: Screening, *, share_token: str | None = None) -> Self:
+        """Show a row; a visitor who came by a shared link gets its pictures by it too."""
+        url, query = f"/screenings/{row.id}", f"?share={share_token}" if share_token else ""
+        shown_first = sorted(row.probabilities, key=lambda label: label != row.label)
+        return cls(
+            id=str(row.id),
+            created_at=row.created_at,
+            decision=row.decision,
+            decision_name=decision_name(row.decision),
+            decision_reason=REASONS.get(row.reason or ""),
+            label=row.label,
+            label_name=label_name(row.label),
+            probabilities=[
+                Probability(label, label_name(label), value, percent(value))
+                for label, value in row.probabilities.items()
+            ],
+            film_url=f"{url}/film{query}",
+            film_width=row.film_width,
+            film_height=row.film_height,
+            heatmaps=[
+                Heatmap(label, label_name(label), f"{url}/heatmaps/{label}.png{query}")
+                for label in shown_first
+            ],
+            film_format=f"{row.film_format}, {row.film_bits} bit",
+            metadata=[
+                (name, row.film_metadata[key])
+                for key, name in METADATA_NAMES.items()
+                if key in row.film_metadata
+            ],
+            film_sha256=row.film_sha256,
+            model_version=row.model_version,
+            model_sha256=row.model_sha256,
+            timings=[(TIMING_NAMES.get(key, key), spent) for key, spent in row.timings.items()],
+            processed_ms=sum(row.timings.values()),
+        )

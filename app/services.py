@@ -1,0 +1,54 @@
+"""Typed dependencies: who calls, what they may see. A route cannot forget the check."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.core.database import Database
+from app.core.rate_limit import Allowance
+from app.core.storage import Storage
+from app.gallery.on_demand import Generators
+from app.quiz.rounds import rounds_of_addresses
+from app.registry.serving import ActiveClassifier
+from app.screenings.decoder import FilmDecoder
+from app.screenings.service import Screener
+from app.screenings.uploads import Intake
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the application holds while it runs; lives in `app.state.services`."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    decoder: FilmDecoder
+    classifier: ActiveClassifier
+    screener: Screener
+    intake: Intake
+    generators: Generators = field(default_factory=Generators)
+    quiz_rounds: Allowance = field(default_factory=rounds_of_addresses)
+
+
+# Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.
+async def services(request: Request) -> Services:
+    """The running application's services."""
+    found: Services = request.app.state.services
+    return found
+
+
+CurrentServices = Annotated[Services, Depends(services)]
+
+
+def session(current: CurrentServices) -> Iterator[Session]:
+    """A session for reading; a route that writes commits."""
+    with current.database.sessions() as opened:
+        yield opened
+
+
+# Closed when the route returns, not when a slow reader has taken the last byte.
+CurrentSession = Annotated[Session, Depends(session, scope="function")]

@@ -1,0 +1,1 @@
+"""Pages that belong to no feature: the console's entrance, the audit log, the API reference, probes."""

@@ -1,0 +1,34 @@
+"""Every table, imported in one place.
+
+Foreign keys lead from one feature's tables to another's; SQLAlchemy resolves them once all are
+imported. Whoever opens a database imports this module.
+"""
+
+from app.accounts.tables import ApiKey, Clinic, User, UserSession
+from app.core.audit import AuditEvent
+from app.core.database import Base
+from app.datasets.tables import DataVersion
+from app.gallery.tables import SyntheticFilm
+from app.quiz.tables import QuizRound
+from app.registry.tables import Activation, Comparison, ModelVersion
+from app.runs.tables import Run, Schedule
+from app.screenings.tables import Review, Screening
+
+__all__ = [
+    "Activation",
+    "ApiKey",
+    "AuditEvent",
+    "Base",
+    "Clinic",
+    "Comparison",
+    "DataVersion",
+    "ModelVersion",
+    "QuizRound",
+    "Review",
+    "Run",
+    "Schedule",
+    "Screening",
+    "SyntheticFilm",
+    "User",
+    "UserSession",
+]

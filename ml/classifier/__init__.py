@@ -1,0 +1,1 @@
+"""The classifier: networks, training, export, prediction."""

@@ -1,0 +1,373 @@
+"""A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ml.classifier.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
+from ml.classifier.calibration import (
+    FamiliaritySpace,
+    confidence_threshold,
+    fit_familiarity,
+    fit_temperature,
+)
+from ml.classifier.networks import FilmClassifier, Readout, backbone, build_classifier
+from ml.classifier.predictor import Predictor
+from ml.classifier.sampling import without_source
+from ml.classifier.training import load_run, to_unit
+from ml.classifier.weights import save_weights
+from ml.data.loading import FilmSet, load_films
+from ml.data.manifest import FilmRecord, in_split, is_demonstration, real_films
+from ml.data.splits import Split
+from ml.errors import BundleError
+from ml.evaluation.evaluate import count_films, evaluate
+from ml.evaluation.metrics import softmax
+from ml.files import write_whole
+from ml.labels import LABELS
+from ml.onnx_bytes import graph_bytes
+from ml.options import ClassifierOptions
+from ml.version import code_version
+
+TOLERANCE = 1e-4
+# What the classifier's weights are called in the graph, of which it is a part.
+NETWORK = "network."
+# Counts batches of training; only a batch norm without momentum would use it.
+COUNTER = "num_batches_tracked"
+TARGET_ACCURACY = 0.95
+FAMILIARITY_DIMS = 64
+# Share of the validation films that may be called unfamiliar.
+UNFAMILIAR_SHARE = 0.01
+PREPROCESSING = (
+    "grey film, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
+    "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
+)
+INTENDED_USE = (
+    "Research and education: to study chest X-ray screening for COVID-19 and other pneumonia and "
+    "its pitfalls. Frontal films of adults and children. Not a medical device; its answers are no "
+    "diagnosis and must not guide the care of a patient."
+)
+LIMITATIONS = [
+    "The label is entangled with the source of the film: COVID-19 never comes from the "
+    "paediatric and the NIH sources, so part of the overall figures is knowledge of the source. "
+    "The figures within one source are the ones to judge by.",
+    "The radiography source is two in one: its COVID-19 films come mostly from Spanish hospitals, "
+    "its normal films from elsewhere, so its figure is no exception to the first point.",
+    "On films of a hospital that is in no training set expect clearly less than the test figures.",
+    "Public sets copy from each other. Films with a near-duplicate among the test films were kept "
+    "out of training; copies that differ by more than a margin, a resize or compression may "
+    "remain.",
+    "The labels of the NIH source were read from reports by a program and are partly wrong.",
+    "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
+    "measured between 6 and 17 years.",
+    "The probabilities are calibrated for the share of each class in the data set, which is no "
+    "clinic's: where COVID-19 is rarer they are too high.",
+    "Sex and age are unknown for most films; differences between groups were not measured.",
+    "Lateral films, computed tomography and other body parts are not recognised as such with "
+    "certainty: the novelty threshold flags many, not all.",
+]
+STAND_INS = (
+    "Films of the demonstration set are among those that it learned from or was measured on: "
+    "synthetic films that stand in for patients. Its figures say nothing about patients."
+)
+LICENCE = (
+    "Research and non-commercial use: some of the training films are licensed CC BY-NC-SA or for "
+    "research only."
+)
+
+
+class _ExportedGraph(nn.Module):
+    """What the bundle computes: grey levels in, readout and novelty out."""
+
+    def __init__(self, network: FilmClassifier, space: FamiliaritySpace):
+        super().__init__()
+        self.network = network
+        self.offset = nn.Buffer(torch.from_numpy(space.offset))
+        self.projection = nn.Buffer(torch.from_numpy(space.projection))
+        self.centres = nn.Buffer(torch.from_numpy(space.centres))
+
+    def forward(self, films: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, 1, S, S) uint8 -> logits, embedding, activation map, novelty (B,)."""
+        readout = self.network.read(films.float() / 255)
+        place = (readout.embedding - self.offset) @ self.projection
+        gaps = place[:, None, :] - self.centres[None]
+        novelty = gaps.square().mean(dim=-1).sqrt().amin(dim=1)
+        return readout.logits, readout.embedding, readout.activation_map, novelty
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of a data set, loaded."""
+
+    train: FilmSet
+    validation: FilmSet
+    test: FilmSet
+
+
+def export_bundle(
+    network: FilmClassifier,
+    splits: Splits,
+    out: Path,
+    *,
+    version: str,
+    options: ClassifierOptions,
+    synthetic: Mapping[str, Mapping[str, int]] | None = None,
+    started_from: str = "",
+) -> Card:
+    """Calibrate on validation, export, check against torch, measure on test, write.
+
+    The test figures are those of the exported graph run in ONNX Runtime: what is served.
+
+    Args:
+        network: the trained classifier.
+        splits: films of people alone: what is unlike synthetic films is not unfamiliar for it.
+        out: the bundle's folder.
+        version: the name of the model version.
+        options: what the network was trained with.
+        synthetic: the synthetic films it was trained with, from `count_synthetic`.
+        started_from: SHA-256 of the weights it started from; empty for those of ImageNet.
+
+    Raises:
+        BundleError: the exported graph does not compute what the network computes.
+    """
+    network = network.cpu().eval()
+    learned = _read_all(network, splits.train.films)
+    space = fit_familiarity(
+        learned.embedding.numpy(), splits.train.labels, len(LABELS), FAMILIARITY_DIMS
+    )
+    held_out = _read_all(network, splits.validation.films)
+    temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
+    thresholds = _thresholds(held_out, splits.validation.labels, temperature, space)
+
+    card = Card(
+        version=version,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sha256="",
+        network=options.network,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        input_size=backbone(options.network).size,
+        labels=list(LABELS),
+        preprocessing=PREPROCESSING,
+        temperature=temperature,
+        thresholds=thresholds,
+        code_version=code_version(),
+        options=asdict(options),
+        data=_data_counts(splits) | {"synthetic": synthetic or {}, "started_from": started_from},
+        figures={},
+        intended_use=INTENDED_USE,
+        limitations=limitations_of(
+            [*splits.train.records, *splits.validation.records, *splits.test.records]
+        ),
+        licence=LICENCE,
+    )
+    graph = _export(network, space, card)
+    card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
+    predictor = Predictor(card, graph, threads=torch.get_num_threads())
+    require_equal(network, predictor, splits.validation.films[:64], space)
+    card.figures.update(asdict(evaluate(predictor, splits.test)))
+    _write_bundle(out, graph, card)
+    return card
+
+
+def limitations_of(films: Sequence[FilmRecord]) -> list[str]:
+    """What a classifier that learned from and was measured on these films is not worth."""
+    return [STAND_INS, *LIMITATIONS] if is_demonstration(films) else LIMITATIONS
+
+
+def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
+    """Put each file in its place in one step; the card last, which names the graph's SHA-256.
+
+    So what an interruption leaves is either the whole bundle or one that `read_bundle` refuses.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / GRAPH, graph)
+    write_whole(out / CARD, card.to_json())
+
+
+def export_run(records: Sequence[FilmRecord], run: Path, out: Path, *, version: str) -> Card:
+    """Make the bundle of a training run's best weights, as `export_bundle` does.
+
+    Args:
+        records: what `without_leaks` leaves of the data set's films. Synthetic films and those of
+            the source that the run left out calibrate nothing, so they are not read.
+        run: the training run's folder.
+        out: the bundle's folder.
+        version: the name of the model version.
+
+    Raises:
+        CheckpointError: the folder holds no run, or one that ended before its first epoch.
+        DataError: films cannot be read, or a split has none.
+    """
+    trained = load_run(run)
+    options = trained.options
+    films = without_source(real_films(records), options.leave_out)
+    size = backbone(options.network).size
+    splits = Splits(
+        *(load_films(in_split(films, part), size, title=f"reading {part} films") for part in Split)
+    )
+    return export_bundle(
+        trained.network,
+        splits,
+        out,
+        version=version,
+        options=options,
+        synthetic=trained.synthetic,
+        started_from=trained.started_from,
+    )
+
+
+def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
+    """Whether a folder holds the whole bundle of a finished training run, under this version."""
+    try:
+        card, _ = read_bundle(folder)
+    except BundleError:
+        return False
+    return card.version == version and card.options == asdict(load_run(run).options)
+
+
+@torch.inference_mode()
+def _read_all(network: FilmClassifier, films: NDArray[np.uint8], batch_size: int = 64) -> Readout:
+    parts = [
+        network.read(to_unit(films[start : start + batch_size], torch.device("cpu")))
+        for start in range(0, len(films), batch_size)
+    ]
+    return Readout(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _thresholds(
+    readout: Readout, labels: NDArray[np.int64], temperature: float, space: FamiliaritySpace
+) -> Thresholds:
+    probabilities = softmax(readout.logits.numpy(), temperature)
+    novelty = space.novelty(readout.embedding.numpy())
+    return Thresholds(
+        confidence=confidence_threshold(labels, probabilities, TARGET_ACCURACY),
+        novelty=float(np.quantile(novelty, 1 - UNFAMILIAR_SHARE)),
+        target_accuracy=TARGET_ACCURACY,
+    )
+
+
+def _export(network: FilmClassifier, space: FamiliaritySpace, card: Card) -> bytes:
+    films = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
+    program = torch.onnx.export(
+        _ExportedGraph(network, space).eval(),
+        (films,),
+        input_names=["films"],
+        output_names=["logits", "embedding", "activation_map", "novelty"],
+        dynamic_shapes={"films": {0: torch.export.Dim("batch")}},
+        dynamo=True,
+        verbose=False,
+        # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading; left
+        # to it, every weight stands in the graph under its own name (`export_weights`).
+        optimize=False,
+    )
+    return graph_bytes(program, {RULE_KEY: card.decision_rule()})
+
+
+def require_equal(
+    network: FilmClassifier,
+    predictor: Predictor,
+    films: NDArray[np.uint8],
+    space: FamiliaritySpace | None = None,
+) -> None:
+    """Check that a graph gives what torch gives.
+
+    Args:
+        network: the classifier, on the CPU and in evaluation mode.
+        predictor: the graph.
+        films: (N, S, S) to compare on.
+        space: what novelty was computed with; None leaves novelty out.
+
+    Raises:
+        BundleError: names the output that differs by more than `TOLERANCE`.
+    """
+    expected = _read_all(network, films)
+    answers = predictor.predict_batch(films)
+    pairs = {
+        "probabilities": (
+            softmax(expected.logits.numpy(), predictor.card.temperature),
+            np.array([list(answer.probabilities.values()) for answer in answers]),
+        ),
+        "embedding": (
+            expected.embedding.numpy(),
+            np.stack([answer.embedding for answer in answers]),
+        ),
+        "activation map": (
+            expected.activation_map.numpy(),
+            np.stack([answer.activation_map for answer in answers]),
+        ),
+    }
+    if space:
+        novelty = np.array([answer.novelty for answer in answers])
+        pairs["novelty"] = (space.novelty(expected.embedding.numpy()), novelty)
+    for name, (ours, exported) in pairs.items():
+        gap = float(np.abs(ours - exported).max()) / max(1.0, float(np.abs(ours).max()))
+        # Written so that a gap that is no number is refused as well.
+        if not gap <= TOLERANCE:
+            raise BundleError(f"the graph's {name} differs from torch by {gap:.1e}")
+
+
+def export_weights(bundle: Path, out: Path) -> str:
+    """Write the weights of a bundle's classifier as safetensors, read out of its graph.
+
+    A graph holds every weight under its name in torch, so a bundle needs no second copy of them.
+    The network is built, filled and compared with the graph on generated films first.
+
+    Args:
+        bundle: the bundle's folder.
+        out: the file; its folder exists. Its metadata names the network, the labels and the bundle.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        BundleError: the bundle is damaged, its graph does not hold all weights, or the network
+            filled with them does not compute what the graph computes.
+    """
+    card, graph = read_bundle(bundle)
+    network = build_classifier(card.network, len(card.labels)).eval()
+    _fill(network, graph)
+    films = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
+    require_equal(network, Predictor(card, graph), films.astype(np.uint8))
+    about = {
+        "network": card.network,
+        "labels": ",".join(card.labels),
+        "version": card.version,
+        "bundle_sha256": card.sha256,
+        "licence": card.licence,
+    }
+    return save_weights(out, network.state_dict(), about)
+
+
+def _fill(network: FilmClassifier, graph: bytes) -> None:
+    """Give a network the weights of a graph."""
+    found = {
+        one.name.removeprefix(NETWORK): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
+        for one in onnx.load_model_from_string(graph).graph.initializer
+        if one.name.startswith(NETWORK)
+    }
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
+    if missing:
+        raise BundleError(
+            f"the graph does not hold {len(missing)} of the weights, such as {missing[0]}: it was "
+            "exported with batch norms folded into convolutions, so export the run again"
+        )
+    network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
+
+
+def _data_counts(splits: Splits) -> dict[str, Any]:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {
+        "films": {name: len(part) for name, part in parts.items()},
+        "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
+        "by_source": {name: count_films(part.records) for name, part in parts.items()},
+        "split": "by patient: hash of the patient key",
+    }

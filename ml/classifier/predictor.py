@@ -1,0 +1,132 @@
+"""A bundle and a film give a prediction. ONNX Runtime only: this module never imports torch."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ml.classifier.bundle import RULE_KEY, Card, read_bundle
+from ml.errors import BundleError
+from ml.evaluation.metrics import softmax
+
+# ONNX Runtime reports its use to its maker unless this is set before it is imported: a program
+# that sees patients' films calls nobody.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+UNCERTAIN = "uncertain"
+
+
+class Reason(StrEnum):
+    """Why the model did not commit itself to an answer."""
+
+    LOW_CONFIDENCE = "low-confidence"
+    UNFAMILIAR_FILM = "unfamiliar-film"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one film."""
+
+    label: str  # the most probable class, also where the decision is "uncertain"
+    decision: str  # a label, or "uncertain"
+    reason: Reason | None  # why the decision is "uncertain"
+    probabilities: dict[str, float]  # calibrated, in the order of the labels, sum 1
+    novelty: float  # distance from the training films, about 1 where usual
+    embedding: NDArray[np.float32]  # (F,)
+    activation_map: NDArray[np.float32]  # (C, h, w), lies over the whole film
+
+
+class Predictor:
+    """The classifier of one bundle; safe to use from several threads at once."""
+
+    def __init__(self, card: Card, graph: bytes, *, threads: int = 1):
+        """Build the session.
+
+        Args:
+            card: describes the graph.
+            graph: a serialised ONNX model.
+            threads: cores that one call may use; 1 serves several callers best.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # The arena keeps the largest batch ever seen; a server that runs for weeks gives it back.
+        options.enable_cpu_mem_arena = False
+        self.card = card
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> Self:
+        """Read and verify a bundle.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or not what its card says.
+        """
+        card, graph = read_bundle(folder)
+        predictor = cls(card, graph, threads=threads)
+        carried = predictor._session.get_modelmeta().custom_metadata_map.get(RULE_KEY)
+        if carried != card.decision_rule():
+            raise BundleError(
+                f"{folder}: the card's temperature, thresholds or labels are not those that the "
+                "graph was released with: fetch the bundle again"
+            )
+        return predictor
+
+    def predict(self, film: NDArray[np.uint8]) -> Prediction:
+        """Answer one standardised film of shape (S, S)."""
+        return self.predict_batch(film[None])[0]
+
+    def predict_batch(self, films: NDArray[np.uint8]) -> list[Prediction]:
+        """Answer standardised films of shape (B, S, S).
+
+        Raises:
+            ValueError: the films have another shape or type than the card says.
+        """
+        side = self.card.input_size
+        if films.dtype != np.uint8 or films.shape[1:] != (side, side):
+            raise ValueError(
+                f"expected uint8 films of shape (B, {side}, {side}), got {films.dtype} "
+                f"{films.shape}: standardise them first"
+            )
+        logits, embeddings, maps, novelties = self._session.run(
+            ["logits", "embedding", "activation_map", "novelty"], {"films": films[:, None]}
+        )
+        probabilities = softmax(logits, self.card.temperature)
+        return [
+            self._prediction(*parts)
+            for parts in zip(probabilities, embeddings, maps, novelties, strict=True)
+        ]
+
+    def _prediction(
+        self,
+        probabilities: NDArray[np.float64],
+        embedding: NDArray[np.float32],
+        activation_map: NDArray[np.float32],
+        novelty: np.float32,
+    ) -> Prediction:
+        best = int(probabilities.argmax())
+        label = self.card.labels[best]
+        reason = self._reason(float(probabilities[best]), float(novelty))
+        return Prediction(
+            label=label,
+            decision=UNCERTAIN if reason else label,
+            reason=reason,
+            probabilities=dict(zip(self.card.labels, map(float, probabilities), strict=True)),
+            novelty=float(novelty),
+            embedding=embedding,
+            activation_map=activation_map,
+        )
+
+    def _reason(self, confidence: float, novelty: float) -> Reason | None:
+        # Written so that a value that is no number is never called an answer.
+        if not novelty <= self.card.thresholds.novelty:
+            return Reason.UNFAMILIAR_FILM
+        if not confidence >= self.card.thresholds.confidence:
+            return Reason.LOW_CONFIDENCE
+        return None

@@ -1,0 +1,354 @@
+"""Training a classifier: one loop, resumable after any epoch, evaluated by patient."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+from torch.nn import functional as F
+
+from ml.classifier.augmentation import Augmentation, Draws
+from ml.classifier.networks import FilmClassifier, backbone, build_classifier
+from ml.classifier.sampling import (
+    count_synthetic,
+    require_all_classes,
+    sampling_weights,
+    without_source,
+)
+from ml.classifier.weights import Weights, load_weights
+from ml.data.loading import FilmSet, load_films
+from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.splits import Split
+from ml.errors import CheckpointError, XrayError
+from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
+from ml.labels import LABELS
+from ml.options import ClassifierOptions
+from ml.training.checkpoint import load_checkpoint, save_checkpoint
+from ml.training.distributed import Processes, join_processes
+from ml.training.metrics_log import MetricsLog
+from ml.training.run_folder import CHECKPOINT, OPTIONS, claim_folder
+from ml.training.synchronised_layers import share_layers
+
+BEST = "best.pt"
+
+
+def train_classifier(
+    records: Sequence[FilmRecord],
+    out: Path,
+    options: ClassifierOptions,
+    *,
+    device: torch.device,
+    start_from: Path | None = None,
+    on_tick: Callable[[dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FilmClassifier:
+    """Train on the training split, stop and choose by the validation split.
+
+    State is saved after every epoch; the same call continues an interrupted run and ends with
+    the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
+
+    Args:
+        records: films of all splits; the test split is not opened. Synthetic films only train.
+        out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
+        options: all that decides the result.
+        device: where to compute. Processes that were started together share the work: each
+            trains on its part of every batch, and the first one writes.
+        start_from: weights of a classifier of the same network (`ml.classifier.weights`), in place of those
+            of ImageNet.
+        on_tick: called with the figures of every finished epoch, in the first process.
+        should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
+
+    Returns:
+        The averaged weights of the epoch with the lowest validation loss, on the CPU.
+
+    Raises:
+        DataError: a split lacks a class, or films cannot be read, or there is no source of the
+            name that is to be left out.
+        CheckpointError: the folder holds a run with other options or other films, or the weights
+            to start from are another network's.
+        XrayError: the network is unknown, or cannot learn from smaller films first.
+    """
+    start = load_weights(start_from, options.network) if start_from else None
+    size = backbone(options.network).size
+    if backbone(options.network).flat_side and options.small_epochs:
+        raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
+    records = without_source(records, options.leave_out)
+    training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
+    require_all_classes(real_films(training), "training")
+    require_all_classes(validation, "validation")
+    processes = join_processes(device)
+    if processes.is_first:
+        facts = {
+            "synthetic": count_synthetic(training),
+            "started_from": start.sha256 if start else "",
+        }
+        claim_folder(out, options, [*training, *validation], facts)
+    processes.barrier()
+
+    with MetricsLog(out, writes=processes.is_first) as log:
+        run = _Run(out, options, processes, log, start)
+        run.resume()
+        if not run.finished:
+            train_set, validation_set = (
+                load_films(films, size, title=f"reading {name} films", quiet=not processes.is_first)
+                for name, films in (("training", training), ("validation", validation))
+            )
+        while not run.finished:
+            row = run.epoch_once(train_set, validation_set, should_stop)
+            if row is None:
+                break
+            if on_tick and processes.is_first:
+                on_tick(row)
+    processes.barrier()
+    return _best(out, options.network)
+
+
+class TrainedRun(NamedTuple):
+    """What a training run came to, and what from."""
+
+    network: FilmClassifier  # the best weights
+    options: ClassifierOptions
+    synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training films
+    started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
+
+
+def load_run(out: Path) -> TrainedRun:
+    """The best weights of a training run and what led to them.
+
+    Raises:
+        CheckpointError: the folder holds no run, or one that ended before its first epoch.
+    """
+    path = out / OPTIONS
+    if not path.is_file():
+        raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
+    found = json.loads(path.read_text())
+    options = ClassifierOptions(**found["options"])
+    network = _best(out, options.network)
+    return TrainedRun(network, options, found.get("synthetic", {}), found.get("started_from", ""))
+
+
+def _best(out: Path, network_name: str) -> FilmClassifier:
+    """The averaged weights of the best epoch so far."""
+    if not (out / BEST).exists():
+        raise CheckpointError(f"{out} has no epoch with a finite validation loss yet")
+    network = build_classifier(network_name, len(LABELS))
+    network.load_state_dict(load_checkpoint(out / BEST))
+    return network.eval()
+
+
+class _Run:
+    """The state of one training run and the work of one epoch."""
+
+    def __init__(
+        self,
+        out: Path,
+        options: ClassifierOptions,
+        processes: Processes,
+        log: MetricsLog,
+        start: Weights | None,
+    ):
+        self.out, self.options, self.log = out, options, log
+        self.processes, self.device = processes, processes.device
+        torch.manual_seed(options.seed)
+        network = build_classifier(options.network, len(LABELS), pretrained=start is None)
+        if start:
+            network.load_state_dict(start.state)
+        share_layers(network, processes)
+        # Convolutions on the CPU and on tensor cores want channels last.
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.average = {name: value.clone() for name, value in network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.augment = Augmentation()
+        self.epoch = 0
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        self.rows: list[dict[str, float]] = []
+
+    @property
+    def finished(self) -> bool:
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.options.epochs or waited >= self.options.patience
+
+    def resume(self) -> None:
+        """Continue from the checkpoint where there is one."""
+        path = self.out / CHECKPOINT
+        seen = self.processes.gather(np.array([path.exists()]))
+        if not seen.any():
+            return
+        if not seen.all():
+            raise CheckpointError(f"not every process sees {path}: all hosts must share the folder")
+        state = load_checkpoint(path)
+        self.network.load_state_dict(state["network"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.best_epoch = state["epoch"], state["best_epoch"]
+        self.best_loss = state["best_loss"]
+        self.rows = state["rows"]
+        self.log.rewrite(self.rows)
+
+    def epoch_once(
+        self,
+        train_set: FilmSet,
+        validation_set: FilmSet,
+        should_stop: Callable[[], bool] | None,
+    ) -> dict[str, float] | None:
+        """Train one epoch, evaluate, save. None where it was stopped in the middle."""
+        start = time.monotonic()
+        trained = self._train(train_set, should_stop)
+        if trained is None:
+            return None
+        loss, share_right = trained
+        films_per_second = _epoch_length(train_set) / (time.monotonic() - start)
+        own = self.processes.slice_of(validation_set.films)
+        logits = self.processes.gather(infer(self._averaged_network(), own, self.device))
+        probabilities = softmax(logits)
+        self.epoch += 1
+        row = {
+            "epoch": self.epoch,
+            "train_loss": loss,
+            "train_accuracy": share_right,
+            "validation_loss": log_loss(validation_set.labels, probabilities),
+            "validation_accuracy": accuracy(validation_set.labels, probabilities),
+            "validation_macro_auroc": macro_auroc(validation_set.labels, probabilities),
+            "films_per_second": films_per_second,
+            "seconds": time.monotonic() - start,
+        }
+        self._keep(row)
+        return row
+
+    def _train(
+        self, train_set: FilmSet, should_stop: Callable[[], bool] | None
+    ) -> tuple[float, float] | None:
+        """Mean loss and accuracy over the epoch's batches, as the network was at each of them."""
+        options = self.options
+        # Everything random in an epoch follows from its number, so a resumed run draws the same.
+        random = torch.Generator().manual_seed(options.seed * 100_003 + self.epoch)
+        torch.manual_seed(options.seed * 100_003 + self.epoch)
+        weights = sampling_weights(train_set.records, options.synthetic_share)
+        order = torch.multinomial(
+            torch.from_numpy(weights), _epoch_length(train_set), replacement=True, generator=random
+        )
+        batches = torch.split(order, options.batch_size)
+        self.network.train()
+        total, right = 0.0, 0.0
+        with Progress(transient=True, disable=not self.processes.is_first) as progress:
+            task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
+            for number, chosen in enumerate(batches):
+                if self.processes.agree(bool(should_stop and should_stop())):
+                    return None
+                self._set_learning_rate(self.epoch + number / len(batches))
+                draws = Draws(random, len(chosen), self.processes.part_of(len(chosen)))
+                loss, hits = self._step(*self._batch(train_set, chosen, draws), len(chosen))
+                total, right = total + loss * len(chosen), right + hits
+                progress.advance(task)
+        return total / len(order), right / len(order)
+
+    def _batch(self, train_set: FilmSet, chosen: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """This process's films of a batch, augmented, and their labels."""
+        own = chosen[draws.part].numpy()
+        films = to_unit(train_set.films[own], self.device)
+        if self.epoch < self.options.small_epochs:
+            side = self.options.small_size
+            films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
+        return self.augment(films, draws), torch.from_numpy(train_set.labels[own]).to(self.device)
+
+    def _step(self, films: Tensor, labels: Tensor, count: int) -> tuple[float, float]:
+        """One step of the optimiser: the batch's loss, and how many of its `count` films it had
+        right. The films are this process's.
+        """
+        options = self.options
+        reduced = options.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            logits = self.network(films.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
+        if not len(labels):
+            loss = logits.sum()  # zero, and no mean of nothing
+        loss = loss * self.processes.weight_of(count)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.processes.average_gradients(self.network.parameters())
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self._update_average()
+        right = (logits.detach().argmax(dim=1) == labels).sum()
+        totals = self.processes.sum(torch.stack([loss.detach(), right.float()])).tolist()
+        value = totals[0] / self.processes.world_size
+        if not math.isfinite(value):
+            raise XrayError(
+                f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
+                "--learning-rate and another --out"
+            )
+        return value, totals[1]
+
+    def _set_learning_rate(self, position: float) -> None:
+        """Linear warm-up over half an epoch, then a cosine to zero. `position` in epochs."""
+        warm = min(1.0, (position + 0.02) / 0.5)
+        cosine = 0.5 * (1 + math.cos(math.pi * position / self.options.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * warm * cosine
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - self.options.ema_decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _averaged_network(self) -> FilmClassifier:
+        network = build_classifier(self.options.network, len(LABELS))
+        network.load_state_dict(self.average)
+        return network.to(self.device).eval()
+
+    def _keep(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        is_better = row["validation_loss"] < self.best_loss
+        if is_better:
+            self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
+        if not self.processes.is_first:
+            return
+        if is_better:
+            save_checkpoint(self.out / BEST, self.average)
+        state: dict[str, Any] = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "rows": self.rows,
+        }
+        save_checkpoint(self.out / CHECKPOINT, state)
+        self.log.write(row, self.epoch)
+
+
+def _epoch_length(train_set: FilmSet) -> int:
+    """Films drawn in an epoch: as many as are real, so that synthetic films do not prolong it."""
+    return len(real_films(train_set.records))
+
+
+def to_unit(films: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """(B, S, S) grey levels -> (B, 1, S, S) float in [0, 1] on the device."""
+    return torch.from_numpy(films).to(device)[:, None].float() / 255
+
+
+@torch.inference_mode()
+def infer(
+    network: FilmClassifier, films: NDArray[np.uint8], device: torch.device, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """(N, S, S) grey levels -> (N, classes) logits."""
+    network = network.to(memory_format=torch.channels_last)
+    parts = [
+        network(to_unit(films[start : start + batch_size], device)).float().cpu().numpy()
+        for start in range(0, max(len(films), 1), batch_size)  # one of many processes may have none
+    ]
+    return np.concatenate(parts)

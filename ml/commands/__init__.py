@@ -1,0 +1,1 @@
+"""The commands of `xray` that need no server: thin wrappers around the library."""

@@ -1,0 +1,28 @@
+"""`xray card`: write the model card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ml.classifier.bundle import PRETRAINED, read_bundle
+from ml.commands.classifier import BundleFolder
+from ml.commands.main import app
+from ml.reporting.model_card import render_model_card
+
+
+@app.command("card")
+def card_command(
+    bundle: BundleFolder = PRETRAINED,
+    generator: Annotated[
+        Path | None, typer.Option(help="A generator's file, for its card instead.")
+    ] = None,
+) -> None:
+    """Print a bundle's or a generator's card as Markdown."""
+    if generator:
+        from ml.gan.generator_file import load_generator
+        from ml.gan.release import render_generator_card
+
+        print(render_generator_card(load_generator(generator)), end="")
+        return
+    print(render_model_card(read_bundle(bundle)[0]), end="")

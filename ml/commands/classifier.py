@@ -1,0 +1,186 @@
+"""The commands of classifiers: train, export, evaluate."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml.classifier.bundle import PRETRAINED, finite
+from ml.classifier.predictor import Predictor
+from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
+from ml.commands.options_to_flags import with_flags
+from ml.data.manifest import (
+    FilmRecord,
+    in_split,
+    read_manifest,
+    read_synthetic_manifest,
+    real_films,
+)
+from ml.data.splits import Split
+from ml.errors import XrayError
+from ml.options import ClassifierOptions
+from ml.reporting.format import interval, three
+
+# Where a training run's folder has its bundle.
+BUNDLE = "bundle"
+BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
+
+
+@with_flags(ClassifierOptions, panel="Options of training")
+def train_classifier_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
+    synthetic: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of xray synthesize to train with too; may be repeated."),
+    ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Weights of xray export weights to start from, not ImageNet's."),
+    ] = None,
+    bundle_version: Annotated[
+        str, typer.Option(help="Make the bundle too, in OUT/bundle, under this version's name.")
+    ] = "",
+    device: DeviceName = "auto",
+    **given: Any,
+) -> None:
+    """Train a classifier. Interrupted, the same command continues after the last whole epoch.
+
+    SIGTERM and Ctrl-C end it after the batch in hand; the exit status is then 143 or 130.
+    """
+    from ml.classifier.training import train_classifier
+    from ml.data.leaks import without_leaks
+    from ml.training.distributed import join_processes
+
+    options, place = ClassifierOptions(**given), device_named(device)
+    records = read_manifest(data)
+    for folder in synthetic or []:
+        records += read_synthetic_manifest(folder)
+    records = without_leaks(records, options.leave_out)
+    with until_stopped() as should_stop:
+        train_classifier(
+            records,
+            out,
+            options,
+            device=place,
+            start_from=start_from,
+            on_tick=print_epoch,
+            should_stop=should_stop,
+        )
+    if not join_processes(place).is_first:
+        return
+    if bundle_version:
+        _make_bundle(records, out, bundle_version)
+    else:
+        print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+
+
+def _make_bundle(records: list[FilmRecord], run: Path, version: str) -> None:
+    """The bundle in the run's own folder, unless an earlier call made it."""
+    from ml.classifier.export import export_run, is_bundle_of
+
+    bundle = run / BUNDLE
+    if not is_bundle_of(bundle, run, version):
+        card = export_run(records, run, bundle, version=version)
+        _print_figures(card.as_json()["figures"])
+    print(f"trained: the bundle of version {version} lies in {bundle}")
+
+
+def print_epoch(row: dict[str, float]) -> None:
+    """Tell of a finished epoch in one line."""
+    print(
+        f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}, on validation "
+        f"loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, "
+        f"macro AUROC {row['validation_macro_auroc']:.3f} ({row['seconds']:.0f} s)",
+        flush=True,
+    )
+
+
+def export_classifier_command(
+    data: DataFolder,
+    run: Annotated[Path, typer.Option(help="The training run's folder.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
+) -> None:
+    """Calibrate a trained classifier, export it to ONNX and measure it on the test split."""
+    from ml.classifier.export import export_run
+    from ml.classifier.training import load_run
+    from ml.data.leaks import without_leaks
+
+    leave_out = load_run(run).options.leave_out
+    records = without_leaks(real_films(read_manifest(data)), leave_out)
+    card = export_run(records, run, out, version=version)
+    _print_figures(card.as_json()["figures"])
+
+
+def export_weights_command(
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    bundle: BundleFolder = PRETRAINED,
+) -> None:
+    """Write a bundle's weights for torch, read out of its graph and proved equal to it."""
+    from ml.classifier.export import export_weights
+
+    print(f"wrote {out}: SHA-256 {export_weights(bundle, out)}")
+
+
+def evaluate_classifier_command(
+    data: DataFolder,
+    bundle: BundleFolder = PRETRAINED,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and report.html.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="The training run's folder, for curves in the report.")
+    ] = None,
+    leave_out: Annotated[
+        str, typer.Option(help="Measure on all films of this source, kept from training.")
+    ] = "",
+) -> None:
+    """Measure a bundle on the data set's test split, with intervals over patients."""
+    from ml.data.loading import load_films
+    from ml.evaluation.evaluate import (
+        LEAST_PATIENTS_PER_SIDE,
+        answer_films,
+        figures_of,
+        left_out_films,
+    )
+    from ml.reporting.classifier_report import describe, read_training_rows, write_evaluation
+
+    if run and not out:
+        raise XrayError("the curves of --run stand in the report: give its folder with --out")
+    predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
+    rows = read_training_rows(run, predictor.card) if run else []
+    records = read_manifest(data)
+    if leave_out:
+        chosen, least_patients = left_out_films(predictor.card, records, leave_out), 1
+    else:
+        chosen, least_patients = in_split(records, Split.TEST), LEAST_PATIENTS_PER_SIDE
+    films = load_films(chosen, predictor.card.input_size, title="reading films")
+    answers = answer_films(predictor, films)
+    figures = figures_of(answers, least_patients=least_patients)
+    _print_figures(finite(asdict(figures)))
+    if out:
+        evaluation = describe(predictor.card, chosen, answers, figures, rows, leave_out=leave_out)
+        write_evaluation(out, evaluation)
+        print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    table = Table("figure", "value", "95 % interval", "films")
+    films, selective = str(figures["films"]), figures["selective"]
+    for key, name in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+        table.add_row(name, *interval(figures[key]), films)
+    table.add_row("calibration error", three(figures["calibration_error"]), "", films)
+    for label, one in figures["per_class"].items():
+        for name in ("precision", "recall", "f1"):
+            table.add_row(f"{label} {name}", three(one[name]), "", f"{one['support']:.0f}")
+    for row in figures["within_source"]:
+        name = f"AUROC in {row['source']}: {row['positive']} against {row['negative']}"
+        table.add_row(name, *interval(row["auroc"]), str(row["auroc"]["n"]))
+    table.add_row("share of films answered", three(selective["coverage"]), "", films)
+    table.add_row("accuracy of those", three(selective["accuracy_when_answering"]), "", "")
+    Console().print(table)

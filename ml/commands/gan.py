@@ -1,0 +1,140 @@
+"""The command that trains GANs."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
+from ml.commands.gan_evaluation import DEFAULT_FEATURES, FeatureNames
+from ml.commands.gan_release import SampleCount, release
+from ml.commands.options_to_flags import flag_of, with_flags
+from ml.data.manifest import read_manifest
+from ml.errors import XrayError
+from ml.options import GAN_PRESETS, GanOptions
+
+if TYPE_CHECKING:
+    import torch
+DEFAULT_PRESET = "wgan-gp"
+# Where in a run's folder the release of its generator goes.
+RELEASE = "release"
+PRESET_WORDS = {
+    "gan": "the basic GAN of 2014: dense layers, minimax game",
+    "dcgan": "the same game between convolutional networks with batch norm",
+    "wgan": "Wasserstein distance, the critic's weights clipped",
+    "wgan-gp": "Wasserstein distance with a gradient penalty: the report's choice",
+    "resnet": "wgan-gp between residual networks: the best films, for a GPU",
+    "r3gan": "relativistic loss with two gradient penalties, of 2024",
+}
+
+
+def _print_presets(asked: bool) -> None:
+    if not asked:
+        return
+    table = Table("preset", "what it is", f"{DEFAULT_PRESET} with")
+    for name, preset in GAN_PRESETS.items():
+        table.add_row(name, PRESET_WORDS[name], _differences(preset))
+    Console().print(table)
+    raise typer.Exit
+
+
+def _differences(preset: GanOptions) -> str:
+    """The flags that would turn the usual preset into this one."""
+    usual = GAN_PRESETS[DEFAULT_PRESET]
+    values = {each.name: getattr(preset, each.name) for each in fields(preset)}
+    changed = {name: value for name, value in values.items() if value != getattr(usual, name)}
+    return " ".join(flag_of(name, value) for name, value in changed.items())
+
+
+@with_flags(
+    GanOptions,
+    panel="Options of training: a flag that is not given takes the preset's value",
+    show_defaults=False,
+)
+def train_gan_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
+    preset: Annotated[
+        str, typer.Option(help=f"Where to start from: {', '.join(GAN_PRESETS)}; see --presets.")
+    ] = DEFAULT_PRESET,
+    budget_minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="Time to train for, over all calls together.")
+    ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export", help="Afterwards measure the best generator, and write it to OUT/release."
+        ),
+    ] = False,
+    samples: SampleCount = None,
+    features: FeatureNames = DEFAULT_FEATURES,
+    device: DeviceName = "auto",
+    presets: Annotated[  # noqa: ARG001  # its callback answers
+        bool,
+        typer.Option(
+            "--presets",
+            is_eager=True,
+            callback=_print_presets,
+            help="List the presets and end.",
+        ),
+    ] = False,
+    **given: Any,
+) -> None:
+    """Train a GAN on the training split, and keep the generator with the lowest KID.
+
+    Interrupted, the same command continues; killed, it does so from the last tick. SIGTERM and
+    Ctrl-C end it after the step in hand; the exit status is then 143 or 130. Several processes
+    share the work: accelerate launch -m ml train gan ...
+    """
+    import math
+
+    from ml.gan.training import train_gan
+    from ml.training.distributed import join_processes
+
+    if preset not in GAN_PRESETS:
+        raise XrayError(f"unknown preset {preset!r}, expected one of {', '.join(GAN_PRESETS)}")
+    options = replace(GAN_PRESETS[preset], **given)
+    place = device_named(device)
+    with until_stopped() as should_stop:
+        generator = train_gan(
+            read_manifest(data),
+            out,
+            options,
+            device=place,
+            budget_minutes=math.inf if budget_minutes is None else budget_minutes,
+            on_tick=_print_tick,
+            should_stop=should_stop,
+        )
+    if not join_processes(place).is_first:
+        return
+    print(f"trained: make films with xray synthesize --generator {generator} --out FOLDER")
+    if export:
+        _release(generator, data, out / RELEASE, samples, features, place)
+
+
+def _release(
+    generator: Path,
+    data: Path,
+    out: Path,
+    samples: int | None,
+    features: str,
+    place: "torch.device",
+) -> None:
+    from ml.gan.release import is_released
+
+    if is_released(generator, out):
+        print(f"{out} has the release of this generator already")
+    else:
+        release(generator, data, out, samples, features, place)
+
+
+def _print_tick(row: dict[str, float]) -> None:
+    print(
+        f"step {row['step']:.0f}: Wasserstein {row['wasserstein']:.3g}, penalty "
+        f"{row['penalty']:.3g}, KID {row['kid']:.4f}, diversity {row['diversity']:.2f} "
+        f"({row['films_per_second']:.0f} films/s)",
+        flush=True,
+    )

@@ -1,0 +1,184 @@
+"""The commands that measure GANs: figures of one generator, a comparison of many."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
+from ml.data.manifest import read_manifest
+from ml.errors import XrayError
+from ml.options import GAN_PRESETS, GanOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from ml.gan.evaluation.features import FeatureSpace
+FeatureNames = Annotated[
+    str,
+    typer.Option(
+        "--features",
+        help="Where films are compared, commas between: efficientnet-lite0, classifier, inception.",
+    ),
+]
+InceptionFile = Annotated[
+    Path | None, typer.Option("--inception", help="The file of Inception's weights.")
+]
+DEFAULT_FEATURES = "efficientnet-lite0,classifier"
+DEFAULT_SAMPLES = 512
+
+
+def evaluate_gan_command(
+    data: DataFolder,
+    generator: Annotated[
+        Path | None, typer.Option(help="A generator's file; by default the released one.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A training run's folder: its best generator, curves in the report."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=16, help="How many films it makes.")] = (
+        DEFAULT_SAMPLES
+    ),
+    features: FeatureNames = DEFAULT_FEATURES,
+    inception: InceptionFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and report.html.")
+    ] = None,
+    device: DeviceName = "auto",
+) -> None:
+    """Measure a generator against the test split: distance, variety, copies of training films."""
+    from ml.gan.evaluation.evaluate import evaluate_gan
+    from ml.gan.generator_file import GENERATOR, PRETRAINED, load_generator
+    from ml.reporting.gan_report import draw_sheet, write_evaluation
+    from ml.training.metrics_log import read_metrics
+
+    if generator and run:
+        raise XrayError("give --generator or --run, not both: a run has its own generator")
+    place = device_named(device)
+    loaded = load_generator(run / GENERATOR if run else generator or PRETRAINED, place)
+    spaces = spaces_named(features, inception, place)
+    evaluation = evaluate_gan(loaded, read_manifest(data), features=spaces, samples=samples)
+    print_evaluation(evaluation)
+    if out:
+        rows = read_metrics(run) if run else []
+        write_evaluation(out, evaluation, draw_sheet(loaded), rows)
+        print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
+
+
+def spaces_named(
+    names: str, inception: Path | None, device: "torch.device"
+) -> "list[FeatureSpace]":
+    """The feature spaces of a list with commas; raises XrayError where it names none."""
+    from ml.gan.evaluation.features import feature_space
+
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise XrayError(f"--features names nothing: give some, such as {DEFAULT_FEATURES}")
+    return [feature_space(name, weights=inception, device=device) for name in wanted]
+
+
+def print_evaluation(evaluation: Mapping[str, Any]) -> None:
+    """Print a generator's figures as tables."""
+    from ml.reporting.gan_tables import pixel_rows, space_rows
+
+    counts, samples = evaluation["real"], evaluation["samples"]["films"]
+    pixels = pixel_rows(evaluation["pixels"], samples, counts["held_out_films"])
+    parts = [("pixel by pixel", pixels)]
+    for space in evaluation["spaces"]:
+        title = f"{space['name']} ({space['sha256'][:12]})"
+        of_classes = space["per_class"].items()
+        parts += [(f"{title}, {label}", space_rows(own)) for label, own in of_classes if own]
+        parts.append((title, space_rows(space)))
+    for title, rows in parts:
+        table = Table("figure", f"{samples} samples", "real films", title=title)
+        for row in rows:
+            table.add_row(row.name, row.value, row.real)
+        Console().print(table)
+    print(f"against {counts['films']} test films of {counts['patients']} patients")
+    for note in evaluation["notes"]:
+        print(f"note: {note}")
+
+
+def compare_gans_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
+    budget_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Time to train for, of each preset and seed.")
+    ],
+    size: Annotated[int, typer.Option(min=16, max=512, help="Side of the films, in pixels.")] = 64,
+    labels: Annotated[
+        str, typer.Option(help="Classes to learn, separated by commas.")
+    ] = GanOptions().labels,
+    presets: Annotated[str, typer.Option(help="What to compare, separated by commas.")] = ",".join(
+        GAN_PRESETS
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each preset.")] = 1,
+    samples: Annotated[int, typer.Option(min=16, help="Films of each model to measure.")] = (
+        DEFAULT_SAMPLES
+    ),
+    features: FeatureNames = DEFAULT_FEATURES,
+    inception: InceptionFile = None,
+    conditional: Annotated[
+        bool, typer.Option(help="Let each generator make each class on demand.")
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
+    ] = GanOptions().precision,
+    device: DeviceName = "auto",
+) -> None:
+    """Train presets under one budget, measure them alike, and write one page.
+
+    Interrupted, the same command continues; presets and seeds can be added to a folder later. A
+    model that diverges or collapses is a result, with that verdict.
+    """
+    from ml.gan.evaluation.compare import ComparisonOptions, compare_gans
+
+    options = ComparisonOptions(
+        size=size,
+        labels=labels,
+        budget_minutes=budget_minutes,
+        presets=tuple(name.strip() for name in presets.split(",") if name.strip()),
+        seeds=seeds,
+        samples=samples,
+        changes={"conditional": conditional, "precision": precision},
+    )
+    place = device_named(device)
+    with until_stopped() as should_stop:
+        comparison = compare_gans(
+            read_manifest(data),
+            out,
+            options,
+            device=place,
+            features=spaces_named(features, inception, place),
+            on_tick=_print_tick,
+            should_stop=should_stop,
+        )
+    _print_comparison(comparison)
+    print(f"wrote {out / 'comparison.html'}, comparison.md and comparison.json beside it")
+
+
+def _print_tick(preset: str, seed: int, row: dict[str, float]) -> None:
+    print(
+        f"{preset}, seed {seed}, step {row['step']:.0f}: KID {row['kid']:.4f}, diversity "
+        f"{row['diversity']:.2f}, {row['seconds'] / 60:.1f} min",
+        flush=True,
+    )
+
+
+def _print_comparison(comparison: Mapping[str, Any]) -> None:
+    from ml.reporting.gan_tables import figure_tables, model_table
+
+    _print_table("training", *model_table(comparison))
+    for title, (head, rows) in figure_tables(comparison).items():
+        _print_table(title, head, rows)
+
+
+def _print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*head, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

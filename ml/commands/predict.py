@@ -1,0 +1,110 @@
+"""`xray predict`: classify images from the command line."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from ml.classifier.bundle import PRETRAINED
+from ml.classifier.predictor import Predictor
+from ml.commands.classifier import (
+    BundleFolder,
+)
+from ml.commands.main import app
+from ml.errors import XrayError
+from ml.imaging.decode import read_film
+from ml.imaging.preprocessing import BlankFilm, standardise
+from ml.imaging.types import UnreadableFilm
+from ml.labels import LABELS
+
+FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
+COLUMNS = (
+    "path",
+    "label",
+    "decision",
+    *LABELS,
+    "reason",
+    "novelty",
+    "model_version",
+    "model_sha256",
+    "error",
+)
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Films, or folders of films.")],
+    csv_path: Annotated[
+        Path | None, typer.Option("--csv", help="Where to write; default: standard output.")
+    ] = None,
+    bundle: BundleFolder = PRETRAINED,
+) -> None:
+    """Answer films. A film that cannot be read gets a row with the error; the exit status is 1."""
+    predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
+    films = list(_films(paths))
+    failed = 0
+    with _output(csv_path) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        console = Console(stderr=True)
+        for path in track(films, "answering films", console=console, transient=True):
+            row = _answer(predictor, path)
+            failed += bool(row["error"])
+            writer.writerow(row)
+    if failed:
+        raise XrayError(f"{failed} of {len(films)} film(s) could not be read, see the error column")
+
+
+def _films(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in FILM_SUFFIXES)
+            if not found:
+                raise XrayError(f"no film in {path}: expected files ending in .png, .jpg, .dcm ...")
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            raise XrayError(f"no such file or folder: {path}")
+
+
+@contextmanager
+def _output(path: Path | None) -> Iterator[TextIO]:
+    """The file, complete or not at all; or standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
+    size = predictor.card.input_size
+    try:
+        pixels = read_film(path.read_bytes(), shortest=2 * size).pixels
+        answer = predictor.predict(standardise(pixels, size))
+    except (UnreadableFilm, BlankFilm, OSError) as problem:
+        return dict.fromkeys(COLUMNS, "") | {"path": str(path), "error": str(problem)}
+    return {
+        "path": str(path),
+        "label": answer.label,
+        "decision": answer.decision,
+        **{label: f"{value:.6f}" for label, value in answer.probabilities.items()},
+        "reason": answer.reason or "",
+        "novelty": f"{answer.novelty:.4f}",
+        "model_version": predictor.card.version,
+        "model_sha256": predictor.card.sha256,
+        "error": "",
+    }

@@ -1,0 +1,55 @@
+"""`xray reproduce report`: repeat the 2021 report's experiment."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ml.commands.common import DataFolder, DeviceName, device_named
+from ml.commands.main import reproduce_app
+from ml.data.manifest import read_manifest
+from ml.errors import XrayError
+from ml.options import PRECISIONS
+
+
+@reproduce_app.command("report")
+def reproduce_report_command(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each network.")] = 8,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
+    ] = PRECISIONS[0],
+    device: DeviceName = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, hidden=True, help="Most films of a source and class, for a trial.")
+    ] = 0,
+) -> None:
+    """Train the original report's classifier as it was and split by patient, and compare.
+
+    Interrupted, the same command continues with the network that is not finished.
+    """
+    from ml.evaluation.reproduction import (
+        ReproductionOptions,
+        accuracy_table,
+        auroc_table,
+        reproduce,
+    )
+
+    if precision not in PRECISIONS:
+        raise XrayError(f"unknown precision {precision!r}, expected {' or '.join(PRECISIONS)}")
+    options = ReproductionOptions(epochs=epochs, precision=precision, seed=seed, limit=limit)
+    if limit:
+        # Copies in about the report's proportion.
+        options = replace(options, covid_films=5 * limit)
+    found = reproduce(read_manifest(data), out, options, device=device_named(device))
+    for head, rows in (accuracy_table(found), auroc_table(found)):
+        table = Table(*head)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+    print(f"wrote {out / 'reproduction.json'} and {out / 'reproduction.md'}")

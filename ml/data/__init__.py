@@ -1,0 +1,1 @@
+"""Data sets: manifests, splits, near-duplicates, versions, importers."""

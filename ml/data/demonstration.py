@@ -1,0 +1,129 @@
+"""The demonstration set: films of the released generator that stand in for patients'.
+
+So that everything can be tried on a machine that has no films. Each film says what it is: in its
+picture, in its file and in its row. What is measured on them says nothing about patients.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
+from ml.data.near_duplicates import Hashes, close_to, film_hash
+from ml.data.splits import Split, split_of
+from ml.data.versioning import seal
+from ml.errors import DataError
+from ml.files import write_whole
+from ml.gan.latents import SEEDS
+from ml.gan.onnx_generator import GeneratorGraph
+from ml.gan.synthesis.watermark import Provenance, marked, png_of
+
+# Films of each class; to measure a generator takes 16 of those it learned.
+FILMS: dict[Split, int] = {Split.TRAIN: 34, Split.VALIDATION: 16, Split.TEST: 16}
+LICENCE = "research and non-commercial use, as the generator"
+_SOFTWARE = "xray-screening demonstration"
+Film = NDArray[np.uint8]  # (S, S)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A film of the set."""
+
+    seed: int
+    label: str
+    film: Film
+
+    @property
+    def patient(self) -> str:
+        """The key of the patient that it stands in for."""
+        return patient_of(self.seed)
+
+
+def patient_of(seed: int) -> str:
+    """A key for each film; its hash decides the split, as everywhere."""
+    return f"demo-{seed}"
+
+
+def make_demonstration(to: Path, generator: GeneratorGraph) -> dict[str, Any]:
+    """Make the set and seal it.
+
+    Args:
+        to: the data set's folder; there is none yet.
+        generator: of three classes, made on demand.
+
+    Returns:
+        The summary of its seal.
+
+    Raises:
+        DataError: there is a data set already.
+    """
+    if (to / MANIFEST).exists():
+        raise DataError(f"{to} is a data set already: name another folder")
+    rows = []
+    for one in choose(generator):
+        image = f"images/{one.label}-{one.seed}.png"
+        (to / image).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(to / image, _picture(one, generator.sha256))
+        rows.append(_row(one, image, generator.sha256))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(to / MANIFEST, text.getvalue().encode())
+    return seal(to)
+
+
+def choose(generator: GeneratorGraph) -> list[Chosen]:
+    """The films of the first seeds that give every split its films of each class.
+
+    As in `xray synthesize`, the remainder of a seed tells its class. None is a near-duplicate of
+    another: it would be taken for a film of the same person.
+    """
+    missing = {(label, part): count for part, count in FILMS.items() for label in generator.labels}
+    chosen: list[Chosen] = []
+    hashes: Hashes = np.empty((0, *film_hash(np.eye(64, dtype=np.uint8)).shape), np.uint64)
+    for seed, label in _seeds(generator.labels):
+        place = label, split_of(patient_of(seed))
+        if not missing[place]:
+            continue
+        film = marked(generator.films([seed], label)[0])
+        own = film_hash(film)[None]
+        if close_to(own, hashes).any():
+            continue
+        hashes = np.concatenate([hashes, own])
+        chosen.append(Chosen(seed, label, film))
+        missing[place] -= 1
+        if not any(missing.values()):
+            break
+    return chosen
+
+
+def _seeds(labels: Sequence[str]) -> Iterator[tuple[int, str]]:
+    return ((seed, labels[seed % len(labels)]) for seed in range(SEEDS))
+
+
+def _picture(one: Chosen, generator_sha256: str) -> bytes:
+    provenance = Provenance(generator_sha256, str(one.seed), one.label, 1.0, _SOFTWARE)
+    return png_of(one.film, provenance)
+
+
+def _row(one: Chosen, image: str, generator_sha256: str) -> dict[str, str]:
+    height, width = one.film.shape
+    return {
+        "image": image,
+        "label": one.label,
+        "source": DEMONSTRATION,
+        "patient": one.patient,
+        "finding": f"synthetic: seed {one.seed} of generator {generator_sha256}",
+        "license": LICENCE,
+        "width": str(width),
+        "height": str(height),
+        "original_width": str(width),
+        "original_height": str(height),
+    }

@@ -1,0 +1,1 @@
+"""Import public data sets, folders and DICOM files into a data set."""

@@ -1,0 +1,231 @@
+"""The one way of a film into a data set, whatever layout it was found in."""
+
+import csv
+import io
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ml.data.importers.append import Present, Row, write_manifest
+from ml.data.importers.convert import DIGEST_LENGTH, Decoded, Stage, digest_of
+from ml.data.importers.deduplicate import SAME_FILE, Known, Settled, settle
+from ml.data.importers.layouts import LAYOUTS
+from ml.data.importers.records import MISSING, UNREADABLE, Candidate, LeftOut, SourceOptions
+from ml.data.manifest import SYNTHETIC_COLUMN
+from ml.data.near_duplicates import Hashes, hash_films
+from ml.errors import DataError
+from ml.files import write_whole
+from ml.imaging.preprocessing import BlankFilm
+from ml.imaging.types import UnreadableFilm
+
+SHORT_SIDE = 256
+STAGING = ".import-part"
+MASK = "unreadable lung mask, film taken without it"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an import did.
+
+    Attributes:
+        added: films added, by label.
+        total: films in the data set now.
+        left_out: films not taken, and masks not taken, each with its reason.
+        changed: films that were there and now have another label or patient.
+    """
+
+    added: Counter[str]
+    total: int
+    left_out: list[LeftOut]
+    changed: int = 0
+
+
+def import_films(
+    kind: str,
+    src: Path,
+    to: Path,
+    options: SourceOptions | None = None,
+    *,
+    short_side: int = SHORT_SIDE,
+    keep_duplicates: bool = False,
+    on_film: Callable[[], None] = lambda: None,
+) -> Report:
+    """Take the films of a public data set into a data set of ours.
+
+    The manifest is replaced as the last step: until then the data set is as it was. Interrupted,
+    the same import goes on with the films not decoded yet.
+
+    Args:
+        kind: the layout of `src`, one of `LAYOUTS`.
+        src: the folder as it was downloaded.
+        to: the data set's folder; made where it is missing, added to where it is not.
+        options: what the layout needs beyond the folder.
+        short_side: films are reduced to this, in pixels; 0 keeps their size.
+        keep_duplicates: take near-duplicates of the same label too, under one patient.
+        on_film: called before each film that was found is read; may raise to stop.
+
+    Raises:
+        DataError: an unknown layout, no film to take, no readable film, or a data set with
+            faults.
+    """
+    if kind not in LAYOUTS:
+        raise DataError(f"unknown kind {kind!r}, expected one of {', '.join(LAYOUTS)}")
+    if not src.is_dir():
+        raise DataError(f"no such folder: {src}")
+    options = options or SourceOptions(salt_file=to / ".patient-salt")
+    present = Present.read(to)
+    found = list(LAYOUTS[kind](src, options))
+    left_out = [one for one in found if isinstance(one, LeftOut)]
+    candidates = [one for one in found if isinstance(one, Candidate)]
+    if not candidates:
+        raise DataError(f"no film to import in {src}{_reasons(left_out)}")
+    stage = Stage(to / STAGING, short_side)
+    films, unused = _decode(candidates, stage, present, on_film)
+    left_out += unused
+    if not films and all(one.reason in (MISSING, UNREADABLE) for one in unused):
+        raise DataError(f"none of the {len(candidates)} film(s) can be read{_reasons(left_out)}")
+
+    settled, refused = _settle(present, to, films, keep_duplicates=keep_duplicates)
+    left_out += refused
+    if not settled.taken and not present.rows:
+        raise DataError(f"every film of {src} was left out{_reasons(left_out)}")
+    taken = [(*films[number], patient) for number, patient in settled.taken.items()]
+    added = [_move_in(to, stage, *film) for film in taken]
+    if added or settled.aliases:
+        write_manifest(to, present, [*present.rows, *added], settled.aliases)
+    shutil.rmtree(to / STAGING)
+    report = Report(
+        Counter(row["label"] for row in added), len(present.rows) + len(added), left_out
+    )
+    write_left_out(to / left_out_name(kind), left_out)
+    return report
+
+
+def left_out_name(kind: str) -> str:
+    """The file that tells what an import did not take."""
+    return f"left-out-{kind}.csv"
+
+
+def _reasons(left_out: Sequence[LeftOut]) -> str:
+    counts = Counter(one.reason for one in left_out).most_common()
+    lines = [f"\n  {count} {reason}" for reason, count in counts]
+    examples = [f"\n  {one.path}: {one.detail or one.reason}" for one in left_out[:5]]
+    return ":" + "".join(lines + examples) if lines else ": it has none"
+
+
+def _decode(
+    candidates: Sequence[Candidate], stage: Stage, present: Present, on_film: Callable[[], None]
+) -> tuple[list[tuple[Candidate, Decoded]], list[LeftOut]]:
+    known = {(_digest(row), row["label"], row["patient"]): row["image"] for row in present.rows}
+    aliases = present.aliases()
+    films, left_out = [], []
+    console = Console(stderr=True)
+    for candidate in track(candidates, "reading films", console=console, transient=True):
+        on_film()
+        try:
+            content = candidate.path.read_bytes()
+        except FileNotFoundError:
+            left_out.append(LeftOut(candidate.path, MISSING))
+            continue
+        except OSError as problem:
+            left_out.append(LeftOut(candidate.path, UNREADABLE, problem.strerror or str(problem)))
+            continue
+        # A set that grew is imported again: what is known of it needs no second look.
+        image = known.get((digest_of(content), candidate.label, _patient_key(candidate, aliases)))
+        if image:
+            left_out.append(LeftOut(candidate.path, SAME_FILE, image))
+            continue
+        try:
+            decoded = stage.decode(content)
+        except (UnreadableFilm, BlankFilm) as problem:
+            left_out.append(LeftOut(candidate.path, UNREADABLE, str(problem)))
+            continue
+        films.append((candidate, decoded))
+        if candidate.lung_mask and not stage.mask(decoded.digest).is_file():
+            try:
+                stage.stage_mask(candidate.lung_mask, decoded)
+            except ValueError as problem:
+                left_out.append(LeftOut(candidate.lung_mask, MASK, str(problem)))
+    return films, left_out
+
+
+def _settle(
+    present: Present,
+    to: Path,
+    films: Sequence[tuple[Candidate, Decoded]],
+    *,
+    keep_duplicates: bool,
+) -> tuple[Settled, list[LeftOut]]:
+    if not films:
+        return Settled(), []
+    aliases = present.aliases()
+    # A synthetic film is nobody's: it ties no patients together and keeps no film out.
+    rows = [row for row in present.rows if not row.get(SYNTHETIC_COLUMN)]
+    old = [Known(row["image"], _digest(row), row["label"], row["patient"]) for row in rows]
+    new = []
+    for candidate, decoded in films:
+        patient, name = _patient_key(candidate, aliases), str(candidate.path)
+        new.append(Known(name, decoded.digest, candidate.label, patient))
+    hashes: Hashes = np.concatenate(
+        [
+            hash_films([to / row["image"] for row in rows]),
+            np.stack([decoded.hash for _, decoded in films]),
+        ]
+    )
+    settled = settle(old, new, hashes, keep_duplicates=keep_duplicates)
+    refused = [LeftOut(films[n][0].path, *why) for n, why in settled.refused.items()]
+    return settled, refused
+
+
+def _patient_key(candidate: Candidate, aliases: dict[str, str]) -> str:
+    # The semicolon separates keys in the column also_patient.
+    key = f"{candidate.source}-{candidate.patient}".replace(";", ",")
+    return aliases.get(key, key)
+
+
+def _digest(row: Row) -> str:
+    """The part of an image's name that tells of its source's bytes."""
+    return Path(row["image"]).stem[-DIGEST_LENGTH:]
+
+
+def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, patient: str) -> Row:
+    name = f"{candidate.source}-{decoded.digest}"
+    image = Path("images", candidate.source, f"{name}.jpg")
+    mask = Path("lung_masks", f"{name}.png") if stage.mask(decoded.digest).is_file() else None
+    (to / image).parent.mkdir(parents=True, exist_ok=True)
+    stage.film(decoded.digest).replace(to / image)
+    if mask:
+        (to / mask).parent.mkdir(exist_ok=True)
+        stage.mask(decoded.digest).replace(to / mask)
+    return {
+        "image": image.as_posix(),
+        "lung_mask": mask.as_posix() if mask else "",
+        "label": candidate.label,
+        "source": candidate.source,
+        "patient": patient,
+        "view": candidate.view or decoded.view,
+        "sex": candidate.sex or decoded.sex,
+        "age": candidate.age or decoded.age,
+        "finding": candidate.finding,
+        "license": candidate.license,
+        "width": str(decoded.width),
+        "height": str(decoded.height),
+        "original_width": str(decoded.original_width),
+        "original_height": str(decoded.original_height),
+    }
+
+
+def write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write each film that was not taken, and why, as a CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason", "detail"))
+    writer.writerows((one.path, one.reason, one.detail) for one in left_out)
+    # Names of files need not be UTF-8.
+    write_whole(path, text.getvalue().encode(errors="backslashreplace"))

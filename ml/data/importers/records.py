@@ -1,0 +1,141 @@
+"""What a layout finds in a public data set: films to take, and films left out with a reason."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml.errors import DataError
+
+FILM_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"))
+# Why a film is left out; the words are counted in the report.
+FINDING = "finding outside the classes"
+LATERAL = "not a frontal view"
+MODALITY = "not an X-ray"
+MISSING = "file missing"
+NO_FILM = "no film by its name"
+NO_LABEL = "no label"
+NO_PATIENT = "no patient"
+UNREADABLE = "unreadable"
+_OLDEST = 120
+_SYNONYMS = {
+    "covid": "covid",
+    "covid19": "covid",
+    "sarscov2": "covid",
+    "pneumonia": "pneumonia",
+    "viralpneumonia": "pneumonia",
+    "bacterialpneumonia": "pneumonia",
+    "normal": "normal",
+    "healthy": "normal",
+    "nofinding": "normal",
+    "nofindings": "normal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A film that a layout offers.
+
+    Attributes:
+        path: the film's file.
+        label: one of the classes.
+        source: the name of the set; part of file names and of patient keys.
+        patient: the patient's name within the source.
+        lung_mask: a picture of the lungs, any size.
+    """
+
+    path: Path
+    label: str
+    source: str
+    patient: str
+    view: str = ""
+    sex: str = ""
+    age: str = ""
+    finding: str = ""
+    license: str = ""
+    lung_mask: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A film that is not taken: `reason` in fixed words, `detail` for this film."""
+
+    path: Path
+    reason: str
+    detail: str = ""
+
+
+Found = Iterator[Candidate | LeftOut]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What a layout may need beyond the folder.
+
+    Attributes:
+        source: name of the source, for layouts that do not know theirs.
+        patient_pattern: regular expression whose one group finds the patient in a file's path.
+        labels: CSV of labels.
+        salt_file: where the salt of hashed patient numbers lies or is to be made.
+    """
+
+    source: str = ""
+    patient_pattern: str = ""
+    labels: Path | None = None
+    salt_file: Path = Path(".patient-salt")
+
+
+def class_of(words: str) -> str | None:
+    """The class that a folder's name or a label means, None where it means none of them."""
+    return _SYNONYMS.get(re.sub(r"[-_ ]", "", words).lower())
+
+
+def clean_sex(text: str) -> str:
+    """M or F, or empty."""
+    letter = text.strip()[:1].upper()
+    return letter if letter in ("M", "F") else ""
+
+
+def clean_age(text: str) -> str:
+    """Whole years, or empty for what is no age of a person: 58, 58.0, 058Y -> 58."""
+    found = re.fullmatch(r"(\d{1,3})(\.\d+)?Y?\+?", text.strip())
+    return str(int(found[1])) if found and int(found[1]) <= _OLDEST else ""
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, in order; hidden ones, such as macOS adds to archives, are not."""
+    return sorted(
+        path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file()
+    )
+
+
+def films_below(folder: Path) -> list[Path]:
+    """The files below a folder that end like films, in order."""
+    return [path for path in files_below(folder) if path.suffix.lower() in FILM_SUFFIXES]
+
+
+def subfolder(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first subfolder with one of the names, whatever the case."""
+    own = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    return next((own[name.lower()] for name in names if name.lower() in own), None)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Read a CSV with a header; its column names become lower case.
+
+    Raises:
+        DataError: no such file, no CSV in UTF-8, or a column is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            header = [name.strip().lower() for name in next(reader, [])]
+            # Some releases end each row, but not the header, with a comma.
+            rows = [dict(zip(header, row, strict=False)) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} cannot be read as a CSV in UTF-8: {problem}") from problem
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
+    return [{name: row.get(name, "").strip() for name in header} for row in rows]

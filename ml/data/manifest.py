@@ -1,0 +1,232 @@
+"""A data set is a folder with a `manifest.csv`; splits keep every patient on one side."""
+
+import csv
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from ml.data.splits import Split, split_of
+from ml.errors import DataError
+from ml.imaging.types import MIN_SIDE, MIN_SYNTHETIC_SIDE
+from ml.labels import LABELS
+
+MANIFEST = "manifest.csv"
+REQUIRED_COLUMNS = ("image", "label", "source", "patient")
+COLUMNS = (
+    "image",
+    "lung_mask",
+    "label",
+    "source",
+    "patient",
+    "view",
+    "sex",
+    "age",
+    "finding",
+    "license",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    # Keys of the same person in other sources, separated by semicolons.
+    "also_patient",
+)
+# In a manifest that has films no person was x-rayed for: the SHA-256 of the generator.
+SYNTHETIC_COLUMN = "synthetic"
+MAX_FAULTS_SHOWN = 20
+# The source of the films that stand in for patients, so that everything can be tried.
+DEMONSTRATION = "demonstration"
+DEMONSTRATION_FOLDER = Path(__file__).parents[1] / "demonstration"
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRecord:
+    """One row of a manifest: where the film lies, what it shows, whose it is.
+
+    Attributes:
+        path: the film's file.
+        label: its class.
+        source: the public set or hospital it came from.
+        patient: key of the patient; all films of a patient are in one split.
+        view: PA, AP, AP Supine, ...; empty where unknown, as all that follow.
+        sex: M or F.
+        age: in years.
+        finding: the source's own words.
+        license: of this film.
+        synthetic: SHA-256 of the generator that made the film; empty where it is real.
+    """
+
+    path: Path
+    label: str
+    source: str
+    patient: str
+    view: str = ""
+    sex: str = ""
+    age: str = ""
+    finding: str = ""
+    license: str = ""
+    synthetic: str = ""
+
+    @property
+    def split(self) -> Split:
+        """The split of this film's patient; a synthetic film measures nothing, so it trains."""
+        return Split.TRAIN if self.synthetic else split_of(self.patient)
+
+    @property
+    def least_side(self) -> int:
+        """The short side that this film's file must have, in pixels."""
+        return MIN_SYNTHETIC_SIDE if self.synthetic else MIN_SIDE
+
+
+def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
+    """Keep the films of one split, in manifest order."""
+    return [record for record in records if record.split is split]
+
+
+def real_films(records: Iterable[FilmRecord]) -> list[FilmRecord]:
+    """Keep the films of people, in manifest order."""
+    return [record for record in records if not record.synthetic]
+
+
+def is_demonstration(records: Iterable[FilmRecord]) -> bool:
+    """Whether some of the films stand in for patients: then no figure is one of patients."""
+    return any(record.source == DEMONSTRATION for record in records)
+
+
+def read_synthetic_manifest(root: Path) -> list[FilmRecord]:
+    """Read and check `root/manifest.csv` of a folder that has synthetic films alone.
+
+    Raises:
+        DataError: as `read_manifest`, or a film is not marked as synthetic: real films would come
+            into training past the split by patient.
+    """
+    records = read_manifest(root)
+    real = real_films(records)
+    if real:
+        raise DataError(
+            f"{root} has {len(real)} film(s) that no generator made by its manifest, such as "
+            f"{real[0].path.name}: real films belong to the data set itself (--data), where "
+            "patients are kept on one side of the split"
+        )
+    return records
+
+
+def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord]:
+    """Read and check `root/manifest.csv`.
+
+    A set of one class, or a source of one patient, is no fault: sets grow by imports. `xray data
+    summary` warns of both.
+
+    Args:
+        root: the data set's folder; the `image` column is relative to it.
+        labels: the labels that may occur.
+
+    Raises:
+        DataError: names every fault with its row before any film is opened: missing columns,
+            missing files, paths that leave the folder, unknown labels, duplicate rows,
+            rows without a patient, rows with more cells than columns, a generator that is no
+            SHA-256.
+    """
+    return [record_of(root, row) for row in read_rows(root, labels)[1]]
+
+
+def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], list[dict[str, str]]]:
+    """Read and check `root/manifest.csv` as `read_manifest` does, keeping every column.
+
+    Returns:
+        The names of the columns, and the rows.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"no {MANIFEST} in {root}: name a data set's folder (--data DIR or XRAY_DATA)"
+        )
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restval="")
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if missing:
+        raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
+    if not rows:
+        raise DataError(f"{path} has no rows: a data set needs films")
+    faults = _faults(root, rows, labels)
+    if faults:
+        raise DataError(f"{path} has {len(faults)} fault(s):{listed(faults)}")
+    return columns, rows
+
+
+def listed(faults: Collection[str]) -> str:
+    """The first faults, a line each, and how many there are besides."""
+    lines = [f"\n  {fault}" for fault in islice(faults, MAX_FAULTS_SHOWN)]
+    more = len(faults) - MAX_FAULTS_SHOWN
+    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
+
+
+def record_of(root: Path, row: dict[str, str]) -> FilmRecord:
+    """The film of a row that `read_rows` found to be in order."""
+    return FilmRecord(
+        path=root / row["image"],
+        label=row["label"],
+        source=row["source"],
+        patient=row["patient"],
+        view=row.get("view", ""),
+        sex=row.get("sex", ""),
+        age=row.get("age", ""),
+        finding=row.get("finding", ""),
+        license=row.get("license", ""),
+        synthetic=row.get(SYNTHETIC_COLUMN, ""),
+    )
+
+
+def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> list[str]:
+    home = root.resolve()
+    first_seen: dict[Path, int] = {}
+    faults = []
+    # Row 1 is the header, as a spreadsheet counts.
+    for number, row in enumerate(rows, start=2):
+        image = row["image"]
+        # Resolved, so that a.png and ./a.png are one film.
+        path = (home / image).resolve()
+        if path in first_seen:
+            faults.append(f"row {number}: {image} stands in row {first_seen[path]} already")
+            continue
+        first_seen[path] = number
+        faults += [f"row {number}: {fault}" for fault in _row_faults(home, path, row, labels)]
+    return faults
+
+
+def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[str]) -> list[str]:
+    faults = []
+    # Cells beyond the header, which DictReader puts under no name.
+    if None in row:
+        faults.append("more cells than columns")
+    if not _is_within(home, row["image"]):
+        faults.append(f"{row['image']} lies outside the data set")
+    elif not path.is_file():
+        faults.append(f"no such file: {row['image']!r}")
+    mask = row.get("lung_mask", "")
+    if mask and not _is_within(home, mask):
+        faults.append(f"{mask} lies outside the data set")
+    elif mask and not (home / mask).is_file():
+        faults.append(f"no such lung mask: {mask!r}")
+    if row["label"] not in labels:
+        known = ", ".join(labels)
+        faults.append(f"unknown label {row['label']!r}, expected one of {known}")
+    generator = row.get(SYNTHETIC_COLUMN, "")
+    if generator and not re.fullmatch("[0-9a-f]{64}", generator):
+        faults.append(f"synthetic is {generator!r}, expected a generator's SHA-256 or nothing")
+    faults += [f"{column} is empty" for column in ("source", "patient") if not row[column].strip()]
+    return faults
+
+
+def _is_within(home: Path, name: str) -> bool:
+    """Whether a file is told by its way from the folder, and lies in it even where that is a link.
+
+    A name that leads out and back in would lead elsewhere from a copy of the folder.
+    """
+    plain = not Path(name).is_absolute() and ".." not in Path(name).parts
+    return plain and (home / name).resolve().is_relative_to(home)

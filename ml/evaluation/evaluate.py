@@ -1,0 +1,283 @@
+"""A predictor and a set of films give figures that a sceptic can use.
+
+Overall figures of mixed sources flatter: the source of a film gives its label away. So every
+figure is also given within single sources, where that knowledge is worth nothing, and on a source
+that was left out of training, where it misleads.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.classifier.bundle import Card
+from ml.classifier.predictor import UNCERTAIN, Predictor, Reason
+from ml.data.loading import FilmSet
+from ml.data.manifest import FilmRecord, real_films
+from ml.errors import BundleError, DataError
+from ml.evaluation import metrics
+from ml.evaluation.metrics import Floats, Interval, Ints
+from ml.labels import LABELS
+
+# Fewer patients than this on either side say nothing about a source.
+LEAST_PATIENTS_PER_SIDE = 5
+BATCH = 64
+PER_CLASS = ("precision", "recall", "f1", "auroc")
+SELECTIVE = ("coverage", "accuracy_when_answering", "accuracy_when_uncertain", "unfamiliar")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a classifier said to films, and what is known of them."""
+
+    truth: Ints  # (N,) class numbers
+    probabilities: Floats  # (N, C)
+    uncertain: NDArray[np.bool_]  # (N,) the decision rule did not commit itself
+    unfamiliar: NDArray[np.bool_]  # (N,) and that because of the film's novelty
+    patients: NDArray[np.str_]  # (N,)
+    sources: NDArray[np.str_]  # (N,)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The evaluation of one classifier on one set of films; intervals are 95 %.
+
+    In `per_class` and `selective` the interval of `key` stands under `key_interval`.
+    """
+
+    films: int
+    patients: int
+    accuracy: Interval
+    macro_auroc: Interval
+    calibration_error: float
+    calibration_error_interval: Interval
+    per_class: dict[str, dict[str, Any]]
+    confusion: list[list[int]]  # rows true, columns predicted, in the order of the labels
+    within_source: list[dict[str, Any]]  # one class against one other inside one source
+    reliability: list[dict[str, float]]
+    selective: dict[str, Any]  # what the decision rule does: coverage and accuracy when answering
+
+
+def evaluate(
+    predictor: Predictor, films: FilmSet, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
+) -> Figures:
+    """Measure a classifier on films it has not learned from.
+
+    Raises:
+        DataError: there are no films.
+    """
+    return figures_of(answer_films(predictor, films), least_patients=least_patients)
+
+
+def answer_films(predictor: Predictor, films: FilmSet) -> Answers:
+    """Let a classifier answer films.
+
+    Raises:
+        DataError: there are no films.
+    """
+    if not len(films):
+        raise DataError(
+            "there is no film to measure on: about 15 % of the patients make the test split, "
+            "so a data set needs some dozens"
+        )
+    given = [
+        answer
+        for start in range(0, len(films), BATCH)
+        for answer in predictor.predict_batch(films.films[start : start + BATCH])
+    ]
+    return Answers(
+        truth=films.labels,
+        probabilities=np.array([list(answer.probabilities.values()) for answer in given]),
+        uncertain=np.array([answer.decision == UNCERTAIN for answer in given]),
+        unfamiliar=np.array([answer.reason is Reason.UNFAMILIAR_FILM for answer in given]),
+        patients=films.patients,
+        sources=films.sources,
+    )
+
+
+def figures_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE) -> Figures:
+    """The figures of a classifier's answers.
+
+    Args:
+        answers: to films the classifier has not learned from.
+        least_patients: a class with fewer of them in a source is not compared there.
+    """
+    truth, probabilities, patients = answers.truth, answers.probabilities, answers.patients
+
+    def all_figures(films: Ints) -> Floats:
+        return np.concatenate(
+            [
+                _overall(truth[films], probabilities[films]),
+                _each_class(truth[films], probabilities[films]).ravel(),
+                _each_selective(
+                    truth[films] == probabilities[films].argmax(axis=1),
+                    answers.uncertain[films],
+                    answers.unfamiliar[films],
+                ),
+            ]
+        )
+
+    intervals = metrics.bootstrap_each(all_figures, truth, patients)
+    overall, selective = intervals[:3], intervals[-len(SELECTIVE) :]
+    each_class = intervals[len(overall) : -len(SELECTIVE)]
+    return Figures(
+        films=len(truth),
+        patients=len(set(patients.tolist())),
+        accuracy=overall[0],
+        macro_auroc=overall[1],
+        calibration_error=overall[2].value,
+        calibration_error_interval=overall[2],
+        per_class=_by_label(truth, each_class),
+        confusion=_confusion(truth, probabilities).tolist(),
+        within_source=within_source(
+            truth, probabilities, answers.sources, patients, least_patients=least_patients
+        ),
+        reliability=[
+            {"confidence": part.confidence, "accuracy": part.accuracy, "count": part.count}
+            for part in metrics.reliability(truth, probabilities)
+        ],
+        selective=_with_intervals(dict(zip(SELECTIVE, selective, strict=True))),
+    )
+
+
+def per_class_figures(
+    truth: Ints, probabilities: Floats, patients: NDArray[np.str_]
+) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and one-against-rest AUROC of every class, with intervals."""
+
+    def each_class(films: Ints) -> Floats:
+        return _each_class(truth[films], probabilities[films]).ravel()
+
+    return _by_label(truth, metrics.bootstrap_each(each_class, truth, patients))
+
+
+def roc_curves(answers: Answers) -> dict[str, list[tuple[float, float]]]:
+    """The ROC curve of every class that has films and against which there are others."""
+    curves = {
+        label: metrics.roc_curve(answers.truth == k, answers.probabilities[:, k])
+        for k, label in enumerate(LABELS)
+    }
+    return {label: curve for label, curve in curves.items() if curve}
+
+
+def within_source(
+    truth: Ints,
+    probabilities: Floats,
+    sources: NDArray[np.str_],
+    patients: NDArray[np.str_],
+    *,
+    least_patients: int = LEAST_PATIENTS_PER_SIDE,
+) -> list[dict[str, Any]]:
+    """AUROC of every pair of classes that one source has enough patients of."""
+    rows = []
+    for source in sorted(set(sources.tolist())):
+        own = sources == source
+        present = [
+            k
+            for k in range(len(LABELS))
+            if len(set(patients[own & (truth == k)].tolist())) >= least_patients
+        ]
+        for positive, negative in combinations(present, 2):
+            pair = own & np.isin(truth, (positive, negative))
+
+            def area(
+                labels: Ints, values: Floats, pair: tuple[int, int] = (positive, negative)
+            ) -> float:
+                return metrics.pairwise_auroc(labels, values, *pair)
+
+            interval = metrics.bootstrap(area, truth[pair], probabilities[pair], patients[pair])
+            rows.append(
+                {
+                    "source": source,
+                    "positive": LABELS[positive],
+                    "negative": LABELS[negative],
+                    "auroc": interval,
+                }
+            )
+    return rows
+
+
+def left_out_films(card: Card, records: Sequence[FilmRecord], source: str) -> list[FilmRecord]:
+    """All films of a source that a classifier was trained without.
+
+    Raises:
+        BundleError: its card does not say that it was trained without this source.
+        DataError: the data set has no film of a person from this source.
+    """
+    left_out = card.options.get("leave_out", "")
+    if left_out != source:
+        learned = f"without {left_out}" if left_out else "on all sources"
+        raise BundleError(
+            f"classifier {card.version} was trained {learned}, so {source} is no unknown hospital "
+            f"to it: give the bundle of a run of xray train classifier --leave-out {source}"
+        )
+    films = [record for record in real_films(records) if record.source == source]
+    if not films:
+        known = ", ".join(sorted({record.source for record in records}))
+        raise DataError(f"no film comes from {source!r}: the data set has the sources {known}")
+    return films
+
+
+def count_films(records: Sequence[FilmRecord]) -> dict[str, dict[str, int]]:
+    """Films: source -> label -> count."""
+    counts = Counter((record.source, record.label) for record in records)
+    sources = sorted({source for source, _ in counts})
+    return {source: {label: counts[source, label] for label in LABELS} for source in sources}
+
+
+def _overall(truth: Ints, probabilities: Floats) -> Floats:
+    """(3,): accuracy, macro AUROC, expected calibration error."""
+    return np.array(
+        [
+            metrics.accuracy(truth, probabilities),
+            metrics.macro_auroc(truth, probabilities),
+            metrics.calibration_error(truth, probabilities),
+        ]
+    )
+
+
+def _each_class(truth: Ints, probabilities: Floats) -> Floats:
+    """(C, 4): precision, recall, F1 and one-against-rest AUROC."""
+    classes = metrics.per_class(_confusion(truth, probabilities))
+    areas = [metrics.auroc(truth == k, probabilities[:, k]) for k in range(len(LABELS))]
+    return np.array(
+        [
+            (one.precision, one.recall, one.f1, area)
+            for one, area in zip(classes, areas, strict=True)
+        ]
+    )
+
+
+def _each_selective(
+    correct: NDArray[np.bool_], uncertain: NDArray[np.bool_], unfamiliar: NDArray[np.bool_]
+) -> Floats:
+    """(4,) in the order of `SELECTIVE`."""
+
+    def share(chosen: NDArray[np.bool_]) -> float:
+        return float(correct[chosen].mean()) if chosen.any() else float("nan")
+
+    return np.array([(~uncertain).mean(), share(~uncertain), share(uncertain), unfamiliar.mean()])
+
+
+def _confusion(truth: Ints, probabilities: Floats) -> Ints:
+    return metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
+
+
+def _by_label(truth: Ints, intervals: Sequence[Interval]) -> dict[str, dict[str, Any]]:
+    """Label -> figures; `intervals` run over the classes and within one over `PER_CLASS`."""
+    entries = {}
+    for k, label in enumerate(LABELS):
+        own = intervals[k * len(PER_CLASS) : (k + 1) * len(PER_CLASS)]
+        named = _with_intervals(dict(zip(PER_CLASS, own, strict=True)))
+        entries[label] = named | {"support": int((truth == k).sum())}
+    return entries
+
+
+def _with_intervals(intervals: dict[str, Interval]) -> dict[str, Any]:
+    """The values under their names, the intervals beside them."""
+    values = {name: interval.value for name, interval in intervals.items()}
+    return values | {f"{name}_interval": interval for name, interval in intervals.items()}

@@ -1,0 +1,1 @@
+"""Evaluate generators: fidelity, diversity, memorisation."""

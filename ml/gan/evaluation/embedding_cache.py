@@ -1,0 +1,87 @@
+"""Embeddings of real films, kept between calls: they take minutes, and are always the same ones.
+
+A file's name is a hash of the films' grey levels and of the network that looked at them, so what is
+found there is right whatever became of the data set. No picture is kept.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ml.gan.evaluation.features import Embeddings, FeatureSpace, Films
+from ml.training.checkpoint import replacing
+
+# Three files for each data set, size and network.
+MOST_FILES = 24
+
+
+def usual_cache() -> Path | None:
+    """Where programs of this person keep what they can make again; None where that is nowhere."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "xray-screening"
+    except RuntimeError:
+        return None
+
+
+class EmbeddingCache:
+    """A folder of embeddings."""
+
+    def __init__(self, folder: Path | None):
+        """Touch nothing yet.
+
+        Args:
+            folder: it is made where it is missing; None keeps nothing.
+        """
+        self._folder = folder
+
+    def points(
+        self, space: FeatureSpace, films: Films, embed: Callable[[Films], Embeddings]
+    ) -> Embeddings:
+        """The embeddings of films (N, S, S), computed where they are not kept: (N, F)."""
+        if self._folder is None:
+            return embed(films)
+        path = self._folder / f"{_name(space, films)}.npy"
+        points = _read(path, (len(films), space.features))
+        if points is None:
+            points = embed(films)
+            self._keep(path, points)
+        return points
+
+    def _keep(self, path: Path, points: Embeddings) -> None:
+        """Write embeddings, and let go of those that nobody asked for longest."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with replacing(path) as file:
+                np.save(file, points)
+            files = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime_ns)
+            for old in files[:-MOST_FILES]:
+                old.unlink(missing_ok=True)
+        except OSError as problem:
+            # The films were compared all the same.
+            print(
+                f"warning: embeddings are not kept in {path.parent} ({problem.strerror}): the next "
+                "call computes them again; --cache names another folder",
+                file=sys.stderr,
+            )
+
+
+def _name(space: FeatureSpace, films: Films) -> str:
+    digest = hashlib.sha256(f"{space.name} {space.sha256} {films.shape}\n".encode())
+    digest.update(films.tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, shape: tuple[int, int]) -> Embeddings | None:
+    """Kept embeddings; None where there are none, or damaged ones."""
+    try:
+        points: Embeddings = np.load(path, allow_pickle=False)
+        # Asked for today: the last to go.
+        path.touch()
+    except (OSError, ValueError, EOFError):
+        return None
+    return points if points.shape == shape and points.dtype == np.float32 else None

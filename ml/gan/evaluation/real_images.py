@@ -1,0 +1,262 @@
+"""The real films that a generator is measured against, read and embedded once for many generators.
+
+Samples are compared with the test split, which neither trained nor chose a generator; copies are
+looked for among the training films and their mirror images, since a mirrored copy is a copy too;
+held-out films are those of validation and test together.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress, TextColumn
+
+from ml.data.loading import FilmSet, load_films
+from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.near_duplicates import Hashes
+from ml.data.splits import Split
+from ml.errors import DataError, TooFewFilms
+from ml.gan.evaluation.distances import Points
+from ml.gan.evaluation.divergences import BINS
+from ml.gan.evaluation.features import Embeddings, FeatureSpace
+from ml.gan.evaluation.memorisation import hash_all, with_mirrored
+from ml.gan.evaluation.real_floor import Floor, real_floor
+
+Films = NDArray[np.uint8]  # (N, S, S)
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+SAMPLES = 512
+# As many as a histogram of embeddings has bins.
+LEAST_FILMS = BINS
+# With fewer films the figures are given, and said to be rough.
+FEW_FILMS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All films, or those of one class.
+
+    Attributes:
+        label: the class; empty for all.
+        real: (N,) which real films belong to it.
+        samples: (M,) which samples do.
+    """
+
+    label: str
+    real: Flags
+    samples: Flags
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedFilms:
+    """The real films in one feature space.
+
+    Attributes:
+        space: where.
+        points: (N, F) of all real films.
+        mirrored: (T, F) of the training films' mirror images.
+        floors: of each group by its label; missing where films are too few.
+    """
+
+    space: FeatureSpace
+    points: Points
+    mirrored: Points
+    floors: dict[str, Floor]
+
+
+@dataclass(frozen=True, slots=True)
+class RealFilms:
+    """Real films of some classes at one size, and the plan of the samples to compare with them.
+
+    Attributes:
+        labels: the classes, in the order of the generator's class numbers.
+        size: side in pixels.
+        films: of all splits.
+        numbers: (N,) class numbers.
+        training: (N,) which are of the training split.
+        test: (N,) which are of the test split.
+        too_small: how many films were left out since they are smaller than `size`.
+        hashes: perceptual ones of training films, then of their mirror images.
+        classes: (M,) class number of each sample, mixed as in the test split.
+        groups: all films, then each class where generators make classes on demand.
+        spaces: the films' embeddings.
+        seed: of every draw.
+        notes: what the figures cannot say, as sentences.
+    """
+
+    labels: tuple[str, ...]
+    size: int
+    films: FilmSet
+    numbers: Ints
+    training: Flags
+    test: Flags
+    too_small: int
+    hashes: Hashes
+    classes: Ints
+    groups: tuple[Group, ...]
+    spaces: tuple[EmbeddedFilms, ...]
+    seed: int
+    notes: tuple[str, ...]
+
+    @property
+    def held_out(self) -> Flags:
+        """(N,) which films are of patients that no generator was trained on."""
+        return ~self.training
+
+    def like_samples(self, samples: Flags | None = None) -> Ints:
+        """Numbers of training films that can stand where samples do.
+
+        Args:
+            samples: (M,) which of the samples; all by default.
+
+        Returns:
+            Each class as often as among the samples, or as often as there are training films.
+        """
+        random = np.random.default_rng(self.seed)
+        wanted = self.classes if samples is None else self.classes[samples]
+        chosen = []
+        for number in np.unique(wanted):
+            own = np.flatnonzero(self.training & (self.numbers == number))
+            chosen.append(random.permutation(own)[: int((wanted == number).sum())])
+        return np.concatenate(chosen)
+
+
+def read_real_films(
+    records: Sequence[FilmRecord],
+    labels: Sequence[str],
+    size: int,
+    *,
+    features: Sequence[FeatureSpace],
+    samples: int = SAMPLES,
+    by_class: bool = False,
+    seed: int = 0,
+    quiet: bool = False,
+) -> RealFilms:
+    """Read and embed the real films; those smaller than `size` are left out, as in training.
+
+    Args:
+        records: the data set's films, of all splits and classes.
+        labels: the classes, in the order of the generator's class numbers.
+        size: side of the generator's films, in pixels.
+        features: where films are compared.
+        samples: how many samples they are compared with.
+        by_class: each class is compared by itself, too.
+        seed: of every draw.
+        quiet: shows no progress.
+
+    Raises:
+        DataError: films that are missing or unreadable.
+        TooFewFilms: the training or the test split has too few of them.
+    """
+    wanted = [record for record in real_films(records) if record.label in labels]
+    films = _load(wanted, size, quiet=quiet)
+    splits = np.array([record.split for record in films.records])
+    training, test = splits == Split.TRAIN, splits == Split.TEST
+    _require(training, test, labels, size, samples)
+    numbers = films.numbers_in(labels)
+    classes = _classes_of_samples(numbers[test], samples, seed)
+    groups = _groups(labels, numbers, classes, by_class=by_class)
+    both_ways = with_mirrored(films.films[training])
+    mirror_images = both_ways[training.sum() :]
+    rough = test.sum() < FEW_FILMS
+    notes = [f"Only {test.sum()} test films: all figures are rough."] if rough else []
+    spaces = []
+    for space in features:
+        points = embed(space, films.films, title="real films", quiet=quiet)
+        mirrored = embed(space, mirror_images, title="mirrored films", quiet=quiet)
+        floors, reasons = _floors(points, films, test, groups, seed)
+        notes += [f"{space.title}: {reason}" for reason in reasons]
+        spaces.append(EmbeddedFilms(space, points, mirrored, floors))
+    return RealFilms(
+        labels=tuple(labels),
+        size=size,
+        films=films,
+        numbers=numbers,
+        training=training,
+        test=test,
+        too_small=len(wanted) - len(films),
+        hashes=hash_all(both_ways),
+        classes=classes,
+        groups=tuple(groups),
+        spaces=tuple(spaces),
+        seed=seed,
+        notes=tuple(notes),
+    )
+
+
+def _load(wanted: Sequence[FilmRecord], size: int, *, quiet: bool) -> FilmSet:
+    """The films of all splits, one split after the other."""
+    ordered = [record for part in Split for record in in_split(wanted, part)]
+    return load_films(ordered, size, title="reading films", quiet=quiet, enlarge=False)
+
+
+def _classes_of_samples(test: Ints, samples: int, seed: int) -> Ints:
+    """Class numbers of so many samples, mixed as those of the test films: (M,)."""
+    # Shuffled before it is repeated: any number of samples has the mix of the test films.
+    shuffled = np.random.default_rng(seed).permutation(test)
+    return np.resize(shuffled, samples)
+
+
+def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bool) -> list[Group]:
+    """All films, then each class where it is compared by itself."""
+    groups = [Group("", np.ones(len(numbers), bool), np.ones(len(classes), bool))]
+    if by_class:
+        groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
+    return groups
+
+
+def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
+    if samples < LEAST_FILMS:
+        raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_FILMS} or more")
+    for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
+        if chosen.sum() < LEAST_FILMS:
+            raise TooFewFilms(
+                f"the {part} split has {chosen.sum()} film(s) of {', '.join(labels)} with "
+                f"{size} px or more on each side, and an evaluation needs {LEAST_FILMS}: "
+                "give films of more patients"
+            )
+
+
+def _floors(
+    points: Points, films: FilmSet, test: Flags, groups: Sequence[Group], seed: int
+) -> tuple[dict[str, Floor], list[str]]:
+    """The floor of each group at the number of films of its FID, and why one is missing."""
+    floors, reasons = {}, []
+    for group in groups:
+        count = min(int((group.real & test).sum()), int(group.samples.sum()))
+        try:
+            floors[group.label] = real_floor(
+                points[group.real], films.patients[group.real], count, seed=seed
+            )
+        except DataError as problem:
+            reasons.append(f"no floor of {group.label or 'all films'}: {problem}")
+    return floors, reasons
+
+
+def embed(
+    space: FeatureSpace,
+    films: Films,
+    *,
+    title: str,
+    quiet: bool,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Embeddings:
+    """Embed films (N, S, S) behind a progress bar: (N, F).
+
+    Args:
+        space: where.
+        films: grey levels.
+        title: what the films are.
+        quiet: shows no bar.
+        on_batch: called after every few films; what it raises ends the work.
+    """
+    columns = (*Progress.get_default_columns(), TextColumn("{task.total} films"))
+    with Progress(*columns, transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"embedding {title} in {space.name}", total=len(films))
+
+        def on_step(some: int) -> None:
+            bar.advance(task, some)
+            on_batch()
+
+        return space.embed(films, on_step=on_step)

@@ -1,0 +1,1 @@
+"""Generate data sets of synthetic images."""

@@ -1,0 +1,154 @@
+"""A data set of synthetic films: a manifest as any other's, a certificate and thumbnail of each.
+
+Films come first, certificates second, the manifest last: whatever interrupts, the manifest names
+complete films alone, and the same command goes on from there.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
+from ml.errors import DataError
+from ml.files import write_whole
+
+CERTIFICATES = "certificates.csv"
+THUMBNAILS = "thumbnails"
+CERTIFICATE_COLUMNS = (
+    "seed",
+    "file",
+    "label",
+    "generator_sha256",
+    "truncation",
+    "nearest_percentile",
+    "pixel_percentile",
+    "embedding_percentile",
+    "near_copy",
+    "realism",
+    "features",
+    "training_films",
+    "held_out_films",
+    "generator_learned_from_them",
+    "films_sha256",
+)
+Row = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NewFilm:
+    """A film to be added.
+
+    Attributes:
+        content: its PNG file.
+        thumbnail: its JPEG file, small and marked.
+        row: its row in the manifest.
+        certificate: its row in the certificates; None where it was not compared.
+    """
+
+    content: bytes
+    thumbnail: bytes
+    row: Row
+    certificate: Row | None
+
+
+class SyntheticFolder:
+    """A folder of synthetic films as it is on disk."""
+
+    def __init__(self, root: Path):
+        """Read what is there; nothing is written yet.
+
+        Raises:
+            DataError: the folder is a data set with real films, or one with faults.
+        """
+        self.root = root
+        manifest, certificates = root / MANIFEST, root / CERTIFICATES
+        self._text = manifest.read_bytes() if manifest.exists() else b""
+        columns, rows = read_rows(root) if self._text else ([], [])
+        real = [row["image"] for row in rows if not row.get(SYNTHETIC_COLUMN)]
+        if real:
+            raise DataError(
+                f"{root} has {len(real)} film(s) that are not synthetic, such as {real[0]}: give "
+                "synthetic films a folder of their own, or they would be taken for patients"
+            )
+        self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
+        self.rows = {row["image"]: row for row in rows}
+        self.certificates = read_certificates(certificates)
+
+    def change(self, added: Sequence[NewFilm], removed: Sequence[str]) -> None:
+        """Add films and take others out, by the name of their image.
+
+        Raises:
+            DataError: the manifest was changed by something else meanwhile.
+            OSError: there is no room, or no right to write; the manifest stays as it was.
+        """
+        for film in added:
+            image = film.row["image"]
+            for name, content in (
+                (image, film.content),
+                (thumbnail_name(image), film.thumbnail),
+            ):
+                path = self.root / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, content)
+        gone = [image for image in removed if image in self.rows]
+        self.rows |= {film.row["image"]: film.row for film in added}
+        self.certificates |= {f.row["image"]: f.certificate for f in added if f.certificate}
+        for image in gone:
+            del self.rows[image]
+            self.certificates.pop(image, None)
+        if added or gone:
+            self._write()
+        for image in gone:
+            for name in (image, thumbnail_name(image)):
+                (self.root / name).unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self.certificates:
+            write_certificates(self.root / CERTIFICATES, self.certificates)
+        manifest = self.root / MANIFEST
+        now = manifest.read_bytes() if manifest.exists() else b""
+        if now != self._text:
+            raise DataError(f"{manifest} was changed by something else: give the command again")
+        if not self.rows:
+            # A manifest without rows is none.
+            manifest.unlink()
+            self._text = b""
+            return
+        text = _as_csv(self._columns, self.rows)
+        write_whole(manifest, text)
+        self._text = text
+
+
+def thumbnail_name(image: str) -> str:
+    """Where the thumbnail of an image lies in the folder."""
+    return f"{THUMBNAILS}/{image}.jpg"
+
+
+def read_certificates(path: Path) -> dict[str, Row]:
+    """The certificates of films by the name of their image; none where there is no such file.
+
+    Raises:
+        DataError: the file is no CSV.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            return {row.get("file", ""): row for row in csv.DictReader(lines, restval="")}
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+
+
+def write_certificates(path: Path, certificates: Mapping[str, Row]) -> None:
+    """Write the certificates of films, by the name of their image, in one step."""
+    write_whole(path, _as_csv(CERTIFICATE_COLUMNS, certificates))
+
+
+def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    return text.getvalue().encode()

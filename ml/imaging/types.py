@@ -1,0 +1,87 @@
+"""The decoded image, and the error for files that cannot be used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.errors import XrayError
+
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 64
+# A generator's films may be smaller than any that came out of an X-ray machine.
+MIN_SYNTHETIC_SIDE = 16
+THUMBNAIL_SIDE = 256
+Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM"]
+Pixels = NDArray[np.uint8 | np.uint16]
+Refusal = Literal[
+    "empty",
+    "not-an-image",
+    "damaged",
+    "too-large",
+    "too-small",
+    "too-slow",
+    "multi-frame",
+    "unsupported-colour",
+    "unsupported-encoding",
+    "not-a-film",
+    "blank",
+]
+
+
+class UnreadableFilm(XrayError, ValueError):
+    """A file that is no usable film; the message says what was wrong and what to do.
+
+    Attributes:
+        code: a stable word for programs, one of `Refusal`.
+    """
+
+    def __init__(self, message: str, code: Refusal = "damaged") -> None:
+        super().__init__(message)
+        self.code: Refusal = code
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Film:
+    """A film as it is looked at: upright, grey, bone bright.
+
+    Attributes:
+        pixels: (H, W), uint8 or uint16, higher is brighter; smaller than `height` x `width`
+            where `read_film` was allowed to reduce it.
+        width: columns of the whole film, after an orientation flag was applied.
+        height: rows of the whole film, after an orientation flag was applied.
+        format: what the file was.
+        bits: grey depth of the stored pixels, 1 to 16.
+        metadata: a short allow-list of technical values; nothing that names a person or place.
+        turned: the file carried an orientation flag, so its stored rows are not upright.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    format: Format
+    bits: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    turned: bool = False
+
+
+def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:
+    """Refuse a size that is no film's, before a pixel of it is decoded.
+
+    Raises:
+        UnreadableFilm: over `MAX_PIXELS`, or a short side under `least_side`.
+    """
+    if width * height > MAX_PIXELS:
+        raise UnreadableFilm(
+            f"the picture has {width} x {height} pixels, more than "
+            f"{MAX_PIXELS // 1_000_000} million: export the film at its normal size",
+            "too-large",
+        )
+    if min(width, height) < least_side:
+        raise UnreadableFilm(
+            f"the picture has only {width} x {height} pixels, a film has at least {least_side} "
+            "on its short side: export the film itself, not its thumbnail",
+            "too-small",
+        )

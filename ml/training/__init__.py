@@ -1,0 +1,1 @@
+"""What all training loops share: checkpoints, run folders, metrics logs, process groups."""

@@ -1,0 +1,111 @@
+"""How far a run is: a bar for a person at a terminal, rows of figures for whoever watches it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ml.training.metrics_log import METRICS
+
+
+class FilmLog:
+    """How many films are there, as rows of `metrics.jsonl`: step, of, seconds, films_per_second.
+
+    A call that goes on from an earlier one counts its films again and adds to its seconds.
+    """
+
+    def __init__(self, folder: Path, of: int):
+        """Begin the file anew.
+
+        Args:
+            folder: of the file; it is made where it is missing.
+            of: how many films there are to be.
+        """
+        self._path, self._of, self._films = folder / METRICS, of, 0
+        self._before = _last_seconds(self._path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("", encoding="utf-8")
+        self.add(0, 0.0)
+
+    def add(self, films: int, seconds: float) -> None:
+        """Say that there are some films more, and how long all of this call have taken."""
+        self._films += films
+        row: dict[str, float] = {"step": self._films, "of": self._of}
+        row["seconds"] = round(self._before + seconds, 3)
+        if row["seconds"]:
+            row["films_per_second"] = round(self._films / row["seconds"], 3)
+        with self._path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def _last_seconds(path: Path) -> float:
+    """The seconds of the last whole row; none where there is no such row."""
+    if not path.exists():
+        return 0.0
+    # A killed process may have left half a row.
+    rows = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    try:
+        return float(json.loads(rows.rpartition("\n")[2])["seconds"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0
+
+
+class TrainingBar:
+    """A progress bar over generator steps; nothing where it is not shown."""
+
+    def __init__(self, steps: int, films_per_step: int, *, budget: float, shown: bool):
+        """Prepare a bar.
+
+        Args:
+            steps: of the whole run.
+            films_per_step: real films that the critic sees in a step.
+            budget: seconds after which the run ends, however many steps are done.
+            shown: of several processes one shows it.
+        """
+        self._steps, self._films_per_step, self._budget = steps, films_per_step, budget
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[game]}"),
+            transient=True,
+            disable=not shown,
+        )
+        self._task = self._progress.add_task("", total=steps, speed="", game="")
+
+    def at(self, step: int, seconds: float) -> None:
+        """Show that this many steps are done, and how many there will be at this pace.
+
+        Args:
+            step: of the whole run.
+            seconds: that they have taken.
+        """
+        total = min(self._steps, max(step, step * self._budget / seconds))
+        speed = self._progress.tasks[0].speed
+        shown = f"{speed * self._films_per_step:.0f} films/s" if speed else ""
+        self._progress.update(self._task, completed=step, total=round(total), speed=shown)
+
+    def game(self, figures: Mapping[str, float]) -> None:
+        """Show how the game stands; figures by the names of `ml.gan.step.Figures`."""
+        text = (
+            f"W {figures['wasserstein']:.3g}, penalty {figures['penalty']:.3g}, gradients "
+            f"{figures['critic_gradient']:.2g} and {figures['generator_gradient']:.2g}"
+        )
+        self._progress.update(self._task, game=text)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()

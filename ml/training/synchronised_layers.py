@@ -1,0 +1,132 @@
+"""Layers that couple the films of a batch, or draw for it, made to act as in one process."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ml.training.distributed import Processes
+
+
+class SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation with the statistics of the global batch, on any device.
+
+    (torch's own SyncBatchNorm needs CUDA.) Mean and variance are exchanged in two sums rather than
+    as sum and sum of squares, whose difference loses digits where the mean is large.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, processes: Processes, after: nn.Module):
+        """Take the place of a layer, with its parameters and statistics.
+
+        Args:
+            norm: the layer, which may be one of timm's that holds an activation as well.
+            processes: who shares the statistics.
+            after: what else the layer does to its result.
+        """
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        # The very same tensors: an optimiser or a state dict that holds them stays right.
+        self._parameters.update(norm._parameters)
+        self._buffers.update(norm._buffers)
+        self.training = norm.training
+        self.processes = processes
+        self.after = after
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, C, H, W), this process's films -> the same shape."""
+        if self.training or self.running_mean is None:
+            normalised = self._normalise(input.float()).to(input.dtype)
+        else:
+            normalised = super().forward(input)
+        changed: Tensor = self.after(normalised)
+        return changed
+
+    def _normalise(self, films: Tensor) -> Tensor:
+        count = films.new_tensor([films.numel() / self.num_features])
+        sums = self.processes.sum(torch.cat([films.sum(dim=(0, 2, 3)), count]))
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
+        centred = films - mean[:, None, None]
+        variance = self.processes.sum(centred.square().sum(dim=(0, 2, 3))) / count
+        self._track(mean.detach(), variance.detach() * count / (count - 1))
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+            return centred * scale[:, None, None] + self.bias[:, None, None]
+        return centred * scale[:, None, None]
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None  # it comes with the other two
+        self.num_batches_tracked.add_(1)
+        momentum = self.momentum
+        if momentum is None:  # the plain average over all batches
+            momentum = 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
+
+
+class SharedDropout(nn.Dropout):
+    """Dropout that draws for the global batch and keeps its part.
+
+    Processes are seeded alike, so without it the first film of each would lose the same units.
+    """
+
+    def __init__(self, p: float, processes: Processes):
+        """Drop with chance `p`; `processes` hold the other films of the batch."""
+        super().__init__(p)
+        self.processes = processes
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, ...), this process's films -> the same shape."""
+        if not self.training:
+            return input
+        sizes = input.new_zeros(self.processes.world_size, dtype=torch.float32)
+        sizes[self.processes.rank] = len(input)
+        ends = self.processes.sum(sizes).cumsum(0).long().tolist()
+        whole = input.new_ones(ends[-1], *input.shape[1:])
+        last = ends[self.processes.rank]
+        return input * F.dropout(whole, self.p)[last - len(input) : last]
+
+
+def share_layers(network: nn.Module, processes: Processes) -> nn.Module:
+    """Let batch normalisation and dropout treat the parts of a batch as one batch.
+
+    Nothing is changed in a single process. Names and values of parameters and statistics stay, so
+    a state dict fits both before and after. Layers are replaced within `network`.
+
+    Args:
+        network: its batch norms are `BatchNorm2d` or timm's with an activation.
+        processes: who trains it together.
+
+    Returns:
+        The network, for chaining.
+
+    Raises:
+        TypeError: a batch normalisation or a dropout of a kind that is not known here.
+    """
+    if processes.world_size == 1:
+        return network
+    for name, child in network.named_children():
+        setattr(network, name, _shared(child, processes))
+    return network
+
+
+def _shared(layer: nn.Module, processes: Processes) -> nn.Module:
+    from timm.layers.norm_act import BatchNormAct2d
+
+    match layer:
+        case SharedBatchNorm2d() | SharedDropout():
+            return layer
+        case BatchNormAct2d():
+            after = nn.Sequential(layer.drop, layer.act)
+            return SharedBatchNorm2d(layer, processes, after)
+        case nn.BatchNorm2d() if type(layer) is nn.BatchNorm2d:
+            return SharedBatchNorm2d(layer, processes, nn.Identity())
+        case nn.Dropout():
+            return SharedDropout(layer.p, processes)
+        case nn.modules.batchnorm._BatchNorm() | nn.modules.dropout._DropoutNd():
+            raise TypeError(f"{type(layer).__name__} cannot be shared by processes: add it here")
+    return share_layers(layer, processes)

@@ -1,0 +1,354 @@
+"""Users: signing in and out, what a role may see, keys and users made in the console."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from fastapi import FastAPI, Request
+from sqlalchemy import select
+from starlette.testclient import TestClient
+
+from app.accounts.sign_in import MOST_BY_ADDRESS, MOST_BY_NAME, TooManyTries
+from app.accounts.sign_in import sign_in as open_session
+from app.accounts.tables import Role, User, UserSession
+from app.accounts.users import create_first_admin, create_user, disable, signed_in_user
+from app.core.audit import AuditEvent
+from app.core.database import Database
+from app.core.errors import BadForm, Conflict
+from app.core.rate_limit import address_of
+from tests.support.tiny_models import own_database
+
+PASSWORD = "correct horse battery"
+CROSS_SITE = {"Sec-Fetch-Site": "cross-site"}
+PAGES = ["/admin", "/admin/users", "/admin/audit"]
+FORMS = ["/admin/users", "/admin/keys", "/account/password", "/sign-out", "/sign-out-everywhere"]
+
+
+@pytest.fixture
+def database(application: FastAPI) -> Database:
+    found: Database = application.state.services.database
+    return found
+
+
+def new_user(database: Database, name: str, role: Role = Role.ADMIN) -> User:
+    with database.session() as session:
+        return create_user(session, name, PASSWORD, role, by="test")
+
+
+def actions(database: Database, subject: str) -> list[str]:
+    query = select(AuditEvent.action).where(AuditEvent.subject == subject)
+    with database.session() as session:
+        return list(session.scalars(query.order_by(AuditEvent.at)))
+
+
+def shown_secret(text: str) -> str:
+    found = re.search(r'<code class="secret">([^<]+)</code>', text)
+    assert found, text
+    return found[1]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_console_is_for_admins(
+    address: str, visitor: TestClient, clinician: TestClient, admin: TestClient
+) -> None:
+    sent = visitor.get(address)
+    assert (sent.status_code, sent.headers["location"].partition("?")[0]) == (303, "/sign-in")
+    assert clinician.get(address).status_code == 403
+    assert admin.get(address).status_code in (200, 303)
+
+
+@pytest.mark.parametrize("address", FORMS)
+def test_forms_of_other_sites_are_refused(address: str, admin: TestClient) -> None:
+    assert admin.post(address, headers=CROSS_SITE).status_code == 403
+    assert admin.get("/account").status_code == 200
+
+
+def test_visitor_is_sent_back_to_where_they_wanted(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "goes back")
+    client = TestClient(application, follow_redirects=False)
+    asked = client.get("/admin/users").headers["location"]
+    assert asked == "/sign-in?next=%2Fadmin%2Fusers"
+    form = {"name": "goes back", "password": PASSWORD, "next": "/admin/users"}
+    assert client.post("/sign-in", data=form).headers["location"] == "/admin/users"
+
+
+@pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example", "/\\evil.example"])
+def test_signing_in_leads_to_no_other_site(
+    elsewhere: str, application: FastAPI, database: Database
+) -> None:
+    new_user(database, f"wary {elsewhere}")
+    client = TestClient(application, follow_redirects=False)
+    form = {"name": f"wary {elsewhere}", "password": PASSWORD, "next": elsewhere}
+    assert client.post("/sign-in", data=form).headers["location"] == "/"
+
+
+def test_session_cookie_is_out_of_reach_and_its_token_is_not_stored(
+    application: FastAPI, database: Database
+) -> None:
+    user = new_user(database, "careful")
+    client = TestClient(application, follow_redirects=False)
+    answer = client.post("/sign-in", data={"name": " Careful ", "password": PASSWORD})
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    with database.session() as session:
+        (row,) = session.scalars(select(UserSession).where(UserSession.user_id == user.id))
+        assert row.token_hash not in cookie
+        assert user.password_hash.startswith("$argon2id$")
+
+
+def test_wrong_password_says_nothing_about_the_name(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "known")
+    client = TestClient(application, follow_redirects=False)
+    answers = [
+        client.post("/sign-in", data={"name": name, "password": "wrong"}).text.replace(name, "")
+        for name in ("known", "unknown")
+    ]
+    assert answers[0] == answers[1]
+    assert "No user has this name and password" in answers[0]
+    assert actions(database, "known")[-1] == "user.sign-in-failed"
+
+
+def fail(database: Database, name: str, address: str) -> None:
+    with database.session() as session:
+        session.add(
+            AuditEvent(actor=f"address:{address}", action="user.sign-in-failed", subject=name)
+        )
+
+
+def test_too_many_wrong_passwords_of_one_address_close_it_and_no_other(database: Database) -> None:
+    new_user(database, "besieged")
+    for number in range(MOST_BY_ADDRESS):
+        fail(database, f"guess {number}", "192.0.2.1")
+    with database.session() as session, pytest.raises(TooManyTries, match="15 minutes"):
+        open_session(session, "besieged", PASSWORD, "192.0.2.1")
+    with database.session() as session:
+        assert open_session(session, "besieged", PASSWORD, "192.0.2.2")
+
+
+def test_too_many_wrong_passwords_for_one_name_close_it(database: Database) -> None:
+    new_user(database, "popular")
+    for number in range(MOST_BY_NAME):
+        fail(database, "popular", f"198.51.100.{number}")
+    with database.session() as session, pytest.raises(TooManyTries):
+        open_session(session, "Popular", PASSWORD, "192.0.2.3")
+
+
+def test_what_is_typed_as_a_name_is_not_written_down_unless_it_is_one(
+    application: FastAPI, database: Database
+) -> None:
+    typed = "my secret password"
+    client = TestClient(application, follow_redirects=False)
+    assert client.post("/sign-in", data={"name": typed, "password": "x"}).status_code == 401
+    assert client.post("/sign-in", data={"name": "a\0b", "password": "x"}).status_code == 401
+    assert not actions(database, typed)
+    with database.session() as session:
+        newest = select(AuditEvent.subject).where(AuditEvent.action == "user.sign-in-failed")
+        subjects = session.scalars(newest.order_by(AuditEvent.at.desc()).limit(2)).all()
+    assert all(subject.startswith("no user, ") for subject in subjects)
+
+
+def test_guessing_the_password_on_the_account_page_is_counted_too(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "robbed")
+    client = TestClient(application, follow_redirects=False)
+    client.post("/sign-in", data={"name": "robbed", "password": PASSWORD})
+    form = {"old": "guess", "new": "another good one"}
+    assert client.post("/account/password", data=form).status_code == 422
+    assert actions(database, "robbed")[-1] == "user.sign-in-failed"
+    for _ in range(MOST_BY_NAME):
+        fail(database, "robbed", "192.0.2.10")
+    refused = client.post("/account/password", data=form | {"old": PASSWORD})
+    assert refused.status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("what a proxy was told" * 20, "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_addresses_are_counted_by_network(given: str, counted: str) -> None:
+    request = Request({"type": "http", "client": (given, 1)})
+    assert address_of(request) == counted
+
+
+def test_page_says_how_long_to_wait(application: FastAPI, database: Database) -> None:
+    new_user(database, "patient")
+    for _ in range(MOST_BY_NAME):
+        fail(database, "patient", "192.0.2.9")
+    client = TestClient(application, follow_redirects=False)
+    answer = client.post("/sign-in", data={"name": "patient", "password": PASSWORD})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
+    assert "try again in 15 minutes" in answer.text
+
+
+def test_signing_out_ends_this_session_and_everywhere_ends_all(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "busy")
+    clients = [TestClient(application, follow_redirects=False) for _ in range(3)]
+    for client in clients:
+        client.post("/sign-in", data={"name": "busy", "password": PASSWORD})
+    clients[0].post("/sign-out")
+    assert [client.get("/account").status_code for client in clients] == [303, 200, 200]
+    clients[1].post("/sign-out-everywhere")
+    assert [client.get("/account").status_code for client in clients] == [303, 303, 303]
+
+
+def test_new_password_needs_the_old_one_and_signs_out(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "prudent")
+    client = TestClient(application, follow_redirects=False)
+    client.post("/sign-in", data={"name": "prudent", "password": PASSWORD})
+    wrong = client.post("/account/password", data={"old": "no", "new": "another good one"})
+    assert (wrong.status_code, "not your present password" in wrong.text) == (422, True)
+    short = client.post("/account/password", data={"old": PASSWORD, "new": "short"})
+    assert (short.status_code, "12 to 200 characters" in short.text) == (422, True)
+    assert client.get("/account").status_code == 200
+    changed = client.post("/account/password", data={"old": PASSWORD, "new": "another good one"})
+    assert changed.status_code == 303
+    assert client.get("/account").status_code == 303
+    form = {"name": "prudent", "password": "another good one"}
+    assert client.post("/sign-in", data=form).status_code == 303
+
+
+def test_admin_makes_a_clinician_who_signs_in_and_is_disabled(
+    application: FastAPI, admin: TestClient, database: Database
+) -> None:
+    made = admin.post(
+        "/admin/users", data={"name": "Dr Who", "role": "clinician", "clinic": "Tardis"}
+    )
+    assert made.status_code == 200
+    password = shown_secret(made.text)
+    assert password not in admin.get("/admin/users").text
+    client = TestClient(application, follow_redirects=False)
+    form = {"name": "dr who", "password": password}
+    assert client.post("/sign-in", data=form).status_code == 303
+    assert "Tardis" in client.get("/account").text
+    with database.session() as session:
+        user_id = session.scalar(select(User.id).where(User.name == "dr who"))
+    admin.post(f"/admin/users/{user_id}/disable")
+    assert client.get("/account").status_code == 303
+    assert client.post("/sign-in", data=form).status_code == 401
+    admin.post(f"/admin/users/{user_id}/enable")
+    other = shown_secret(admin.post(f"/admin/users/{user_id}/password").text)
+    assert client.post("/sign-in", data=form).status_code == 401
+    assert client.post("/sign-in", data=form | {"password": other}).status_code == 303
+    assert actions(database, "dr who")[0] == "user.created"
+
+
+def test_user_that_cannot_be_made_is_explained_beside_the_fields(admin: TestClient) -> None:
+    refused = admin.post("/admin/users", data={"name": "", "role": "clinician", "clinic": ""})
+    assert refused.status_code == 422
+    assert "give a name of 1 to 64 characters" in refused.text
+    assert "a clinician belongs to a clinic" in refused.text
+
+
+def test_refused_user_leaves_no_clinic(admin: TestClient) -> None:
+    form = {"name": "x" * 65, "role": "clinician", "clinic": "Never Made"}
+    assert admin.post("/admin/users", data=form).status_code == 422
+    assert '<option value="Never Made">' not in admin.get("/admin/users").text
+
+
+def test_name_is_taken_once(database: Database) -> None:
+    new_user(database, "only one")
+    with database.session() as session, pytest.raises(BadForm, match="already"):
+        create_user(session, "ONLY ONE", PASSWORD, Role.ADMIN, by="test")
+
+
+def test_admin_makes_and_revokes_a_key(
+    admin: TestClient, application: FastAPI, visitor: TestClient
+) -> None:
+    made = admin.post("/admin/keys", data={"clinic": "Key Clinic", "name": "scanner"})
+    key = shown_secret(made.text)
+    caller = TestClient(application, headers={"Authorization": f"Bearer {key}"})
+    assert caller.get("/api/v1/screenings").status_code == 200
+    listed = admin.get("/admin/users").text
+    assert key not in listed
+    address = re.search(r'action="(/admin/keys/[^"]+/revoke)"[^$]*?' + key[:11], listed)
+    assert address
+    assert admin.post(address[1]).status_code == 303
+    assert caller.get("/api/v1/screenings").status_code == 401
+
+
+def test_last_admin_stays(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    from app.migrations import upgrade
+
+    path = tmp_path_factory.mktemp("own") / "own.db"
+    own = Database(f"sqlite:///{path}")
+    upgrade(own.engine)
+    with own.session() as session:
+        password = create_first_admin(session)
+        assert password
+        assert create_first_admin(session) is None
+        user = session.scalars(select(User)).one()
+        with pytest.raises(Conflict, match="last admin"):
+            disable(session, user, by="test")
+        found = open_session(session, "admin", password, "127.0.0.1")
+        assert found
+        assert signed_in_user(session, found[1]) == user
+    own.close()
+
+
+def test_audit_log_is_read_page_by_page(admin: TestClient, database: Database) -> None:
+    with database.session() as session:
+        for number in range(120):
+            session.add(
+                AuditEvent(actor="somebody", action="tested", subject=f"thing {number}", detail={})
+            )
+    seen: list[str] = []
+    address = "/admin/audit?about=tested"
+    for _ in range(3):
+        text = admin.get(address).text
+        seen += re.findall(r">(thing \d+)<", text)
+        following = re.search(r'href="([^"]+)" rel="next"', text)
+        address = following[1].replace("&amp;", "&") if following else ""
+    assert sorted(seen) == sorted(f"thing {number}" for number in range(120))
+    assert not address
+
+
+def test_clinician_sees_the_clinics_screenings_and_no_other(
+    sign_in: Callable[[str], TestClient], film_bytes: bytes
+) -> None:
+    one, other = sign_in("clinician"), sign_in("clinician")
+    address = one.post("/screenings", files={"film": ("film.png", film_bytes)}).headers["location"]
+    assert one.get(address).status_code == 200
+    assert other.get(address).status_code == 404
+    one.post("/sign-out")
+    assert one.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_admins_who_disable_each_other_at_once_leave_one(kind: str, tmp_path: Path) -> None:
+    with own_database(kind, tmp_path) as url:
+        own = Database(url)
+        pair = [new_user(own, name) for name in ("one", "other")]
+        together = Barrier(2)
+
+        def disabled(user: User) -> bool:
+            together.wait(10)
+            try:
+                with own.session() as session:
+                    disable(session, session.get_one(User, user.id), by="test")
+            except Conflict:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(disabled, pair)) == [False, True]
+        own.close()

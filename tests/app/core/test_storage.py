@@ -1,0 +1,80 @@
+"""Artefacts in a folder and in S3, and the sweep of films that no screening names."""
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from moto.server import ThreadedMotoServer
+from obstore.exceptions import AlreadyExistsError
+from starlette.testclient import TestClient
+
+from app.core.storage import Storage
+from app.screenings.cleanup import sweep
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """A bucket on a local stand-in for S3."""
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    patch = pytest.MonkeyPatch()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        patch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="xray")
+    client.close()
+    yield "s3://xray/prefix"
+    patch.undo()
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return Storage.open((tmp_path / "artefacts").as_uri())
+    return Storage.open(request.getfixturevalue("s3_url"))
+
+
+def test_artefact_is_written_once_read_and_removed(storage: Storage) -> None:
+    key = f"films/{uuid.uuid4()}/film"
+    assert storage.get(key) is None
+    storage.put(key, b"first")
+    with pytest.raises(AlreadyExistsError):
+        storage.put(key, b"second")
+    assert storage.get(key) == b"first"
+    assert key in [entry.key for entry in storage.entries("films")]
+    storage.check()
+    storage.delete(key)
+    storage.delete(key)
+    assert storage.get(key) is None
+
+
+def test_unknown_storage_is_named() -> None:
+    with pytest.raises(ValueError, match="XRAY_STORAGE_URL"):
+        Storage.open("ftp://somewhere")
+
+
+def test_sweep_removes_only_films_without_a_screening(
+    application: FastAPI, visitor: TestClient, film_bytes: bytes
+) -> None:
+    services = application.state.services
+    visitor.post("/screenings", files={"film": film_bytes})
+    kept = {entry.key for entry in services.storage.entries("films")}
+    orphan = f"films/{uuid.uuid4()}/film"
+    services.storage.put(orphan, b"left by a crash")
+    assert sweep(services.database, services.storage) == 0, "it may still be recorded"
+    assert sweep(services.database, services.storage, grace=timedelta(0)) == 1
+    assert {entry.key for entry in services.storage.entries("films")} == kept

@@ -1,0 +1,699 @@
+"""The registry: what is registered, what the gates let through, who wins, what is written down."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+from typer.testing import CliRunner, Result
+
+from app.core.audit import AuditEvent
+from app.core.database import Database
+from app.core.errors import BadForm, Conflict, NotFound
+from app.datasets.tables import DataKind, DataVersion
+from app.registry.activation import (
+    activate,
+    gate_faults,
+    reinstate,
+    retire,
+    roll_back,
+    roll_back_target,
+)
+from app.registry.cli import model_app
+from app.registry.comparisons import (
+    OTHER_DATA,
+    OTHER_FILMS,
+    STAND_INS,
+    UNKNOWN_FILMS,
+    ComparisonError,
+    list_comparisons,
+    record_comparison,
+)
+from app.registry.queries import active_sha256, find_model, in_service, lineage, list_models
+from app.registry.registration import (
+    model_folder,
+    register_classifier,
+    register_generator,
+    register_released,
+)
+from app.registry.serving import VersionRegister
+from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
+from app.runs.tables import Run, RunQueue
+from app.settings import Settings
+from ml.classifier.bundle import CARD, GRAPH, Card
+from ml.data.manifest import DEMONSTRATION
+from ml.errors import BundleError, XrayError
+from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
+from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
+from tests.support.tiny_models import (
+    DATABASES,
+    comparison_of,
+    own_database,
+    settings_for,
+    write_classifier,
+    write_comparison,
+    write_generator,
+)
+
+BY = "user:anna"
+REASON = "the clinic asked for it, see letter 12"
+
+
+@dataclass
+class World:
+    """A registry of its own; `released` is in service until something is activated."""
+
+    settings: Settings
+    database: Database
+    folder: Path
+    released: Card
+
+    def bundle(self, version: str, **given: object) -> Card:
+        """Write a bundle, without registering it."""
+        return write_classifier(self.folder / version, version=version, answer="normal", **given)  # type: ignore[arg-type]
+
+    def classifier(self, session: Session, version: str, **given: object) -> ModelVersion:
+        """Write a bundle and register it."""
+        self.bundle(version, **given)
+        return register_classifier(session, self.settings, self.folder / version, run=None, by=BY)
+
+    def learned(self, session: Session, version: str, data: str) -> ModelVersion:
+        """A classifier that learned from a data version."""
+        self.bundle(version)
+        run = run_on(session, "train-classifier", data)
+        return register_classifier(session, self.settings, self.folder / version, run=run, by=BY)
+
+    def compared(
+        self,
+        session: Session,
+        model: ModelVersion,
+        faults: list[str] | None = None,
+        *,
+        version: str = "",
+        **found: object,
+    ) -> Comparison:
+        """Record a comparison with the classifier in service, on a data version if one is given."""
+        reference = session.get_one(ModelVersion, in_service(session, self.settings))
+        cards = (Card.from_json(json.dumps(one.card)) for one in (model, reference))
+        folder = write_comparison(self.folder / "out", comparison_of(*cards, faults=faults) | found)
+        run = run_on(session, "compare-classifiers", version) if version else None
+        return record_comparison(session, self.settings, folder, run=run)
+
+
+def run_on(session: Session, kind: str, data: str) -> Run:
+    """A run that works on a data version."""
+    run = Run(kind=kind, options={}, queue=RunQueue.CPU, requested_by=BY, data_sha256=data)
+    session.add(run)
+    session.flush()
+    return run
+
+
+def data_version(session: Session, name: str, **summary: int) -> str:
+    """A row of a data version; its SHA-256."""
+    sha256 = hashlib.sha256(name.encode()).hexdigest()
+    version = DataVersion(
+        sha256=sha256,
+        kind=DataKind.FILMS,
+        name=name,
+        folder=f"data/{sha256}",
+        films=10,
+        summary=summary,
+        created_by=BY,
+    )
+    session.add(version)
+    session.flush()
+    return sha256
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    with own_database(request.param, tmp_path_factory.mktemp("registry")) as url:
+        opened = Database(url)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def world(database: Database, tmp_path: Path) -> Iterator[World]:
+    released = write_classifier(tmp_path / "released", version="released", answer="covid")
+    url = database.engine.url.render_as_string(hide_password=False)
+    settings = settings_for(url, tmp_path / "home", bundle=tmp_path / "released")
+    made = World(settings, database, tmp_path, released)
+    with database.session() as session:
+        register_classifier(session, settings, settings.bundle, run=None, by="release")
+    yield made
+    with database.session() as session:
+        for table in (Activation, Comparison, ModelVersion, Run, DataVersion, AuditEvent):
+            session.execute(delete(table))
+
+
+@pytest.fixture
+def session(world: World) -> Iterator[Session]:
+    with world.database.sessions() as opened:
+        yield opened
+
+
+def events(session: Session, subject: str) -> list[str]:
+    query = select(AuditEvent.action).where(AuditEvent.subject == subject)
+    return list(session.scalars(query.order_by(AuditEvent.at)))
+
+
+# --- registering -----------------------------------------------------------------------------
+
+
+def test_registered_bundle_is_copied_and_described(world: World, session: Session) -> None:
+    parents = {"b" * 64: {"covid": 3}, "a" * 64: {"covid": 1}}
+    data = data_version(session, "films")
+    run = run_on(session, "train-classifier", data)
+    card = world.bundle("2", synthetic=parents)
+    model = register_classifier(session, world.settings, world.folder / "2", run=run, by=BY)
+    session.commit()
+    shutil.rmtree(world.folder / "2")
+
+    kept = model_folder(world.settings, model)
+    assert kept == world.settings.home.resolve() / "models" / card.sha256
+    assert sorted(path.name for path in kept.iterdir()) == [CARD, GRAPH]
+    assert [path.name for path in kept.parent.iterdir() if path.name.startswith(".")] == []
+    assert (model.version, model.kind, model.run_id) == ("2", ModelKind.CLASSIFIER, run.id)
+    assert (model.data_sha256, model.parents) == (data, ["a" * 64, "b" * 64])
+    assert model.card == card.as_json()
+    assert events(session, card.sha256) == ["model.registered"]
+
+
+def test_same_bundle_again_is_the_same_version(world: World, session: Session) -> None:
+    first = world.classifier(session, "2")
+    session.commit()
+    again = world.classifier(session, "2")
+    assert again is first
+    assert events(session, first.sha256) == ["model.registered"]
+
+
+def test_row_of_a_card_alone_gets_its_folder(world: World, session: Session) -> None:
+    card = world.bundle("2")
+    VersionRegister(world.database).keep(card)
+    row = find_model(session, card.sha256)
+    assert row not in list_models(session, ModelKind.CLASSIFIER)
+    with pytest.raises(Conflict, match="register its folder"):
+        model_folder(world.settings, row)
+    # What a crash left under the name is no model.
+    garbage = world.settings.home.resolve() / "models" / card.sha256
+    garbage.mkdir(parents=True)
+    (garbage / GRAPH).write_bytes(b"half")
+
+    model = register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+    assert model is row
+    assert model in list_models(session, ModelKind.CLASSIFIER)
+    assert (model_folder(world.settings, model) / CARD).is_file()
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda folder: shutil.rmtree(folder),
+        lambda folder: (folder / GRAPH).unlink(),
+        lambda folder: (folder / GRAPH).write_bytes(b"half"),
+        lambda folder: (folder / CARD).write_text("{"),
+    ],
+)
+def test_registering_again_gives_a_classifier_its_lost_files_back(
+    world: World, session: Session, lose: Callable[[Path], object]
+) -> None:
+    model = world.classifier(session, "2")
+    session.commit()
+    folder = model_folder(world.settings, model)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    lose(folder)
+    assert world.classifier(session, "2") is model
+    session.commit()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert world.classifier(session, "2") is model
+    assert events(session, model.sha256) == ["model.registered", "model.restored"]
+
+
+def test_released_models_that_lost_their_folders_are_restored(
+    world: World, session: Session
+) -> None:
+    register_released(world.database, world.settings)
+    models = list_models(session)
+    folders = [model_folder(world.settings, model) for model in models]
+    whole = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    shutil.rmtree(world.settings.home / "models")
+    register_released(world.database, world.settings)
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == whole
+    for model in models:
+        assert events(session, model.sha256) == ["model.registered", "model.restored"]
+
+
+def test_card_is_restored_as_it_was_registered(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    session.commit()
+    shutil.rmtree(model_folder(world.settings, model))
+    card = json.loads((world.folder / "2" / CARD).read_text())
+    (world.folder / "2" / CARD).write_text(json.dumps(card | {"network": "another"}))
+    register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+    assert json.loads((model_folder(world.settings, model) / CARD).read_text()) == model.card
+    assert model.card["network"] == "tiny"
+
+
+def test_rolled_back_registration_leaves_no_model(world: World, session: Session) -> None:
+    card = world.bundle("2")
+    register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+    session.rollback()
+    with pytest.raises(NotFound):
+        find_model(session, card.sha256)
+    assert register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+
+
+def _damage_graph(folder: Path) -> None:
+    graph = folder / GRAPH
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+
+
+def _other_labels(folder: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps(card | {"labels": ["normal", "covid", "pneumonia"]}))
+
+
+def _no_graph(folder: Path) -> None:
+    card = json.loads((folder / CARD).read_text())
+    (folder / GRAPH).write_bytes(b"no graph")
+    digest = hashlib.sha256(b"no graph").hexdigest()
+    (folder / CARD).write_text(json.dumps(card | {"sha256": digest}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_damage_graph, "damaged"),
+        (_other_labels, "labels"),
+        (_no_graph, "cannot be run"),
+        (lambda folder: (folder / CARD).unlink(), r"no card\.json"),
+    ],
+)
+def test_bad_bundle_is_refused(
+    world: World, session: Session, spoil: Callable[[Path], None], says: str
+) -> None:
+    world.bundle("2")
+    spoil(world.folder / "2")
+    with pytest.raises(BundleError, match=says):
+        register_classifier(session, world.settings, world.folder / "2", run=None, by=BY)
+    session.commit()
+    assert [model.version for model in list_models(session)] == ["released"]
+    assert len(list((world.settings.home / "models").iterdir())) == 1
+
+
+def test_bundle_of_impossible_size_is_refused(world: World, session: Session) -> None:
+    with pytest.raises(BundleError, match="8 px"):
+        world.classifier(session, "2", size=8)
+
+
+def test_generator_is_registered(world: World, session: Session) -> None:
+    card = write_generator(world.folder / "g")
+    model = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+    assert (model.kind, model.version) == (ModelKind.GENERATOR, "wgan-gp-64-1000")
+    names = sorted(path.name for path in model_folder(world.settings, model).iterdir())
+    assert names == [CARD, "generator.safetensors", "samples.png"]
+    assert list_models(session, ModelKind.GENERATOR) == [model]
+
+    (world.folder / "g" / "generator.safetensors").write_bytes(b"other weights")
+    with pytest.raises(BundleError, match=card["sha256"][:12]):
+        register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+    (world.folder / "g" / CARD).write_text('{"sha256": "x"}')
+    with pytest.raises(BundleError, match="not a generator's card"):
+        register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+
+
+def test_released_models_are_registered_once(world: World, session: Session) -> None:
+    register_released(world.database, world.settings)
+    register_released(world.database, world.settings)
+    (generator,) = list_models(session, ModelKind.GENERATOR)
+    assert model_folder(world.settings, generator).is_dir()
+    assert events(session, generator.sha256) == ["model.registered"]
+    assert events(session, world.released.sha256) == ["model.registered"]
+
+
+def test_generator_gets_the_graph_that_comes_later(world: World, session: Session) -> None:
+    without = world.folder / "without"
+    shutil.copytree(PRETRAINED_GENERATOR, without, ignore=shutil.ignore_patterns(GENERATOR_GRAPH))
+    register_generator(session, world.settings, without, run=None, by=BY)
+    session.commit()
+    register_released(world.database, world.settings)
+    (generator,) = list_models(session, ModelKind.GENERATOR)
+    assert (model_folder(world.settings, generator) / GENERATOR_GRAPH).is_file()
+
+
+def test_lineage_goes_both_ways(world: World, session: Session) -> None:
+    card = write_generator(world.folder / "g")
+    generator = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+    fed = world.classifier(session, "2", synthetic={card["sha256"]: {}, "f" * 64: {}})
+    world.classifier(session, "3")
+    assert lineage(session, fed).parents == {generator.sha256: generator, "f" * 64: None}
+    assert lineage(session, generator).children == [fed]
+    assert lineage(session, generator).run is None
+
+
+def test_registering_at_once_makes_one_version(world: World) -> None:
+    card = world.bundle("2")
+    together = Barrier(4)
+
+    def register(_number: int) -> str:
+        together.wait()
+        with world.database.session() as session:
+            return register_classifier(
+                session, world.settings, world.folder / "2", run=None, by=BY
+            ).sha256
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(register, range(4))) == {card.sha256}
+    with world.database.sessions() as session:
+        assert events(session, card.sha256) == ["model.registered"]
+        assert (model_folder(world.settings, find_model(session, card.sha256)) / GRAPH).is_file()
+
+
+# --- comparing -------------------------------------------------------------------------------
+
+
+def test_comparison_is_kept_and_listed_for_both(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    comparison = world.compared(session, model)
+    session.commit()
+    released = find_model(session, world.released.sha256)
+    assert list_comparisons(session, model) == list_comparisons(session, released) == [comparison]
+    assert comparison.passed
+    assert comparison.figures["films"] == 757
+
+
+def test_comparison_that_is_none_is_refused(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    card = Card.from_json(json.dumps(model.card))
+    whole = comparison_of(card, world.released)
+    stranger = comparison_of(world.bundle("3"), world.released)
+    for found in (
+        {},
+        whole | {"passed": "yes"},
+        whole | {"faults": ["worse"]},
+        whole | {"card_reproduced": "yes"},
+        whole | {"changed": [{"image": "a.png"}]},
+        stranger,
+    ):
+        folder = write_comparison(world.folder / "out", found)
+        with pytest.raises(ComparisonError):
+            record_comparison(session, world.settings, folder, run=None)
+    with pytest.raises(ComparisonError):
+        record_comparison(session, world.settings, world.folder / "nothing", run=None)
+    assert list_comparisons(session, model) == []
+
+
+# --- in service ------------------------------------------------------------------------------
+
+
+def test_bundle_is_in_service_until_something_is_activated(world: World, session: Session) -> None:
+    assert active_sha256(session) is None
+    assert in_service(session, world.settings) == world.released.sha256
+    model = world.classifier(session, "2")
+    world.compared(session, model)
+    assert gate_faults(session, world.settings, model) == []
+    activation = activate(session, world.settings, model, by=BY)
+    session.commit()
+    assert (activation.by, activation.override) == (BY, None)
+    assert in_service(session, world.settings) == active_sha256(session) == model.sha256
+    assert events(session, model.sha256) == ["model.registered", "model.activated"]
+    with pytest.raises(Conflict, match="in service already"):
+        activate(session, world.settings, model, by=BY)
+
+
+def test_gates_open_by_a_written_override_alone(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    (fault,) = gate_faults(session, world.settings, model)
+    assert "not been compared" in fault
+    for override in (None, "", "   ", "because I say so"):
+        with pytest.raises(BadForm, match="not been compared"):
+            activate(session, world.settings, model, by=BY, override=override)
+
+    worse = "Its accuracy is 0.050 lower (95 % interval 0.020 to 0.081)."
+    world.compared(session, model, faults=[worse])
+    assert gate_faults(session, world.settings, model) == [worse]
+    with pytest.raises(BadForm, match="lower"):
+        activate(session, world.settings, model, by=BY)
+    assert active_sha256(session) is None
+    activation = activate(session, world.settings, model, by=BY, override=f"  {REASON}\0 ")
+    session.commit()
+    assert activation.override == REASON
+    event = session.scalars(select(AuditEvent).where(AuditEvent.action == "model.activated")).one()
+    assert event.detail["override"] == REASON
+    assert event.detail["faults"] == [worse]
+    assert event.detail["instead_of"] == world.released.sha256
+
+
+def test_newest_comparison_counts_and_only_with_the_one_in_service(
+    world: World, session: Session
+) -> None:
+    second, third = (world.classifier(session, version) for version in ("2", "3"))
+    world.compared(session, second, faults=["It is worse."])
+    world.compared(session, second)
+    world.compared(session, third)
+    activate(session, world.settings, second, by=BY)
+    session.commit()
+    # The third was compared with the released one, which is not in service any more.
+    assert "not been compared" in gate_faults(session, world.settings, third)[0]
+    # An override that nothing needs is not kept.
+    world.compared(session, third)
+    assert activate(session, world.settings, third, by=BY, override=REASON).override is None
+
+
+def test_comparison_on_the_films_of_the_card_counts_alone(world: World, session: Session) -> None:
+    own, other = (data_version(session, name, demonstration=0) for name in ("own", "other"))
+    model = world.learned(session, "2", own)
+
+    def faults() -> list[str]:
+        return gate_faults(session, world.settings, model)
+
+    world.compared(session, model, version=other, card_reproduced=None)
+    assert faults() == [OTHER_FILMS]
+    with pytest.raises(BadForm, match="other films than its card speaks of"):
+        activate(session, world.settings, model, by=BY)
+    # Nor do films count that only look like its own.
+    world.compared(session, model, version=other)
+    assert faults() == [OTHER_DATA]
+    world.compared(session, model, ["it is worse"], version=own)
+    assert faults() == ["it is worse"]
+    # What was found on its own films is not undone on others.
+    world.compared(session, model, version=other, card_reproduced=None)
+    world.compared(session, model)
+    assert faults() == ["it is worse"]
+    world.compared(session, model, version=own, card_reproduced=None)
+    assert faults() == [UNKNOWN_FILMS]
+    world.compared(session, model, version=own)
+    assert faults() == []
+    # And what opened the gates is not undone either.
+    world.compared(session, model, ["it is worse"], version=other, card_reproduced=None)
+    assert activate(session, world.settings, model, by=BY, override=REASON).override is None
+
+
+def test_model_from_elsewhere_is_compared_on_films_of_its_card(
+    world: World, session: Session
+) -> None:
+    small = data_version(session, "a handful", demonstration=0)
+    model = world.classifier(session, "2")
+    world.compared(session, model, version=small, card_reproduced=None)
+    assert gate_faults(session, world.settings, model) == [OTHER_FILMS]
+    false = ["the card gives the accuracy as 0.990000"]
+    world.compared(session, model, false, card_reproduced=False, card_faults=false)
+    world.compared(session, model, version=small, card_reproduced=None)
+    assert gate_faults(session, world.settings, model) == false
+    world.compared(session, model)
+    assert gate_faults(session, world.settings, model) == []
+
+
+def test_films_of_the_demonstration_open_no_gate(world: World, session: Session) -> None:
+    shipped = data_version(session, "demonstration", demonstration=10)
+    learned = world.learned(session, "2", shipped)
+    world.compared(session, learned, version=shipped)
+    # Of a folder there are the films of each source.
+    other = world.classifier(session, "3")
+    world.compared(session, other, data={DEMONSTRATION: {"covid": 4}, "clinic": {"covid": 4}})
+    for model in (learned, other):
+        assert gate_faults(session, world.settings, model) == [STAND_INS]
+        with pytest.raises(BadForm, match="nothing about patients"):
+            activate(session, world.settings, model, by=BY)
+    assert activate(session, world.settings, learned, by=BY, override=REASON).override == REASON
+
+
+def test_changed_files_cannot_be_activated_by_any_override(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    world.compared(session, model)
+    _damage_graph(model_folder(world.settings, model))
+    assert "damaged" in gate_faults(session, world.settings, model)[0]
+    with pytest.raises(Conflict, match="damaged"):
+        activate(session, world.settings, model, by=BY, override=REASON)
+    shutil.rmtree(model_folder(world.settings, model))
+    with pytest.raises(Conflict, match=r"no card\.json"):
+        activate(session, world.settings, model, by=BY, override=REASON)
+
+
+def test_generator_cannot_be_put_in_service(world: World, session: Session) -> None:
+    write_generator(world.folder / "g")
+    generator = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+    with pytest.raises(Conflict, match="only a classifier"):
+        activate(session, world.settings, generator, by=BY, override=REASON)
+
+
+def test_rolling_back_undoes_the_last_activation(world: World, session: Session) -> None:
+    with pytest.raises(Conflict, match="no earlier"):
+        roll_back(session, world.settings, by=BY)
+    second, third = (world.classifier(session, version) for version in ("2", "3"))
+    for model in (second, third):
+        activate(session, world.settings, model, by=BY, override=REASON)
+    assert roll_back_target(session, world.settings) is second
+    roll_back(session, world.settings, by=BY)
+    assert active_sha256(session) == second.sha256
+    assert events(session, second.sha256)[-1] == "model.rolled-back"
+    # What is retired is passed over; then the released one is the earlier one.
+    retire(session, world.settings, third, by=BY)
+    roll_back(session, world.settings, by=BY)
+    assert active_sha256(session) == world.released.sha256
+
+
+def test_roll_back_to_a_damaged_classifier_changes_nothing(world: World, session: Session) -> None:
+    second = world.classifier(session, "2")
+    activate(session, world.settings, second, by=BY, override=REASON)
+    session.commit()
+    _damage_graph(model_folder(world.settings, find_model(session, world.released.sha256)))
+    with pytest.raises(Conflict, match="damaged"):
+        roll_back(session, world.settings, by=BY)
+    assert active_sha256(session) == second.sha256
+
+
+def test_retired_models_are_kept_and_not_used(world: World, session: Session) -> None:
+    released = find_model(session, world.released.sha256)
+    with pytest.raises(Conflict, match="in service"):
+        retire(session, world.settings, released, by=BY)
+    model = world.classifier(session, "2")
+    retire(session, world.settings, model, by=BY)
+    session.commit()
+    assert list_models(session, ModelKind.CLASSIFIER) == [released]
+    assert model in list_models(session, all_of_them=True)
+    with pytest.raises(Conflict, match="retired already"):
+        retire(session, world.settings, model, by=BY)
+    with pytest.raises(Conflict, match="is retired"):
+        activate(session, world.settings, model, by=BY, override=REASON)
+    assert active_sha256(session) is None
+    reinstate(session, model, by=BY)
+    activate(session, world.settings, model, by=BY, override=REASON)
+    assert active_sha256(session) == model.sha256
+    with pytest.raises(Conflict, match="not retired"):
+        reinstate(session, model, by=BY)
+
+
+def test_decision_on_an_old_page_is_refused(world: World, session: Session) -> None:
+    second, third = (world.classifier(session, version) for version in ("2", "3"))
+    seen = in_service(session, world.settings)
+    activate(session, world.settings, second, by=BY, override=REASON, seen=seen)
+    session.commit()
+    with pytest.raises(Conflict, match="meanwhile"):
+        activate(session, world.settings, third, by=BY, override=REASON, seen=seen)
+    with pytest.raises(Conflict, match="meanwhile"):
+        roll_back(session, world.settings, by=BY, seen=seen)
+    assert active_sha256(session) == second.sha256
+
+
+def test_of_admins_at_once_one_wins(world: World) -> None:
+    versions = ["2", "3", "4"]
+    with world.database.session() as session:
+        digests = [world.classifier(session, version).sha256 for version in versions]
+    together = Barrier(3)
+
+    def put_in_service(sha256: str) -> str:
+        with world.database.sessions() as session:
+            model = find_model(session, sha256)
+            seen = in_service(session, world.settings)
+            together.wait()
+            try:
+                activate(session, world.settings, model, by=BY, override=REASON, seen=seen)
+                session.commit()
+            except Conflict:
+                return "refused"
+        return sha256
+
+    with ThreadPoolExecutor(3) as threads:
+        outcomes = list(threads.map(put_in_service, digests))
+    assert sorted(outcomes)[1:] == ["refused", "refused"]
+    with world.database.sessions() as session:
+        assert session.scalars(select(Activation.model_sha256)).all() == [min(outcomes)]
+        actions = session.scalars(select(AuditEvent.action)).all()
+        assert actions.count("model.activated") == 1
+
+
+def test_nothing_is_in_service_and_retired(world: World) -> None:
+    with world.database.session() as session:
+        digests = [world.classifier(session, version).sha256 for version in ("2", "3", "4", "5")]
+
+    def both(sha256: str) -> list[bool]:
+        together = Barrier(2)
+
+        def act(retiring: bool) -> bool:
+            with world.database.sessions() as session:
+                model = find_model(session, sha256)
+                together.wait()
+                try:
+                    if retiring:
+                        retire(session, world.settings, model, by=BY)
+                    else:
+                        activate(session, world.settings, model, by=BY, override=REASON)
+                    session.commit()
+                except Conflict:
+                    return False
+            return True
+
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(act, (True, False)))
+
+    for sha256 in digests:
+        assert sum(both(sha256)) == 1
+        with world.database.sessions() as session:
+            is_retired = find_model(session, sha256).retired_at is not None
+            assert is_retired != (active_sha256(session) == sha256)
+
+
+# --- from the command line -------------------------------------------------------------------
+
+
+def test_command_line_registers_activates_and_rolls_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def xray(*arguments: str) -> Result:
+        monkeypatch.setenv("COLUMNS", "200")
+        environment = {
+            "XRAY_HOME": str(world.settings.home),
+            "XRAY_BUNDLE": str(world.settings.bundle),
+            "XRAY_DATABASE_URL": world.settings.database_url,
+        }
+        return CliRunner().invoke(model_app, arguments, env=environment)
+
+    card = world.bundle("2")
+    generator = write_generator(world.folder / "g")["sha256"]
+    assert xray("register", str(world.folder / "2")).stdout.strip() == card.sha256
+    assert xray("register", str(world.folder / "g")).stdout.strip() == generator
+    shut = xray("activate", card.sha256[:10])
+    assert isinstance(shut.exception, BadForm)
+    assert "in service" in xray("activate", card.sha256[:10], "--override", REASON).stdout
+    listed = {line.split()[1]: line for line in xray("list").stdout.splitlines() if "│" in line}
+    assert "in service" in listed[card.sha256[:12]]
+    assert "registered" in listed[world.released.sha256[:12]]
+    assert "generator" in listed[generator[:12]]
+    assert world.released.sha256 in xray("roll-back").stdout
+    assert isinstance(xray("activate", "").exception, XrayError)
+    assert xray("roll-back").exit_code == 0
+    with world.database.sessions() as session:
+        assert active_sha256(session) == card.sha256
+        actors = session.scalars(select(Activation.by).distinct()).all()
+    assert actors == ["command-line"]

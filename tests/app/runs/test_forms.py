@@ -1,0 +1,253 @@
+"""Forms made of the options of a kind of run."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+
+from app.core.database import Base, Database
+from app.core.errors import BadForm
+from app.datasets.tables import DataKind, DataVersion
+from app.registry.tables import ModelKind, ModelVersion
+from app.runs import forms
+from app.runs.forms import Control
+from app.runs.kinds import KINDS, Input, Kind, Ref
+from app.runs.options import checked_options
+from app.runs.tables import Run, RunQueue, RunStatus
+from ml.options import GAN_PRESETS
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """A database in which nothing is registered; the pages' tests ask the other kind, too."""
+    database = Database(f"sqlite:///{tmp_path / 'xray.db'}")
+    Base.metadata.create_all(database.engine)
+    with database.sessions() as opened:
+        yield opened
+    database.close()
+
+
+def digest(letter: str) -> str:
+    return letter * 64
+
+
+def add_data(session: Session, letter: str, kind: DataKind = DataKind.FILMS) -> str:
+    session.add(
+        DataVersion(
+            sha256=digest(letter),
+            kind=kind,
+            name=f"set {letter}",
+            folder="data/x",
+            films=1200,
+            summary={},
+            created_by="test",
+        )
+    )
+    session.flush()
+    return digest(letter)
+
+
+def add_model(
+    session: Session, letter: str, kind: ModelKind, *, folder: str | None = "models/x"
+) -> ModelVersion:
+    model = ModelVersion(
+        sha256=digest(letter), kind=kind, version=f"v{letter}", card={}, folder=folder
+    )
+    session.add(model)
+    session.flush()
+    return model
+
+
+def field_of(session: Session, kind: str, name: str) -> forms.FormField:
+    return next(each for each in forms.fields_of(KINDS[kind], session) if each.name == name)
+
+
+def posted(form: list[forms.FormField]) -> FormData:
+    """What a browser sends of a form."""
+    sent: list[tuple[str, str]] = []
+    for each in form:
+        if each.control is Control.MANY:
+            sent += [(each.name, value) for value in each.values]
+        elif each.control is not Control.SWITCH or each.value:
+            sent.append((each.name, each.value))
+    return FormData(sent)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_form_has_every_input_and_option_with_its_help(session: Session, kind: str) -> None:
+    named = KINDS[kind]
+    form = forms.fields_of(named, session)
+    names = [each.name for each in (*named.inputs, *fields(named.options))]
+    assert [each.name for each in form] == names
+    assert all(each.help and each.label for each in form)
+
+
+def test_control_follows_the_type(session: Session) -> None:
+    controls = {name: field_of(session, "train-gan", name) for name in ("steps", "clip", "labels")}
+    assert controls["steps"].control is Control.WHOLE
+    assert (controls["steps"].value, controls["steps"].low) == ("20000", 1)
+    assert (controls["clip"].control, controls["clip"].value) == (Control.NUMBER, "0.01")
+    assert controls["labels"].control is Control.TEXT
+    switch = field_of(session, "train-gan", "generator_norm")
+    assert (switch.control, switch.value) == (Control.SWITCH, "on")
+    choice = field_of(session, "train-gan", "objective")
+    assert choice.control is Control.ONE
+    assert [each.value for each in choice.choices] == ["gan", "wgan", "wgan-gp", "r3gan"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-5, "0.00001"),
+        (1e-4, "0.0001"),
+        (0.0, "0"),
+        (10.0, "10"),
+        (0.995, "0.995"),
+        (1e-15, "1e-15"),
+    ],
+)
+def test_number_is_written_as_people_do_and_is_the_same_number(value: float, text: str) -> None:
+    assert forms.number_text(value) == text
+    assert float(text) == value
+
+
+def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session) -> None:
+    add_data(session, "a")
+    add_data(session, "b", DataKind.SYNTHETIC)
+    add_model(session, "c", ModelKind.CLASSIFIER)
+    add_model(session, "d", ModelKind.GENERATOR)
+    add_model(session, "e", ModelKind.CLASSIFIER, folder=None)
+    retired = add_model(session, "f", ModelKind.CLASSIFIER)
+    retired.retired_at = retired.registered_at
+
+    data = field_of(session, "train-gan", "data")
+    assert [(each.value, each.text) for each in data.choices] == [
+        (digest("a"), "set a, 1,200 films (aaaaaaaa)")
+    ]
+    assert data.value == digest("a")
+    synthetic = field_of(session, "train-classifier", "synthetic")
+    assert synthetic.control is Control.MANY
+    assert [each.value for each in synthetic.choices] == [digest("b")]
+    assert synthetic.values == ()
+    bundle = field_of(session, "evaluate-classifier", "bundle")
+    assert [each.value for each in bundle.choices] == [digest("c")]
+    generator = field_of(session, "synthesize", "generator")
+    assert [each.value for each in generator.choices] == [digest("d")]
+
+
+def test_classifier_is_compared_with_the_one_in_service(session: Session) -> None:
+    for letter in "ab":
+        add_model(session, letter, ModelKind.CLASSIFIER)
+    for in_service, other in (("a", "b"), ("b", "a")):
+        form = forms.fields_of(KINDS["compare-classifiers"], session, digest(in_service))
+        fields_by_name = {each.name: each for each in form}
+        assert fields_by_name["bundle"].value == digest(other)
+        assert fields_by_name["reference"].value == digest(in_service)
+        texts = {each.value: each.text for each in fields_by_name["bundle"].choices}
+        assert texts[digest(in_service)].endswith("in service)")
+
+
+def test_link_chooses_what_can_be_chosen(session: Session) -> None:
+    add_data(session, "a", DataKind.SYNTHETIC)
+    form = forms.fields_of(KINDS["train-classifier"], session)
+    wanted = {"synthetic": digest("a"), "data": digest("z"), "epochs": "3"}
+    chosen = {each.name: each for each in forms.choose(form, wanted)}
+    assert chosen["synthetic"].values == (digest("a"),)
+    assert (chosen["data"].value, chosen["epochs"].value) == ("", "12")
+
+
+def test_run_is_chosen_among_those_that_succeeded(session: Session) -> None:
+    for status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
+        session.add(
+            Run(kind="train-gan", options={}, queue=RunQueue.CPU, status=status, requested_by="t")
+        )
+    session.flush()
+    (choice,) = field_of(session, "evaluate-gan", "run").choices
+    run = session.get_one(Run, uuid.UUID(choice.value))
+    assert run.status is RunStatus.SUCCEEDED
+
+
+def test_empty_list_says_what_to_do_first(session: Session) -> None:
+    generator = field_of(session, "synthesize", "generator")
+    assert generator.choices == ()
+    assert "train a GAN" in generator.nothing
+    assert generator.nothing_url == "/admin/runs/new/train-gan"
+
+
+def test_form_gives_the_options_back_that_it_was_filled_with(session: Session) -> None:
+    data = add_data(session, "a")
+    options = checked_options(
+        session,
+        "train-gan",
+        {"data": data, "steps": 7, "generator_rate": 3e-5, "conditional": True},
+    )
+    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), options)
+    told = forms.read_form(KINDS["train-gan"], posted(form))
+    assert checked_options(session, "train-gan", told) == options
+
+
+@pytest.mark.parametrize("preset", GAN_PRESETS)
+def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) -> None:
+    kind, data = KINDS["train-gan"], add_data(session, "a")
+    form = forms.fill(forms.fields_of(kind, session), forms.preset_options(kind, preset))
+    checked = checked_options(session, "train-gan", forms.read_form(kind, posted(form)))
+    assert checked == {"data": data} | {
+        each.name: getattr(GAN_PRESETS[preset], each.name) for each in fields(kind.options)
+    }
+    texts = forms.preset_texts(kind, preset)
+    assert texts == {each.name: each.value for each in form if each.name != "data"}
+
+
+def test_folder_that_an_earlier_run_named_can_be_chosen_again(session: Session) -> None:
+    add_data(session, "a")
+    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), {"data": "/films"})
+    assert form[0].value == "/films"
+    assert form[0].choices[0] == forms.Choice("/films", "/films")
+
+
+def test_switch_that_is_off_is_told_from_one_that_is_on(session: Session) -> None:
+    form = forms.fields_of(KINDS["train-gan"], session)
+    sent = [(name, text) for name, text in posted(form).multi_items() if name != "generator_norm"]
+    told = forms.read_form(KINDS["train-gan"], FormData(sent))
+    assert told["generator_norm"] is False
+    assert forms.read_form(KINDS["train-gan"], posted(form))["generator_norm"] is True
+
+
+def test_what_was_typed_is_kept_beside_its_fault(session: Session) -> None:
+    form = forms.fields_of(KINDS["train-gan"], session)
+    typed = FormData([("steps", "many"), ("labels", "covid")])
+    kept = {each.name: each for each in forms.keep_typed(form, typed, {"steps": "no number"})}
+    assert (kept["steps"].value, kept["steps"].fault) == ("many", "no number")
+    assert (kept["labels"].value, kept["labels"].fault) == ("covid", "")
+    assert kept["generator_norm"].value == ""
+
+
+@dataclass(frozen=True)
+class OneOption:
+    """Of a kind of run that has one."""
+
+    steps: int = 3
+
+
+def test_option_without_metadata_gets_a_field_too(session: Session) -> None:
+    kind = Kind("Try", "Try it.", ("x",), (Input("data", Ref.DATA, "Films."),), OneOption)
+    assert [(each.name, each.value) for each in forms.fields_of(kind, session)] == [
+        ("data", ""),
+        ("steps", "3"),
+    ]
+
+
+def test_device_and_priority_are_read() -> None:
+    typed = FormData([(forms.QUEUE_FIELD, "gpu"), (forms.PRIORITY_FIELD, "-3")])
+    assert forms.read_queue(typed) == (RunQueue.GPU, -3)
+    assert forms.read_queue(FormData()) == (RunQueue.CPU, 0)
+
+
+def test_senseless_device_and_priority_are_refused_together() -> None:
+    with pytest.raises(BadForm) as refused:
+        forms.read_queue(FormData([(forms.QUEUE_FIELD, "tpu"), (forms.PRIORITY_FIELD, "1000")]))
+    assert set(refused.value.faults) == {forms.QUEUE_FIELD, forms.PRIORITY_FIELD}

@@ -1,0 +1,81 @@
+"""Long jobs and schedules from the command line."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import xray
+from app.core.errors import AppError
+from app.runs.kinds import KINDS
+from ml.errors import XrayError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XRAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("XRAY_DATA", raising=False)
+    (tmp_path / "manifest.csv").touch()
+    return tmp_path
+
+
+def told(*arguments: str) -> str:
+    """What a command prints."""
+    done = CliRunner().invoke(xray, list(arguments))
+    if isinstance(done.exception, AppError | XrayError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_run_is_started_shown_cancelled_and_resumed(home: Path) -> None:
+    run_id = told(
+        "run", "start", "train-classifier", "--data", str(home), "--set", "epochs=3"
+    ).strip()
+    assert uuid.UUID(run_id)
+    assert "queued" in told("run", "list")
+    shown = told("run", "show", run_id)
+    assert str(home) in shown
+    assert "'epochs': 3" in shown
+    assert told("run", "cancel", run_id).strip() == "cancelled"
+    assert told("run", "resume", run_id).strip() == "queued"
+
+
+def test_mistakes_are_told_all_at_once(home: Path) -> None:
+    with pytest.raises(AppError, match=r"data: choose a data set; epochs: expected a whole"):
+        told("run", "start", "train-classifier", "--set", "epochs=0")
+    with pytest.raises(XrayError, match="--set epochs: expected name=value"):
+        told("run", "start", "train-classifier", "--data", str(home), "--set", "epochs")
+    with pytest.raises(XrayError, match="--days noon: expected mon, tue"):
+        told("schedule", "add", "x", "train-gan", "--data", str(home), "--days", "noon")
+    with pytest.raises(XrayError, match="no kind of run is called 'x'"):
+        told("run", "kinds", "x")
+
+
+def test_kinds_and_their_options_are_listed(home: Path) -> None:
+    listed = told("run", "kinds")
+    assert all(name in listed for name in KINDS)
+    options = told("run", "kinds", "synthesize")
+    assert "Films of these seeds instead" in options
+    assert "One of: covid, pneumonia, normal." in options
+
+
+def test_schedule_is_added_listed_and_removed(home: Path) -> None:
+    added = told(
+        "schedule",
+        "add",
+        "retrain",
+        "train-classifier",
+        "--data",
+        str(home),
+        "--at",
+        "03:15",
+        "--days",
+        "thu,mon",
+    ).strip()
+    listed = told("schedule", "list")
+    assert all(text in listed for text in (added, "retrain", "03:15", "mon,thu"))
+    told("schedule", "remove", added)
+    assert added not in told("schedule", "list")

@@ -1,0 +1,370 @@
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import uid
+
+import app.screenings.decoder
+from app.screenings.decoder import (
+    DecodedFilm,
+    DecoderUnavailable,
+    FilmDecoder,
+    _ChildDied,
+    _outcome,
+)
+from app.screenings.decoder_protocol import Answer
+from ml.imaging.decode import display_image, read_film, thumbnail_image
+from ml.imaging.preprocessing import standardise
+from ml.imaging.types import UnreadableFilm
+from tests.support import REPOSITORY
+from tests.support.images import dicom, jpeg, png, synthetic_film
+
+FILM = synthetic_film(np.random.default_rng(5), 160, 140)
+GOOD = jpeg(FILM)
+SIZE = 64
+
+# A child that does, for these films, what a broken decoder might do.
+MISBEHAVING = """
+import ctypes, os, signal, sys, time
+sys.path.append(sys.argv[1])
+import app.decoding_child as child
+honest = child._decode
+
+def decode(content, size):
+    if content == b"hang":
+        time.sleep(600)
+    if content == b"crash":
+        ctypes.string_at(0)
+    if content == b"killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if content == b"nonsense":
+        return child.Answer({"width": "wide"}, b"", b"")
+    if content == b"print":
+        os.write(1, b"x" * 999), os.write(0, b"x" * 999), print("x" * 999)
+        return honest(GOOD, size)
+    return honest(content, size)
+
+child._decode = decode
+GOOD = bytes.fromhex("GOOD_HEX")
+child.main()
+""".replace("GOOD_HEX", GOOD.hex())
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[FilmDecoder]:
+    with FilmDecoder(1, timeout_s=20) as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[FilmDecoder]:
+    """A decoder whose children misbehave for some films, with little patience."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.screenings.decoder, "_PROGRAM", MISBEHAVING)
+        with FilmDecoder(1, timeout_s=1.5) as decoder:
+            yield decoder
+
+
+def refusal(decoder: FilmDecoder, content: bytes) -> UnreadableFilm:
+    with pytest.raises(UnreadableFilm) as caught:
+        decoder.decode(content, SIZE)
+    return caught.value
+
+
+def assert_good(film: DecodedFilm) -> None:
+    assert (film.width, film.height, film.format, film.bits) == (140, 160, "JPEG", 8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        png(FILM),
+        png(FILM.astype(np.uint16) * 16),
+        dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless, PatientSex="F"),
+    ],
+)
+def test_child_gives_what_the_functions_give_here(decoder: FilmDecoder, content: bytes) -> None:
+    film = read_film(content)
+    decoded = decoder.decode(content, SIZE)
+    np.testing.assert_array_equal(decoded.model_input, standardise(film.pixels, SIZE))
+    assert (decoded.display, decoded.display_type) == display_image(film, content)
+    assert decoded.thumbnail == thumbnail_image(film)
+    assert (decoded.width, decoded.height) == (film.width, film.height)
+    assert (decoded.format, decoded.bits) == (film.format, film.bits)
+    assert decoded.metadata == film.metadata
+
+
+def test_each_request_names_its_own_size(decoder: FilmDecoder) -> None:
+    for size in (32, 224, SIZE):
+        np.testing.assert_array_equal(
+            decoder.decode(png(FILM), size).model_input, standardise(FILM, size)
+        )
+
+
+def test_refusals_come_through(decoder: FilmDecoder) -> None:
+    for content, code in ((b"", "empty"), (b"%PDF-1.7", "not-an-image"), (GOOD[:999], "damaged")):
+        problem = refusal(decoder, content)
+        assert problem.code == code
+        with pytest.raises(UnreadableFilm, match=str(problem)):
+            read_film(content)
+
+
+def test_film_without_contrast_is_blank(decoder: FilmDecoder) -> None:
+    almost = np.full_like(FILM, 90)
+    almost[0, 0] = 91
+    assert refusal(decoder, png(almost)).code == "blank"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"hang", "too-slow"),
+        (b"crash", "damaged"),
+        (b"killed", "too-large"),
+        (b"nonsense", "damaged"),
+    ],
+)
+def test_film_that_breaks_the_child_is_refused_and_the_next_is_read(
+    fragile: FilmDecoder, content: bytes, code: str
+) -> None:
+    assert refusal(fragile, content).code == code
+    assert_good(fragile.decode(GOOD, SIZE))
+
+
+HEADER = {
+    "display_type": "image/png",
+    "width": 140,
+    "height": 160,
+    "format": "PNG",
+    "bits": 8,
+    "metadata": {"Mode": "L"},
+}
+PICTURE = png(FILM)
+
+
+def test_sound_answer_is_believed() -> None:
+    outcome = _outcome(Answer(HEADER, bytes(SIZE**2), PICTURE, GOOD), SIZE)
+    assert isinstance(outcome, DecodedFilm)
+    assert outcome.model_input.shape == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(HEADER, bytes(SIZE**2 - 1), PICTURE, GOOD),
+        Answer(HEADER, bytes(SIZE**2), b"<script>", GOOD),
+        Answer(HEADER, bytes(SIZE**2), PICTURE, b"<script>"),
+        Answer({**HEADER, "display_type": "text/html"}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "display_type": []}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "width": True}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "height": -5}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "bits": 8.0}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "format": "SVG"}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "metadata": ["Mode"]}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "metadata": {"Mode": "L" * 501}}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer({**HEADER, "metadata": {"Mode": "\x1b[2J"}}, bytes(SIZE**2), PICTURE, GOOD),
+        Answer(
+            {**HEADER, "metadata": {str(n): "" for n in range(99)}}, bytes(SIZE**2), PICTURE, GOOD
+        ),
+        Answer({"code": "of its own", "message": "refused"}),
+        Answer({"code": "damaged", "message": None}),
+        Answer({}),
+    ],
+)
+def test_unsound_answer_is_as_good_as_none(answer: Answer) -> None:
+    with pytest.raises(_ChildDied):
+        _outcome(answer, SIZE)
+
+
+def test_what_a_library_prints_is_no_answer(fragile: FilmDecoder) -> None:
+    assert_good(fragile.decode(b"print", SIZE))
+
+
+def test_idle_child_that_was_killed_fails_no_film(decoder: FilmDecoder) -> None:
+    decoder.decode(GOOD, SIZE)
+    (child,) = children_of(decoder)
+    child.kill()
+    assert_good(decoder.decode(GOOD, SIZE))
+    (successor,) = children_of(decoder)
+    assert successor.pid != child.pid
+
+
+def test_child_that_was_killed_while_it_started_fails_no_film() -> None:
+    with FilmDecoder(1, timeout_s=20) as decoder:
+        decoder._slots[0].start().result().kill()
+        assert_good(decoder.decode(GOOD, SIZE))
+
+
+def test_stopped_child_does_not_stall_a_large_upload() -> None:
+    with FilmDecoder(1, timeout_s=1.0) as decoder:
+        decoder.decode(GOOD, SIZE)
+        (child,) = children_of(decoder)
+        child.suspend()
+        started = time.monotonic()
+        assert refusal(decoder, GOOD + bytes(32 * 2**20)).code == "too-slow"
+        assert time.monotonic() - started < 5
+        assert_good(decoder.decode(GOOD, SIZE))
+
+
+def test_film_that_needs_too_much_memory_is_too_large() -> None:
+    ramp = np.tile(np.arange(4000, dtype=np.uint16), (4000, 1))
+    with FilmDecoder(1, timeout_s=20, memory_bytes=24 * 2**20) as decoder:
+        assert refusal(decoder, png(ramp, compress_level=1)).code == "too-large"
+        assert_good(decoder.decode(GOOD, SIZE))
+
+
+def test_many_threads_share_few_children() -> None:
+    with FilmDecoder(2, timeout_s=30) as decoder, ThreadPoolExecutor(8) as threads:
+        contents = [jpeg(FILM[:, : 80 + n]) for n in range(40)]
+        sizes = [SIZE, 32] * 20
+        for n, film in enumerate(threads.map(decoder.decode, contents, sizes)):
+            assert film.width == 80 + n
+            assert film.model_input.shape == (sizes[n], sizes[n])
+        assert len(children_of(decoder)) == 2
+
+
+def test_busy_decoder_says_so_in_time(fragile: FilmDecoder) -> None:
+    slot = fragile._lease()
+    with pytest.raises(DecoderUnavailable, match="busy"):
+        fragile.decode(GOOD, SIZE)
+    fragile._idle.put(slot)
+    assert_good(fragile.decode(GOOD, SIZE))
+
+
+def test_child_is_replaced_after_a_number_of_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.screenings.decoder, "FILMS_PER_CHILD", 2)
+    with FilmDecoder(1, timeout_s=20) as decoder:
+        pids = []
+        for _ in range(4):
+            decoder.decode(GOOD, SIZE)
+            pids.append(decoder._slots[0].child()._process.pid)
+    assert pids[0] != pids[1] == pids[2] != pids[3]
+
+
+def test_child_that_cannot_start_is_not_the_films_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.screenings.decoder, "_PROGRAM", "raise SystemExit(1)")
+    with (
+        FilmDecoder(1) as decoder,
+        pytest.raises(DecoderUnavailable, match="does not start"),
+    ):
+        decoder.decode(GOOD, SIZE)
+
+
+def test_closed_decoder_leaves_no_child_and_takes_no_film() -> None:
+    decoder = FilmDecoder(2)
+    decoder.start()
+    decoder.decode(GOOD, SIZE)
+    started = children_of(decoder)
+    decoder.close()
+    decoder.close()
+    assert not [child for child in started if child.is_running()]
+    with pytest.raises(DecoderUnavailable, match="closed"):
+        decoder.decode(GOOD, SIZE)
+
+
+def test_closing_ends_a_film_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.screenings.decoder, "_PROGRAM", MISBEHAVING)
+    with ThreadPoolExecutor(1) as threads, FilmDecoder(1, timeout_s=60) as decoder:
+        decoder.decode(GOOD, SIZE)
+        hanging = threads.submit(decoder.decode, b"hang", SIZE)
+        while decoder._idle.qsize():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        decoder.close()
+        assert isinstance(hanging.exception(10), DecoderUnavailable)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
+def test_child_is_limited_and_knows_no_secret(
+    decoder: FilmDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder.decode(GOOD, SIZE)
+    (child,) = children_of(decoder)
+    assert set(child.environ()) == {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
+    assert child.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+    assert child.rlimit(psutil.RLIMIT_NOFILE)[1] <= 64
+    assert child.rlimit(psutil.RLIMIT_AS)[1] < 2 * 2**30
+    assert not child.net_connections("inet")
+    mapped = " ".join(region.path for region in child.memory_maps())
+    assert "torch" not in mapped
+
+
+def test_child_program_imports_neither_the_web_nor_torch() -> None:
+    program = "import sys, app.screenings.decoder_process, ml.imaging.dicom; print(*sys.modules)"
+    root = REPOSITORY
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    modules = {name.split(".")[0] for name in finished.stdout.split()}
+    assert modules.isdisjoint({"fastapi", "starlette", "sqlalchemy", "torch", "onnxruntime"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
+def test_children_die_with_the_server() -> None:
+    server = (
+        "import sys, time; from app.screenings.decoder import FilmDecoder; decoder = FilmDecoder(1);"
+        "decoder.decode(bytes.fromhex(sys.argv[1]), 64);"
+        "print(decoder._slots[0].child()._process.pid, flush=True); time.sleep(600)"
+    )
+    root = REPOSITORY
+    with subprocess.Popen(
+        [sys.executable, "-c", server, GOOD.hex()], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert psutil.pid_exists(child)
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    # Where nobody collects orphans, what is left of one is a zombie.
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def children_of(decoder: FilmDecoder) -> list[psutil.Process]:
+    return [psutil.Process(slot.child()._process.pid) for slot in decoder._slots]
+
+
+COMPRESSED = [
+    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless),
+    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEGLosslessSV1),
+    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.RLELossless),
+    dicom(FILM, syntax=uid.JPEGBaseline8Bit),
+]
+
+
+@given(
+    content=st.sampled_from(COMPRESSED),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
+)
+@settings(
+    max_examples=100,
+    deadline=5_000,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_damaged_compressed_pixels_harm_only_the_child(
+    decoder: FilmDecoder, content: bytes, flips: list[tuple[float, int]]
+) -> None:
+    damaged = bytearray(content)
+    for position, value in flips:
+        damaged[round(position * (len(damaged) - 1))] = value
+    with suppress(UnreadableFilm):
+        decoder.decode(bytes(damaged), SIZE)

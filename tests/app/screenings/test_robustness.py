@@ -1,0 +1,139 @@
+"""Nothing is lost or half-written: full database, busy server, damaged storage, many at once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+from starlette.testclient import TestClient
+
+from app.screenings.tables import Screening
+from tests.support.images import dicom, png, synthetic_film
+
+
+def count(application: FastAPI) -> tuple[int, int]:
+    services = application.state.services
+    with services.database.sessions() as session:
+        rows = session.scalar(select(func.count()).select_from(Screening))
+    return rows, len(services.storage.entries("films"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (OperationalError("INSERT", {}, Exception("disk full")), 503),
+        (RuntimeError("disk full"), 500),
+    ],
+)
+def test_database_that_fails_leaves_no_film(
+    application: FastAPI,
+    film_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+    status: int,
+) -> None:
+    client = TestClient(application, raise_server_exceptions=False)
+    before = count(application)
+
+    def fail(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("app.screenings.service.Screener._record", fail)
+    sent = client.post("/screenings", files={"film": film_bytes})
+    assert sent.status_code == status
+    assert "disk full" not in sent.text
+    assert "default-src" in sent.headers["content-security-policy"]
+    monkeypatch.undo()
+    assert count(application) == before
+
+
+def test_storage_that_fails_leaves_no_row(
+    application: FastAPI, film_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = TestClient(application, raise_server_exceptions=False)
+    before = count(application)
+    put = type(application.state.services.storage).put
+
+    def second_fails(self: Any, key: str, content: bytes) -> None:
+        if key.endswith("thumbnail"):
+            raise OSError(28, "No space left on device")
+        put(self, key, content)
+
+    monkeypatch.setattr("app.core.storage.Storage.put", second_fails)
+    assert client.post("/screenings", files={"film": film_bytes}).status_code == 500
+    monkeypatch.undo()
+    assert count(application) == before
+
+
+def test_more_films_than_can_be_answered_get_503_and_nothing_is_lost(
+    application: FastAPI, film_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screener = application.state.services.screener
+    monkeypatch.setattr(screener, "_admission", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(screener, "max_in_flight", 2)
+    gate, waiting = threading.Event(), threading.Semaphore(0)
+    answer = type(screener)._answer
+
+    def wait_at_the_gate(*arguments: Any) -> Screening:
+        waiting.release()
+        assert gate.wait(20)
+        return answer(*arguments)
+
+    monkeypatch.setattr(type(screener), "_answer", wait_at_the_gate)
+    before = count(application)
+
+    def send() -> int:
+        client = TestClient(application, follow_redirects=False)
+        return int(client.post("/screenings", files={"film": film_bytes}).status_code)
+
+    with ThreadPoolExecutor(2) as pool:
+        admitted = [pool.submit(send) for _ in range(2)]
+        waiting.acquire(timeout=20)
+        waiting.acquire(timeout=20)
+        client = TestClient(application, follow_redirects=False)
+        refused = client.post("/screenings", files={"film": film_bytes})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert client.get("/screenings").status_code == 200, "pages are served meanwhile"
+        gate.set()
+        assert [one.result(20) for one in admitted] == [303, 303]
+    rows, files = count(application)
+    assert (rows - before[0], files - before[1]) == (2, 4)
+
+
+def test_many_at_once_are_all_recorded(application: FastAPI, film_bytes: bytes) -> None:
+    before = count(application)
+
+    def send(_: int) -> int:
+        client = TestClient(application, follow_redirects=False)
+        return int(client.post("/screenings", files={"film": film_bytes}).status_code)
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(send, range(36))) == {303}
+    assert count(application) == (before[0] + 36, before[1] + 72)
+
+
+TWINS = {
+    "16-bit png": lambda film: png(film.astype(np.uint16) * 257),
+    "12 bits in a 16-bit png": lambda film: png(film.astype(np.uint16) * 16),
+    "dicom": dicom,
+    "monochrome1 dicom": lambda film: dicom(255 - film, PhotometricInterpretation="MONOCHROME1"),
+    "16-bit dicom": lambda film: dicom(film.astype(np.uint16) * 257),
+}
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_twin_of_another_depth_scores_the_same(clinic: TestClient, kind: str) -> None:
+    film = synthetic_film(np.random.default_rng(11), 400, 380)
+
+    def probabilities(content: bytes) -> dict[str, float]:
+        answer = clinic.post("/api/v1/screenings", files={"film": content})
+        assert answer.status_code == 201, answer.text
+        found: dict[str, float] = answer.json()["probabilities"]
+        return found
+
+    expected, given = probabilities(png(film)), probabilities(TWINS[kind](film))
+    assert all(abs(expected[label] - given[label]) < 1e-3 for label in expected)

@@ -1,0 +1,243 @@
+"""Hostile uploads: choice of codec, parts over the limit, stalled senders, full disks."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.testclient import TestClient
+from starlette.types import Message
+
+from app.core.database import now
+from app.core.errors import BadUpload, Busy, UploadTooLarge, UploadTooSlow
+from app.core.storage import Storage
+from app.screenings.uploads import Intake
+from ml.imaging.decode import read_film
+from ml.imaging.png import grey_png
+from ml.imaging.types import UnreadableFilm
+from tests.support import REPOSITORY
+from tests.support.images import jpeg, synthetic_film
+
+BOUNDARY = b"x" * 16
+
+
+def part(content: bytes, name: str = "film") -> bytes:
+    head = f'--{BOUNDARY.decode()}\r\nContent-Disposition: form-data; name="{name}"; filename="f"'
+    return head.encode() + b"\r\n\r\n" + content + b"\r\n"
+
+
+def request(pieces: list[bytes | float | None], **headers: str) -> Request:
+    """A request whose body arrives in pieces; a number is a pause, None the sender's leaving."""
+    left = list(pieces)
+
+    async def receive() -> Message:
+        while left:
+            piece = left.pop(0)
+            if piece is None:
+                return {"type": "http.disconnect"}
+            if isinstance(piece, bytes):
+                return {"type": "http.request", "body": piece, "more_body": bool(left)}
+            await asyncio.sleep(piece)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    kind = headers.pop("kind", f"multipart/form-data; boundary={BOUNDARY.decode()}")
+    raw = [(b"content-type", kind.encode())]
+    raw += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "headers": raw}, receive)
+
+
+def read(
+    sent: Request, *, intake: Intake | None = None, most: int = 2, max_bytes: int = 1000
+) -> list[bytes]:
+    async def run() -> list[bytes]:
+        films = await (intake or Intake(4, 5.0)).read_films(sent, most=most, max_bytes=max_bytes)
+        contents = [await film.read() for film in films]
+        for film in films:
+            await film.close()
+        return contents
+
+    return asyncio.run(run())
+
+
+END = b"--" + BOUNDARY + b"--\r\n"
+
+
+def test_films_are_read_and_other_fields_left_alone() -> None:
+    body = part(b"one") + part(b"ignored", "other") + part(b"two") + END
+    assert read(request([body]), most=3) == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("charset", ["punycode", "undefined", "utf-7", '"x', "latin-1"])
+def test_sender_does_not_choose_the_codec(charset: str) -> None:
+    kind = f"multipart/form-data; charset={charset}; boundary={BOUNDARY.decode()}"
+    start = time.monotonic()
+    with pytest.raises(BadUpload):
+        read(request([part(b"a-" * 400_000) + END], kind=kind), max_bytes=10**6)
+    assert time.monotonic() - start < 2
+
+
+def test_part_over_the_limit_is_refused_while_it_arrives() -> None:
+    endless: list[bytes | float | None] = [part(b"")[:-2], *[b"0" * 500] * 1000]
+    with pytest.raises(UploadTooLarge):
+        read(request(endless), most=16)
+    with pytest.raises(UploadTooLarge):
+        read(request([b"never looked at"], content_length="999999999"))
+
+
+def test_sender_that_stalls_is_cut_off() -> None:
+    with pytest.raises(UploadTooSlow):
+        read(request([part(b"start"), 60.0, END]), intake=Intake(4, 0.2))
+
+
+def test_sender_that_leaves_is_no_fault_of_ours() -> None:
+    with pytest.raises(BadUpload, match="broke off"):
+        read(request([part(b"start"), None]))
+
+
+def test_too_many_senders_at_once_are_turned_away() -> None:
+    async def run() -> None:
+        intake = Intake(1, 5.0)
+        slow = asyncio.create_task(
+            intake.read_films(request([part(b"1"), 0.5, END]), most=1, max_bytes=1000)
+        )
+        await asyncio.sleep(0.1)
+        with pytest.raises(Busy):
+            await intake.read_films(request([part(b"2") + END]), most=1, max_bytes=1000)
+        (film,) = await slow
+        await film.close()
+
+    asyncio.run(run())
+
+
+def test_disconnect_is_what_starlette_raises() -> None:
+    async def run() -> None:
+        async for _ in request([None]).stream():
+            pass
+
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [
+        ("/sign-in", "application/x-www-form-urlencoded"),
+        ("/sign-in", f"multipart/form-data; boundary={BOUNDARY.decode()}"),
+        ("/admin/users", "application/x-www-form-urlencoded"),
+        ("/api/v1/screenings/00000000-0000-4000-8000-000000000000/review", "application/json"),
+    ],
+)
+@pytest.mark.parametrize("length_is_known", [True, False])
+def test_strangers_form_is_not_read_without_end(
+    visitor: TestClient, address: str, kind: str, length_is_known: bool
+) -> None:
+    # Fields and files of a size that each by itself is taken.
+    piece = part(bytes(100_000), "name") if "multipart" in kind else b"&name=" + bytes(100_000)
+    content = piece * 20 if length_is_known else iter([piece] * 20)
+    sent = visitor.post(address, content=content, headers={"Content-Type": kind})
+    assert sent.status_code == 413
+
+
+def test_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
+    film = jpeg(synthetic_film(np.random.default_rng(0), 200, 200), progressive=True)
+    assert read_film(film).format == "JPEG"
+    last_scan = film[film.rindex(b"\xff\xda") : -2]
+    hostile = film[:-2] + last_scan * 5000 + film[-2:]
+    start = time.monotonic()
+    with pytest.raises(UnreadableFilm) as refused:
+        read_film(hostile)
+    assert refused.value.code == "too-slow"
+    assert time.monotonic() - start < 1
+
+
+def test_pattern_is_not_stored_at_full_size() -> None:
+    tile = np.random.default_rng(0).integers(0, 255, (8, 64), dtype=np.uint8)
+    assert len(grey_png(np.tile(tile, (128, 16)))) < 100_000
+
+
+def test_full_disk_refuses_films_and_still_deletes(
+    application: FastAPI,
+    visitor: TestClient,
+    film_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
+    monkeypatch.setattr("app.core.storage.Storage.free_bytes", lambda _: 1e6)
+    refused = visitor.post("/screenings", files={"film": film_bytes})
+    assert refused.status_code == 507
+    assert visitor.post(f"{address}/delete").status_code == 303
+    assert visitor.get(address).status_code == 404
+
+
+def test_storage_that_fails_on_deletion_is_no_error_for_the_visitor(
+    application: FastAPI,
+    visitor: TestClient,
+    film_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from app.screenings.cleanup import sweep
+
+    services = application.state.services
+    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
+
+    def fail(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("app.core.storage.Storage.delete", fail)
+        assert visitor.post(f"{address}/delete").status_code == 303
+    assert visitor.get(f"{address}/film").status_code == 404
+    assert sweep(services.database, services.storage, grace=timedelta(0)) == 2
+
+
+def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
+    storage = Storage.open(tmp_path.as_uri())
+    storage.put("films/a/film", b"whole")
+    (tmp_path / "films" / "a" / "film#1").write_bytes(b"half")
+    assert storage.remove_partial(now() - timedelta(hours=1)) == 0
+    assert storage.remove_partial(now() + timedelta(seconds=1)) == 1
+    assert storage.get("films/a/film") == b"whole"
+
+
+def test_visitors_leave_places_to_clinics(
+    application: FastAPI,
+    visitor: TestClient,
+    clinic: TestClient,
+    film_bytes: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threading
+
+    taken = threading.BoundedSemaphore(1)
+    taken.acquire()
+    monkeypatch.setattr(application.state.services.screener, "_visitors", taken)
+    assert visitor.post("/screenings", files={"film": film_bytes}).status_code == 503
+    assert clinic.post("/api/v1/screenings", files={"film": film_bytes}).status_code == 201
+
+
+def test_inference_calls_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry writes a session file to the temporary folder when it is on."""
+    program = (
+        "import time; from ml.classifier.bundle import PRETRAINED; from ml.classifier.predictor import Predictor;"
+        "Predictor.load(PRETRAINED); time.sleep(0.5)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_private_answers_are_kept_in_no_cache(visitor: TestClient, film_bytes: bytes) -> None:
+    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
+    for path in ("/", "/screenings", address, f"{address}/film", f"{address}/thumbnail"):
+        assert "no-store" in visitor.get(path).headers["cache-control"]

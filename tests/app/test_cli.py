@@ -1,0 +1,168 @@
+"""The command line: predictions as CSV, keys, the sweep, mistakes in one line."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.classifier.bundle import PRETRAINED, read_bundle
+from ml.reporting.model_card import render_model_card
+from tests.support import REPOSITORY
+from tests.support.images import jpeg, png, synthetic_film
+
+
+def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line as a user does."""
+    inherited = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=inherited | {"COLUMNS": "200"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A folder with three films, one of them deeper down."""
+    random = np.random.default_rng(3)
+    folder = tmp_path / "films"
+    (folder / "deeper").mkdir(parents=True)
+    film = synthetic_film(random, 300, 280)
+    (folder / "a.png").write_bytes(png(film))
+    (folder / "b.jpg").write_bytes(jpeg(film, quality=95))
+    (folder / "deeper" / "c.png").write_bytes(png(film.astype(np.uint16) * 257))
+    (folder / "notes.txt").write_text("no film")
+    return folder
+
+
+def test_predict_writes_one_row_for_each_film(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.csv"
+    done = xray("predict", films, "--csv", out)
+    assert done.returncode == 0, done.stderr
+    found = rows(out.read_text())
+    assert [Path(row["path"]).name for row in found] == ["a.png", "b.jpg", "c.png"]
+    card, _ = read_bundle(PRETRAINED)
+    for row in found:
+        probabilities = {label: float(row[label]) for label in card.labels}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert row["label"] == max(probabilities, key=lambda label: probabilities[label])
+        assert row["decision"] in (row["label"], "uncertain")
+        assert row["model_sha256"] == card.sha256
+    # The 16-bit twin scores as the 8-bit film.
+    assert all(abs(float(found[0][k]) - float(found[2][k])) < 1e-3 for k in card.labels)
+    assert [path.name for path in tmp_path.iterdir()] == ["films", "answers.csv"]
+
+
+def test_film_that_cannot_be_read_gets_a_row_and_the_status_says_so(films: Path) -> None:
+    (films / "bad.png").write_bytes(b"<html>")
+    done = xray("predict", films)
+    assert done.returncode == 1
+    assert "1 of 4" in done.stderr
+    bad = [row for row in rows(done.stdout) if row["error"]]
+    assert [Path(row["path"]).name for row in bad] == ["bad.png"]
+    assert bad[0]["label"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "no-such-file.png"], "no such file or folder: no-such-file.png"),
+        (["predict", "LICENSE", "--bundle", "docs"], "card.json"),
+        (["data", "summary", "--data", "docs"], "no manifest.csv in docs"),
+        (["evaluate", "classifier", "--data", "docs"], "no manifest.csv in docs"),
+        (["export", "classifier", "--data", "docs", "--run", "docs", "--out", "x"], "no training"),
+        (["key", "revoke", "3b0f3d7e-0000-4000-8000-000000000000"], "no key"),
+    ],
+)
+def test_mistake_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    xray("db", "upgrade", XRAY_HOME=str(tmp_path))
+    done = xray(*arguments, XRAY_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_unsafe_setting_is_one_line(tmp_path: Path) -> None:
+    done = xray("serve", XRAY_HOME=str(tmp_path), XRAY_ENVIRONMENT="production")
+    assert done.returncode == 1
+    assert "XRAY_SECRET_KEY" in done.stderr
+    assert "Traceback" not in done.stderr
+    wrong = xray("db", "upgrade", XRAY_HOME=str(tmp_path), XRAY_MAX_UPLOAD_MB="many")
+    assert "XRAY_MAX_UPLOAD_MB" in wrong.stderr
+
+
+def test_keys_of_the_command_line(tmp_path: Path) -> None:
+    home = {"XRAY_HOME": str(tmp_path)}
+    assert xray("db", "upgrade", **home).returncode == 0
+    key = xray("key", "create", "--clinic", "North", **home).stdout.strip()
+    assert key.startswith("xray_")
+    listed = xray("key", "list", **home).stdout
+    assert "North" in listed
+    assert key not in listed
+    assert key[:11] in listed
+
+
+def test_worker_alive_is_a_probe(tmp_path: Path) -> None:
+    home = {"XRAY_HOME": str(tmp_path)}
+    assert xray("worker-alive", **home).returncode == 1
+    beat = tmp_path / "workers" / socket.gethostname()
+    beat.parent.mkdir()
+    beat.touch()
+    assert xray("worker-alive", **home).returncode == 0
+    os.utime(beat, (0, 0))
+    assert "no worker" in xray("worker-alive", **home).stderr
+
+
+def test_web_process_imports_no_torch() -> None:
+    program = "import sys, app.main, app.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY).returncode == 0
+
+
+def test_models_never_import_the_application() -> None:
+    for path in (REPOSITORY / "ml").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            assert not line.strip().startswith(("from app", "import app")), path
+
+
+def test_model_card_page_is_that_of_the_released_bundle() -> None:
+    card, graph = read_bundle(PRETRAINED)
+    assert (REPOSITORY / "docs" / "model-card.md").read_text() == render_model_card(card)
+    assert len(graph) < 20e6
+
+
+def test_summary_counts_the_real_films(data_folder: Path) -> None:
+    done = xray("data", "summary", "--data", data_folder)
+    assert done.returncode == 0, done.stderr
+    total = done.stdout.strip().splitlines()[-2]
+    with (data_folder / "manifest.csv").open() as manifest:
+        labels = [row["label"] for row in csv.DictReader(manifest)]
+    for label in ("covid", "pneumonia", "normal"):
+        assert str(labels.count(label)) in total
+
+
+def test_real_films_are_answered_as_the_card_says(data_folder: Path, tmp_path: Path) -> None:
+    """A sample of the test split: the released model's accuracy is near its card's."""
+    from ml.data.manifest import in_split, read_manifest
+    from ml.data.splits import Split
+
+    test = in_split(read_manifest(data_folder), Split.TEST)
+    chosen = [test[index] for index in np.random.default_rng(0).permutation(len(test))[:120]]
+    out = tmp_path / "answers.csv"
+    assert xray("predict", *(record.path for record in chosen), "--csv", out).returncode == 0
+    answers = {row["path"]: row["label"] for row in rows(out.read_text())}
+    right = np.mean([answers[str(record.path)] == record.label for record in chosen])
+    interval = read_bundle(PRETRAINED)[0].figures["accuracy"]
+    assert interval["low"] - 0.08 <= right <= 1

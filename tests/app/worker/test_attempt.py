@@ -1,0 +1,480 @@
+"""Attempts at runs in this process: what comes before and after the program, and the device."""
+
+import fcntl
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from app.core.database import Database, now
+from app.migrations import upgrade
+from app.registry.tables import ModelVersion
+from app.runs import queue as runs
+from app.runs.handlers import SET, Completion, Preparation
+from app.runs.kinds import KINDS, Kind
+from app.runs.program import LOG
+from app.runs.service import create_run
+from app.runs.tables import Run, RunQueue, RunStatus
+from app.settings import Settings
+from app.worker.attempt import DONE
+from app.worker.gpu_lock import take_device
+from app.worker.worker import Worker
+from ml.data.importers.prepare import WORK
+from ml.errors import DataError
+from tests.conftest import leave_out
+from tests.faults import stand_in
+from tests.support.postgres import fresh_database
+
+LEASE_S = 2.0
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def own_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A database in which nobody else starts runs."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('runs') / 'xray.db'}"
+        return
+    with fresh_database() as url:
+        if url is None:
+            leave_out("no PostgreSQL server here, and none that could be started")
+        yield str(url)
+
+
+@pytest.fixture
+def settings(own_database_url: str, tmp_path: Path) -> Settings:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "manifest.csv").touch()
+    return Settings(_env_file=None, home=tmp_path / "home", database_url=own_database_url)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.effective_database_url)
+    upgrade(database.engine)
+    yield database
+    with database.session() as session:
+        session.execute(delete(ModelVersion))
+        session.execute(delete(Run))
+    database.close()
+
+
+@pytest.fixture
+def worker(settings: Settings, database: Database) -> Iterator[Worker]:
+    worker = Worker(settings, list(RunQueue), LEASE_S)
+    yield worker
+    worker.stop()
+    worker.database.close()
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes the stand-in a kind of run, with other hooks than its own."""
+
+    def make(**hooks: Any) -> None:
+        kind: Kind = replace(stand_in.kind(), **hooks)
+        monkeypatch.setitem(KINDS, stand_in.KIND, kind)
+
+    make()
+    return make
+
+
+def start(
+    database: Database, settings: Settings, queue: RunQueue = RunQueue.CPU, **options: Any
+) -> uuid.UUID:
+    given = {"data": settings.home.parent / "films", "steps": 1, "step_s": 0.0} | options
+    with database.session() as session:
+        return create_run(session, stand_in.KIND, given, requested_by="test", queue=queue).id
+
+
+def fetch(database: Database, run_id: uuid.UUID) -> Run:
+    with database.session() as session:
+        return runs.get_run(session, run_id)
+
+
+def models(database: Database) -> int:
+    with database.session() as session:
+        return len(session.scalars(select(ModelVersion)).all())
+
+
+def trainers(settings: Settings, run_id: uuid.UUID) -> list[int]:
+    """The process of every start of a run's program."""
+    path = settings.home / "runs" / str(run_id) / "starts.txt"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def starts(settings: Settings, run_id: uuid.UUID) -> int:
+    """How often the program of a run was started."""
+    return len(trainers(settings, run_id))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_what_came_of_a_run_is_registered_with_its_success(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, registers=True)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert run.status is RunStatus.SUCCEEDED
+    assert (run.progress["step"], run.log_tail) == (1, "beginning after step 0\n")
+    with database.session() as session:
+        model = session.scalars(select(ModelVersion)).one()
+    assert run.result == {"classifier": model.sha256}
+    assert model.run_id == run_id
+    assert (settings.home / str(model.folder) / stand_in.MODEL).read_text() == "1"
+
+
+def test_results_that_cannot_be_registered_fail_the_run_which_can_go_on(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    def keep_half(done: Completion) -> dict[str, Any]:
+        stand_in.keep(done)
+        raise DataError("the films are not what their seal says")
+
+    change(complete=keep_half)
+    run_id = start(database, settings, registers=True)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.result) == (RunStatus.FAILED, {})
+    assert run.reason == (
+        "its results cannot be registered: the films are not what their seal says"
+    )
+    assert models(database) == 0
+    change()
+    with database.session() as session:
+        runs.resume(session, run_id, requested_by="test")
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is RunStatus.SUCCEEDED
+    assert models(database) == 1
+    assert starts(settings, run_id) == 1
+
+
+def test_worker_that_dies_before_the_commit_leaves_only_the_completing(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def keep_and_die(done: Completion) -> dict[str, Any]:
+        stand_in.keep(done)
+        raise Killed
+
+    change(complete=keep_and_die)
+    run_id = start(database, settings, registers=True)
+    with pytest.raises(Killed):
+        worker.execute(run_id)
+    assert (fetch(database, run_id).status, models(database)) == (RunStatus.RUNNING, 0)
+    change()
+    with database.session() as session:
+        session.execute(update(Run).values(lease_until=now() - timedelta(seconds=1)))
+        assert runs.reap(session) == [run_id]
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts, models(database)) == (RunStatus.SUCCEEDED, 2, 1)
+    assert starts(settings, run_id) == 1
+
+
+def test_results_wait_while_somebody_of_an_earlier_attempt_is_at_them(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, registers=True)
+    folder = settings.home / "runs" / str(run_id)
+    folder.mkdir(parents=True)
+    (folder / "counter.txt").write_text("1")
+    (folder / DONE).touch()
+    with (folder / LOG).open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        worker.execute(run_id)
+        run = fetch(database, run_id)
+        assert (run.status, models(database)) == (RunStatus.QUEUED, 0)
+        assert run.reason == "not completed: the trainer of an earlier attempt is still alive"
+    worker.execute(run_id)
+    assert (fetch(database, run_id).status, models(database)) == (RunStatus.SUCCEEDED, 1)
+
+
+def test_results_of_a_worker_without_the_lease_are_not_kept(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    def lose_lease(done: Completion) -> dict[str, Any]:
+        with database.session() as session:
+            session.execute(update(Run).values(lease_owner="another"))
+        return stand_in.keep(done)
+
+    change(complete=lose_lease)
+    run_id = start(database, settings, registers=True)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.lease_owner, run.result) == (RunStatus.RUNNING, "another", {})
+    assert models(database) == 0
+
+
+@pytest.mark.parametrize("hook", ["prepare", "complete"])
+def test_lease_is_renewed_while_a_hook_takes_long(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    hook: str,
+) -> None:
+    def wait_for_renewals(about: Preparation) -> dict[str, Any]:
+        first = fetch(database, about.run.id).lease_until
+        assert first
+        wait_for(
+            lambda: (
+                (fetch(database, about.run.id).lease_until or first)
+                > first + timedelta(seconds=LEASE_S / 4)
+            )
+        )
+        return {}
+
+    change(**{hook: wait_for_renewals})
+    run_id = start(database, settings)
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is RunStatus.SUCCEEDED
+
+
+def test_what_is_made_ready_is_told_to_the_program(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    change(prepare=lambda before: {"steps": 3, "completing_s": None})
+    run_id = start(database, settings)
+    worker.execute(run_id)
+    assert fetch(database, run_id).progress["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        (DataError("the archive is gone"), RunStatus.FAILED, "the archive is gone"),
+        (OSError("no room"), RunStatus.QUEUED, "not started: no room"),
+        (
+            KeyError("bundle_version"),
+            RunStatus.FAILED,
+            "it cannot be made ready: KeyError('bundle_version')",
+        ),
+    ],
+)
+def test_run_that_cannot_be_made_ready_is_tried_again_where_that_may_help(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    fault: Exception,
+    status: RunStatus,
+    reason: str,
+) -> None:
+    def fail(before: Preparation) -> dict[str, Any]:
+        raise fault
+
+    change(prepare=fail)
+    run_id = start(database, settings)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.reason) == (status, reason)
+    assert starts(settings, run_id) == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        ("fails", RunStatus.FAILED),
+        ("cannot be registered", RunStatus.FAILED),
+        ("succeeds", RunStatus.SUCCEEDED),
+        ("is cancelled", RunStatus.CANCELLED),
+        ("is given back", RunStatus.QUEUED),
+        ("is tried again", RunStatus.QUEUED),
+    ],
+)
+def test_films_of_an_import_go_with_its_run(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    ending: str,
+    status: RunStatus,
+) -> None:
+    lasting = ending.startswith("is")
+    run_id = start(
+        database,
+        settings,
+        fail_at=int(ending == "fails"),
+        steps=10_000 if lasting else 1,
+        step_s=0.01,
+    )
+    folder, name = settings.home / "runs" / str(run_id), str(uuid.uuid4())
+    films = [
+        *(folder / part / "film.png" for part in ("corrections", WORK, SET)),
+        settings.home / "staging" / name / "archive",
+    ]
+    with database.session() as session:
+        run = runs.get_run(session, run_id)
+        run.options = run.options | {"upload": name}
+
+    def gather(before: Preparation) -> dict[str, Any]:
+        for film in films:
+            film.parent.mkdir(parents=True)
+            film.touch()
+        if ending == "is cancelled":
+            with database.session() as session:
+                runs.request_cancel(session, run_id, requested_by="test")
+        if ending == "is given back":
+            worker.stop()
+        if ending == "is tried again":
+            raise OSError("no room")
+        return {"upload": None}
+
+    def keep(done: Completion) -> dict[str, Any]:
+        if ending == "cannot be registered":
+            raise DataError("the films are not what their seal says")
+        return {}
+
+    change(prepare=gather, complete=keep)
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is status
+    assert [film.exists() for film in films] == [status is RunStatus.QUEUED] * len(films)
+    assert not (folder / DONE).exists()
+
+
+def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    first, second = (
+        start(database, settings, RunQueue.GPU, steps=2000, step_s=0.01) for _ in range(2)
+    )
+    busy = threading.Thread(target=worker.execute, args=(first,))
+    busy.start()
+    counter = settings.home / "runs" / str(first) / "counter.txt"
+    wait_for(counter.exists)
+    other = Worker(settings, list(RunQueue), LEASE_S)
+    on_cpu = start(database, settings)
+    other.execute(second)
+    assert fetch(database, on_cpu).status is RunStatus.SUCCEEDED
+    assert fetch(database, second).status is RunStatus.QUEUED
+    # Whatever becomes of its worker, the trainer has the device while it lives.
+    (trainer,) = trainers(settings, first)
+    (lock,) = (settings.home / "devices").iterdir()
+    opened = [os.path.realpath(fd) for fd in Path(f"/proc/{trainer}/fd").iterdir()]
+    assert str(lock.resolve()) in opened
+    assert lock.name.endswith("-3.lock")
+    with database.session() as session:
+        runs.request_cancel(session, first, requested_by="test")
+    busy.join(20)
+    assert fetch(database, first).status is RunStatus.CANCELLED
+    with database.session() as session:
+        run = runs.get_run(session, second)
+        run.options = run.options | {"steps": 1}
+    other.execute(second)
+    assert fetch(database, second).status is RunStatus.SUCCEEDED
+    other.database.close()
+
+
+def test_failed_run_says_why_and_is_not_repeated(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=9, fail_at=3)
+    worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts) == (RunStatus.FAILED, 1)
+    assert run.reason == "no luck in step 3"
+    assert run.progress["step"] == 2
+
+
+def test_trainer_killed_every_time_is_given_up(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=2000, step_s=0.01)
+    for attempt in (1, 2, 3):
+        thread = threading.Thread(target=worker.execute, args=(run_id,))
+        thread.start()
+        wait_for(lambda before=attempt: starts(settings, run_id) == before)
+        os.kill(trainers(settings, run_id)[-1], signal.SIGKILL)
+        thread.join(20)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts) == (RunStatus.FAILED, 3)
+    assert run.reason == "the trainer was killed by signal 9; no attempt is left"
+
+
+def test_cancelled_run_says_so_at_once_and_frees_its_device_soon(
+    database: Database, settings: Settings, change: Callable[..., None]
+) -> None:
+    worker = Worker(settings, list(RunQueue))  # with the usual lease
+    run_id = start(database, settings, RunQueue.GPU, steps=100_000, step_s=0.01, stubborn=True)
+    thread = threading.Thread(target=worker.execute, args=(run_id,))
+    thread.start()
+    wait_for((settings.home / "runs" / str(run_id) / "counter.txt").exists)
+    asked = time.monotonic()
+    with database.session() as session:
+        runs.request_cancel(session, run_id, requested_by="test")
+    assert fetch(database, run_id).cancel_requested_at
+    assert time.monotonic() - asked < 2
+    thread.join(20)
+    device = take_device(settings)
+    assert time.monotonic() - asked < 10
+    assert device
+    device.close()
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+    worker.database.close()
+
+
+def test_worker_looks_for_runs_again_whatever_went_wrong(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults = iter([OSError("no room"), ValueError("odd schedule")])
+
+    def fail_twice(*_about: Any) -> list[Run]:
+        for fault in faults:
+            raise fault
+        return []
+
+    monkeypatch.setattr("app.runs.schedules.start_due", fail_twice)
+    run_id = start(database, settings)
+    with ThreadPoolExecutor(1) as pool:
+        patrol = threading.Thread(target=worker.patrol, args=(pool,))
+        patrol.start()
+        wait_for(lambda: fetch(database, run_id).status is RunStatus.SUCCEEDED)
+        worker.stop()
+        patrol.join(20)
+    assert not patrol.is_alive()
+
+
+def test_other_devices_of_a_machine_are_free(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = take_device(settings)
+    assert first
+    assert take_device(settings) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937-d72c")
+    second = take_device(settings)
+    assert second
+    second.close()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    first.close()
+    again = take_device(settings)
+    assert again
+    again.close()

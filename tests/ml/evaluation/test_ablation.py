@@ -1,0 +1,322 @@
+"""Three arms in a tiny world: what each learns from, what is claimed, and how it goes on."""
+
+import json
+import signal
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from ml.classifier.training import infer, load_run
+from ml.data.loading import FilmSet, load_films
+from ml.data.manifest import FilmRecord, in_split, read_manifest, read_synthetic_manifest
+from ml.data.splits import Split
+from ml.errors import CheckpointError, DataError
+from ml.evaluation import ablation as retraining
+from ml.evaluation.ablation import RECIPE, TRAININGS, compare_arms
+from ml.evaluation.ablation_setting import ARMS, Question
+from ml.evaluation.ablation_statistics import measure_arms, sentence, verdict
+from ml.evaluation.metrics import Interval, softmax
+from ml.labels import LABELS
+from ml.options import ArmsOptions
+from ml.reporting.ablation_report import render_arms
+from tests.ml.evaluation.test_evaluation import Page
+from tests.support.classifier_world import (
+    GENERATOR,
+    QUICK,
+    SIDE,
+    tiny_network,
+    write_data,
+    write_synthetic,
+    xray,
+)
+from tests.support.gan_world import CPU, one_thread
+
+__all__ = ["one_thread", "tiny_network"]  # fixtures that all tests here use
+MADE = {"covid": 7, "normal": 3}
+OPTIONS = ArmsOptions(
+    network="report-cnn",
+    epochs=2,
+    small_epochs=0,
+    batch_size=16,
+    learning_rate=0.05,
+    ema_decay=0.6,
+    seeds=2,
+    leave_out="south",
+)
+FLAGS = (*QUICK, "--seeds", 2, "--leave-out", "south")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set of two sources, and synthetic films."""
+    folder = tmp_path_factory.mktemp("world")
+    films = {Split.TRAIN: 8, Split.VALIDATION: 4, Split.TEST: 6}
+    data = write_data(folder / "set", films, sources=("north", "south"))
+    return data, write_synthetic(folder / "made", MADE)
+
+
+@pytest.fixture(scope="module")
+def learned_from() -> dict[str, list[FilmRecord]]:
+    """What each training was given, by its folder's name; filled by the run below."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def out(
+    world: tuple[Path, Path],
+    learned_from: dict[str, list[FilmRecord]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """All trainings, with one that was told to stop in the middle and gone on with."""
+    folder = tmp_path_factory.mktemp("arms") / "out"
+    train, calls = retraining.train_classifier, 0
+
+    def stopped_once(records: list[FilmRecord], place: Path, *rest: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        learned_from[place.name] = list(records)
+        if calls == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return train(records, place, *rest, **named)
+
+    command = ("compare", "arms", "--data", world[0], "--synthetic", world[1], "--out", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retraining, "train_classifier", stopped_once)
+        stopped = xray(*command, *FLAGS)
+        assert stopped.exit_code == 143, stopped.output
+        assert "the same command goes on from here" in stopped.stderr
+        assert not (folder / "arms.json").exists()
+        assert len(rows_of(folder)) == 3
+        done = xray(*command, *FLAGS)
+    assert done.exit_code == 0, done.output
+    # Three were over already.
+    assert calls == 4 + 9
+    assert "real and synthetic films" in done.stdout
+    assert f"wrote {folder / 'arms.json'} and {folder / 'arms.html'}" in done.stdout
+    return folder
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def result(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "arms.json").read_text())
+    return found
+
+
+def test_each_arm_learns_from_what_it_is_named_after(
+    out: Path, world: tuple[Path, Path], learned_from: dict[str, list[FilmRecord]]
+) -> None:
+    real = {film.path for film in read_manifest(world[0])}
+    for question in ("test", "without-south"):
+        by_arm = {arm: learned_from[f"{question}-{arm}-0"] for arm in ARMS}
+        extra = {
+            arm: [film for film in films if film.path not in real] for arm, films in by_arm.items()
+        }
+        assert all(real <= {film.path for film in films} for films in by_arm.values())
+        assert extra["real"] == []
+        for arm, maker in (("augmented", RECIPE), ("synthetic", GENERATOR)):
+            assert Counter(film.label for film in extra[arm]) == MADE
+            assert {film.synthetic for film in extra[arm]} == {maker}
+        # A copy is of a training film, and of none that is measured on.
+        assert {film.split for film in extra["augmented"]} == {Split.TRAIN}
+        sources = {film.source for film in extra["augmented"]}
+        assert sources == ({"north"} if question == "without-south" else {"north", "south"})
+        patients = {film.patient for film in in_split(read_manifest(world[0]), Split.TRAIN)}
+        assert {film.patient for film in extra["augmented"]} <= patients
+    assert not (out / "copies").exists()
+
+
+def test_copies_are_changed_films_of_their_class(world: tuple[Path, Path], tmp_path: Path) -> None:
+    real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
+    question = Question("", [*real, *made], FilmSet([], np.empty((0, SIDE, SIDE)), np.empty(0)))
+    pairs = retraining._copies(question, tmp_path / "copies", seed=3)
+    retraining._write_copies(pairs, SIDE, seed=3)
+    for film, copy in pairs:
+        assert (film.label, film.patient, film.source) == (copy.label, copy.patient, copy.source)
+        one, other = (load_films([each], SIDE, title="").films[0] for each in (film, copy))
+        assert one.shape == other.shape
+        assert not np.array_equal(one, other)
+    before = [copy.path.read_bytes() for _, copy in pairs]
+    pairs[0][1].path.unlink()
+    retraining._write_copies(pairs, SIDE, seed=3)
+    assert [copy.path.read_bytes() for _, copy in pairs] == before
+
+
+def test_trainings_differ_in_arm_seed_and_source_alone(out: Path) -> None:
+    found = sorted(path.name for path in (out / TRAININGS).iterdir())
+    questions = ("test", "without-south")
+    assert found == sorted(f"{q}-{arm}-{n}" for q in questions for arm in ARMS for n in (0, 1))
+    for name in found:
+        options = load_run(out / TRAININGS / name).options
+        source = "south" if name.startswith("without") else ""
+        assert options == OPTIONS.training(int(name[-1]), source)
+        assert not (out / TRAININGS / name / "checkpoint.pt").exists()
+
+
+def test_progress_counts_the_trainings(out: Path) -> None:
+    rows = rows_of(out)
+    assert [(row["step"], row["of"]) for row in rows] == [(n, 12) for n in range(1, 13)]
+    each = [
+        json.loads((folder / "answers.json").read_text())["figures"]["seconds"]
+        for folder in (out / TRAININGS).iterdir()
+    ]
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == pytest.approx(sum(each))
+    assert {row["seed"] for row in rows} == {0, 1}
+
+
+def test_figures_are_means_over_the_trainings_on_the_same_films(
+    out: Path, world: tuple[Path, Path], result: dict[str, Any]
+) -> None:
+    records = read_manifest(world[0])
+    of_south = [film for film in records if film.source == "south"]
+    asked = {"test": in_split(records, Split.TEST), "without-south": of_south}
+    assert [question["name"] for question in result["questions"]] == list(asked)
+    for question in result["questions"]:
+        films = load_films(asked[question["name"]], SIDE, title="")
+        assert question["films"] == len(films)
+        assert question["patients"] == len(set(films.patients.tolist()))
+        for arm in ARMS:
+            areas = []
+            for number in (0, 1):
+                network = load_run(out / TRAININGS / f"{question['name']}-{arm}-{number}").network
+                given = softmax(infer(network, films.films, CPU))
+                areas.append(reference.roc_auc_score(films.labels, given, multi_class="ovr"))
+            assert [row["macro_auroc"] for row in question["trainings"][arm]] == pytest.approx(
+                areas
+            )
+            own = question["arms"][arm]
+            assert own["macro_auroc"]["value"] == pytest.approx(np.mean(areas))
+            real = question["arms"]["real"]["macro_auroc"]["value"]
+            if arm != "real":
+                less = own["differences"]["macro_auroc"]
+                assert less["value"] == pytest.approx(np.mean(areas) - real)
+    # What they learned from made them different classifiers.
+    different = {row["macro_auroc"] for rows in question["trainings"].values() for row in rows}
+    assert len(different) > 3
+    assert [part["source"] for part in result["questions"][0]["sources"]] == ["north", "south"]
+    assert sum(part["films"] for part in result["questions"][0]["sources"]) == 18
+    assert result["questions"][1]["sources"] == []
+    assert result["questions"][0]["learned"]["synthetic"] == {"pneumonia": 0, **MADE}
+    assert len(result["sentences"]) == 4
+
+
+def test_page_says_what_the_figures_say(out: Path, result: dict[str, Any]) -> None:
+    html = (out / "arms.html").read_text()
+    assert html == render_arms(result)
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert page.open == []
+    assert page.charts == ["macro AUROC of each training"] * 2
+    for question in result["questions"]:
+        for own in question["arms"].values():
+            one = own["macro_auroc"]
+            assert f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" in html
+    for text in result["sentences"]:
+        assert text in html
+    assert "The generator may have" in html
+    assert "demonstration" not in html
+    assert "says anything\nabout patients" in render_arms(result | {"demonstration": True})
+
+
+def test_other_options_or_films_are_refused(out: Path, world: tuple[Path, Path]) -> None:
+    real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
+    with pytest.raises(CheckpointError, match="other options or other films"):
+        compare_arms(real, made, out, replace(OPTIONS, batch_size=8), device=CPU)
+    with pytest.raises(CheckpointError, match="other options or other films"):
+        compare_arms(real, made[1:], out, OPTIONS, device=CPU)
+    with pytest.raises(DataError, match="cannot leave out 'west'"):
+        compare_arms(real, made, out, replace(OPTIONS, leave_out="west"), device=CPU)
+    with pytest.raises(DataError, match="no synthetic film"):
+        compare_arms(real, [], out, OPTIONS, device=CPU)
+
+
+def answers(truth: Any, skills: list[float], *, noise: int) -> NDArray[np.float64]:
+    """(S, N, 3): a training for each skill."""
+    random = np.random.default_rng(noise)
+    return np.stack(
+        [
+            softmax(random.normal(size=(len(truth), 3)) + skill * np.eye(3)[truth])
+            for skill in skills
+        ]
+    )
+
+
+TRUTH = np.random.default_rng(0).integers(3, size=240)
+PATIENTS = np.array([f"p{number // 2}" for number in range(240)])
+
+
+def test_effect_is_found_where_there_is_one_and_not_where_chance_rules() -> None:
+    by_arm = {
+        "real": answers(TRUTH, [1.0, 1.0, 1.0], noise=1),
+        "augmented": answers(TRUTH, [1.0, 1.0, 1.0], noise=2),
+        "synthetic": answers(TRUTH, [2.5, 2.5, 2.5], noise=3),
+    }
+    found = measure_arms(TRUTH, PATIENTS, by_arm)
+    assert found["real"]["differences"] is None
+    assert verdict(found["synthetic"]["differences"]["macro_auroc"]) == "helped"
+    assert verdict(found["augmented"]["differences"]["macro_auroc"]) == "made no difference"
+    turned = measure_arms(
+        TRUTH, PATIENTS, by_arm | {"synthetic": by_arm["real"], "real": by_arm["synthetic"]}
+    )
+    assert verdict(turned["synthetic"]["differences"]["macro_auroc"]) == "hurt"
+
+
+def test_chance_in_training_widens_the_interval() -> None:
+    """Trainings that differ much make an effect of the same size no finding."""
+    real = answers(TRUTH, [1.0, 1.0, 1.0], noise=1)
+    steady = measure_arms(
+        TRUTH, PATIENTS, {"real": real, "synthetic": answers(TRUTH, [1.8] * 3, noise=4)}
+    )
+    restless = measure_arms(
+        TRUTH, PATIENTS, {"real": real, "synthetic": answers(TRUTH, [0.3, 1.6, 3.5], noise=4)}
+    )
+    one, other = (each["synthetic"]["differences"]["macro_auroc"] for each in (steady, restless))
+    assert one.low > 0 > other.low
+    assert other.high - other.low > 2 * (one.high - one.low)
+
+
+def test_spread_of_the_draws_is_that_of_the_mean_of_the_trainings() -> None:
+    """So few trainings, drawn as often as there are, would vary too little."""
+    values = np.array([0.2, 0.5, 0.9])
+    random = retraining._seed_draws(3)
+    means = [values[next(random)].mean() for _ in range(20_000)]
+    assert np.std(means) == pytest.approx(values.std(ddof=1) / np.sqrt(3), rel=0.03)
+
+
+def test_sentences_claim_no_more_than_their_interval() -> None:
+    films = [FilmRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n // 2}") for n in range(12)]
+    shown = FilmSet(films, np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3)
+    asked, elsewhere = Question("", [], shown), Question("south", [], shown)
+
+    def of(low: float, value: float, high: float, area: float | None = None) -> dict[str, Any]:
+        one = Interval(value, low, high, 12)
+        other = one if area is None else Interval(area, area, area, 12)
+        return {"differences": {"accuracy": one, "macro_auroc": other}}
+
+    assert sentence("synthetic", of(0.003, 0.012, 0.02), asked, 3) == (
+        "Synthetic films helped (macro AUROC +0.012 against real films alone, 95 % interval +0.003 "
+        "to +0.020; 12 films of 6 patients, 3 seeds)."
+    )
+    assert sentence("augmented", of(-0.03, -0.02, -0.01), elsewhere, 1) == (
+        "Changed copies of real films on south, which nothing was learned from, hurt (macro AUROC "
+        "-0.020 against real films alone, 95 % interval -0.030 to -0.010; chance in training is "
+        "not in it; 12 films of 6 patients, 1 seed)."
+    )
+    assert sentence("synthetic", of(-0.01, 0.0, 0.02), asked, 3) == (
+        "Synthetic films made no difference that 12 films of 6 patients and 3 seeds can show "
+        "(macro AUROC +0.000 against real films alone, 95 % interval -0.010 to +0.020)."
+    )
+    # Where films are of one class there is no AUROC.
+    assert "(accuracy +0.012" in sentence("synthetic", of(0.0, 0.012, 0.02, np.nan), asked, 3)

@@ -1,0 +1,366 @@
+"""The evaluation: figures against scikit-learn, charts, the report, a source left out."""
+
+import csv
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from torch import nn
+from typer.testing import CliRunner
+
+from ml.classifier import networks
+from ml.classifier.bundle import CARD, PRETRAINED, read_bundle
+from ml.classifier.networks import Backbone
+from ml.classifier.sampling import without_source
+from ml.classifier.training import ClassifierOptions, load_run, train_classifier
+from ml.commands.main import app
+from ml.data.manifest import FilmRecord, read_manifest
+from ml.data.splits import Split, split_of
+from ml.errors import BundleError, CheckpointError, DataError, XrayError
+from ml.evaluation import metrics
+from ml.evaluation.evaluate import Answers, figures_of, left_out_films, roc_curves
+from ml.labels import LABELS
+from ml.reporting import charts
+from ml.reporting.classifier_report import describe, read_training_rows, render_report
+from tests.ml.data.test_near_duplicates import textured_film
+from tests.support.images import png
+
+CPU = torch.device("cpu")
+VOID = {"meta", "link", "img", "br", "hr", "input", "source"}
+ROWS = [
+    {"epoch": 1, "train_loss": 0.9, "validation_loss": 0.8, "validation_accuracy": 0.5},
+    {"epoch": 2, "train_loss": 0.7, "validation_loss": 0.75, "validation_accuracy": 0.6,
+     "train_accuracy": 0.7},
+]  # fmt: skip
+
+
+def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Answers:
+    random = np.random.default_rng(seed)
+    truth = random.integers(3, size=count)
+    logits = random.normal(size=(count, 3)) + skill * np.eye(3)[truth]
+    probabilities = metrics.softmax(logits)
+    return Answers(
+        truth=truth,
+        probabilities=probabilities,
+        uncertain=probabilities.max(axis=1) < 0.6,
+        unfamiliar=random.random(count) < 0.05,
+        patients=np.array([f"p{number // 2}" for number in range(count)]),
+        sources=np.array(["north", "south"])[random.integers(2, size=count)],
+    )
+
+
+@pytest.fixture(scope="module")
+def answers() -> Answers:
+    return answers_of(160)
+
+
+def test_figures_equal_scikit_learn(answers: Answers) -> None:
+    figures = figures_of(answers)
+    predicted = answers.probabilities.argmax(axis=1)
+    assert figures.accuracy.value == reference.accuracy_score(answers.truth, predicted)
+    assert figures.macro_auroc.value == pytest.approx(
+        reference.roc_auc_score(answers.truth, answers.probabilities, multi_class="ovr")
+    )
+    columns = reference.precision_recall_fscore_support(answers.truth, predicted)
+    for k, label in enumerate(LABELS):
+        own = figures.per_class[label]
+        expected = [column[k] for column in columns]
+        assert [own[key] for key in ("precision", "recall", "f1", "support")] == pytest.approx(
+            expected
+        )
+        assert own["auroc"] == pytest.approx(
+            reference.roc_auc_score(answers.truth == k, answers.probabilities[:, k])
+        )
+    answered = ~answers.uncertain
+    assert figures.selective["coverage"] == answered.mean()
+    assert figures.selective["accuracy_when_answering"] == reference.accuracy_score(
+        answers.truth[answered], predicted[answered]
+    )
+
+
+def test_every_figure_lies_in_its_interval(answers: Answers) -> None:
+    figures = figures_of(answers)
+    entries = [*figures.per_class.values(), figures.selective]
+    intervals = [figures.accuracy, figures.macro_auroc] + [
+        entry[key] for entry in entries for key in entry if key.endswith("_interval")
+    ]
+    assert len(intervals) == 2 + 3 * 4 + 4
+    assert all(one.low < one.value < one.high for one in intervals)
+
+
+def test_shared_draws_give_the_interval_of_a_single_figure(answers: Answers) -> None:
+    alone = metrics.bootstrap(
+        metrics.accuracy, answers.truth, answers.probabilities, answers.patients
+    )
+    assert figures_of(answers).accuracy == alone
+
+
+def test_roc_curve_is_that_of_scikit_learn(answers: Answers) -> None:
+    rounded = replace(answers, probabilities=answers.probabilities.round(1))  # many ties
+    for one in (answers, rounded):
+        for k, label in enumerate(LABELS):
+            x, y = zip(*roc_curves(one)[label], strict=True)
+            score = one.probabilities[:, k]
+            expected = reference.roc_curve(one.truth == k, score, drop_intermediate=True)
+            assert reference.auc(x, y) == pytest.approx(metrics.auroc(one.truth == k, score))
+            assert {(0.0, 0.0), (1.0, 1.0)} <= set(zip(x, y, strict=True))
+            assert {(round(a, 9), round(b, 9)) for a, b in zip(x, y, strict=True)} <= {
+                (round(a, 9), round(b, 9)) for a, b in zip(*expected[:2], strict=True)
+            }
+
+
+def test_films_of_one_class_give_what_can_be_said() -> None:
+    answers = answers_of(60)
+    covid = replace(answers, truth=np.zeros(60, dtype=np.int64))
+    figures = figures_of(covid)
+    assert np.isnan(figures.per_class["normal"]["recall"])
+    assert figures.accuracy.value == figures.per_class["covid"]["recall"]
+    assert figures.within_source == []
+    assert roc_curves(covid) == {}
+    card, _ = read_bundle(PRETRAINED)
+    html = render_report(describe(card, records_of(60), covid, figures, []))
+    assert "not defined" in html
+    assert ">nan" not in html
+
+
+def records_of(count: int) -> list[FilmRecord]:
+    return [FilmRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n}") for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def html(answers: Answers) -> str:
+    card, _ = read_bundle(PRETRAINED)
+    return render_report(describe(card, records_of(160), answers, figures_of(answers), ROWS))
+
+
+class Page(HTMLParser):
+    """Checks that elements nest and collects what a page is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.charts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "svg":
+            self.charts.append(str(dict(attrs)["aria-label"]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+
+def test_report_is_one_file_that_needs_nothing(html: str) -> None:
+    page = Page()
+    page.feed(html)
+    page.close()
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe", "object", "use"} & set(page.tags)
+    names = {name for name, _ in page.attributes}
+    assert not {"src", "href", "xlink:href", "srcset"} & names
+    assert not [name for name in names if name.startswith("on")]
+    assert not re.search(r"https?:|url\(|@import|//\w", html)
+
+
+def test_report_shows_every_figure(html: str, answers: Answers) -> None:
+    page = Page()
+    page.feed(html)
+    shown = " | ".join(page.charts)
+    for chart in ("Confusion", "ROC", "Reliability", "Accuracy over", "Loss over"):
+        assert chart in shown
+    figures = figures_of(answers)
+    entries = [*figures.per_class.values(), figures.selective]
+    intervals = [figures.accuracy, figures.macro_auroc, figures.calibration_error_interval]
+    intervals += [row["auroc"] for row in figures.within_source]
+    intervals += [entry[key] for entry in entries for key in entry if key.endswith("_interval")]
+    for one in intervals:
+        assert f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" in html
+    assert len(figures.within_source) == 6
+    assert read_bundle(PRETRAINED)[0].sha256 in html
+
+
+def test_names_in_the_report_are_text(answers: Answers) -> None:
+    card = replace(read_bundle(PRETRAINED)[0], version="<script>alert(1)</script>")
+    hostile = replace(answers, sources=np.full(160, '"><script>'))
+    html = render_report(describe(card, records_of(160), hostile, figures_of(hostile), []))
+    assert "<script" not in html
+    assert "<script" not in charts.roc_chart({"<script>": [(0, 0), (1, 1)]}, title='"><script>')
+
+
+def test_line_chart_of_a_single_epoch_is_drawn() -> None:
+    chart = charts.line_chart({"loss": [(1, 0.5)]}, title="t", x_label="x", y_label="y")
+    assert chart.count("<circle") == 1
+    assert "nan" not in chart
+
+
+def run_folder(folder: Path, **changes: object) -> Path:
+    """A folder as the training of the released classifier leaves it."""
+    options = read_bundle(PRETRAINED)[0].options | changes
+    (folder / "options.json").write_text(json.dumps({"options": options}))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return folder
+
+
+def test_curves_of_another_run_are_refused(tmp_path: Path) -> None:
+    card, _ = read_bundle(PRETRAINED)
+    with pytest.raises(CheckpointError, match="no training run"):
+        read_training_rows(tmp_path, card)
+    (tmp_path / "metrics.jsonl").write_text("")
+    (tmp_path / "options.json").write_text('{"epochs": 3}')
+    with pytest.raises(CheckpointError, match="another version"):
+        read_training_rows(tmp_path, card)
+    with pytest.raises(CheckpointError, match="other seed"):
+        read_training_rows(run_folder(tmp_path, seed=99), card)
+    assert read_training_rows(run_folder(tmp_path), card) == ROWS
+
+
+def patient_in(part: Split, number: int) -> str:
+    """A patient key of this split."""
+    tries = (f"{number}-{attempt}" for attempt in range(10_000))
+    return next(key for key in tries if split_of(key) is part)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of two sources with every class in every split."""
+    root = tmp_path_factory.mktemp("data")
+    with (root / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "label", "source", "patient"])
+        for number in range(54):
+            part, source = tuple(Split)[number // 3 % 3], ("north", "south")[number % 2]
+            (root / f"{number}.png").write_bytes(png(textured_film(number)))
+            row = [f"{number}.png", LABELS[number % 3], source, patient_in(part, number)]
+            writer.writerow(row)
+    return root
+
+
+def left_out_bundle(folder: Path, source: str) -> Path:
+    """The released bundle, but with a card that says it never saw this source."""
+    shutil.copytree(PRETRAINED, folder)
+    card, _ = read_bundle(PRETRAINED)
+    changed = replace(card, options=card.options | {"leave_out": source})
+    (folder / CARD).write_text(changed.to_json(), encoding="utf-8")
+    return folder
+
+
+def xray(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_command_writes_figures_and_report(folder: Path, tmp_path: Path) -> None:
+    run, out = run_folder(tmp_path), tmp_path / "out"
+    shown = xray("evaluate", "classifier", "--data", folder, "--out", out, "--run", run)
+    assert "macro AUROC" in shown
+    found = json.loads((out / "metrics.json").read_text())
+    card, _ = read_bundle(PRETRAINED)
+    assert found["model"]["sha256"] == card.sha256
+    assert found["seed"] == 0
+    assert found["training"] == ROWS
+    assert sum(sum(own.values()) for own in found["data"].values()) == found["figures"]["films"]
+    assert (out / "report.html").read_text() == render_report(found)
+
+
+def test_all_films_of_the_source_that_was_left_out_are_measured(
+    folder: Path, tmp_path: Path
+) -> None:
+    bundle, out = left_out_bundle(tmp_path / "bundle", "south"), tmp_path / "out"
+    xray(
+        "evaluate", "classifier", "--data", folder, "--bundle", bundle,
+        "--leave-out", "south", "--out", out,
+    )  # fmt: skip
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["data"] == {"south": dict.fromkeys(LABELS, 9)}
+    pairs = [(row["positive"], row["negative"]) for row in found["figures"]["within_source"]]
+    assert pairs == [("covid", "pneumonia"), ("covid", "normal"), ("pneumonia", "normal")]
+    assert "All films of the source south" in (out / "report.html").read_text()
+
+
+def test_bundle_that_learned_from_the_source_is_refused() -> None:
+    card, _ = read_bundle(PRETRAINED)
+    films = records_of(6)
+    with pytest.raises(BundleError, match="trained on all sources"):
+        left_out_films(card, films, "north")
+    other = replace(card, options=card.options | {"leave_out": "south"})
+    with pytest.raises(BundleError, match="trained without south"):
+        left_out_films(other, films, "north")
+    with pytest.raises(DataError, match="no film comes from 'south'"):
+        left_out_films(other, films, "south")
+    with pytest.raises(DataError, match="the sources north"):
+        without_source(films, "south")
+
+
+def test_curves_without_a_report_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(XrayError, match="--out"):
+        xray("evaluate", "classifier", "--data", folder, "--run", tmp_path)
+
+
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_pretrained: bool) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 4, 3, stride=4), nn.ReLU())
+
+    monkeypatch.setitem(networks.BACKBONES, "report-cnn", Backbone(build, features=4, size=32))
+
+
+def test_run_never_opens_a_film_of_the_source_that_is_left_out(
+    tiny_network: None, folder: Path, tmp_path: Path
+) -> None:
+    records = [
+        # A film that is opened and not there ends the run.
+        replace(record, path=tmp_path / "gone.png") if record.source == "south" else record
+        for record in read_manifest(folder)
+    ]
+    options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, leave_out="south")
+    train_classifier(records, tmp_path / "run", options, device=CPU)
+    assert load_run(tmp_path / "run")[1].leave_out == "south"
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert 0 <= row["train_accuracy"] <= 1
+    everything = replace(options, leave_out="")
+    with pytest.raises(CheckpointError, match="leave_out"):
+        train_classifier(records, tmp_path / "run", everything, device=CPU)
+
+
+def test_unknown_hospital_from_training_to_figures(
+    tiny_network: None, folder: Path, tmp_path: Path
+) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    without = ("--leave-out", "south")
+    tiny = ("--network", "report-cnn", "--epochs", 1, "--small-epochs", 0)
+    xray("train", "classifier", "--data", folder, "--out", run, *tiny, *without)
+    xray("export", "classifier", "--data", folder, "--run", run, "--out", bundle)
+    card, _ = read_bundle(bundle)
+    assert card.options["leave_out"] == "south"
+    assert {source for part in card.data["by_source"].values() for source in part} == {"north"}
+    shown = xray("evaluate", "classifier", "--data", folder, "--bundle", bundle, *without)
+    assert "AUROC in south: covid against normal" in shown
+
+
+def test_run_that_is_older_than_an_option_resumes(
+    tiny_network: None, folder: Path, tmp_path: Path
+) -> None:
+    options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0)
+    train_classifier(read_manifest(folder), tmp_path, options, device=CPU)
+    written = json.loads((tmp_path / "options.json").read_text())
+    del written["options"]["leave_out"]
+    (tmp_path / "options.json").write_text(json.dumps(written))
+    train_classifier(read_manifest(folder), tmp_path, options, device=CPU)

@@ -1,0 +1,132 @@
+"""The games: their losses, and what bounds the critic."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ml.errors import XrayError
+from ml.gan.objectives import (
+    Minimax,
+    R3Gan,
+    Wgan,
+    WganGp,
+    build_objective,
+    gradient_norms,
+    interpolate,
+)
+from tests.support.gan_world import tiny
+
+CLASSES = torch.zeros(6, dtype=torch.int64)
+
+
+class Slope(nn.Module):
+    """A linear critic whose input gradient has the given norm everywhere."""
+
+    def __init__(self, norm: float):
+        super().__init__()
+        direction = torch.arange(1.0, 17.0)
+        self.weight = nn.Parameter(direction / direction.norm() * norm)
+
+    def forward(self, films: Tensor, _classes: Tensor) -> Tensor:
+        return films.flatten(1) @ self.weight
+
+
+@pytest.fixture
+def films() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(6, 1, 4, 4), torch.randn(6, 1, 4, 4), torch.rand(6)
+
+
+def test_gradient_penalty_of_unit_slope_critic_is_zero(
+    films: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    real, fake, mix = films
+    assert WganGp(10.0).penalty(Slope(1.0), real, fake, CLASSES, mix).item() < 1e-10
+
+
+def test_gradient_penalty_grows_with_the_square_of_the_excess_slope(
+    films: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    real, fake, mix = films
+    penalty = WganGp(10.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
+    assert penalty.item() == pytest.approx(10 * (3 - 1) ** 2, rel=1e-5)
+
+
+def test_gradient_penalty_reaches_the_critics_weights(
+    films: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    real, fake, mix = films
+    critic = Slope(3.0)
+    WganGp(10.0).penalty(critic, real, fake, CLASSES, mix).backward()
+    # d/dw of 10 (|w| - 1)^2 is 20 (|w| - 1) w / |w|.
+    assert critic.weight.grad is not None
+    torch.testing.assert_close(critic.weight.grad, 40 * critic.weight.detach() / 3)
+
+
+def test_gradient_norm_of_a_flat_critic_has_finite_slopes() -> None:
+    films = torch.randn(3, 1, 4, 4, requires_grad=True)
+    weight = torch.zeros(16, requires_grad=True)
+    gradient_norms(films.flatten(1) @ weight, films).sum().backward()
+    assert weight.grad is not None
+    assert torch.isfinite(weight.grad).all()
+
+
+def test_interpolates_lie_between_each_pair(films: tuple[Tensor, Tensor, Tensor]) -> None:
+    real, fake, _ = films
+    mix = torch.tensor([0.0, 1.0, 0.25, 0.5, 0.75, 1.0])
+    between = interpolate(real, fake, mix)
+    torch.testing.assert_close(between[0], fake[0])
+    torch.testing.assert_close(between[1], real[1])
+    torch.testing.assert_close(between[2], 0.25 * real[2] + 0.75 * fake[2])
+
+
+def test_r3gan_penalises_the_slope_on_both_sides(films: tuple[Tensor, Tensor, Tensor]) -> None:
+    real, fake, mix = films
+    penalty = R3Gan(2.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
+    assert penalty.item() == pytest.approx(2.0 / 2 * (9 + 9), rel=1e-5)
+
+
+def test_clipping_holds_every_weight() -> None:
+    critic = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
+    for parameter in critic.parameters():
+        nn.init.normal_(parameter)
+    Wgan(0.01).constrain(critic)
+    assert all(parameter.abs().max() <= 0.01 for parameter in critic.parameters())
+
+
+def test_minimax_losses_are_cross_entropies() -> None:
+    real, fake = torch.tensor([0.3, -1.2]), torch.tensor([2.0, 0.1])
+    expected = -(torch.sigmoid(real).log().mean() + (1 - torch.sigmoid(fake)).log().mean())
+    torch.testing.assert_close(Minimax().critic_loss(real, fake), expected)
+    torch.testing.assert_close(
+        Minimax().generator_loss(fake, real), -torch.sigmoid(fake).log().mean()
+    )
+    undecided = Minimax().critic_loss(torch.zeros(2), torch.zeros(2))
+    assert undecided.item() == pytest.approx(2 * math.log(2))
+
+
+def test_wasserstein_losses_are_mean_differences() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
+    assert Wgan(0.01).critic_loss(real, fake).item() == pytest.approx(-2.5)
+    assert WganGp(10.0).generator_loss(fake, real).item() == pytest.approx(0.5)
+
+
+def test_relativistic_game_depends_on_differences_alone() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
+    game = R3Gan(1.0)
+    for loss in (game.critic_loss, game.generator_loss):
+        torch.testing.assert_close(loss(real, fake), loss(real + 7, fake + 7))
+    torch.testing.assert_close(game.critic_loss(real, fake), game.generator_loss(real, fake))
+
+
+@pytest.mark.parametrize("objective", ["wgan-gp", "r3gan"])
+def test_batch_norm_under_a_penalty_is_refused(objective: str) -> None:
+    with pytest.raises(XrayError, match="leave out --critic-norm"):
+        build_objective(tiny(objective, critic_norm=True))
+
+
+def test_unknown_objective_names_the_known_ones() -> None:
+    with pytest.raises(XrayError, match=r"'lsgan', expected one of gan, wgan, wgan-gp, r3gan"):
+        build_objective(tiny(objective="lsgan"))

@@ -1,0 +1,341 @@
+"""The adversarial loop in a tiny world: resumed exactly, stopped cleanly, refused clearly."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import torch as safetensors
+
+from ml.data.manifest import FilmRecord, in_split
+from ml.data.splits import Split
+from ml.errors import CheckpointError, DataError, XrayError
+from ml.gan.generator_file import load_generator
+from ml.gan.latents import latents_of
+from ml.gan.sampling import films_of_latents, grid_of, sample_films
+from ml.gan.training import CHECKPOINT, train_gan
+from ml.options import GAN_PRESETS, GanOptions
+from ml.training.checkpoint import load_checkpoint
+from tests.support.gan_world import CPU, FILMS_OF_SPLIT, SIDE, pixel_space, tiny, write_films
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
+    return write_films(tmp_path_factory.mktemp("films"))
+
+
+def train(
+    records: list[FilmRecord], out: Path, options: GanOptions, **arguments: object
+) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = []
+    train_gan(
+        records,
+        out,
+        options,
+        device=CPU,
+        features=pixel_space(),
+        on_tick=rows.append,
+        **arguments,  # type: ignore[arg-type]
+    )
+    return rows
+
+
+def after(calls: int) -> Callable[[], bool]:
+    """False for some calls, then true."""
+    left = calls
+
+    def should_stop() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    return should_stop
+
+
+def require_equal_states(one: Path, other: Path) -> None:
+    """Networks, averages and optimisers of two runs are equal to the last bit."""
+    states = [load_checkpoint(path / CHECKPOINT) for path in (one, other)]
+    parts = ("generator", "critic", "average", "generator_optimizer", "critic_optimizer")
+    for part in parts:
+        flat = [_tensors(state[part]) for state in states]
+        assert flat[0].keys() == flat[1].keys()
+        for name, value in flat[0].items():
+            assert torch.equal(value, flat[1][name]), f"{part}: {name}"
+
+
+def _tensors(state: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        return {prefix: state}
+    if isinstance(state, dict):
+        items = [(str(key), value) for key, value in state.items()]
+    elif isinstance(state, list):
+        items = [(str(number), value) for number, value in enumerate(state)]
+    else:
+        return {prefix: torch.tensor(float(state))} if isinstance(state, int | float) else {}
+    return {n: v for key, inner in items for n, v in _tensors(inner, f"{prefix}.{key}").items()}
+
+
+@pytest.mark.parametrize("preset", list(GAN_PRESETS))
+@pytest.mark.parametrize("network", ["mlp", "report", "resnet"])
+def test_every_objective_trains_every_network(
+    records: list[FilmRecord], tmp_path: Path, preset: str, network: str
+) -> None:
+    options = tiny(preset, network=network, steps=2)
+    options = replace(options, critic_norm=options.critic_norm and network == "report")
+    rows = train(records, tmp_path, options)
+    assert [row["step"] for row in rows] == [2]
+    assert all(np.isfinite(value) for value in rows[0].values())
+    loaded = load_generator(tmp_path / "generator.safetensors")
+    films = sample_films(loaded.network, range(3), 0, length=loaded.card.options.latent)
+    assert films.shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        tiny(conditional=True, labels="covid,normal", augment=0.7),
+        tiny("resnet", batch_std=True, penalty_every=2),
+        tiny("dcgan"),
+        tiny("wgan"),
+        tiny("r3gan", precision="bfloat16"),
+    ],
+    ids=lambda options: options.objective,
+)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_resumed_run_equals_uninterrupted_run(
+    records: list[FilmRecord], tmp_path: Path, options: GanOptions, steps: int
+) -> None:
+    whole = train(records, tmp_path / "whole", options)
+    if steps <= 2:
+        with pytest.raises(CheckpointError, match="before its first tick"):
+            train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
+    else:
+        train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
+    assert load_checkpoint(tmp_path / "parts" / CHECKPOINT)["step"] == steps
+    train(records, tmp_path / "parts", options)
+    require_equal_states(tmp_path / "whole", tmp_path / "parts")
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    timed = ("seconds", "films_per_second")
+    for line, row in zip(lines, whole, strict=True):
+        found = json.loads(line)
+        assert {k: v for k, v in found.items() if k not in timed} == pytest.approx(
+            {k: v for k, v in row.items() if k not in timed}, rel=1e-12
+        )
+    # The card tells when it was made; all weights are the same.
+    best = [
+        load_generator(tmp_path / name / "generator.safetensors") for name in ("whole", "parts")
+    ]
+    for name, value in best[0].network.state_dict().items():
+        assert torch.equal(value, best[1].network.state_dict()[name])
+
+
+def test_finished_run_is_not_trained_again(records: list[FilmRecord], tmp_path: Path) -> None:
+    assert len(train(records, tmp_path, tiny())) == 2
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    assert train(records, tmp_path, tiny()) == []
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_run_leaves_grids_and_a_card(records: list[FilmRecord], tmp_path: Path) -> None:
+    options = tiny(labels="covid,normal", conditional=True)
+    train(records, tmp_path, options)
+    grids = sorted((tmp_path / "samples").glob("*.png"))
+    assert [grid.name for grid in grids] == ["0000002.png", "0000004.png"]
+    with Image.open(grids[0]) as grid:
+        assert (grid.size, grid.mode) == ((8 * SIDE, 8 * SIDE), "L")
+    card = load_generator(tmp_path / "generator.safetensors").card
+    assert card.options == options
+    assert card.films == dict.fromkeys(("covid", "normal"), FILMS_OF_SPLIT[Split.TRAIN])
+    assert card.figures["features"].startswith("pixels")
+
+
+def test_budget_ends_the_run_with_a_tick(records: list[FilmRecord], tmp_path: Path) -> None:
+    rows = train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001)
+    assert len(rows) == 1
+    assert rows[0]["step"] < 1000
+    assert train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001) == []
+
+
+def test_patience_ends_the_run(records: list[FilmRecord], tmp_path: Path) -> None:
+    # Steps of no size: no tick is better than the first.
+    still = tiny(steps=40, generator_rate=0.0, ema_films=0, patience=2)
+    rows = train(records, tmp_path, still)
+    assert len(rows) == 3
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_good_state(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    wild = tiny(steps=400, tick_steps=1, generator_rate=1e30, critic_rate=1e30)
+    with pytest.raises(XrayError, match=r"diverged by step .*smaller --generator-rate"):
+        train(records, tmp_path, wild)
+    if (tmp_path / CHECKPOINT).exists():
+        state = load_checkpoint(tmp_path / CHECKPOINT)
+        assert all(torch.isfinite(value).all() for value in state["critic"].values())
+
+
+def test_collapse_stops_the_run_with_its_reason(
+    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spreads = iter([0.9, 0.05, 0.5, 0.05, 0.04, 0.03])
+    monkeypatch.setattr("ml.gan.training.diversity", lambda _samples, _real: next(spreads))
+    with pytest.raises(XrayError, match=r"collapsed: at step 12 .* by 0\.030 .* 3 ticks in a row"):
+        train(records, tmp_path, tiny(steps=40, least_diversity=0.1))
+    assert load_checkpoint(tmp_path / CHECKPOINT)["step"] == 10
+    assert (tmp_path / "generator.safetensors").exists()
+
+
+def test_other_options_or_films_are_not_resumed(records: list[FilmRecord], tmp_path: Path) -> None:
+    train(records, tmp_path, tiny())
+    with pytest.raises(CheckpointError, match=r"other options \(network, penalty\)"):
+        train(records, tmp_path, tiny(network="resnet", penalty=1.0))
+    learned = next(r for r in in_split(records, Split.TRAIN) if r.label == "covid")
+    with pytest.raises(CheckpointError, match="films of the data set"):
+        train([record for record in records if record != learned], tmp_path, tiny())
+
+
+def test_run_that_never_began_leaves_its_folder_free(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError):
+        train(records, tmp_path, tiny(batch_size=32))
+    (tmp_path / "generator.safetensors").write_bytes(b"of another run")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(CheckpointError, match="before its first tick"):
+        train(records[1:], tmp_path, tiny(), should_stop=after(0))
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert len(train(records[1:], tmp_path, tiny())) == 2
+
+
+def test_checkpoint_of_another_network_is_refused(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    train(records, tmp_path / "one", tiny())
+    train(records, tmp_path / "two", tiny(network="resnet"))
+    (tmp_path / "one" / CHECKPOINT).write_bytes((tmp_path / "two" / CHECKPOINT).read_bytes())
+    (tmp_path / "one" / "metrics.jsonl").unlink()
+    with pytest.raises(CheckpointError, match="of another network or version"):
+        train(records, tmp_path / "one", tiny())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "covid,flu"}, "expected some of covid, pneumonia, normal"),
+        ({"labels": ""}, "expected some of"),
+        ({"size": 8}, "--size 8 is too small: the least is 16"),
+        ({"size": 48, "network": "resnet"}, "16, 32, 64, 128, 256 or 512 px, not 48"),
+        ({"network": "vit"}, "unknown network 'vit', expected one of mlp, report, resnet"),
+        (
+            {"critic_norm": True, "network": "mlp", "objective": "gan"},
+            "mlp has none: --no-critic-norm",
+        ),
+        ({"optimizer": "sgd"}, "expected adam or rmsprop"),
+        ({"precision": "int8"}, "expected float32 or bfloat16"),
+        ({"dropout": 1.0}, "--dropout 1.0 is too large"),
+        ({"batch_std": True, "batch_size": 6}, "multiple of 4"),
+        ({"penalty": float("nan")}, "--penalty nan is too small"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_is_written(
+    records: list[FilmRecord], tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(XrayError, match=message):
+        train(records, tmp_path / "run", tiny(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_films_are_refused(records: list[FilmRecord], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"12 training film\(s\) do not fill a batch of 32"):
+        train(records, tmp_path / "a", tiny(batch_size=32))
+    few = [*in_split(records, Split.TRAIN), *in_split(records, Split.VALIDATION)[:2]]
+    with pytest.raises(DataError, match=r"validation split has .* and KID needs 4"):
+        train(few, tmp_path / "b", tiny())
+    with pytest.raises(DataError, match="no film of pneumonia"):
+        train(records, tmp_path / "c", tiny(labels="covid,pneumonia"))
+
+
+def test_films_smaller_than_the_run_are_left_out(records: list[FilmRecord], tmp_path: Path) -> None:
+    # The films are 72 px wide: none is left, and none is enlarged.
+    with pytest.raises(DataError, match=r"0 training film\(s\) do not fill"):
+        train(records, tmp_path, tiny(size=128))
+
+
+def test_damaged_generator_files_are_refused(records: list[FilmRecord], tmp_path: Path) -> None:
+    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    content = path.read_bytes()
+    for damaged in (b"", content[:50], content[:-10], b"\x00" * 200):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="generator"):
+            load_generator(path)
+    with pytest.raises(CheckpointError, match="no generator at"):
+        load_generator(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": "../../escaped"},
+        {"size": "big"},
+        {"size": 2_000_000},
+        {"latent": 10**9},
+        {"width": 10**6, "network": "resnet"},
+        {"labels": 3},
+        {"conditional": 1},
+    ],
+    ids=str,
+)
+def test_hostile_cards_are_refused(
+    records: list[FilmRecord], tmp_path: Path, changes: dict[str, object]
+) -> None:
+    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    loaded = load_generator(path)
+    card = json.loads(loaded.card.to_json())
+    card["options"] |= changes
+    weights = {name: value.contiguous() for name, value in loaded.network.state_dict().items()}
+    path.write_bytes(safetensors.save(weights, metadata={"card": json.dumps(card)}))
+    with pytest.raises(CheckpointError, match="is no generator of"):
+        load_generator(path)
+
+
+def test_card_of_another_network_than_the_weights_is_refused(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    loaded = load_generator(path)
+    card = json.loads(loaded.card.to_json())
+    card["options"] |= {"network": "resnet", "width": 256}
+    weights = {name: value.contiguous() for name, value in loaded.network.state_dict().items()}
+    path.write_bytes(safetensors.save(weights, metadata={"card": json.dumps(card)}))
+    with pytest.raises(CheckpointError, match="does not hold the weights of its card"):
+        load_generator(path)
+
+
+def test_sample_does_not_depend_on_its_batch(records: list[FilmRecord], tmp_path: Path) -> None:
+    loaded = load_generator(
+        train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+    )
+    alone = sample_films(loaded.network, [7], 0, length=8)
+    among = sample_films(loaded.network, range(12), 0, length=8, batch_size=5)
+    assert np.abs(alone[0].astype(int) - among[7]).max() <= 1
+
+
+def test_grid_fills_rows_and_leaves_the_rest_black() -> None:
+    films = np.arange(1, 4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    grid = grid_of(films, 2)
+    assert grid.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 0, 0], [3, 3, 0, 0]]
+
+
+def test_conditional_generator_makes_other_films_of_another_class(
+    records: list[FilmRecord], tmp_path: Path
+) -> None:
+    options = tiny(labels="covid,normal", conditional=True)
+    path = train_gan(records, tmp_path, options, device=CPU, features=pixel_space())
+    network = load_generator(path).network
+    latents = latents_of([1, 1], options.latent)
+    one, other = films_of_latents(network, latents, [0, 1])
+    assert not np.array_equal(one, other)

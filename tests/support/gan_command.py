@@ -1,0 +1,32 @@
+"""The command line in a tiny world, run by `test_gan_cli.py` as a process of its own.
+
+Features are pixels, so no network is loaded; `DIE_AT` kills the process at that step of training,
+as `kill -9` does.
+"""
+
+import os
+import signal
+from typing import Any
+
+from ml.__main__ import main
+from ml.gan import training
+from tests.support.gan_world import pixel_space
+
+
+def die_at(step: int) -> None:
+    """Kill this process when that step is about to be drawn."""
+    draw_step = training.draw_step
+
+    def draw_or_die(films: Any, options: Any, now: int, processes: Any) -> Any:
+        if now == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw_step(films, options, now, processes)
+
+    training.draw_step = draw_or_die
+
+
+if __name__ == "__main__":
+    training.feature_space = lambda *_, **__: pixel_space()
+    if "DIE_AT" in os.environ:
+        die_at(int(os.environ["DIE_AT"]))
+    main()

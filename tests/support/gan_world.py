@@ -1,0 +1,101 @@
+"""A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+from torch.nn import functional as F
+
+from ml.data.manifest import FilmRecord, in_split
+from ml.data.splits import Split, split_of
+from ml.gan.evaluation.features import Embeddings, FeatureSpace, Films
+from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
+from ml.gan.networks import build_generator
+from ml.options import GAN_PRESETS, GanOptions
+from ml.training.run_folder import fingerprint
+from tests.support.images import png, synthetic_film
+
+CPU = torch.device("cpu")
+SIDE = 16
+LABELS = ("covid", "normal")
+FILMS_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Problems this small take ten times as long where threads wait for a busy core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
+
+
+def pixel_space() -> FeatureSpace:
+    """Films shrunk to 8 px as their own features: no network to load."""
+
+    def embed(films: Films) -> Embeddings:
+        unit = torch.from_numpy(films.copy())[:, None].float() / 255
+        small: Embeddings = F.adaptive_avg_pool2d(unit, 8).flatten(1).numpy()
+        return small
+
+    return FeatureSpace("pixels", "0" * 64, 64, 64, embed)
+
+
+def write_films(
+    folder: Path, films_of_split: Mapping[Split, int] = FILMS_OF_SPLIT
+) -> list[FilmRecord]:
+    """Films of both classes, so many of each in each split, one for each patient."""
+    random = np.random.default_rng(0)
+    missing = {(label, part): count for part, count in films_of_split.items() for label in LABELS}
+    records = []
+    number = 0
+    while any(missing.values()):
+        number += 1
+        label, patient = LABELS[number % 2], f"patient-{number}"
+        if not missing[label, split_of(patient)]:
+            continue
+        missing[label, split_of(patient)] -= 1
+        film = synthetic_film(random, 72, 72).astype(int)
+        film[20:52, 20:52] += 60 * (number % 2)
+        path = folder / f"{number}.png"
+        path.write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
+        records.append(FilmRecord(path, label, "generated", patient))
+    return records
+
+
+def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
+    """A preset that is trained in a moment."""
+    quick = {
+        "size": SIDE,
+        "latent": 8,
+        "width": 2,
+        "batch_size": 8,
+        "steps": 4,
+        "critic_steps": min(2, GAN_PRESETS[preset].critic_steps),
+        "tick_steps": 2,
+        "least_diversity": 0.0,
+    }
+    return replace(GAN_PRESETS[preset], **(quick | changes))
+
+
+def untrained(path: Path, records: Sequence[FilmRecord], options: GanOptions) -> LoadedGenerator:
+    """A generator that learned nothing from the training films, as its file gives it."""
+    learned = [r for r in in_split(records, Split.TRAIN) if r.label in options.label_names]
+    card = GeneratorCard(
+        options=options,
+        step=4,
+        films_seen=64,
+        films_sha256=fingerprint(learned),
+        films=dict(Counter(record.label for record in learned)),
+        code_version="test",
+        created_at="2026-11-24T00:00:00+00:00",
+        licence="research use",
+    )
+    save_generator(path, build_generator(options), card)
+    return load_generator(path)

@@ -1,0 +1,130 @@
+"""A small synthetic set: a generator, a folder of films, their certificates, their rows."""
+
+import csv
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.core.database import now
+from app.datasets.tables import DataKind, DataVersion
+from app.gallery.registration import register_films
+from app.registry.tables import ModelKind, ModelVersion
+from app.settings import Settings
+from ml.data.manifest import COLUMNS, SYNTHETIC_COLUMN
+from ml.gan.synthesis.folder import CERTIFICATE_COLUMNS, CERTIFICATES
+from ml.gan.synthesis.watermark import Provenance, png_of
+
+SIDE = 32
+LICENCE = "CC BY 4.0"
+
+
+def new_generator(session: Session, labels: Sequence[str] = ("covid", "normal")) -> ModelVersion:
+    """A generator of which the card is there, and no file."""
+    model = ModelVersion(
+        sha256=uuid.uuid4().hex * 2,
+        kind=ModelKind.GENERATOR,
+        version="tiny",
+        card={"options": {"labels": ",".join(labels), "conditional": True, "size": SIDE}},
+    )
+    session.add(model)
+    session.flush()
+    return model
+
+
+def write_set(
+    folder: Path, generator: str, films: Iterable[tuple[str, int]], *, certified: bool = True
+) -> None:
+    """A data set's folder with a film for each class and seed."""
+    rows, certificates = [], []
+    source = f"gan-{generator[:12]}"
+    for label, seed in films:
+        image = f"images/{source}/{label}-{seed}.png"
+        path = folder / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+        path.write_bytes(png_of(noise, Provenance(generator, str(seed), label, 1.0, "test")))
+        rows.append(
+            {
+                "image": image,
+                "label": label,
+                "source": source,
+                "patient": f"{source}-{seed}",
+                "license": LICENCE,
+                "width": str(SIDE),
+                "height": str(SIDE),
+                SYNTHETIC_COLUMN: generator,
+            }
+        )
+        certificates.append(
+            {
+                "seed": str(seed),
+                "file": image,
+                "label": label,
+                "generator_sha256": generator,
+                "truncation": "1",
+                "nearest_percentile": f"{37 + seed % 10}.25",
+                "pixel_percentile": "61.00",
+                "embedding_percentile": f"{37 + seed % 10}.25",
+                "near_copy": "no",
+                "realism": "1.120",
+                "features": "pixels",
+                "training_films": "3871",
+                "held_out_films": "214",
+                "generator_learned_from_them": "yes",
+                "films_sha256": "f" * 64,
+            }
+        )
+    _write(folder / "manifest.csv", (*COLUMNS, SYNTHETIC_COLUMN), rows)
+    if certified:
+        _write(folder / CERTIFICATES, CERTIFICATE_COLUMNS, certificates)
+
+
+def _write(path: Path, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def new_set(
+    session: Session,
+    settings: Settings,
+    generator: ModelVersion,
+    films: Iterable[tuple[str, int]],
+    *,
+    certified: bool = True,
+) -> DataVersion:
+    """A data version of synthetic films, in its place, not in the gallery yet."""
+    sha256 = uuid.uuid4().hex * 2
+    folder = settings.home.resolve() / "data" / sha256
+    write_set(folder, generator.sha256, films, certified=certified)
+    return new_version(session, sha256, DataKind.SYNTHETIC)
+
+
+def new_version(session: Session, sha256: str, kind: DataKind) -> DataVersion:
+    """The row of a data version."""
+    version = DataVersion(
+        sha256=sha256,
+        kind=kind,
+        name="a set",
+        folder=f"data/{sha256}",
+        films=0,
+        summary={},
+        created_at=now(),
+        created_by="test",
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def in_gallery(
+    session: Session, settings: Settings, generator: ModelVersion, films: Iterable[tuple[str, int]]
+) -> DataVersion:
+    """The same, in the gallery."""
+    version = new_set(session, settings, generator, films)
+    register_films(session, version, settings.home.resolve() / version.folder)
+    return version

@@ -1,0 +1,114 @@
+"""What two processes do together, and one alone: run by `test_processes.py`, in both ways.
+
+Results are written to the folder named, one file for each process.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, nn
+
+from ml.classifier import networks
+from ml.classifier.networks import Backbone
+from ml.classifier.training import train_classifier
+from ml.data.manifest import FilmRecord
+from ml.gan.training import train_gan
+from ml.labels import LABELS
+from ml.options import ClassifierOptions
+from ml.training.distributed import Processes, join_processes
+from ml.training.synchronised_layers import share_layers
+from tests.support.gan_world import CPU, pixel_space, tiny
+
+SIDE = 16
+OPTIONS = ClassifierOptions(
+    network="small",
+    epochs=2,
+    small_epochs=0,
+    batch_size=16,
+    learning_rate=1e-2,
+    patience=2,
+    ema_decay=0.8,
+)
+# Batch norm in the generator, the spread of the batch and both classes in the critic.
+GAN = tiny("resnet", labels=",".join(LABELS), conditional=True, batch_std=True, augment=0.5)
+
+
+def small(_pretrained: bool = False) -> nn.Module:
+    """A backbone with both kinds of batch normalisation.
+
+    A bias before a normalisation has no gradient but rounding errors, which Adam would scale up.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False),
+        BatchNormAct2d(6),
+    )
+
+
+def register() -> None:
+    """Make the backbone known by its name."""
+    networks.BACKBONES["small"] = Backbone(small, features=6, size=SIDE)
+
+
+def layer_results(processes: Processes, count: int) -> dict[str, Tensor]:
+    """One training step's outputs, gradients and statistics on a batch of `count` films."""
+    torch.manual_seed(3)
+    network = share_layers(nn.Sequential(small(), nn.Dropout(0.5), nn.Flatten()), processes)
+    films = torch.randn(count, 1, SIDE, SIDE) + 2
+    targets = torch.randn(count, 96)
+    torch.manual_seed(4)
+    output = network(processes.slice_of(films))
+    loss = (output - processes.slice_of(targets)).square().mean() * processes.weight_of(count)
+    torch.autograd.backward(loss)
+    processes.average_gradients(network.parameters())
+    return {
+        "output": torch.from_numpy(processes.gather(output.detach().numpy())),
+        **{f"gradient {name}": one.grad for name, one in network.named_parameters()},
+        **{f"buffer {name}": one for name, one in network.named_buffers()},
+    }
+
+
+def second_order(processes: Processes) -> Tensor:
+    """The gradient of a gradient's norm, through a sum over the processes."""
+    values = torch.arange(4.0, requires_grad=True)
+    own = processes.slice_of(values)
+    total = processes.sum(own.pow(3).sum())
+    (slope,) = torch.autograd.grad(total, values, create_graph=True)
+    (curve,) = torch.autograd.grad(slope.square().sum(), values)
+    return curve
+
+
+def records_in(folder: Path) -> list[FilmRecord]:
+    """The films named `<number>-<patient>.png`."""
+    return [
+        FilmRecord(path, LABELS[int(path.stem.split("-")[0]) % 3], "s", path.stem.split("-")[1])
+        for path in sorted(folder.glob("*.png"))
+    ]
+
+
+def main(folder: Path) -> None:
+    """Do all of it as one of several processes."""
+    processes = join_processes(CPU)
+    results: dict[str, object] = {"rank": processes.rank, "world_size": processes.world_size}
+    results["agreed"] = [
+        processes.agree(flag) for flag in (False, processes.rank == 1, processes.is_first)
+    ]
+    results["parts"] = [processes.part_of(count).indices(count)[:2] for count in (1, 2, 5)]
+    rows = np.arange(5) * 10
+    results["gathered"] = processes.gather(processes.slice_of(rows)).tolist()
+    results["layers"] = {count: layer_results(processes, count) for count in (6, 5)}
+    results["curve"] = second_order(processes)
+    processes.barrier()
+    register()
+    train_classifier(records_in(folder / "films"), folder / "run", OPTIONS, device=CPU)
+    train_gan(records_in(folder / "films"), folder / "gan", GAN, device=CPU, features=pixel_space())
+    torch.save(results, folder / f"rank{processes.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
