@@ -1,1 +1,1 @@
-"""The web application: pages, REST API, records. Imports `ml` only where a film is answered."""
+"""The web application: pages, REST API, records. Imports `ml` only where an image is answered."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 key_app = typer.Typer(no_args_is_help=True, help="API keys of clinics.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
-storage_app = typer.Typer(no_args_is_help=True, help="Stored films.")
+storage_app = typer.Typer(no_args_is_help=True, help="Stored images.")
 
 xray.add_typer(key_app, name="key")
 
@@ -61,7 +61,7 @@ def serve(
     """Serve the pages and the API; brings the database up to date first."""
     from app.main import create_app
     from app.server import run
-    from app.worker.supervisor import can_work, kept_worker
+    from app.worker.supervisor import can_work, supervised_worker
 
     settings = _settings_of_server(host)
     console = Console()
@@ -78,7 +78,7 @@ def serve(
         console.print("Without a worker for long jobs: pip install -e '.\\[worker,train]'")
     # The server ends in order and then repeats the signal: the worker has to be ended as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with kept_worker(settings) if worker and can_work() else nullcontext():
+    with supervised_worker(settings) if worker and can_work() else nullcontext():
         run(
             create_app(settings),
             host=host,
@@ -213,7 +213,7 @@ def key_revoke(id: uuid.UUID) -> None:
 
 @storage_app.command("sweep")
 def storage_sweep() -> None:
-    """Remove stored films that no screening names, as a crash may leave them."""
+    """Remove stored images that no screening names, as a crash may leave them."""
     from app.core.storage import Storage
     from app.screenings.cleanup import sweep
 

@@ -42,7 +42,7 @@ from app.runs.routes import router as runs
 from app.runs.schedule_routes import router as schedules
 from app.screenings.api import router as screening_api
 from app.screenings.cleanup import sweep
-from app.screenings.decoder import FilmDecoder
+from app.screenings.decoder import ImageDecoder
 from app.screenings.routes import router as screenings
 from app.screenings.service import Screener
 from app.screenings.uploads import Intake
@@ -55,10 +55,10 @@ from app.site.health import router as health
 
 logger = logging.getLogger(__name__)
 _SWEEP_EVERY_S = 3600
-# Of a request without films. It is read before anybody asks who sends it.
+# Of a request without images. It is read before anybody asks who sends it.
 _LARGEST_BODY = 1_000_000
 DESCRIPTION = (
-    "Send a chest X-ray film, get COVID-19, pneumonia or normal with calibrated probabilities, "
+    "Send a chest X-ray, get COVID-19, pneumonia or normal with calibrated probabilities, "
     "or the word that the model does not know. Research and education; not a medical device."
 )
 
@@ -119,7 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     storage = Storage.open(settings.effective_storage_url)
     classifier = ActiveClassifier(settings, database)
     classifier.start()
-    decoder = FilmDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
+    decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
     app.state.services = Services(
         settings=settings,

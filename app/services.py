@@ -8,12 +8,12 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.core.database import Database
-from app.core.rate_limit import Allowance
+from app.core.rate_limit import RateLimit
 from app.core.storage import Storage
 from app.gallery.on_demand import Generators
 from app.quiz.rounds import rounds_of_addresses
 from app.registry.serving import ActiveClassifier
-from app.screenings.decoder import FilmDecoder
+from app.screenings.decoder import ImageDecoder
 from app.screenings.service import Screener
 from app.screenings.uploads import Intake
 from app.settings import Settings
@@ -26,12 +26,12 @@ class Services:
     settings: Settings
     database: Database
     storage: Storage
-    decoder: FilmDecoder
+    decoder: ImageDecoder
     classifier: ActiveClassifier
     screener: Screener
     intake: Intake
     generators: Generators = field(default_factory=Generators)
-    quiz_rounds: Allowance = field(default_factory=rounds_of_addresses)
+    quiz_rounds: RateLimit = field(default_factory=rounds_of_addresses)
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.

@@ -63,12 +63,12 @@ class Settings(BaseSettings):
         PRETRAINED,
         description="Folder of the classifier bundle that answers until another is activated.",
     )
-    max_upload_mb: int = Field(32, ge=1, le=512, description="Largest film accepted, in MB.")
+    max_upload_mb: int = Field(32, ge=1, le=512, description="Largest image accepted, in MB.")
     max_archive_mb: int = Field(
-        2048, ge=1, le=1_000_000, description="Largest archive of films accepted, in MB."
+        2048, ge=1, le=1_000_000, description="Largest archive of images accepted, in MB."
     )
-    max_films_per_form: int = Field(
-        8, ge=1, le=100, description="Most films in one form without JavaScript."
+    max_images_per_form: int = Field(
+        8, ge=1, le=100, description="Most images in one form without JavaScript."
     )
     max_forms_read: int = Field(
         64, ge=1, le=1000, description="Uploads received at once; further ones get 503."
@@ -77,22 +77,22 @@ class Settings(BaseSettings):
         120.0, gt=0, le=3600, description="Seconds in which an upload has to arrive."
     )
     min_free_mb: int = Field(
-        500, ge=0, description="Room on the disk below which no film is taken, in MB."
+        500, ge=0, description="Room on the disk below which no image is taken, in MB."
     )
     max_in_flight: int = Field(
         32,
         ge=1,
         le=36,
-        description="Films answered at once; further ones get 503 with Retry-After.",
+        description="Images answered at once; further ones get 503 with Retry-After.",
     )
     decoder_workers: int = Field(
         default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
         ge=1,
         le=64,
-        description="Child processes that decode films.",
+        description="Child processes that decode images.",
     )
     decode_timeout_s: float = Field(
-        15.0, gt=0, le=120, description="Seconds after which decoding one film is given up."
+        15.0, gt=0, le=120, description="Seconds after which decoding one image is given up."
     )
     share_days: int = Field(7, ge=1, le=365, description="Days that a shared link lives.")
 
@@ -113,12 +113,12 @@ class Settings(BaseSettings):
 
     @property
     def max_upload_bytes(self) -> int:
-        """Largest film accepted, in bytes."""
+        """Largest image accepted, in bytes."""
         return self.max_upload_mb * 1_000_000
 
     @property
     def max_archive_bytes(self) -> int:
-        """Largest archive of films accepted, in bytes."""
+        """Largest archive of images accepted, in bytes."""
         return self.max_archive_mb * 1_000_000
 
     @property
@@ -170,5 +170,5 @@ def _kept_secret(path: Path) -> str:
 
 
 def _private_folder(path: Path) -> None:
-    """Films, answers and the secret are nobody else's on this machine."""
+    """Images, answers and the secret are nobody else's on this machine."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

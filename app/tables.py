@@ -8,7 +8,7 @@ from app.accounts.tables import ApiKey, Clinic, User, UserSession
 from app.core.audit import AuditEvent
 from app.core.database import Base
 from app.datasets.tables import DataVersion
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.quiz.tables import QuizRound
 from app.registry.tables import Activation, Comparison, ModelVersion
 from app.runs.tables import Run, Schedule
@@ -28,7 +28,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Screening",
-    "SyntheticFilm",
+    "SyntheticImage",
     "User",
     "UserSession",
 ]

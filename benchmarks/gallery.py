@@ -1,6 +1,6 @@
 """How long a page of the gallery takes, first and last, beside one that counts rows from the top.
 
-    python -m benchmarks.gallery --films 50000
+    python -m benchmarks.gallery --images 50000
 
 The plain way of most galleries is `LIMIT 60 OFFSET n`: to show a late page it reads all earlier
 ones. Ours follows keys. Both are measured in one run on the same rows, in turn; the times of ours
@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from app.core.database import Database, now
 from app.datasets.tables import DataKind, DataVersion
 from app.gallery.queries import PAGE, Choice, newest
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.main import create_app
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
@@ -36,8 +36,8 @@ REPEATS = 15
 MODELS = ("a" * 64, "b" * 64)
 
 
-def fill(database: Database, films: int) -> None:
-    """Films of two generators and all classes in turn."""
+def fill(database: Database, images: int) -> None:
+    """Images of two generators and all classes in turn."""
     card = {"options": {"labels": ",".join(LABELS), "conditional": True, "size": 64}}
     with database.session() as session:
         for sha256 in MODELS:
@@ -49,14 +49,14 @@ def fill(database: Database, films: int) -> None:
                 kind=DataKind.SYNTHETIC,
                 name="bench",
                 folder="data/none",
-                films=films,
+                images=images,
                 summary={},
                 created_at=now(),
                 created_by="bench",
             )
         )
         session.flush()
-        for start in range(0, films, 1000):
+        for start in range(0, images, 1000):
             rows = [
                 {
                     "model_sha256": MODELS[number % len(MODELS)],
@@ -65,20 +65,20 @@ def fill(database: Database, films: int) -> None:
                     "seed": str(number),
                     "image": f"images/{uuid.uuid4().hex}.png",
                     "nearest_percentile": 50.0,
-                    "certificate": {"held_out_films": "214", "features": "x" * 300},
+                    "privacy_check": {"held_out_images": "214", "features": "x" * 300},
                 }
-                for number in range(start, min(start + 1000, films))
+                for number in range(start, min(start + 1000, images))
             ]
-            session.execute(insert(SyntheticFilm), rows)
+            session.execute(insert(SyntheticImage), rows)
 
 
-def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticFilm]:
-    """The page after so many films, counted from the top."""
-    query = select(SyntheticFilm).order_by(SyntheticFilm.id.desc())
+def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticImage]:
+    """The page after so many images, counted from the top."""
+    query = select(SyntheticImage).order_by(SyntheticImage.id.desc())
     if choice.model:
-        query = query.where(SyntheticFilm.model_sha256 == choice.model)
+        query = query.where(SyntheticImage.model_sha256 == choice.model)
     if choice.label:
-        query = query.where(SyntheticFilm.label == choice.label)
+        query = query.where(SyntheticImage.label == choice.label)
     return list(session.scalars(query.limit(PAGE + 1).offset(skipped)))
 
 
@@ -93,13 +93,13 @@ def median_ms(*calls: Callable[[], object]) -> list[float]:
     return [statistics.median(own) for own in times]
 
 
-def measure(url: str, films: int, table: Table, name: str) -> None:
+def measure(url: str, images: int, table: Table, name: str) -> None:
     """Add the rows of one database."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         database = Database(url or f"sqlite:///{home / 'xray.db'}")
         upgrade(database.engine)
-        fill(database, films)
+        fill(database, images)
         settings = Settings(_env_file=None, home=home, database_url=str(database_url(database)))
         with TestClient(create_app(settings)) as client:
             choices = {
@@ -121,11 +121,11 @@ def database_url(database: Database) -> str:
 
 def _row(database: Database, client: TestClient, choice: Choice, share: float) -> list[str]:
     with database.sessions() as session:
-        ids = [film.id for film in newest(session, choice, 10**6)]
+        ids = [image.id for image in newest(session, choice, 10**6)]
         skipped = int(share * (len(ids) - PAGE - 1))
         before = ids[skipped - 1] if skipped else None
-        ours = [film.id for film in newest(session, choice, PAGE + 1, before)]
-        assert ours == [film.id for film in plain(session, choice, skipped)]
+        ours = [image.id for image in newest(session, choice, PAGE + 1, before)]
+        assert ours == [image.id for image in plain(session, choice, skipped)]
         session.expunge_all()
         query = {"model": choice.model or "", "label": choice.label or ""}
         address = client.build_request("GET", "/gallery", params=query).url
@@ -142,17 +142,17 @@ def _row(database: Database, client: TestClient, choice: Choice, share: float) -
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--films", type=int, default=50_000)
-    films = parser.parse_args().films
+    parser.add_argument("--images", type=int, default=50_000)
+    images = parser.parse_args().images
     table = Table(
-        "database", "films", "page", "keys, ms", "OFFSET, ms", "ratio", "whole answer, ms"
+        "database", "images", "page", "keys, ms", "OFFSET, ms", "ratio", "whole answer, ms"
     )
-    measure("", films, table, "SQLite")
+    measure("", images, table, "SQLite")
     with fresh_database() as url:
         if url:
-            measure(url, films, table, "PostgreSQL")
+            measure(url, images, table, "PostgreSQL")
     console = Console()
-    console.print(f"{films:,} films, {PAGE} to a page, median of {REPEATS}")
+    console.print(f"{images:,} images, {PAGE} to a page, median of {REPEATS}")
     console.print(table)
 
 

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_gan import PlainStep, plainly
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, Films, draw_step, prefer_speed
+from ml.gan.step import AdversarialStep, Draw, GreyImages, draw_step, prefer_speed
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.distributed import Processes
 
@@ -118,8 +118,8 @@ def main() -> None:
     )
     count = 4 * given.batch
     grey = torch.randint(0, 256, (count, given.size, given.size), dtype=torch.uint8)
-    films = Films(grey.to(device), torch.zeros(count, dtype=torch.int64), torch.ones(count))
-    draws = draw_step(films, options, 0, Processes(0, 1, device))
+    images = GreyImages(grey.to(device), torch.zeros(count, dtype=torch.int64), torch.ones(count))
+    draws = draw_step(images, options, 0, Processes(0, 1, device))
 
     every, ours = ways(options, device)
     for way in every.values():
@@ -132,7 +132,7 @@ def main() -> None:
     base = statistics.median(times["plain"])
     peaks = {f"ours, {str(dtype)[6:]}": peak_flops(device, dtype)
              for dtype in (torch.float32, torch.bfloat16)}  # fmt: skip
-    table = Table("way", "s per iteration", "films/s", "ratio", "share of peak")
+    table = Table("way", "s per iteration", "images/s", "ratio", "share of peak")
     for name, taken in times.items():
         median = statistics.median(taken)
         speed = options.critic_steps * options.batch_size / median

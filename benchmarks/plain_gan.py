@@ -1,6 +1,6 @@
 """One WGAN-GP iteration as it is usually written: what `ml.gan.step` is measured against.
 
-Real, fake and interpolated films pass the critic one after the other; up-sampling and convolution
+Real, fake and interpolated images pass the critic one after the other; up-sampling and convolution
 are two layers; memory is contiguous float32; the optimiser is Adam's default. Popular code does not
 detach the fakes in a critic step, so the generator is walked backwards for nothing; `detached` is
 the same without that.
@@ -55,7 +55,7 @@ def critic_loss(
     detached: bool = False,
 ) -> Tensor:
     """The critic's loss with its penalty, in three passes."""
-    real = to_signed(draw.films, draw.latents.dtype)
+    real = to_signed(draw.images, draw.latents.dtype)
     fake = generator(draw.latents, draw.classes)
     if detached:
         fake = fake.detach()

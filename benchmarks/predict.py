@@ -1,10 +1,10 @@
-"""Films answered per second and their latency, against the plain way in the same run.
+"""Images answered per second and their latency, against the plain way in the same run.
 
     python -m benchmarks.predict [--seconds 10]
 
-Ours: upload, decode in a child process, standardise, classify with heat map, store the film,
+Ours: upload, decode in a child process, standardise, classify with heat map, store the image,
 commit the row, answer. Plain: decode, resize, eager DenseNet-121 (benchmarks/plain_server.py).
-Films: 1024 x 1024 and 2048 x 2048 grey JPEG, quality 90. Client and server share the machine.
+Images: 1024 x 1024 and 2048 x 2048 grey JPEG, quality 90. Client and server share the machine.
 """
 
 import argparse
@@ -25,8 +25,8 @@ SIDES = (1024, 2048)
 CLIENTS = (1, 8, 64)
 
 
-def film(side: int, seed: int) -> bytes:
-    """A JPEG with the look of a film: a bright body, dark lungs, ribs and grain."""
+def radiograph(side: int, seed: int) -> bytes:
+    """A JPEG with the look of an image: a bright body, dark lungs, ribs and grain."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
     body = 170 + 40 * np.exp(-4 * x**2)
@@ -40,10 +40,10 @@ def film(side: int, seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def measure(server: Server, films: list[bytes], clients: int, seconds: float) -> Outcome:
-    """One load after a short warm-up, which counts among the films sent."""
-    warm_up = send_load(server, films, clients, 1.0)
-    outcome = send_load(server, films, clients, seconds)
+def measure(server: Server, images: list[bytes], clients: int, seconds: float) -> Outcome:
+    """One load after a short warm-up, which counts among the images sent."""
+    warm_up = send_load(server, images, clients, 1.0)
+    outcome = send_load(server, images, clients, seconds)
     outcome.answered_before = len(warm_up.latencies)
     return outcome
 
@@ -63,20 +63,20 @@ def main() -> None:
     seconds = arguments.parse_args().seconds
     console = Console(width=120)
     console.print(f"{os.cpu_count()} cores, {seconds:.0f} s each")
-    table = Table("film", "clients", "ours /s", "p50 ms", "p95 ms", "503", "failed", "plain /s",
+    table = Table("image", "clients", "ours /s", "p50 ms", "p95 ms", "503", "failed", "plain /s",
                   "p50 ms", "p95 ms", "ratio")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, our_server(Path(folder)) as ours:
         answered = 0
         for side in SIDES:
-            films = [film(side, seed) for seed in range(4)]
+            images = [radiograph(side, seed) for seed in range(4)]
             # Fresh for each size: after 64 clients at once it stays slow for a single one.
             with plain_server() as plain:
                 for clients in CLIENTS:
-                    mine = measure(ours, films, clients, seconds)
-                    theirs = measure(plain, films, clients, seconds)
+                    mine = measure(ours, images, clients, seconds)
+                    theirs = measure(plain, images, clients, seconds)
                     answered += mine.answered_before + len(mine.latencies)
                     table.add_row(
-                        f"{side} px, {len(films[0]) // 1000} kB",
+                        f"{side} px, {len(images[0]) // 1000} kB",
                         str(clients),
                         *_cells(mine),
                         str(mine.turned_away),
@@ -86,7 +86,7 @@ def main() -> None:
                     )
         recorded = committed(ours.home)
     console.print(table)
-    console.print(f"films answered with 201: {answered}, rows committed: {recorded}")
+    console.print(f"images answered with 201: {answered}, rows committed: {recorded}")
 
 
 def _cells(outcome: Outcome) -> list[str]:

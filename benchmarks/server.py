@@ -1,4 +1,4 @@
-"""Starting servers and sending them films, for the benchmarks."""
+"""Starting servers and sending them images, for the benchmarks."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BOUNDARY = "film-boundary-7d1f"
+BOUNDARY = "image-boundary-7d1f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +107,10 @@ def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> float:
     raise RuntimeError(f"{path} did not answer within two minutes")
 
 
-def multipart(film: bytes) -> bytes:
-    """A form with the film in its field."""
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="film"; filename="f.jpg"\r\n\r\n'
-    return head.encode() + film + f"\r\n--{BOUNDARY}--\r\n".encode()
+def multipart(image: bytes) -> bytes:
+    """A form with the image in its field."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="f.jpg"\r\n\r\n'
+    return head.encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 @dataclass(slots=True)
@@ -120,23 +120,23 @@ class Outcome:
     seconds: float = 0.0
     latencies: list[float] = field(
         default_factory=list
-    )  # of answered films, in s, retries included
+    )  # of answered images, in s, retries included
     turned_away: int = 0  # 503 with Retry-After; sent again
     failed: int = 0
-    answered_before: int = 0  # films of the warm-up
+    answered_before: int = 0  # images of the warm-up
 
     @property
     def per_second(self) -> float:
-        """Films answered per second."""
+        """Images answered per second."""
         return len(self.latencies) / self.seconds
 
 
-def send_load(server: Server, films: Sequence[bytes], clients: int, seconds: float) -> Outcome:
-    """Closed loop: every client sends a film, waits for the answer and sends the next.
+def send_load(server: Server, images: Sequence[bytes], clients: int, seconds: float) -> Outcome:
+    """Closed loop: every client sends an image, waits for the answer and sends the next.
 
     A 503 is sent again after the time that its Retry-After names; the waiting counts.
     """
-    bodies = [multipart(film) for film in films]
+    bodies = [multipart(image) for image in images]
     outcome = Outcome()
     lock = threading.Lock()
     start = time.perf_counter()
@@ -167,7 +167,7 @@ def send_load(server: Server, films: Sequence[bytes], clients: int, seconds: flo
 
 
 def _send(connection: http.client.HTTPConnection, key: str, body: bytes) -> tuple[int, int]:
-    """Send until the film is answered or refused: (status, times turned away)."""
+    """Send until the image is answered or refused: (status, times turned away)."""
     headers = {
         "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
         "Authorization": f"Bearer {key}",

@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.predict import film
+from benchmarks.predict import image
 from benchmarks.server import Server, our_server, send_load
 
 STARTS = 5
@@ -31,7 +31,7 @@ def resident_mb(server: Server) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and print."""
-    films = [film(2048, 0)]
+    images = [image(2048, 0)]
     first: list[Server] = []
     second: list[Server] = []
     memory: list[tuple[float, float]] = []
@@ -39,11 +39,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             with our_server(Path(folder)) as server:
                 first.append(server)
-                send_load(server, films, 1, 0.01)
+                send_load(server, images, 1, 0.01)
                 memory.append(resident_mb(server))
             with our_server(Path(folder)) as server:
                 second.append(server)
-    table = Table("start", "to first answer, s", "to first film answerable, s")
+    table = Table("start", "to first answer, s", "to first image answerable, s")
     for name, servers in (("first", first), ("second", second)):
         table.add_row(
             name,

@@ -9,8 +9,8 @@ class DataError(XrayError):
     """A data set that cannot be used; the message lists every fault found in it."""
 
 
-class TooFewFilms(DataError):
-    """A data set that has too few films for what is to be measured."""
+class TooFewImages(DataError):
+    """A data set that has too few images for what is to be measured."""
 
 
 class BundleError(XrayError):
@@ -30,4 +30,4 @@ class Diverged(TrainingFailed):
 
 
 class Collapsed(TrainingFailed):
-    """A generator whose films are nearly all alike."""
+    """A generator whose images are nearly all alike."""

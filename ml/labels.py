@@ -1,4 +1,4 @@
-"""The classes a film is screened for, in the order of the classifier's outputs."""
+"""The classes an image is screened for, in the order of the classifier's outputs."""
 
 LABELS: tuple[str, ...] = ("covid", "pneumonia", "normal")
 DISPLAY_NAMES: dict[str, str] = {

@@ -32,10 +32,10 @@ class ClassifierOptions:
         "efficientnet-lite0", "The network's name.", choices=("efficientnet-lite0", "report-cnn")
     )
     epochs: int = _option(12, "Most epochs.", 1)
-    # What is learnt on smaller films carries over (progressive resizing).
-    small_epochs: int = _option(4, "First epochs on smaller films, twice as fast.", 0)
-    small_size: int = _option(160, "Side of the smaller films, in pixels.", 32)
-    batch_size: int = _option(32, "Films per step.", 2)
+    # What is learnt on smaller images carries over (progressive resizing).
+    small_epochs: int = _option(4, "First epochs on smaller images, twice as fast.", 0)
+    small_size: int = _option(160, "Side of the smaller images, in pixels.", 32)
+    batch_size: int = _option(32, "Images per step.", 2)
     learning_rate: float = _option(1e-3, "Highest step size.", 0)
     weight_decay: float = _option(0.02, "Pull of weights to zero.", 0)
     label_smoothing: float = _option(0.05, "Share of the label given to the others.", 0, 0.5)
@@ -48,21 +48,21 @@ class ClassifierOptions:
     # So that the source can be measured as an unknown hospital.
     leave_out: str = _option("", "A source to learn nothing from, as an unknown hospital.")
     synthetic_share: float = _option(
-        0.5, "Chance that a film drawn of a class that has such is synthetic.", 0, 1
+        0.5, "Chance that an image drawn of a class that has such is synthetic.", 0, 1
     )
 
 
 @dataclass(frozen=True, slots=True)
-class ArmsOptions(ClassifierOptions):
-    """All that decides whether synthetic films are found to help a classifier."""
+class AblationOptions(ClassifierOptions):
+    """All that decides whether synthetic images are found to help a classifier."""
 
     leave_out: str = _option(
-        "", "A source that each arm is trained without as well, and then measured on."
+        "", "A source that each condition is trained without as well, and then measured on."
     )
-    seeds: int = _option(3, "Trainings of each arm; their seeds count up from --seed.", 1, 20)
+    seeds: int = _option(3, "Trainings of each condition; their seeds count up from --seed.", 1, 20)
 
     def training(self, number: int, leave_out: str) -> ClassifierOptions:
-        """The options of one training: which of an arm's, and the source it leaves out."""
+        """The options of one training: which of a condition's, and the source it leaves out."""
         shared = {each.name: getattr(self, each.name) for each in fields(ClassifierOptions)}
         changes = {"seed": self.seed + number, "leave_out": leave_out}
         return ClassifierOptions(**(shared | changes))
@@ -76,12 +76,12 @@ class GanOptions:
         "wgan-gp", "What the networks play for.", choices=("gan", "wgan", "wgan-gp", "r3gan")
     )
     network: str = _option("report", "The pair of networks.", choices=("mlp", "report", "resnet"))
-    size: int = _option(64, "Side of the films, in pixels.", 16, 512)
+    size: int = _option(64, "Side of the images, in pixels.", 16, 512)
     labels: str = _option("covid", "Classes to learn, separated by commas.")
     conditional: bool = _option(False, "Let one generator make each class on demand.")
     latent: int = _option(128, "Length of the latent vector.", 1, 4096)
-    width: int = _option(16, "Channels of resnet at the films' own size.", 1, 256)
-    batch_size: int = _option(32, "Films per step, over all processes.", 2)
+    width: int = _option(16, "Channels of resnet at the images' own size.", 1, 256)
+    batch_size: int = _option(32, "Images per step, over all processes.", 2)
     steps: int = _option(20_000, "Generator steps.", 1)
     critic_steps: int = _option(5, "Critic steps for each generator step.", 1)
     generator_rate: float = _option(1e-4, "Step size of the generator.", 0)
@@ -96,11 +96,13 @@ class GanOptions:
     critic_norm: bool = _option(False, "Batch norm in the report's critic; not under a penalty.")
     dropout: float = _option(0.25, "Dropout of the report's critic.", 0, 0.9)
     batch_std: bool = _option(False, "Show the resnet critic the spread of its batch.")
-    augment: float = _option(0.0, "Share of the films that DiffAugment changes.", 0, 1)
-    ema_films: int = _option(10_000, "Films made in which the averaged generator forgets half.", 0)
+    augment: float = _option(0.0, "Share of the images that DiffAugment changes.", 0, 1)
+    ema_images: int = _option(
+        10_000, "Images made in which the averaged generator forgets half.", 0
+    )
     tick_steps: int = _option(200, "Generator steps from one checkpoint to the next.", 1)
     patience: int = _option(0, "Ticks without a better KID before stopping; 0: never.", 0)
-    least_diversity: float = _option(0.1, "Share of the films' spread that means collapse.", 0, 1)
+    least_diversity: float = _option(0.1, "Share of the images' spread that means collapse.", 0, 1)
     precision: str = _option(
         "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
     )
@@ -137,7 +139,7 @@ DCGAN = replace(
 # The basic GAN has no convolutions.
 GAN = replace(DCGAN, network="mlp", critic_norm=False)
 # The report's future work: residual networks.
-RESNET = replace(WGAN_GP, network="resnet", ema_films=20_000)
+RESNET = replace(WGAN_GP, network="resnet", ema_images=20_000)
 # No normalisation at all: two gradient penalties keep the relativistic game stable.
 R3GAN = replace(
     RESNET,

@@ -1,4 +1,4 @@
-/** A scrubber over the films between two seeds; without it they stand side by side. */
+/** A scrubber over the images between two seeds; without it they stand side by side. */
 
 const way = document.getElementById("way");
 const scrubber = /** @type {HTMLElement} */ (way.querySelector(".way-place"));
@@ -8,12 +8,12 @@ const side = large.viewBox.baseVal.width;
 
 function show() {
   large.setAttribute("viewBox", `${side * (Number(place.value) - 1)} 0 ${side} ${side}`);
-  place.setAttribute("aria-valuetext", `film ${place.value} of ${place.max}`);
+  place.setAttribute("aria-valuetext", `image ${place.value} of ${place.max}`);
 }
 
 place.addEventListener("input", show);
-way.querySelectorAll(".strip li").forEach((film, index) => {
-  film.addEventListener("click", () => {
+way.querySelectorAll(".strip li").forEach((image, index) => {
+  image.addEventListener("click", () => {
     place.value = String(index + 1);
     show();
   });

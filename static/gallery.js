@@ -1,4 +1,4 @@
-/** The gallery: a selection that outlives a page, further films without leaving it. */
+/** The gallery: a selection that outlives a page, further images without leaving it. */
 
 const KEPT = "gallery-selection";
 
@@ -11,8 +11,8 @@ const [submit, all, none, between] = ["[type=submit]", "[data-action=all]", "[da
   (selector) => /** @type {HTMLElement} */ (form.querySelector(selector)),
 );
 
-/** @typedef {{model: string, label: string, seed: string}} Film */
-/** @type {Map<string, Film>} Films that are ticked, on this page or another, by their number. */
+/** @typedef {{model: string, label: string, seed: string}} Image */
+/** @type {Map<string, Image>} Images that are ticked, on this page or another, by their number. */
 const selection = new Map(Object.entries(JSON.parse(sessionStorage.getItem(KEPT) ?? "{}")));
 
 /** @param {Element} item */
@@ -32,8 +32,8 @@ function show() {
   sessionStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(selection)));
   const { size } = selection;
   count.textContent = size
-    ? `${size.toLocaleString("en")} ${size === 1 ? "film" : "films"} ticked${size > most ? `: up to ${most.toLocaleString("en")} can be downloaded at once` : ""}`
-    : "Tick films to download them as a data set.";
+    ? `${size.toLocaleString("en")} ${size === 1 ? "image" : "images"} ticked${size > most ? `: up to ${most.toLocaleString("en")} can be downloaded at once` : ""}`
+    : "Tick images to download them as a data set.";
   submit.disabled = size === 0 || size > most;
   none.hidden = size === 0;
   const [first, second] = size === 2 ? [...selection.values()] : [];
@@ -46,7 +46,7 @@ function show() {
 
 /** @param {ParentNode} page Ticks of earlier pages, and of this one before it was left. */
 function restore(page) {
-  for (const item of page.querySelectorAll(".shelf-film")) boxOf(item).checked = selection.has(item.dataset.id);
+  for (const item of page.querySelectorAll(".shelf-image")) boxOf(item).checked = selection.has(item.dataset.id);
 }
 
 async function append() {
@@ -54,18 +54,18 @@ async function append() {
   const answer = await fetch(link.href);
   if (!answer.ok) return location.assign(link.href);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const films = [...page.querySelectorAll(".shelf-film")];
+  const images = [...page.querySelectorAll(".shelf-image")];
   restore(page);
-  shelf.append(...films);
+  shelf.append(...images);
   const following = page.querySelector(".more a")?.getAttribute("href");
   more.hidden = !following;
   if (following) link.href = following;
-  films[0]?.querySelector("a").focus({ preventScroll: true });
+  images[0]?.querySelector("a").focus({ preventScroll: true });
 }
 
 shelf.addEventListener("change", (event) => {
   const box = /** @type {HTMLInputElement} */ (event.target);
-  tick(box.closest(".shelf-film"), box.checked);
+  tick(box.closest(".shelf-image"), box.checked);
   show();
 });
 all.addEventListener("click", () => {
@@ -84,8 +84,8 @@ more.addEventListener("click", (event) => {
 });
 // The form sends the whole selection, and not the boxes of this page.
 form.addEventListener("formdata", ({ formData }) => {
-  formData.delete("film");
-  formData.set("films", [...selection.keys()].join(","));
+  formData.delete("image");
+  formData.set("images", [...selection.keys()].join(","));
 });
 
 all.hidden = false;

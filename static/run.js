@@ -110,7 +110,7 @@ function showGrid(range) {
   const grid = grids()[Number(range.value)];
   const image = /** @type {HTMLImageElement} */ (document.getElementById("sample-image"));
   image.src = grid.href;
-  image.alt = `A grid of synthetic films after step ${grid.dataset.step}`;
+  image.alt = `A grid of synthetic images after step ${grid.dataset.step}`;
   document.getElementById("sample-step").textContent = grid.textContent;
   document.getElementById("sample-place").textContent = String(Number(range.value) + 1);
   range.setAttribute("aria-valuetext", `step ${grid.dataset.step}`);

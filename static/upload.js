@@ -1,5 +1,5 @@
 /**
- * Sends films one request each, at most two at once, and shows a row for each.
+ * Sends images one request each, at most two at once, and shows a row for each.
  * XMLHttpRequest rather than fetch: only it reports the progress of an upload.
  */
 
@@ -8,7 +8,7 @@ const AUTOMATIC_RETRIES = 3;
 const FALLBACK_WAIT_S = 2;
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("drop"));
-const input = /** @type {HTMLInputElement} */ (document.getElementById("film"));
+const input = /** @type {HTMLInputElement} */ (document.getElementById("image"));
 const queue = document.getElementById("queue");
 const rows = queue.querySelector("ol");
 const status = document.getElementById("status");
@@ -22,7 +22,7 @@ const waiting = [];
 /** @type {Set<HTMLElement>} Rows that are not answered yet. */
 const unfinished = new Set();
 let inFlight = 0;
-// A visitor's first film makes the cookie that owns the films: until it came, the others wait for it.
+// A visitor's first image makes the cookie that owns the images: until it came, the others wait for it.
 let owned = false;
 
 /** @param {Iterable<File>} files */
@@ -80,7 +80,7 @@ function send(upload) {
   });
   request.upload.addEventListener("load", () => {
     progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
-    show(upload, "reading the film");
+    show(upload, "reading the image");
   });
   // Fires after success, error and abort alike.
   request.addEventListener("loadend", () => {
@@ -92,7 +92,7 @@ function send(upload) {
     next();
   });
   const body = new FormData();
-  body.append("film", upload.file, upload.file.name);
+  body.append("image", upload.file, upload.file.name);
   request.send(body);
 }
 
@@ -103,7 +103,7 @@ function problemOf(request) {
   if (request.status === 0) {
     return { title: "The service cannot be reached", detail: "Check the connection.", status: 0, retryAfter };
   }
-  const { title = "The film could not be read", detail = `The service answered ${request.status}.` } = request.response ?? {};
+  const { title = "The image could not be read", detail = `The service answered ${request.status}.` } = request.response ?? {};
   return { title, detail, status: request.status, retryAfter };
 }
 
@@ -165,7 +165,7 @@ input.addEventListener("change", () => {
 document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
 document.addEventListener("dragover", (event) => {
   if (!event.dataTransfer?.types.includes("Files")) return;
-  event.preventDefault(); // Without this the browser would open the film instead.
+  event.preventDefault(); // Without this the browser would open the image instead.
   document.body.classList.add("is-dragging");
 });
 document.addEventListener("dragleave", (event) => {

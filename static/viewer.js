@@ -1,16 +1,16 @@
 /**
- * The film viewer: zoom, pan, window and level, invert, heat-map opacity, full screen.
+ * The image viewer: zoom, pan, window and level, invert, heat-map opacity, full screen.
  * Heat map on and off and its class are native controls that CSS reads; they need no script.
  */
 
-const MAX_PIXEL_SIZE = 12; // Screen pixels per film pixel.
+const MAX_PIXEL_SIZE = 12; // Screen pixels per image pixel.
 const STEP = 1.25;
 const PAN = 60;
 
 const viewer = document.getElementById("viewer");
 const viewport = document.getElementById("viewport");
 const stage = document.getElementById("stage");
-const film = document.getElementById("film");
+const image = document.getElementById("image");
 const readout = document.getElementById("readout");
 const invert = viewer.querySelector("[data-action=invert]");
 const heat = /** @type {HTMLInputElement | null} */ (document.getElementById("heat-on"));
@@ -18,13 +18,13 @@ const [opacity, windowWidth, level] = ["opacity", "window", "level"].map(
   (id) => /** @type {HTMLInputElement | null} */ (document.getElementById(id)),
 );
 
-// scale 1 is the whole film in its frame; x and y move its centre, in CSS pixels.
+// scale 1 is the whole image in its frame; x and y move its centre, in CSS pixels.
 const view = { scale: 1, x: 0, y: 0, inverted: false };
 /** @type {Map<number, {x: number, y: number}>} Pointers that are down. */
 const pointers = new Map();
 let drawing = 0;
 
-/** CSS pixels per film pixel when the film fits its frame. */
+/** CSS pixels per image pixel when the image fits its frame. */
 function fitted() {
   return Math.min(
     viewport.clientWidth / Number(viewer.dataset.width),
@@ -32,7 +32,7 @@ function fitted() {
   );
 }
 
-/** The scale at which one film pixel is one screen pixel. */
+/** The scale at which one image pixel is one screen pixel. */
 function actual() {
   return 1 / (fitted() * devicePixelRatio);
 }
@@ -54,7 +54,7 @@ function windowFilter(width, centre, inverted) {
 function draw() {
   drawing = 0;
   stage.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
-  film.style.filter = windowFilter(windowWidth.value / 256, level.value / 256, view.inverted);
+  image.style.filter = windowFilter(windowWidth.value / 256, level.value / 256, view.inverted);
   if (opacity) stage.style.setProperty("--heat-opacity", String(opacity.value / 100));
   viewer.classList.toggle("is-zoomed", view.scale > 1);
   invert.setAttribute("aria-pressed", String(view.inverted));
@@ -79,7 +79,7 @@ function zoomTo(scale, x = 0, y = 0) {
 }
 
 function moveTo(x, y) {
-  // Some of the film always stays in the middle of the frame; at fit it rests.
+  // Some of the image always stays in the middle of the frame; at fit it rests.
   const reach = view.scale > 1 ? (fitted() * view.scale) / 2 : 0;
   const [reachX, reachY] = [reach * viewer.dataset.width, reach * viewer.dataset.height];
   view.x = Math.min(Math.max(x, -reachX), reachX);
@@ -128,7 +128,7 @@ const keys = {
 viewer.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const arrow = event.key.startsWith("Arrow");
-  // Arrows belong to a focused slider or radio button, and move the film only from its frame.
+  // Arrows belong to a focused slider or radio button, and move the image only from its frame.
   if (arrow && event.target !== viewport) return;
   const action = actions[keys[event.key] ?? keys[event.key.toLowerCase()]];
   if (!action) return;

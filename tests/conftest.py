@@ -1,4 +1,4 @@
-"""What the tests share: films, a running application on each database, a live server."""
+"""What the tests share: images, a running application on each database, a live server."""
 
 import os
 
@@ -28,7 +28,7 @@ from app.core.security import SESSION_COOKIE
 from app.main import create_app
 from app.migrations import upgrade
 from app.settings import Settings
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.postgres import fresh_database
 
 IN_CI = bool(os.environ.get("CI"))
@@ -42,17 +42,17 @@ def leave_out(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def film_bytes() -> bytes:
-    """A small film-like PNG."""
-    return png(synthetic_film(np.random.default_rng(7), 320, 288))
+def image_bytes() -> bytes:
+    """A small image-like PNG."""
+    return png(synthetic_image(np.random.default_rng(7), 320, 288))
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The real films that XRAY_DATA names."""
+    """The real images that XRAY_DATA names."""
     folder = os.environ.get("XRAY_DATA")
     if not folder:
-        leave_out("XRAY_DATA names no data set of real films")
+        leave_out("XRAY_DATA names no data set of real images")
     return Path(str(folder))
 
 

@@ -79,7 +79,7 @@ def clinic(
     live = select(ApiKey).where(
         ApiKey.key_hash == hash_api_key(given.credentials), ApiKey.revoked_at.is_(None)
     )
-    # A session of its own, closed before the film is read: a request that holds one connection
+    # A session of its own, closed before the image is read: a request that holds one connection
     # while it waits for another could starve the pool.
     with current.database.sessions() as opened:
         key = opened.scalar(live)

@@ -19,7 +19,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
-def tied(command: Sequence[str], end: signal.Signals) -> list[str]:
+def end_with_parent(command: Sequence[str], end: signal.Signals) -> list[str]:
     """A command to be started from this process, which gets the signal `end` when its thread ends.
 
     Args:

@@ -30,11 +30,11 @@ class AppError(Exception):
 
 
 class BadUpload(AppError):
-    """The request does not carry a film where one is expected."""
+    """The request does not carry an image where one is expected."""
 
     status = HTTPStatus.BAD_REQUEST
-    title = "No film in the request"
-    default_code = "no-film"
+    title = "No image in the request"
+    default_code = "no-image"
 
 
 class Unauthorised(AppError):
@@ -117,31 +117,31 @@ class UploadTooSlow(AppError):
 
 
 class StorageFull(AppError):
-    """There is too little room left to keep a film."""
+    """There is too little room left to keep an image."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
     title = "No room left"
     default_code = "storage-full"
 
 
-class FilmRefused(AppError):
-    """The bytes are not a film that can be read."""
+class ImageRefused(AppError):
+    """The bytes are not an image that can be read."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "The film cannot be read"
+    title = "The image cannot be read"
     default_code = "damaged"
 
 
-class NotAnImage(FilmRefused):
+class NotAnImage(ImageRefused):
     """The bytes are no image at all."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    title = "Not a film"
+    title = "Not an image"
     default_code = "not-an-image"
 
 
 class Busy(AppError):
-    """More films are being answered than the server can take on."""
+    """More images are being answered than the server can take on."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Busy"

@@ -21,7 +21,7 @@ async def read_fields(request: Request, most_bytes: int) -> dict[str, list[str]]
     async for part in request.stream():
         body += part
         if len(body) > most_bytes:
-            raise UploadTooLarge("the form holds more than can be read: choose fewer films")
+            raise UploadTooLarge("the form holds more than can be read: choose fewer images")
     return parse_qs(body.decode("ascii", "replace"))
 
 

@@ -14,7 +14,7 @@ from fastapi import Request
 _ADDRESSES = 10_000
 
 
-class Allowance:
+class RateLimit:
     """So many times in a while for each address; safe to use from several threads at once."""
 
     def __init__(self, most: int, window_s: float) -> None:

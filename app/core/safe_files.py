@@ -8,7 +8,7 @@ from app.core.errors import NotFound
 def file_in(folder: Path, name: str) -> Path:
     """A file of a data version.
 
-    A manifest is written by a program that read films from anywhere: what it names is shown or sent
+    A manifest is written by a program that read images from anywhere: what it names is shown or sent
     to people only where it lies in the version's own folder.
 
     Args:
@@ -36,4 +36,4 @@ def place_in(folder: Path, name: str) -> Path:
     return path
 
 
-_GONE = "the film is no longer stored"
+_GONE = "the image is no longer stored"

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from app.core.storage import Storage
-from app.screenings.service import film_key
+from app.screenings.service import image_key
 from app.screenings.tables import Review, Screening
 from ml.data.importers.records import clean_age, clean_sex
 from ml.data.manifest import COLUMNS, MANIFEST
@@ -27,24 +27,24 @@ def row_holding(*which: ColumnElement[bool]) -> Subquery:
 
 
 def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
-    """Write all reviewed films as a data set, each with the label that holds.
+    """Write all reviewed images as a data set, each with the label that holds.
 
     A clinic is called by a hash, a patient by the key of the review or, where nobody said who it
     is, by the screening. The reviewers' own words stay here: they may tell of the patient.
 
     Args:
         session: the database.
-        storage: where the films are.
+        storage: where the images are.
         folder: the data set's folder to be.
 
     Returns:
-        How many films were written; where it is none, there is no data set.
+        How many images were written; where it is none, there is no data set.
     """
     holds = row_holding()
     query = select(Screening, holds.c.id, holds.c.label, holds.c.patient_key).join(
         holds, holds.c.screening_id == Screening.id
     )
-    # One film's answer holds three maps: not all of them at once.
+    # One image's answer holds three maps: not all of them at once.
     reviewed = session.execute(query.order_by(Screening.id).execution_options(yield_per=100))
     rows = []
     for screening, review_id, label, patient_key in reviewed:
@@ -62,11 +62,11 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
 def _row(
     screening: Screening, review_id: uuid.UUID, label: str, patient_key: str | None
 ) -> dict[str, str]:
-    """A film's row of the manifest."""
-    source, metadata = _source(screening), screening.film_metadata
+    """An image's row of the manifest."""
+    source, metadata = _source(screening), screening.image_metadata
     said = "confirmed" if label == screening.label else f"corrected from {screening.label}"
     return {
-        "image": f"images/{source}/{screening.id}.{_SUFFIXES[screening.film_type]}",
+        "image": f"images/{source}/{screening.id}.{_SUFFIXES[screening.image_type]}",
         "label": label,
         "source": source,
         "patient": f"{source}-{patient_key}" if patient_key else f"screening-{screening.id}",
@@ -74,8 +74,8 @@ def _row(
         "sex": clean_sex(metadata.get("PatientSex", "")),
         "age": clean_age(metadata.get("PatientAge", "")),
         "finding": f"{said} by review {review_id}",
-        "width": str(screening.film_width),
-        "height": str(screening.film_height),
+        "width": str(screening.image_width),
+        "height": str(screening.image_height),
     }
 
 
@@ -87,8 +87,8 @@ def _source(screening: Screening) -> str:
 
 
 def _written(storage: Storage, screening_id: uuid.UUID, image: Path) -> bool:
-    """Write a film; False where it was deleted meanwhile, and is nothing to learn from."""
-    chunks = storage.stream(film_key(screening_id))
+    """Write an image; False where it was deleted meanwhile, and is nothing to learn from."""
+    chunks = storage.stream(image_key(screening_id))
     if chunks is None:
         return False
     image.parent.mkdir(parents=True, exist_ok=True)

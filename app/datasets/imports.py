@@ -47,11 +47,11 @@ class ImportOrder:
 
     Attributes:
         name: what it is to be called.
-        layout: how the films come, one of `LAYOUT_NAMES`.
+        layout: how the images come, one of `LAYOUT_NAMES`.
         archive: what was uploaded.
         folder: a folder of the server.
         base: SHA-256 of the version that it grows out of, or nothing.
-        corrections: whether films that clinicians reviewed are added.
+        corrections: whether images that clinicians reviewed are added.
     """
 
     name: str
@@ -80,41 +80,41 @@ def read_order(
     except BadForm as refused:
         faults |= refused.faults
     if layout not in LAYOUT_NAMES:
-        faults["layout"] = "choose how the films are laid out"
-    if base and not _is_films(session, base):
-        faults["base"] = "there is no such data set of films: choose one of the list"
+        faults["layout"] = "choose how the images are laid out"
+    if base and not _is_images(session, base):
+        faults["base"] = "there is no such data set of images: choose one of the list"
     if corrections and not count_reviewed(session):
-        faults["corrections"] = "no film has been reviewed yet: leave this out"
+        faults["corrections"] = "no image has been reviewed yet: leave this out"
     if archive and folder:
         faults["folder"] = "send an archive or name a folder, not both"
     elif archive and not is_archive(archive):
-        faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the films as one"
+        faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the images as one"
     elif folder and (fault := _folder_fault(settings, Path(folder), layout)):
         faults["folder"] = fault
     elif not (archive or folder or corrections):
-        faults["archive"] = "send an archive, name a folder, or add the reviewed films"
+        faults["archive"] = "send an archive, name a folder, or add the reviewed images"
     if faults:
         raise BadForm(faults)
     return ImportOrder(name, layout, archive, folder, base, corrections)
 
 
-def _is_films(session: Session, sha256: str) -> bool:
+def _is_images(session: Session, sha256: str) -> bool:
     version = session.get(DataVersion, sha256)
-    return version is not None and version.kind is DataKind.FILMS
+    return version is not None and version.kind is DataKind.IMAGES
 
 
 def _folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
     """Why a folder of this server cannot be imported; None where it can be tried."""
     if not folder.is_absolute():
-        return "give the whole path, such as /data/films"
+        return "give the whole path, such as /data/images"
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         return "there is no such folder on the server, or the server may not read it"
     folder, home = folder.resolve(), settings.home.resolve()
-    # There lie the films that visitors and clinics sent, and they did not send them for this.
+    # There lie the images that visitors and clinics sent, and they did not send them for this.
     if folder.is_relative_to(home) or home.is_relative_to(folder):
         return "this folder has the server's own files: name one outside of them"
     if layout == DATA_SET and not (folder / MANIFEST).is_file():
-        return f"there is no {MANIFEST} in it: choose how its films are laid out"
+        return f"there is no {MANIFEST} in it: choose how its images are laid out"
     return None
 
 
@@ -165,7 +165,7 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
 
 
 def clear_ended_imports(database: Database, settings: Settings) -> None:
-    """Remove the films of imports that ended while no worker was there to do so."""
+    """Remove the images of imports that ended while no worker was there to do so."""
     over = select(Run).where(
         Run.kind == KIND, Run.status.not_in([RunStatus.QUEUED, RunStatus.RUNNING])
     )

@@ -24,7 +24,7 @@ from app.services import CurrentServices, CurrentSession
 from ml.labels import LABELS, label_name
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
-# Films of people: no cache keeps them, and a picture opened by itself runs nothing.
+# Images of people: no cache keeps them, and a picture opened by itself runs nothing.
 _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
 
 
@@ -64,7 +64,7 @@ def _form_page(
         "datasets/new.html",
         refusal.status if refusal else HTTPStatus.OK,
         layouts=LAYOUT_NAMES,
-        bases=list_data(opened, DataKind.FILMS),
+        bases=list_data(opened, DataKind.IMAGES),
         reviewed=count_reviewed(opened),
         max_archive_mb=current.settings.max_archive_mb,
         typed=typed,
@@ -151,7 +151,7 @@ def _version_page(
 def contact_sheet(
     sha256: str, current: CurrentServices, opened: CurrentSession, _user: Admin
 ) -> FileResponse:
-    """Some films of each class in one picture."""
+    """Some images of each class in one picture."""
     picture = data_folder(current.settings, find_data(opened, sha256)) / CONTACT_SHEET
     if not picture.is_file():
         raise NotFound("this data set has no contact sheet")
@@ -183,7 +183,7 @@ def switch_quiz(
     user: ActingAdmin,
     allowed: Annotated[bool, Form()] = False,
 ) -> RedirectResponse:
-    """Let "Real or synthetic?" show films of this version, or stop it."""
+    """Let "Real or synthetic?" show images of this version, or stop it."""
     allow_in_quiz(opened, find_data(opened, sha256), allowed, by=user.actor)
     opened.commit()
     return RedirectResponse(f"/admin/data/{sha256}#quiz", HTTPStatus.SEE_OTHER)

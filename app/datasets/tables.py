@@ -16,9 +16,9 @@ from app.core.database import Base, UtcDateTime, enum_values, now
 
 
 class DataKind(StrEnum):
-    """Whose films a data set has."""
+    """Whose images a data set has."""
 
-    FILMS = "films"  # of people, or of the demonstration
+    IMAGES = "images"  # of people, or of the demonstration
     SYNTHETIC = "synthetic"  # of a generator: they train, and measure nothing
 
 
@@ -31,12 +31,12 @@ class DataVersion(Base):
     kind: Mapped[DataKind] = mapped_column(enum_values(DataKind))
     name: Mapped[str] = mapped_column(String(200), index=True)
     folder: Mapped[str] = mapped_column(String(200))  # in the home folder
-    films: Mapped[int]
-    summary: Mapped[dict[str, Any]] = mapped_column(JSON)  # of `xray data seal`
+    images: Mapped[int]
+    summary: Mapped[dict[str, Any]] = mapped_column(JSON)  # of `xray data freeze`
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_by: Mapped[str] = mapped_column(String(100))
     # Of the run that made it; runs refer to data versions, and two tables cannot to each other.
     run_id: Mapped[uuid.UUID | None]
     parent_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
-    # Whether "Real or synthetic?" may show its films, as far as their licence allows it.
+    # Whether "Real or synthetic?" may show its images, as far as their licence allows it.
     quiz_allowed: Mapped[bool] = mapped_column(default=False)

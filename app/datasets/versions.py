@@ -1,4 +1,4 @@
-"""Data versions: sealed data sets under the hash of their content; once there, never changed.
+"""Data versions: frozen data sets under the hash of their content; once there, never changed.
 
 The row is what counts. A folder gets its name in the transaction that inserts its row, so one
 without a row is what a crash left, and whoever registers the same content next replaces it.
@@ -20,11 +20,11 @@ from app.core.errors import BadForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION
-from ml.data.versioning import read_seal, verify_seal
+from ml.data.versioning import read_version, verify_version
 
 FOLDER = "data"
 LONGEST_NAME = 200
-# Films of our own generator, for a machine that has no others.
+# Images of our own generator, for a machine that has no others.
 SHIPPED = Path(ml.__file__).parent / DEMONSTRATION
 DEMONSTRATION_NAME = "Demonstration set"
 DEMONSTRATION_ACTOR = "first start"
@@ -44,33 +44,33 @@ def register_data(
     run_id: uuid.UUID | None = None,
     parent_sha256: str | None = None,
 ) -> DataVersion:
-    """Make a sealed data set a version; the same content again is the version that is there.
+    """Make a frozen data set a version; the same content again is the version that is there.
 
     A version whose folder lost files, as when a database was restored without it, gets them back.
 
     Args:
         session: the database; the version is there for others when it commits.
         settings: name the home folder.
-        source_folder: sealed by `ml.data.versioning.seal`. From within the home folder it is moved away,
+        source_folder: frozen by `ml.data.versioning.freeze`. From within the home folder it is moved away,
             as a run's output that has no further use; from elsewhere it is copied.
         name: what people call it.
-        kind: whose films it has.
+        kind: whose images it has.
         by: who made it, for the audit log.
         run_id: the run that made it.
         parent_sha256: the version that it grew out of.
 
     Raises:
         BadForm: no name, or one that is too long.
-        DataError: the folder is not sealed, or one from elsewhere was changed since.
+        DataError: the folder is not frozen, or one from elsewhere was changed since.
     """
-    summary = read_seal(source_folder)
+    summary = read_version(source_folder)
     sha256 = str(summary["sha256"])
     version = DataVersion(
         sha256=sha256,
         kind=kind,
         name=checked_name(name),
         folder=f"{FOLDER}/{sha256}",
-        films=summary["films"],
+        images=summary["images"],
         summary=summary,
         created_at=now(),
         created_by=by,
@@ -87,7 +87,7 @@ def register_data(
             # Nobody else is between this insert and its commit: what lies there is garbage.
             shutil.rmtree(target, ignore_errors=True)
             ready.rename(target)
-            detail = {"name": version.name, "films": version.films}
+            detail = {"name": version.name, "images": version.images}
             session.add(
                 AuditEvent(actor=by, action="data.registered", subject=sha256, detail=detail)
             )
@@ -134,7 +134,7 @@ def _beside(source: Path, place: Path) -> Path:
     copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=place))
     try:
         shutil.copytree(source, copy, dirs_exist_ok=True)
-        verify_seal(copy)
+        verify_version(copy)
     except BaseException:
         shutil.rmtree(copy, ignore_errors=True)
         raise
@@ -148,12 +148,12 @@ def _remove_stale_copies(place: Path) -> None:
 
 
 def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
-    """Register the demonstration set that is shipped, unless it is there already, with its films.
+    """Register the demonstration set that is shipped, unless it is there already, with its images.
 
     Raises:
         DataError: what is shipped was changed.
     """
-    known = session.get(DataVersion, read_seal(SHIPPED)["sha256"])
+    known = session.get(DataVersion, read_version(SHIPPED)["sha256"])
     if known and _has_all(data_folder(settings, known), SHIPPED):
         return known
     return register_data(
@@ -161,13 +161,13 @@ def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
         settings,
         SHIPPED,
         name=DEMONSTRATION_NAME,
-        kind=DataKind.FILMS,
+        kind=DataKind.IMAGES,
         by=DEMONSTRATION_ACTOR,
     )
 
 
 def data_folder(settings: Settings, version: DataVersion) -> Path:
-    """Where a version's manifest, films and summary lie."""
+    """Where a version's manifest, images and summary lie."""
     return settings.home.resolve() / version.folder
 
 
@@ -206,7 +206,7 @@ def rename_data(session: Session, version: DataVersion, name: str, *, by: str) -
 
 
 def allow_in_quiz(session: Session, version: DataVersion, allowed: bool, *, by: str) -> None:
-    """Let "Real or synthetic?" show the version's films to anybody, or stop it."""
+    """Let "Real or synthetic?" show the version's images to anybody, or stop it."""
     version.quiz_allowed = allowed
     action = "data.quiz-allowed" if allowed else "data.quiz-forbidden"
     session.add(AuditEvent(actor=by, action=action, subject=version.sha256))

@@ -23,7 +23,7 @@ from ml.labels import LABELS, label_name
 CONTACT_SHEET = "contact-sheet.jpg"
 # The newest that are named on a page.
 _MOST_LINKS = 20
-# What a summary counts its films by; all but the first two may be missing.
+# What a summary counts its images by; all but the first two may be missing.
 _FEATURES = ("source", "split", "view", "sex", "age")
 _FAULTS = {
     "leaks": "Near-duplicates on two sides of the split",
@@ -44,15 +44,15 @@ class DataSummary:
     """A version in a list.
 
     Attributes:
-        mark: what it must not be taken for films of people without: "demonstration", "synthetic".
-        by_label: films of each class, in their order.
+        mark: what it must not be taken for images of people without: "demonstration", "synthetic".
+        by_label: images of each class, in their order.
     """
 
     sha256: str
     url: str
     name: str
     mark: str
-    films: int
+    images: int
     by_label: list[int]
     created_at: datetime
     by: str
@@ -66,7 +66,7 @@ class DataSummary:
             url=_url(version.sha256),
             name=version.name,
             mark=mark_of(version),
-            films=version.films,
+            images=version.images,
             by_label=_in_order(version.summary["by_label"]),
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
@@ -76,7 +76,7 @@ class DataSummary:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of the films of one class since the parent."""
+    """What became of the images of one class since the parent."""
 
     name: str
     added: int
@@ -86,7 +86,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class CountTable:
-    """Films by a feature and class: rows of a value and its counts, classes in their order."""
+    """Images by a feature and class: rows of a value and its counts, classes in their order."""
 
     title: str
     rows: list[tuple[str, list[int]]]
@@ -102,7 +102,7 @@ class DataView:
     mark: str
     lead: str
     labels: list[str]
-    figures: list[dict[str, str]]
+    metrics: list[dict[str, str]]
     warnings: list[str]
     faults: list[tuple[str, list[list[str]]]]
     tables: list[CountTable]
@@ -128,7 +128,7 @@ class DataView:
             mark=mark_of(version),
             lead=_lead(version),
             labels=[label_name(label) for label in LABELS],
-            figures=_figures(summary),
+            metrics=_metrics(summary),
             warnings=list(summary["warnings"]),
             faults=[
                 (name, summary["examples"][key])
@@ -146,7 +146,7 @@ class DataView:
             difference=changes(data_folder(settings, parent), folder) if parent else [],
             lineage=_lineage(session, version, parent),
             contact_sheet=f"{url}/{CONTACT_SHEET}" if (folder / CONTACT_SHEET).is_file() else None,
-            may_be_quizzed=version.kind is DataKind.FILMS,
+            may_be_quizzed=version.kind is DataKind.IMAGES,
             quiz_allowed=version.quiz_allowed,
         )
 
@@ -160,30 +160,30 @@ def mark_of(version: DataVersion) -> str:
 
 def _lead(version: DataVersion) -> str:
     match mark_of(version):
-        case "demonstration" if version.summary["demonstration"] < version.films:
+        case "demonstration" if version.summary["demonstration"] < version.images:
             return (
-                f"{version.summary['demonstration']:,} of its films are those of the "
-                "demonstration, which stand in for patients. Figures measured on them say nothing "
+                f"{version.summary['demonstration']:,} of its images are those of the "
+                "demonstration, which stand in for patients. Metrics measured on them say nothing "
                 "about patients."
             )
         case "demonstration":
             return (
-                "Films of our own generator that stand in for patients, so that every job can be "
-                "tried at once. Figures measured on them say nothing about patients."
+                "Images of our own generator that stand in for patients, so that every job can be "
+                "tried at once. Metrics measured on them say nothing about patients."
             )
         case "synthetic":
             return (
-                "Films that a generator made and nobody was x-rayed for. They train, and never "
+                "Images that a generator made and nobody was x-rayed for. They train, and never "
                 "validate or test."
             )
-    return "Films of people. Patients, not films, are split into training, validation and test."
+    return "Images of people. Patients, not images, are split into training, validation and test."
 
 
-def _figures(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+def _metrics(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     notes = {
-        "films": ("Films", ""),
+        "images": ("Images", ""),
         "patients": ("Patients", ""),
-        "duplicates": ("Near-duplicates", "films that are close to another one"),
+        "duplicates": ("Near-duplicates", "images that are close to another one"),
         "leaks": ("Leaks", "near-duplicates on two sides of the split"),
         "conflicts": ("Conflicts", "near-duplicates under different labels"),
     }
@@ -205,7 +205,7 @@ def _in_order(by_label: Mapping[str, int]) -> list[int]:
 def changes(before: Path, after: Path) -> list[Change]:
     """What a version has that its parent had not, and the other way round, class by class.
 
-    A film is known by its place in the set, which is named after the bytes of its source.
+    An image is known by its place in the set, which is named after the bytes of its source.
     """
     old, new = _labels_of(before), _labels_of(after)
     return [
@@ -220,7 +220,7 @@ def changes(before: Path, after: Path) -> list[Change]:
 
 
 def _labels_of(folder: Path) -> dict[str, str]:
-    """Image -> label. The manifest was checked when it was sealed."""
+    """Image -> label. The manifest was checked when it was frozen."""
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
         return {row["image"]: row["label"] for row in csv.DictReader(lines)}
 

@@ -11,85 +11,85 @@ from pathlib import Path
 
 from app.core.errors import BadForm, NotFound
 from app.core.safe_files import file_in
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN
-from ml.gan.synthesis.folder import CERTIFICATE_COLUMNS, CERTIFICATES
+from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.labels import label_name
 
-MOST_FILMS = 5000
-FOLDER = "synthetic-films"
-# Nothing of a film tells when it was made, so the same selection is the same file.
+MOST_IMAGES = 5000
+FOLDER = "synthetic-images"
+# Nothing of an image tells when it was made, so the same selection is the same file.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _CHUNK_BYTES = 256 * 1024
 _README = """\
-Synthetic films of chest X-rays. No person was X-rayed for any of them.
+Synthetic images of chest X-rays. No person was X-rayed for any of them.
 
-{films} film(s): {classes}.
+{images} image(s): {classes}.
 Generator(s), by the SHA-256 of their files:
 {generators}
 
-Each film's PNG file says in its text what it is: synthetic, its generator, seed and class.
-manifest.csv lists the films; its column "synthetic" names the generator. certificates.csv tells how
-near each film comes to the films that its generator learned from.
+Each image's PNG file says in its text what it is: synthetic, its generator, seed and class.
+manifest.csv lists the images; its column "synthetic" names the generator. privacy checks.csv tells how
+near each image comes to the images that its generator learned from.
 
-The folder is a data set as `xray train classifier --synthetic FOLDER` takes it: its films train,
-and never validate or test. A film's class is what the generator was asked for, which no physician
+The folder is a data set as `xray train classifier --synthetic FOLDER` takes it: its images train,
+and never validate or test. An image's class is what the generator was asked for, which no physician
 has confirmed. For research and education; not for judging patients. Licences stand in the column
 "license" of manifest.csv.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class ArchivedFilm:
-    """A film of the archive.
+class ArchivedImage:
+    """An image of the archive.
 
     Attributes:
         path: its file.
-        row: its row in the manifest, with the name that the film has in the archive.
-        certificate: its row in the certificates; empty where it was not compared.
+        row: its row in the manifest, with the name that the image has in the archive.
+        privacy check: its row in the privacy checks; empty where it was not compared.
     """
 
     path: Path
     row: dict[str, str]
-    certificate: dict[str, str]
+    privacy_check: dict[str, str]
 
 
-def choose(films: Sequence[SyntheticFilm], folders: Mapping[str, Path]) -> list[ArchivedFilm]:
-    """Look the films up in their data sets; the same film out of two of them comes once.
+def choose(images: Sequence[SyntheticImage], folders: Mapping[str, Path]) -> list[ArchivedImage]:
+    """Look the images up in their data sets; the same image out of two of them comes once.
 
     Args:
-        films: of the gallery.
+        images: of the gallery.
         folders: of their data versions, by SHA-256.
 
     Raises:
-        BadForm: no film, or too many of them.
-        NotFound: a film's file is gone.
+        BadForm: no image, or too many of them.
+        NotFound: an image's file is gone.
     """
-    if not films:
-        raise BadForm({"films": "tick the films that you want, and then download them"})
-    if len(films) > MOST_FILMS:
-        raise BadForm({"films": f"up to {MOST_FILMS:,} films come at once, not {len(films):,}"})
-    wanted = {(film.data_sha256, film.image): film for film in films}
-    found: dict[tuple[str, str], ArchivedFilm] = {}
+    if not images:
+        raise BadForm({"images": "tick the images that you want, and then download them"})
+    if len(images) > MOST_IMAGES:
+        raise BadForm({"images": f"up to {MOST_IMAGES:,} images come at once, not {len(images):,}"})
+    wanted = {(image.data_sha256, image.image): image for image in images}
+    found: dict[tuple[str, str], ArchivedImage] = {}
     names: set[str] = set()
     for sha256, folder in folders.items():
         for row in _rows_of(folder):
-            film = wanted.get((sha256, row["image"]))
-            if film is None or (film.model_sha256, film.image) in found:
+            image = wanted.get((sha256, row["image"]))
+            if image is None or (image.model_sha256, image.image) in found:
                 continue
-            name = film.image
+            name = image.image
             if name in names:
-                # Another generator's set has a film of this name.
-                name = f"images/{film.model_sha256[:12]}/{name.removeprefix('images/')}"
+                # Another generator's set has an image of this name.
+                name = f"images/{image.model_sha256[:12]}/{name.removeprefix('images/')}"
             names.add(name)
             try:
-                path = file_in(folder, film.image)
+                path = file_in(folder, image.image)
             except NotFound as gone:
-                raise NotFound(f"film {film.id} is no longer stored: leave it out") from gone
-            certificate = film.certificate | {"file": name} if film.certificate else {}
+                raise NotFound(f"image {image.id} is no longer stored: leave it out") from gone
+            privacy_check = image.privacy_check | {"file": name} if image.privacy_check else {}
             # Masks stay with their own set.
             row |= {"image": name, "lung_mask": ""}
-            found[film.model_sha256, film.image] = ArchivedFilm(path, row, certificate)
+            found[image.model_sha256, image.image] = ArchivedImage(path, row, privacy_check)
     return list(found.values())
 
 
@@ -98,33 +98,35 @@ def _rows_of(folder: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(lines, restval="")
 
 
-def stream(films: Sequence[ArchivedFilm]) -> Iterator[bytes]:
-    """The ZIP file in pieces; one film is in memory at a time."""
+def stream(images: Sequence[ArchivedImage]) -> Iterator[bytes]:
+    """The ZIP file in pieces; one image is in memory at a time."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w") as archive:
-        for name, text in _texts(films):
+        for name, text in _texts(images):
             archive.writestr(_entry(name, zipfile.ZIP_DEFLATED), text)
-        for film in films:
+        for image in images:
             # A PNG is compressed already.
-            archive.writestr(_entry(film.row["image"], zipfile.ZIP_STORED), film.path.read_bytes())
+            archive.writestr(
+                _entry(image.row["image"], zipfile.ZIP_STORED), image.path.read_bytes()
+            )
             if pipe.waiting >= _CHUNK_BYTES:
                 yield pipe.take()
     yield pipe.take()
 
 
-def _texts(films: Sequence[ArchivedFilm]) -> Iterator[tuple[str, str]]:
-    yield "README.txt", _readme(films)
-    yield MANIFEST, _as_csv((*COLUMNS, SYNTHETIC_COLUMN), [film.row for film in films])
-    certificates = [film.certificate for film in films if film.certificate]
-    if certificates:
-        yield CERTIFICATES, _as_csv(CERTIFICATE_COLUMNS, certificates)
+def _texts(images: Sequence[ArchivedImage]) -> Iterator[tuple[str, str]]:
+    yield "README.txt", _readme(images)
+    yield MANIFEST, _as_csv((*COLUMNS, SYNTHETIC_COLUMN), [image.row for image in images])
+    privacy_checks = [image.privacy_check for image in images if image.privacy_check]
+    if privacy_checks:
+        yield PRIVACY_CHECKS, _as_csv(PRIVACY_CHECK_COLUMNS, privacy_checks)
 
 
-def _readme(films: Sequence[ArchivedFilm]) -> str:
-    classes = Counter(label_name(film.row["label"]) for film in films)
-    generators = sorted({film.row[SYNTHETIC_COLUMN] for film in films})
+def _readme(images: Sequence[ArchivedImage]) -> str:
+    classes = Counter(label_name(image.row["label"]) for image in images)
+    generators = sorted({image.row[SYNTHETIC_COLUMN] for image in images})
     return _README.format(
-        films=len(films),
+        images=len(images),
         classes=", ".join(f"{count} {name}" for name, count in classes.items()),
         generators="\n".join(generators),
     )

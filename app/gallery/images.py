@@ -1,4 +1,4 @@
-"""Pictures of synthetic films for the pages: each has the word SYNTHETIC drawn into it.
+"""Pictures of synthetic images for the pages: each has the word SYNTHETIC drawn into it.
 
 The file of a data set itself has the word in its metadata only, as a classifier learns from it.
 """
@@ -21,7 +21,7 @@ from app.core.safe_files import file_in, place_in
 from ml.gan.synthesis.folder import thumbnail_name
 from ml.gan.synthesis.watermark import marked, thumbnail_of
 
-# A film never changes. A picture opened by itself runs nothing.
+# An image never changes. A picture opened by itself runs nothing.
 _LASTING = {
     "Cache-Control": "public, max-age=31536000, immutable",
     "Content-Security-Policy": "sandbox",
@@ -29,16 +29,16 @@ _LASTING = {
 
 SAMPLE_GRID = "samples.png"
 
-Film = NDArray[np.uint8]  # (H, W)
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImage = NDArray[np.uint8]  # (H, W)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 SHOWN_SIDE, FRAME_SIDE = 512, 256
 # Letters of this many pixels can be read in a picture of `SHOWN_SIDE`, and hide little of it.
 _SHOWN_LETTERS, _FRAME_LETTERS = 4, 3
 logger = logging.getLogger(__name__)
 
 
-def read_stored(path: Path) -> tuple[Film, dict[str, str]]:
-    """A film of a synthetic data set, and the words about its origin in its file.
+def read_stored(path: Path) -> tuple[GreyImage, dict[str, str]]:
+    """An image of a synthetic data set, and the words about its origin in its file.
 
     Raises:
         NotFound: the file is gone.
@@ -48,30 +48,30 @@ def read_stored(path: Path) -> tuple[Film, dict[str, str]]:
             text = dict(image.text) if isinstance(image, PngImageFile) else {}
             return np.asarray(image.convert("L")), text
     except FileNotFoundError as problem:
-        raise NotFound("the film is no longer stored") from problem
+        raise NotFound("the image is no longer stored") from problem
 
 
-def shown_picture(film: Film, text: Mapping[str, str]) -> bytes:
-    """A film as its own page shows it: large, marked, a PNG that keeps the words of its origin."""
-    return _png(marked(enlarged(film, SHOWN_SIDE), _SHOWN_LETTERS), text)
+def shown_picture(image: GreyImage, text: Mapping[str, str]) -> bytes:
+    """An image as its own page shows it: large, marked, a PNG that keeps the words of its origin."""
+    return _png(marked(enlarged(image, SHOWN_SIDE), _SHOWN_LETTERS), text)
 
 
-def strip_picture(films: Films, text: Mapping[str, str]) -> bytes:
-    """Films side by side, each marked: a PNG of frames `FRAME_SIDE` wide and high."""
-    frames = [marked(enlarged(film, FRAME_SIDE, exactly=True), _FRAME_LETTERS) for film in films]
+def strip_picture(images: GreyImages, text: Mapping[str, str]) -> bytes:
+    """Images side by side, each marked: a PNG of frames `FRAME_SIDE` wide and high."""
+    frames = [marked(enlarged(image, FRAME_SIDE, exactly=True), _FRAME_LETTERS) for image in images]
     return _png(np.concatenate(frames, axis=1), text)
 
 
-def sheet_picture(sheet: Film, text: Mapping[str, str]) -> bytes:
-    """A sheet of many films, marked as a whole."""
+def sheet_picture(sheet: GreyImage, text: Mapping[str, str]) -> bytes:
+    """A sheet of many images, marked as a whole."""
     return _png(marked(sheet, _SHOWN_LETTERS), text)
 
 
 def thumbnail(folder: Path, image: str) -> bytes:
-    """A film of a synthetic data set, small and marked; made where it is missing, and kept.
+    """An image of a synthetic data set, small and marked; made where it is missing, and kept.
 
     Raises:
-        NotFound: the film is gone, or does not lie in the folder.
+        NotFound: the image is gone, or does not lie in the folder.
     """
     path = place_in(folder, thumbnail_name(image))
     with suppress(FileNotFoundError):
@@ -93,22 +93,22 @@ def _keep(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def enlarged(film: Film, side: int, *, exactly: bool = False) -> Film:
-    """A film with its longer side brought up to `side`, or exactly to it; (H, W) -> (H', W')."""
-    height, width = film.shape
+def enlarged(image: GreyImage, side: int, *, exactly: bool = False) -> GreyImage:
+    """An image with its longer side brought up to `side`, or exactly to it; (H, W) -> (H', W')."""
+    height, width = image.shape
     longest = max(height, width)
     if longest == side or (longest > side and not exactly):
-        return film
+        return image
     size = (side, side) if exactly else (width * side // longest, height * side // longest)
-    return np.asarray(Image.fromarray(film).resize(size, Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def _png(film: Film, text: Mapping[str, str]) -> bytes:
+def _png(image: GreyImage, text: Mapping[str, str]) -> bytes:
     words = PngInfo()
     for key, value in text.items():
         words.add_text(key, value)
     stream = io.BytesIO()
-    Image.fromarray(film).save(stream, "PNG", pnginfo=words)
+    Image.fromarray(image).save(stream, "PNG", pnginfo=words)
     return stream.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Films made on the spot: generators in ONNX Runtime, loaded when first asked, few at a time."""
+"""Images made on the spot: generators in ONNX Runtime, loaded when first asked, few at a time."""
 
 import threading
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from app.core.errors import AppError, Busy, Conflict
-from app.core.rate_limit import Allowance
+from app.core.rate_limit import RateLimit
 from ml.errors import BundleError
 from ml.gan.onnx_generator import GeneratorGraph
 
@@ -21,15 +21,15 @@ _WINDOW_S = 60.0
 
 
 class TooManyPictures(AppError):
-    """One address has too many films made."""
+    """One address has too many images made."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many films at once"
+    title = "Too many images at once"
     default_code = "too-many-pictures"
 
     def __init__(self) -> None:
         super().__init__(
-            f"up to {MOST_PER_MINUTE} films a minute are made for one address: try again in a"
+            f"up to {MOST_PER_MINUTE} images a minute are made for one address: try again in a"
             " minute",
             headers={"Retry-After": str(int(_WINDOW_S))},
         )
@@ -42,7 +42,7 @@ class Generators:
         self._graphs: OrderedDict[Path, GeneratorGraph] = OrderedDict()
         self._loading = threading.Lock()
         self._free = threading.BoundedSemaphore(_AT_ONCE)
-        self._pictures = Allowance(MOST_PER_MINUTE, _WINDOW_S)
+        self._pictures = RateLimit(MOST_PER_MINUTE, _WINDOW_S)
 
     def get(self, folder: Path) -> GeneratorGraph:
         """The generator of a model's folder, which never changes; ask in a turn, it may take long.
@@ -56,7 +56,7 @@ class Generators:
                 try:
                     graph = GeneratorGraph.load(folder)
                 except BundleError as problem:
-                    raise Conflict(f"this generator makes no films here: {problem}") from problem
+                    raise Conflict(f"this generator makes no images here: {problem}") from problem
                 self._graphs[folder] = graph
                 if len(self._graphs) > _KEPT:
                     self._graphs.popitem(last=False)
@@ -65,7 +65,7 @@ class Generators:
 
     @contextmanager
     def turn(self, address: str) -> Iterator[None]:
-        """Wait for a turn to load a generator and to make films; screenings want the cores as well.
+        """Wait for a turn to load a generator and to make images; screenings want the cores as well.
 
         Raises:
             TooManyPictures: this address had too many lately.
@@ -74,7 +74,7 @@ class Generators:
         if not self._pictures.take(address):
             raise TooManyPictures
         if not self._free.acquire(timeout=_WAIT_S):
-            raise Busy("too many films are being made: try again in a moment")
+            raise Busy("too many images are being made: try again in a moment")
         try:
             yield
         finally:

@@ -46,7 +46,7 @@ def _wish(makers: list[Maker], model: str, label: str) -> _Wish:
     maker = next((one for one in makers if one.sha256 == model), None)
     faults = {}
     if model and maker is None:
-        faults["model"] = "no such generator makes films here: choose one of the list"
+        faults["model"] = "no such generator makes images here: choose one of the list"
     maker = maker or makers[0]
     if label and label not in maker.labels:
         made = ", ".join(label_name(one) for one in maker.labels)
@@ -74,7 +74,7 @@ def make(
     label: str = "",
     seed: str = "",
 ) -> Response:
-    """The film of a seed; without one, that of any seed."""
+    """The image of a seed; without one, that of any seed."""
     makers = generator_options(current, opened)
     if not makers:
         return _nothing_made(request)
@@ -104,7 +104,7 @@ def _again(path: str, wish: _Wish, **seeds: int) -> RedirectResponse:
 
 
 @router.get("/make.png")
-def made_film(
+def made_image(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -112,18 +112,18 @@ def made_film(
     label: str,
     seed: Annotated[int, Query(ge=0, lt=SEEDS)],
 ) -> Response:
-    """The film of a seed; always the same one, so it may be kept for ever."""
+    """The image of a seed; always the same one, so it may be kept for ever."""
     row = _makes(opened, model, label)
     with current.generators.turn(address_of(request)):
         graph = current.generators.get(model_folder(current.settings, row))
-        (film,) = graph.films([seed], label)
-    return png_response(shown_picture(film, _origin(row, label, str(seed))))
+        (image,) = graph.images([seed], label)
+    return png_response(shown_picture(image, _origin(row, label, str(seed))))
 
 
 def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     row = find_generator(opened, model)
     if label not in Maker.of(row).labels:
-        raise NotFound(f"this generator makes no films of class {label!r}")
+        raise NotFound(f"this generator makes no images of class {label!r}")
     return row
 
 
@@ -142,7 +142,7 @@ def between(
     to: str = "",
     steps: str = str(STEPS),
 ) -> Response:
-    """The way from one seed's film to another's."""
+    """The way from one seed's image to another's."""
     makers = generator_options(current, opened)
     if not makers:
         return _nothing_made(request)
@@ -153,7 +153,7 @@ def between(
         return RedirectResponse(address("/gallery/between", **same), HTTPStatus.SEE_OTHER)
     first, last = wish.seed("from", from_), wish.seed("to", to)
     if not (steps.isdecimal() and len(steps) < 3 and 2 <= int(steps) <= MOST_STEPS):
-        wish.faults["steps"] = f"give a number of films from 2 to {MOST_STEPS}"
+        wish.faults["steps"] = f"give a number of images from 2 to {MOST_STEPS}"
     count = STEPS if "steps" in wish.faults else int(steps)
     same = {"model": wish.maker.sha256, "label": wish.label}
     ends = {"from": first, "to": last}
@@ -187,9 +187,9 @@ def strip(
     to: Annotated[int, Query(ge=0, lt=SEEDS)],
     steps: Annotated[int, Query(ge=2, le=MOST_STEPS)] = STEPS,
 ) -> Response:
-    """The films of the way side by side, in one picture."""
+    """The images of the way side by side, in one picture."""
     row = _makes(opened, model, label)
     with current.generators.turn(address_of(request)):
         graph = current.generators.get(model_folder(current.settings, row))
-        films = graph.between(from_, to, steps, label)
-    return png_response(strip_picture(films, _origin(row, label, f"{from_} to {to}")))
+        images = graph.between(from_, to, steps, label)
+    return png_response(strip_picture(images, _origin(row, label, f"{from_} to {to}")))

@@ -1,4 +1,4 @@
-"""The films of the gallery: how they come into it, and how they are found again, page by page."""
+"""The images of the gallery: how they come into it, and how they are found again, page by page."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.core.errors import NotFound
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.registry.files import model_folder
 from app.registry.queries import find_model, list_models
 from app.registry.tables import ModelKind, ModelVersion
@@ -18,7 +18,7 @@ from ml.labels import LABELS
 
 
 def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]:
-    """The generators that make films of a class here, the newest first."""
+    """The generators that make images of a class here, the newest first."""
     return [
         model
         for model in list_models(opened, ModelKind.GENERATOR)
@@ -29,7 +29,7 @@ def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]
 def find_generator(opened: Session, sha256: str) -> ModelVersion:
     model = find_model(opened, sha256)
     if model.kind is not ModelKind.GENERATOR:
-        raise NotFound("this model makes no films")
+        raise NotFound("this model makes no images")
     return model
 
 
@@ -38,7 +38,7 @@ PAGE = 60
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which films of the gallery: of one generator or all, of one class or all."""
+    """Which images of the gallery: of one generator or all, of one class or all."""
 
     model: str | None = None  # SHA-256
     label: str | None = None
@@ -46,69 +46,69 @@ class Choice:
 
 def newest(
     session: Session, choice: Choice, most: int, before: int | None = None
-) -> list[SyntheticFilm]:
-    """The films of a choice that are older than the film `before`, newest first."""
-    found = [film for query in queries(choice, most, before) for film in session.scalars(query)]
-    return sorted(found, key=lambda film: -film.id)[:most]
+) -> list[SyntheticImage]:
+    """The images of a choice that are older than the image `before`, newest first."""
+    found = [image for query in queries(choice, most, before) for image in session.scalars(query)]
+    return sorted(found, key=lambda image: -image.id)[:most]
 
 
-def queries(choice: Choice, most: int, before: int | None = None) -> list[Select[SyntheticFilm]]:
-    """What `newest` asks: each query reads its films off an index, in order, and no others.
+def queries(choice: Choice, most: int, before: int | None = None) -> list[Select[SyntheticImage]]:
+    """What `newest` asks: each query reads its images off an index, in order, and no others.
 
-    The index of a generator's films is by class first, so all of a generator's films are asked for
+    The index of a generator's images is by class first, so all of a generator's images are asked for
     class by class.
     """
-    query = select(SyntheticFilm).options(defer(SyntheticFilm.certificate))
-    query = query.order_by(SyntheticFilm.id.desc()).limit(most)
+    query = select(SyntheticImage).options(defer(SyntheticImage.privacy_check))
+    query = query.order_by(SyntheticImage.id.desc()).limit(most)
     if before is not None:
-        query = query.where(SyntheticFilm.id < before)
+        query = query.where(SyntheticImage.id < before)
     if choice.model is not None:
-        query = query.where(SyntheticFilm.model_sha256 == choice.model)
+        query = query.where(SyntheticImage.model_sha256 == choice.model)
     if choice.model is None and choice.label is None:
         return [query]
     labels = LABELS if choice.label is None else (choice.label,)
-    return [query.where(SyntheticFilm.label == label) for label in labels]
+    return [query.where(SyntheticImage.label == label) for label in labels]
 
 
 def one_page(
     session: Session, choice: Choice, before: int | None = None
-) -> tuple[list[SyntheticFilm], int | None]:
-    """One page, and before which film the next one begins; None where it is the last."""
-    films = newest(session, choice, PAGE + 1, before)
-    return films[:PAGE], films[PAGE - 1].id if len(films) > PAGE else None
+) -> tuple[list[SyntheticImage], int | None]:
+    """One page, and before which image the next one begins; None where it is the last."""
+    images = newest(session, choice, PAGE + 1, before)
+    return images[:PAGE], images[PAGE - 1].id if len(images) > PAGE else None
 
 
-def neighbours(session: Session, film: SyntheticFilm) -> tuple[int | None, int | None]:
-    """The next newer and the next older film of the same generator and class."""
-    alike = select(SyntheticFilm.id).where(
-        SyntheticFilm.model_sha256 == film.model_sha256, SyntheticFilm.label == film.label
+def neighbours(session: Session, image: SyntheticImage) -> tuple[int | None, int | None]:
+    """The next newer and the next older image of the same generator and class."""
+    alike = select(SyntheticImage.id).where(
+        SyntheticImage.model_sha256 == image.model_sha256, SyntheticImage.label == image.label
     )
-    newer = alike.where(SyntheticFilm.id > film.id).order_by(SyntheticFilm.id).limit(1)
-    older = alike.where(SyntheticFilm.id < film.id).order_by(SyntheticFilm.id.desc()).limit(1)
+    newer = alike.where(SyntheticImage.id > image.id).order_by(SyntheticImage.id).limit(1)
+    older = alike.where(SyntheticImage.id < image.id).order_by(SyntheticImage.id.desc()).limit(1)
     return session.scalar(newer), session.scalar(older)
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A generator and how many films of each class the gallery has of it."""
+    """A generator and how many images of each class the gallery has of it."""
 
     model: ModelVersion
-    films: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """Films of all classes."""
-        return sum(self.films.values())
+        """Images of all classes."""
+        return sum(self.images.values())
 
 
 def shelves(session: Session) -> list[Shelf]:
-    """All generators, the newest first, also those that have no film in the gallery yet."""
+    """All generators, the newest first, also those that have no image in the gallery yet."""
     generators = select(ModelVersion).where(ModelVersion.kind == ModelKind.GENERATOR)
     in_order = generators.order_by(ModelVersion.registered_at.desc(), ModelVersion.sha256)
     found = {model.sha256: Shelf(model) for model in session.scalars(in_order)}
-    kinds = (SyntheticFilm.model_sha256, SyntheticFilm.label)
+    kinds = (SyntheticImage.model_sha256, SyntheticImage.label)
     for sha256, label, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
-        found[sha256].films[label] = count
+        found[sha256].images[label] = count
     return list(found.values())
 
 

@@ -11,52 +11,52 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import Conflict
 from app.datasets.tables import DataVersion
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelKind, ModelVersion
 from ml.data.manifest import SYNTHETIC_COLUMN, read_rows
-from ml.gan.synthesis.folder import CERTIFICATES, read_certificates
+from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
 
 
 def _count_of(session: Session, which: ColumnElement[bool]) -> int:
-    return session.scalar(select(func.count()).select_from(SyntheticFilm).where(which)) or 0
+    return session.scalar(select(func.count()).select_from(SyntheticImage).where(which)) or 0
 
 
 _INSERTED_AT_ONCE = 1000
 Row = dict[str, str]
 
 
-def register_films(session: Session, data_version: DataVersion, folder: Path) -> int:
-    """Put the films of a sealed synthetic set into the gallery; those in it already stay as is.
+def register_images(session: Session, data_version: DataVersion, folder: Path) -> int:
+    """Put the images of a frozen synthetic set into the gallery; those in it already stay as is.
 
     Args:
         session: the database.
         data_version: the set's row.
-        folder: the set, with its manifest and, where films were compared, certificates.
+        folder: the set, with its manifest and, where images were compared, privacy checks.
 
     Returns:
-        How many films were added.
+        How many images were added.
 
     Raises:
-        Conflict: a film is not synthetic, or its generator is not registered.
-        DataError: the manifest has faults, such as a film that lies outside of the folder.
+        Conflict: an image is not synthetic, or its generator is not registered.
+        DataError: the manifest has faults, such as an image that lies outside of the folder.
     """
-    certificates = read_certificates(folder / CERTIFICATES)
+    privacy_checks = read_privacy_checks(folder / PRIVACY_CHECKS)
     rows = read_rows(folder)[1]
     _require_generators(session, {row.get(SYNTHETIC_COLUMN, "") for row in rows})
-    of_version = SyntheticFilm.data_sha256 == data_version.sha256
+    of_version = SyntheticImage.data_sha256 == data_version.sha256
     before = _count_of(session, of_version)
     bind = session.get_bind()
     insert = postgresql_insert if bind.dialect.name == "postgresql" else sqlite_insert
-    films = (_film(data_version, row, certificates.get(row["image"], {})) for row in rows)
-    while some := list(islice(films, _INSERTED_AT_ONCE)):
-        session.execute(insert(SyntheticFilm).on_conflict_do_nothing(), some)
+    images = (_image(data_version, row, privacy_checks.get(row["image"], {})) for row in rows)
+    while some := list(islice(images, _INSERTED_AT_ONCE)):
+        session.execute(insert(SyntheticImage).on_conflict_do_nothing(), some)
     return _count_of(session, of_version) - before
 
 
 def _require_generators(session: Session, named: set[str]) -> None:
     if "" in named:
         raise Conflict(
-            "the set has films that no generator made: the gallery is for synthetic ones"
+            "the set has images that no generator made: the gallery is for synthetic ones"
         )
     known = session.scalars(
         select(ModelVersion.sha256).where(
@@ -66,21 +66,21 @@ def _require_generators(session: Session, named: set[str]) -> None:
     missing = sorted(named - set(known))
     if missing:
         raise Conflict(
-            f"the set has films of generator {missing[0][:12]}, which is not registered here: "
-            "register it first, since each film's page leads to its generator's card"
+            f"the set has images of generator {missing[0][:12]}, which is not registered here: "
+            "register it first, since each image's page leads to its generator's card"
         )
 
 
-def _film(version: DataVersion, row: Row, certificate: Row) -> dict[str, Any]:
-    # Films without a certificate have their seed at the end of the patient's key.
+def _image(version: DataVersion, row: Row, privacy_check: Row) -> dict[str, Any]:
+    # Images without a privacy check have their seed at the end of the patient's key.
     after = row["patient"].rpartition("-")[2]
-    percentile = certificate.get("nearest_percentile")
+    percentile = privacy_check.get("nearest_percentile")
     return {
         "model_sha256": row[SYNTHETIC_COLUMN],
         "data_sha256": version.sha256,
         "label": row["label"],
-        "seed": certificate.get("seed") or (after if after.isdecimal() else ""),
+        "seed": privacy_check.get("seed") or (after if after.isdecimal() else ""),
         "image": row["image"],
         "nearest_percentile": float(percentile) if percentile else None,
-        "certificate": certificate,
+        "privacy_check": privacy_check,
     }

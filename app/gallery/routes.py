@@ -1,4 +1,4 @@
-"""The gallery: synthetic films by generator and class, made on the spot, blended, downloaded."""
+"""The gallery: synthetic images by generator and class, made on the spot, blended, downloaded."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -17,7 +17,7 @@ from app.core.security import require_same_origin
 from app.core.templating import page
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
-from app.gallery.download import FOLDER, MOST_FILMS, choose, stream
+from app.gallery.download import FOLDER, MOST_IMAGES, choose, stream
 from app.gallery.images import (
     _LASTING,
     SAMPLE_GRID,
@@ -28,10 +28,10 @@ from app.gallery.images import (
     thumbnail,
 )
 from app.gallery.queries import Choice, find_generator, neighbours, one_page, shelves
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.gallery.views import (
-    FilmCard,
-    FilmView,
+    ImageCard,
+    ImageView,
     address,
     generator_options,
     label_filters,
@@ -44,8 +44,8 @@ from ml.gan.latents import SEEDS
 from ml.labels import LABELS
 
 router = APIRouter(prefix="/gallery", include_in_schema=False)
-# Room for the numbers of all films that may be chosen.
-_LARGEST_FORM = 16 * MOST_FILMS + 10_000
+# Room for the numbers of all images that may be chosen.
+_LARGEST_FORM = 16 * MOST_IMAGES + 10_000
 
 
 @router.get("")
@@ -57,8 +57,8 @@ def index(
     label: str = "",
     before: Annotated[int | None, Query(ge=1)] = None,
 ) -> HTMLResponse:
-    """One page of films, newest first."""
-    return _page_of_films(request, current, opened, _choice(model, label), before)
+    """One page of images, newest first."""
+    return _page_of_images(request, current, opened, _choice(model, label), before)
 
 
 def _choice(model: str, label: str) -> Choice:
@@ -67,7 +67,7 @@ def _choice(model: str, label: str) -> Choice:
     return Choice(model or None, label or None)
 
 
-def _page_of_films(
+def _page_of_images(
     request: Request,
     current: Services,
     opened: Session,
@@ -78,13 +78,13 @@ def _page_of_films(
     found = shelves(opened)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
         raise NotFound("no such generator is registered here")
-    films, following = one_page(opened, choice, before)
+    images, following = one_page(opened, choice, before)
     same = {"model": choice.model, "label": choice.label}
     return page(
         request,
         "gallery/index.html",
         HTTPStatus.UNPROCESSABLE_ENTITY if fault else HTTPStatus.OK,
-        films=[FilmCard.of(film) for film in films],
+        images=[ImageCard.of(image) for image in images],
         next_url=address("/gallery", **same, before=following) if following else None,
         first=before is None,
         models=model_filters(found, choice),
@@ -92,26 +92,26 @@ def _page_of_films(
         choice=choice,
         total=sum(shelf.total for shelf in found),
         makers=generator_options(current, opened),
-        most_films=MOST_FILMS,
+        most_images=MOST_IMAGES,
         fault=fault,
     )
 
 
 @router.get("/{id:int}")
 def show(request: Request, opened: CurrentSession, id: int) -> HTMLResponse:
-    """A film by itself."""
-    film = _find(opened, id)
-    model = opened.get_one(ModelVersion, film.model_sha256)
-    view = FilmView.of(film, model, *neighbours(opened, film))
-    return page(request, "gallery/image.html", film=view, seeds=SEEDS)
+    """An image by itself."""
+    image = _find(opened, id)
+    model = opened.get_one(ModelVersion, image.model_sha256)
+    view = ImageView.of(image, model, *neighbours(opened, image))
+    return page(request, "gallery/image.html", image=view, seeds=SEEDS)
 
 
-def _find(opened: Session, id: int) -> SyntheticFilm:
+def _find(opened: Session, id: int) -> SyntheticImage:
     # Longer numbers are no ids, and PostgreSQL would not take them for one.
-    film = opened.get(SyntheticFilm, id) if id < 2**31 else None
-    if film is None:
-        raise NotFound("there is no such film in the gallery")
-    return film
+    image = opened.get(SyntheticImage, id) if id < 2**31 else None
+    if image is None:
+        raise NotFound("there is no such image in the gallery")
+    return image
 
 
 def _data_folder(current: Services, opened: Session, sha256: str) -> Path:
@@ -119,27 +119,27 @@ def _data_folder(current: Services, opened: Session, sha256: str) -> Path:
 
 
 @router.get("/{id:int}/thumbnail.jpg")
-def small_film(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
-    """A film, small, with the word on it."""
-    film = _find(opened, id)
-    picture = thumbnail(_data_folder(current, opened, film.data_sha256), film.image)
+def small_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+    """An image, small, with the word on it."""
+    image = _find(opened, id)
+    picture = thumbnail(_data_folder(current, opened, image.data_sha256), image.image)
     return Response(picture, media_type="image/jpeg", headers=_LASTING)
 
 
-@router.get("/{id:int}/film.png")
-def large_film(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
-    """A film, large, with the word on it."""
-    film = _find(opened, id)
-    stored = file_in(_data_folder(current, opened, film.data_sha256), film.image)
+@router.get("/{id:int}/image.png")
+def large_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+    """An image, large, with the word on it."""
+    image = _find(opened, id)
+    stored = file_in(_data_folder(current, opened, image.data_sha256), image.image)
     return png_response(shown_picture(*read_stored(stored)))
 
 
 @router.get("/{id:int}/download.png")
-def stored_film(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
-    """A film's file as it is in its data set: the word stands in its metadata alone."""
-    film = _find(opened, id)
-    stored = file_in(_data_folder(current, opened, film.data_sha256), film.image)
-    name = f"synthetic-{film.label}-{film.seed or film.id}.png"
+def stored_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+    """An image's file as it is in its data set: the word stands in its metadata alone."""
+    image = _find(opened, id)
+    stored = file_in(_data_folder(current, opened, image.data_sha256), image.image)
+    name = f"synthetic-{image.label}-{image.seed or image.id}.png"
     saved = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(stored.read_bytes(), media_type="image/png", headers=_LASTING | saved)
 
@@ -150,7 +150,7 @@ def samples(
 ) -> Response:
     """The sheet of samples that came with a generator; nobody chose them."""
     sheet = model_folder(current.settings, find_generator(opened, sha256)) / SAMPLE_GRID
-    # So large a picture takes as long as many films.
+    # So large a picture takes as long as many images.
     with current.generators.turn(address_of(request)):
         picture = sheet_picture(*read_stored(sheet))
     return png_response(picture)
@@ -160,11 +160,11 @@ def samples(
 
 
 async def _chosen(request: Request) -> list[int]:
-    """The numbers of the films in the form: boxes that are ticked, or a script's list."""
+    """The numbers of the images in the form: boxes that are ticked, or a script's list."""
     require_same_origin(request.headers)
     fields = await read_fields(request, _LARGEST_FORM)
-    texts = ",".join([*fields.get("film", []), *fields.get("films", [])]).split(",")
-    # What is no number of a film is no film: nothing is lost by leaving it out.
+    texts = ",".join([*fields.get("image", []), *fields.get("images", [])]).split(",")
+    # What is no number of an image is no image: nothing is lost by leaving it out.
     return sorted(
         {int(one) for one in texts if one.isascii() and one.isdecimal() and len(one) < 10}
     )
@@ -177,17 +177,17 @@ def download(
     opened: CurrentSession,
     ids: Annotated[list[int], Depends(_chosen)],
 ) -> Response:
-    """The films that were ticked, as a data set."""
-    if len(ids) > MOST_FILMS:
-        raise UploadTooLarge(f"up to {MOST_FILMS:,} films come at once, not {len(ids):,}")
-    films = list(opened.scalars(select(SyntheticFilm).where(SyntheticFilm.id.in_(ids))))
+    """The images that were ticked, as a data set."""
+    if len(ids) > MOST_IMAGES:
+        raise UploadTooLarge(f"up to {MOST_IMAGES:,} images come at once, not {len(ids):,}")
+    images = list(opened.scalars(select(SyntheticImage).where(SyntheticImage.id.in_(ids))))
     folders = {
         sha256: _data_folder(current, opened, sha256)
-        for sha256 in sorted({film.data_sha256 for film in films})
+        for sha256 in sorted({image.data_sha256 for image in images})
     }
     try:
-        chosen = choose(films, folders)
+        chosen = choose(images, folders)
     except BadForm as refused:
-        return _page_of_films(request, current, opened, Choice(), fault=refused.faults["films"])
+        return _page_of_images(request, current, opened, Choice(), fault=refused.faults["images"])
     headers = {"Content-Disposition": f'attachment; filename="{FOLDER}.zip"'}
     return StreamingResponse(stream(chosen), media_type="application/zip", headers=headers)

@@ -14,10 +14,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.core.database import Base
 
 
-class SyntheticFilm(Base):
-    """A film of the gallery."""
+class SyntheticImage(Base):
+    """An image of the gallery."""
 
-    __tablename__ = "synthetic_film"
+    __tablename__ = "synthetic_image"
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
@@ -25,8 +25,8 @@ class SyntheticFilm(Base):
     label: Mapped[str] = mapped_column(String(50))
     seed: Mapped[str] = mapped_column(String(20))  # 0 to 2^32-1; empty where it is not known
     image: Mapped[str] = mapped_column(String(200))  # in the folder of the data version
-    nearest_percentile: Mapped[float | None]  # None: compared with no real film
-    certificate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    nearest_percentile: Mapped[float | None]  # None: compared with no real image
+    privacy_check: Mapped[dict[str, Any]] = mapped_column(JSON)
 
     # The gallery's pages: newest first, all or of a model, of all classes or one.
     __table_args__ = (

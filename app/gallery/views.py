@@ -1,4 +1,4 @@
-"""What the gallery's pages say of films and generators."""
+"""What the gallery's pages say of images and generators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from sqlalchemy.orm import Session
 
 from app.gallery.queries import Choice, Shelf, classes_of, usable_generators
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
 from app.services import Services
 from ml.labels import LABELS, label_name
@@ -26,8 +26,8 @@ def address(path: str, **query: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class FilmCard:
-    """A film among others."""
+class ImageCard:
+    """An image among others."""
 
     id: int
     url: str
@@ -38,35 +38,35 @@ class FilmCard:
     seed: str
 
     @classmethod
-    def of(cls, film: SyntheticFilm) -> Self:
+    def of(cls, image: SyntheticImage) -> Self:
         """Show a row."""
-        url = f"/gallery/{film.id}"
+        url = f"/gallery/{image.id}"
         return cls(
-            id=film.id,
+            id=image.id,
             url=url,
-            thumbnail_url=f"{url}/thumbnail.jpg?{_content(film)}",
-            model=film.model_sha256,
-            label=film.label,
-            label_name=label_name(film.label),
-            seed=film.seed,
+            thumbnail_url=f"{url}/thumbnail.jpg?{_content(image)}",
+            model=image.model_sha256,
+            label=image.label,
+            label_name=label_name(image.label),
+            seed=image.seed,
         )
 
 
-def _content(film: SyntheticFilm) -> str:
-    """In an address that is cached for ever: another database's film of this number is another."""
-    return urlencode({"v": film.data_sha256[:12]})
+def _content(image: SyntheticImage) -> str:
+    """In an address that is cached for ever: another database's image of this number is another."""
+    return urlencode({"v": image.data_sha256[:12]})
 
 
 @dataclass(frozen=True, slots=True)
-class FilmView:
-    """A film on its own page."""
+class ImageView:
+    """An image on its own page."""
 
-    card: FilmCard
+    card: ImageCard
     picture_url: str
     download_url: str
     generator: str
     generator_url: str
-    certificate: list[str]
+    privacy_check: list[str]
     percentile: float | None
     newer_url: str | None
     older_url: str | None
@@ -75,60 +75,63 @@ class FilmView:
 
     @classmethod
     def of(
-        cls, film: SyntheticFilm, model: ModelVersion, newer: int | None, older: int | None
+        cls, image: SyntheticImage, model: ModelVersion, newer: int | None, older: int | None
     ) -> Self:
         """Show a row."""
-        card = FilmCard.of(film)
-        whole = film.certificate.get("truncation", "1") == "1"
+        card = ImageCard.of(image)
+        whole = image.privacy_check.get("truncation", "1") == "1"
         return cls(
             card=card,
-            picture_url=f"{card.url}/film.png?{_content(film)}",
-            download_url=f"{card.url}/download.png?{_content(film)}",
+            picture_url=f"{card.url}/image.png?{_content(image)}",
+            download_url=f"{card.url}/download.png?{_content(image)}",
             generator=model_title(model),
             generator_url=f"/models/{model.sha256}",
-            certificate=certificate_in_words(film.certificate),
-            percentile=film.nearest_percentile,
+            privacy_check=describe_privacy_check(image.privacy_check),
+            percentile=image.nearest_percentile,
             newer_url=f"/gallery/{newer}" if newer else None,
             older_url=f"/gallery/{older}" if older else None,
-            all_url=address("/gallery", model=film.model_sha256, label=film.label),
-            can_be_blended=bool(film.seed) and whole and film.label in classes_of(model),
+            all_url=address("/gallery", model=image.model_sha256, label=image.label),
+            can_be_blended=bool(image.seed) and whole and image.label in classes_of(model),
         )
 
 
-def certificate_in_words(certificate: Mapping[str, str]) -> list[str]:
-    """Sentences about how near a film comes to the films that its generator learned from."""
-    if not certificate:
+def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
+    """Sentences about how near an image comes to the images that its generator learned from."""
+    if not privacy_check:
         return [
-            "This film was not compared with real films, so nobody knows how near it comes to one."
+            "This image was not compared with real images, so nobody knows how near it comes to one."
         ]
-    low = float(certificate["nearest_percentile"])
-    held_out, training = int(certificate["held_out_films"]), int(certificate["training_films"])
-    realism = float(certificate["realism"])
+    low = float(privacy_check["nearest_percentile"])
+    held_out, training = (
+        int(privacy_check["held_out_images"]),
+        int(privacy_check["training_images"]),
+    )
+    realism = float(privacy_check["realism"])
     words = [
-        f"It was compared with {training:,} real training films, and so were {held_out:,} real "
-        f"films of its class that the generator never saw. {_share(low)} of those come as near to "
-        "a training film as this one does"
-        + (": it is no nearer than films of other people are." if low >= _USUAL else "."),
-        f"By pixels {float(certificate['pixel_percentile']):.1f} %, by what a network sees in it "
-        f"{float(certificate['embedding_percentile']):.1f} %; the lower one counts.",
-        "It is a near copy of a training film."
-        if certificate["near_copy"] == "yes"
-        else "Neither it nor its mirror image is a near copy of a training film.",
+        f"It was compared with {training:,} real training images, and so were {held_out:,} real "
+        f"images of its class that the generator never saw. {_share(low)} of those come as near to "
+        "a training image as this one does"
+        + (": it is no nearer than images of other people are." if low >= _USUAL else "."),
+        f"By pixels {float(privacy_check['pixel_percentile']):.1f} %, by what a network sees in it "
+        f"{float(privacy_check['embedding_percentile']):.1f} %; the lower one counts.",
+        "It is a near copy of a training image."
+        if privacy_check["near_copy"] == "yes"
+        else "Neither it nor its mirror image is a near copy of a training image.",
         f"Realism {realism:.2f}: "
         + (
-            "it lies among the training films of its class."
+            "it lies among the training images of its class."
             if realism >= 1
-            else "it lies outside of what the training films of its class look like."
+            else "it lies outside of what the training images of its class look like."
         ),
     ]
-    if certificate["generator_learned_from_them"] != "yes":
+    if privacy_check["generator_learned_from_them"] != "yes":
         words.append(
-            "The generator learned from other films than these: to those it may come nearer."
+            "The generator learned from other images than these: to those it may come nearer."
         )
     return words
 
 
-# Percent of the held-out films that come as near: from here on there is nothing to remark.
+# Percent of the held-out images that come as near: from here on there is nothing to remark.
 _USUAL = 5.0
 
 
@@ -146,7 +149,7 @@ class Filter:
 
 
 def model_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
-    """The generators that have films in the gallery."""
+    """The generators that have images in the gallery."""
     return [
         Filter(
             shelf.model.sha256,
@@ -159,9 +162,9 @@ def model_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
 
 
 def label_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
-    """The classes, with the number of films of the chosen generator or of all."""
+    """The classes, with the number of images of the chosen generator or of all."""
     shown = [shelf for shelf in shelves if choice.model in (None, shelf.model.sha256)]
-    counts = {label: sum(shelf.films.get(label, 0) for shelf in shown) for label in LABELS}
+    counts = {label: sum(shelf.images.get(label, 0) for shelf in shown) for label in LABELS}
     return [
         Filter(label, f"{label_name(label)}: {count:,}", label == choice.label)
         for label, count in counts.items()
@@ -171,7 +174,7 @@ def label_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """A generator that makes films on the spot."""
+    """A generator that makes images on the spot."""
 
     sha256: str
     title: str

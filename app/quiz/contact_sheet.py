@@ -13,22 +13,22 @@ from app.core.safe_files import file_in
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
 from app.gallery.images import enlarged
-from app.quiz.selection import COLUMNS, FILMS, Film, shipped_sha256
+from app.quiz.selection import COLUMNS, IMAGES, GreyImage, shipped_sha256
 from app.quiz.tables import QuizRound
 from app.settings import Settings
 from ml.gan.onnx_generator import GeneratorGraph
 from ml.gan.synthesis.watermark import marked
-from ml.imaging.decode import read_film
+from ml.imaging.decode import read_image
 from ml.imaging.png import grey_png
-from ml.imaging.preprocessing import BlankFilm, standardise
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.preprocessing import BlankImage, standardise
+from ml.imaging.types import UnreadableImage
 
-# The side of a film in the picture, and the rim around it that repeats its edge: a browser that
+# The side of an image in the picture, and the rim around it that repeats its edge: a browser that
 # resizes the picture takes nothing of the neighbour in.
 TILE, RIM = 192, 2
 STEP = TILE + 2 * RIM
 _LETTERS = 2
-_GONE = "a film of this round is no longer there: begin another"
+_GONE = "an image of this round is no longer there: begin another"
 
 
 def sheet(
@@ -39,9 +39,9 @@ def sheet(
     *,
     answers: bool,
 ) -> bytes:
-    """All films of a round in one PNG, in rows of `COLUMNS`.
+    """All images of a round in one PNG, in rows of `COLUMNS`.
 
-    Films carry the word SYNTHETIC in the answers, and all of them in a round of practice.
+    Images carry the word SYNTHETIC in the answers, and all of them in a round of practice.
 
     Args:
         session: the database.
@@ -51,33 +51,33 @@ def sheet(
         answers: whether the round is over.
 
     Raises:
-        NotFound: a film is gone, or films of its data set are not to be shown any more.
+        NotFound: an image is gone, or images of its data set are not to be shown any more.
     """
     size = graphs[found.model_sha256].size
     folders: dict[str, Path] = {}
     tiles = []
-    for film in found.films:
-        if "image" in film:
-            sha256 = film["data"]
+    for image in found.images:
+        if "image" in image:
+            sha256 = image["data"]
             if sha256 not in folders:
                 folders[sha256] = _folder_to_show(session, settings, sha256)
-            pixels = _stored(folders[sha256], film["image"], size)
+            pixels = _stored(folders[sha256], image["image"], size)
         else:
-            graph = graphs[film.get("model", found.model_sha256)]
-            pixels = graph.films([film["seed"]], film["label"])[0]
-        is_marked = not found.counts or (answers and not film["real"])
+            graph = graphs[image.get("model", found.model_sha256)]
+            pixels = graph.images([image["seed"]], image["label"])[0]
+        is_marked = not found.counts or (answers and not image["real"])
         tiles.append(_tile(pixels, size, is_marked=is_marked))
-    rows = [np.concatenate(tiles[n : n + COLUMNS], axis=1) for n in range(0, FILMS, COLUMNS)]
+    rows = [np.concatenate(tiles[n : n + COLUMNS], axis=1) for n in range(0, IMAGES, COLUMNS)]
     return grey_png(np.concatenate(rows))
 
 
 def generators_of(found: QuizRound) -> set[str]:
-    """The generators whose films a round has."""
-    return {found.model_sha256} | {film["model"] for film in found.films if "model" in film}
+    """The generators whose images a round has."""
+    return {found.model_sha256} | {image["model"] for image in found.images if "model" in image}
 
 
 def _folder_to_show(session: Session, settings: Settings, sha256: str) -> Path:
-    """The folder of a data version whose films may be shown at this moment."""
+    """The folder of a data version whose images may be shown at this moment."""
     version = session.get(DataVersion, sha256)
     if version is None or not (version.quiz_allowed or sha256 == shipped_sha256()):
         raise NotFound(_GONE)
@@ -86,16 +86,16 @@ def _folder_to_show(session: Session, settings: Settings, sha256: str) -> Path:
 
 def _stored(folder: Path, image: str, size: int) -> NDArray[np.uint8 | np.uint16]:
     try:
-        return read_film(file_in(folder, image).read_bytes(), shortest=2 * size).pixels
-    except (NotFound, UnreadableFilm) as problem:
+        return read_image(file_in(folder, image).read_bytes(), shortest=2 * size).pixels
+    except (NotFound, UnreadableImage) as problem:
         raise NotFound(_GONE) from problem
 
 
-def _tile(pixels: NDArray[np.uint8 | np.uint16], size: int, *, is_marked: bool) -> Film:
-    """A film as all are shown: standardised as a generator's films are, enlarged, with its rim."""
+def _tile(pixels: NDArray[np.uint8 | np.uint16], size: int, *, is_marked: bool) -> GreyImage:
+    """An image as all are shown: standardised as a generator's images are, enlarged, with its rim."""
     try:
-        film = standardise(pixels, size)
-    except BlankFilm:
-        film = np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize((size, size)))
-    tile = enlarged(film, TILE, exactly=True)
+        image = standardise(pixels, size)
+    except BlankImage:
+        image = np.asarray(Image.fromarray(pixels.astype(np.uint8)).resize((size, size)))
+    tile = enlarged(image, TILE, exactly=True)
     return np.pad(marked(tile, _LETTERS) if is_marked else tile, RIM, mode="edge")

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.core.database import now
 from app.core.errors import AppError, Conflict, NotFound
-from app.core.rate_limit import Allowance
+from app.core.rate_limit import RateLimit
 from app.quiz.selection import HALF, draw, offer
 from app.quiz.statistics import Guesses, Realism, realism_of
 from app.quiz.tables import QuizRound
@@ -39,9 +39,9 @@ class TooManyRounds(AppError):
         )
 
 
-def rounds_of_addresses() -> Allowance:
-    """How many rounds an address may begin, so that nobody alone makes a generator's figure."""
-    return Allowance(MOST_A_DAY, _DAY_S)
+def rounds_of_addresses() -> RateLimit:
+    """How many rounds an address may begin, so that nobody alone makes a generator's metric."""
+    return RateLimit(MOST_A_DAY, _DAY_S)
 
 
 def open_round(session: Session, reader: str, model: ModelVersion) -> QuizRound | None:
@@ -75,7 +75,7 @@ def begin(
         reader: the visitor of the cookie.
         model: the generator.
         labels: the classes that it makes.
-        others: further generators that make films here.
+        others: further generators that make images here.
 
     Raises:
         Conflict: there is nothing to compare with.
@@ -88,7 +88,7 @@ def begin(
         model_sha256=model.sha256,
         started_at=now(),
         counts=found.counts,
-        films=draw(found, labels),
+        images=draw(found, labels),
     )
     session.add(begun)
     session.flush()
@@ -131,12 +131,12 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
     Args:
         session: the database.
         found: the round.
-        guesses: for each film, whether it was taken for real.
+        guesses: for each image, whether it was taken for real.
 
     Raises:
         Conflict: the round was finished before, or has expired.
     """
-    answers = [bool(film["real"]) for film in found.films]
+    answers = [bool(image["real"]) for image in found.images]
     right = sum(said == truth for said, truth in zip(guesses, answers, strict=True))
     taken = [truth for said, truth in zip(guesses, answers, strict=True) if said]
     # Of a form that was sent twice, one counts.
@@ -161,7 +161,7 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
 
 
 def realism(session: Session, sha256: str) -> Realism | None:
-    """The figures of a generator; None before the first round that counts."""
+    """The metrics of a generator; None before the first round that counts."""
     query = (
         select(
             func.count(),

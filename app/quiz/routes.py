@@ -19,7 +19,7 @@ from app.gallery.queries import usable_generators
 from app.gallery.views import Maker, address
 from app.quiz.contact_sheet import RIM, STEP, TILE, generators_of, sheet
 from app.quiz.rounds import TooManyRounds, begin, find_round, finish, open_round, realism
-from app.quiz.selection import COLUMNS, FILMS, HALF, offer
+from app.quiz.selection import COLUMNS, HALF, IMAGES, offer
 from app.quiz.statistics import Realism, wilson
 from app.quiz.tables import QuizRound
 from app.registry.files import model_folder
@@ -61,7 +61,7 @@ OwnRound = Annotated[QuizRound, Depends(own_round)]
 
 @dataclass(frozen=True, slots=True)
 class GeneratorOnOffer:
-    """A generator of which a round can be begun, and how real its films looked so far."""
+    """A generator of which a round can be begun, and how real its images looked so far."""
 
     maker: Maker
     counts: bool
@@ -71,7 +71,7 @@ class GeneratorOnOffer:
 
 @router.get("")
 def index(request: Request, current: CurrentServices, opened: CurrentSession) -> HTMLResponse:
-    """What it is, the generators, how real their films look."""
+    """What it is, the generators, how real their images look."""
     return _front(request, current, opened)
 
 
@@ -85,7 +85,7 @@ def _front(
         refused.status if refused else HTTPStatus.OK,
         generators=[_on_offer(current, opened, row, rows) for row in rows],
         fault=refused.detail if refused else "",
-        films=FILMS,
+        images=IMAGES,
         half=HALF,
     )
 
@@ -93,12 +93,12 @@ def _front(
 def _on_offer(
     current: Services, opened: Session, row: ModelVersion, others: list[ModelVersion]
 ) -> GeneratorOnOffer:
-    maker, figure = Maker.of(row), realism(opened, row.sha256)
+    maker, metric = Maker.of(row), realism(opened, row.sha256)
     try:
         found = offer(opened, current.settings, row, maker.labels, others)
     except Conflict:
-        return GeneratorOnOffer(maker, counts=False, possible=False, realism=figure)
-    return GeneratorOnOffer(maker, counts=found.counts, possible=True, realism=figure)
+        return GeneratorOnOffer(maker, counts=False, possible=False, realism=metric)
+    return GeneratorOnOffer(maker, counts=found.counts, possible=True, realism=metric)
 
 
 @router.post("")
@@ -132,7 +132,7 @@ def start(
 
 @router.get("/{id}")
 def show(request: Request, opened: CurrentSession, found: OwnRound) -> HTMLResponse:
-    """The films of a round, or how it went."""
+    """The images of a round, or how it went."""
     if found.finished_at:
         return _result(request, opened, found)
     return _questions(request, found, {}, [])
@@ -153,14 +153,14 @@ def _questions(
 
 
 def _places(name: str, found: QuizRound) -> dict[str, Any]:
-    """Where each film is in the round's picture."""
-    places = [(STEP * (n % COLUMNS) + RIM, STEP * (n // COLUMNS) + RIM) for n in range(FILMS)]
+    """Where each image is in the round's picture."""
+    places = [(STEP * (n % COLUMNS) + RIM, STEP * (n // COLUMNS) + RIM) for n in range(IMAGES)]
     return {
         "sheet_url": f"/gallery/quiz/{found.id}/{name}.png",
         "places": places,
         "tile": TILE,
         "sheet_width": STEP * COLUMNS,
-        "sheet_height": STEP * (FILMS // COLUMNS),
+        "sheet_height": STEP * (IMAGES // COLUMNS),
     }
 
 
@@ -169,18 +169,18 @@ def answer(request: Request, opened: CurrentSession, found: OwnRound, given: Fie
     """Keep the guesses, once."""
     if found.finished_at:
         raise Conflict("this round is over: its first answers count")
-    words = {number: given.get(f"film-{number}", [""])[0] for number in range(FILMS)}
+    words = {number: given.get(f"image-{number}", [""])[0] for number in range(IMAGES)}
     missing = [number for number, word in words.items() if word not in (_REAL, _SYNTHETIC)]
     if missing:
         return _questions(request, found, words, missing)
-    finish(opened, found, [words[number] == _REAL for number in range(FILMS)])
+    finish(opened, found, [words[number] == _REAL for number in range(IMAGES)])
     opened.commit()
     return RedirectResponse(f"/gallery/quiz/{found.id}", HTTPStatus.SEE_OTHER)
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredFilm:
-    """A film, what it was, and what it was taken for."""
+class AnsweredImage:
+    """An image, what it was, and what it was taken for."""
 
     number: int
     was: str
@@ -192,18 +192,18 @@ class AnsweredFilm:
 
 def _result(request: Request, opened: Session, found: QuizRound) -> HTMLResponse:
     right = found.right or 0
-    films = [
-        _answered(found, number, film, said)
-        for number, (film, said) in enumerate(zip(found.films, found.guesses or [], strict=True))
+    images = [
+        _answered(found, number, image, said)
+        for number, (image, said) in enumerate(zip(found.images, found.guesses or [], strict=True))
     ]
     return page(
         request,
         "quiz/result.html",
         round=found,
-        films=films,
+        images=images,
         right=right,
-        score=wilson(right, FILMS),
-        taken=sum(one.said == _REAL and one.was == _SYNTHETIC for one in films),
+        score=wilson(right, IMAGES),
+        taken=sum(one.said == _REAL and one.was == _SYNTHETIC for one in images),
         half=HALF,
         maker=Maker.of(opened.get_one(ModelVersion, found.model_sha256)),
         realism=realism(opened, found.model_sha256),
@@ -211,35 +211,35 @@ def _result(request: Request, opened: Session, found: QuizRound) -> HTMLResponse
     )
 
 
-def _answered(found: QuizRound, number: int, film: dict[str, Any], said: bool) -> AnsweredFilm:
+def _answered(found: QuizRound, number: int, image: dict[str, Any], said: bool) -> AnsweredImage:
     url = None
-    if "image" in film:
-        licence = film["licence"] or "no licence stated"
-        origin = f"{label_name(film['label'])}; source {film['source']}, {licence}"
+    if "image" in image:
+        licence = image["licence"] or "no licence stated"
+        origin = f"{label_name(image['label'])}; source {image['source']}, {licence}"
     else:
-        sha256 = film.get("model", found.model_sha256)
-        origin = f"{label_name(film['label'])}; seed {film['seed']}"
-        url = address("/gallery/make", model=sha256, label=film["label"], seed=film["seed"])
-    return AnsweredFilm(
+        sha256 = image.get("model", found.model_sha256)
+        origin = f"{label_name(image['label'])}; seed {image['seed']}"
+        url = address("/gallery/make", model=sha256, label=image["label"], seed=image["seed"])
+    return AnsweredImage(
         number=number + 1,
-        was=_REAL if film["real"] else _SYNTHETIC,
+        was=_REAL if image["real"] else _SYNTHETIC,
         said=_REAL if said else _SYNTHETIC,
-        right=bool(film["real"]) == said,
+        right=bool(image["real"]) == said,
         origin=origin,
         url=url,
     )
 
 
 @router.get("/{id}/sheet.png")
-def films(
+def images(
     request: Request, current: CurrentServices, opened: CurrentSession, found: OwnRound
 ) -> Response:
-    """The films of a round in one picture, in which nothing tells one from another."""
+    """The images of a round in one picture, in which nothing tells one from another."""
     return _picture(request, current, opened, found, answers=False)
 
 
 @router.get("/{id}/answers.png")
-def answered_films(
+def answered_images(
     request: Request, current: CurrentServices, opened: CurrentSession, found: OwnRound
 ) -> Response:
     """The same with the word on those that are synthetic, once the round is over."""

@@ -1,6 +1,6 @@
-"""Which films a round of "Real or synthetic?" has, and the one picture that shows them all.
+"""Which images a round of "Real or synthetic?" has, and the one picture that shows them all.
 
-All films go through the same preprocessing, and both halves of a round show the same classes.
+All images go through the same preprocessing, and both halves of a round show the same classes.
 """
 
 import csv
@@ -24,22 +24,22 @@ from app.datasets.versions import SHIPPED, data_folder
 from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
-from ml.data.versioning import read_seal
+from ml.data.versioning import read_version
 from ml.gan.latents import SEEDS
 
-FILMS, COLUMNS = 20, 5
-HALF = FILMS // 2
-# Licences under which a film may be shown to anybody. It is shown smaller and with other greys,
+IMAGES, COLUMNS = 20, 5
+HALF = IMAGES // 2
+# Licences under which an image may be shown to anybody. It is shown smaller and with other greys,
 # which a licence without derivatives (ND) does not allow; no licence allows nothing.
 LICENCES = ("CC0", "CC BY", "CC BY-SA", "CC BY-NC", "CC BY-NC-SA")
 _VERSION = re.compile(r"[ -]\d(\.\d)?$")
 _random = secrets.SystemRandom()
-Film = NDArray[np.uint8]  # (S, S)
+GreyImage = NDArray[np.uint8]  # (S, S)
 
 
 @dataclass(frozen=True, slots=True)
-class PoolFilm:
-    """A film that may stand for the real ones."""
+class PoolImage:
+    """An image that may stand for the real ones."""
 
     data: str  # SHA-256 of the data version
     image: str
@@ -54,18 +54,18 @@ class Offer:
     """What a round of a generator would be made of.
 
     Attributes:
-        pool: films for the real half.
+        pool: images for the real half.
         other: the generator that makes that half where there is no pool, for practice.
-        counts: whether the pool's films are of people, so that the round says something.
+        counts: whether the pool's images are of people, so that the round says something.
     """
 
-    pool: tuple[PoolFilm, ...] = ()
+    pool: tuple[PoolImage, ...] = ()
     other: ModelVersion | None = None
     counts: bool = False
 
 
 def may_be_shown(licence: str) -> bool:
-    """Whether a film's licence lets anybody see it here."""
+    """Whether an image's licence lets anybody see it here."""
     name = _VERSION.sub("", " ".join(licence.upper().split()))
     return name in LICENCES
 
@@ -79,7 +79,7 @@ def offer(
 ) -> Offer:
     """What stands for the real half of a round.
 
-    Films of people where an admin and the licence allow it; else those of the demonstration set, or
+    Images of people where an admin and the licence allow it; else those of the demonstration set, or
     of another generator, and then the round is practice.
 
     Args:
@@ -87,58 +87,60 @@ def offer(
         settings: name the home folder.
         model: the generator in question.
         labels: the classes that it makes.
-        others: further generators that make films here.
+        others: further generators that make images here.
 
     Raises:
         Conflict: there is nothing to compare with.
     """
-    versions = session.scalars(select(DataVersion).where(DataVersion.kind == DataKind.FILMS)).all()
+    versions = session.scalars(select(DataVersion).where(DataVersion.kind == DataKind.IMAGES)).all()
     size = int(model.card["options"]["size"])
     people = [
-        film
+        image
         for version in versions
         if version.quiz_allowed
-        for film in _films_of(data_folder(settings, version), version.sha256, size, people=True)
-        if film.label in labels
+        for image in _images_of(data_folder(settings, version), version.sha256, size, people=True)
+        if image.label in labels
     ]
-    if len({film.patient for film in people}) >= HALF:
+    if len({image.patient for image in people}) >= HALF:
         return Offer(tuple(people), counts=True)
     shipped = session.get(DataVersion, shipped_sha256())
     if shipped:
-        pool = _films_of(data_folder(settings, shipped), shipped.sha256, 0, people=False)
-        own = tuple(film for film in pool if film.label in labels)
-        if len({film.patient for film in own}) >= HALF:
+        pool = _images_of(data_folder(settings, shipped), shipped.sha256, 0, people=False)
+        own = tuple(image for image in pool if image.label in labels)
+        if len({image.patient for image in own}) >= HALF:
             return Offer(own)
     for other in others:
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
             return Offer(other=other)
     raise Conflict(
-        "there is nothing to tell this generator's films from: an admin can allow films of a data "
+        "there is nothing to tell this generator's images from: an admin can allow images of a data "
         "set, or register another generator"
     )
 
 
 @cache
 def shipped_sha256() -> str:
-    """The demonstration set: no other set's films are nobody's because their rows say so."""
-    return str(read_seal(SHIPPED)["sha256"])
+    """The demonstration set: no other set's images are nobody's because their rows say so."""
+    return str(read_version(SHIPPED)["sha256"])
 
 
 @lru_cache(maxsize=8)
-def _films_of(folder: Path, sha256: str, least_side: int, *, people: bool) -> tuple[PoolFilm, ...]:
-    """The films of a data version that may be shown; a version never changes.
+def _images_of(
+    folder: Path, sha256: str, least_side: int, *, people: bool
+) -> tuple[PoolImage, ...]:
+    """The images of a data version that may be shown; a version never changes.
 
     Args:
         folder: of the version.
         sha256: of the version.
-        least_side: films with a shorter side would be blurred, and known by it.
-        people: films of people, whose licence has to allow it; else those of the demonstration
+        least_side: images with a shorter side would be blurred, and known by it.
+        people: images of people, whose licence has to allow it; else those of the demonstration
             set, which one that grew out of it has among the others.
     """
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
         rows = [row for row in csv.DictReader(lines, restval="") if not row.get(SYNTHETIC_COLUMN)]
     return tuple(
-        PoolFilm(
+        PoolImage(
             sha256,
             row["image"],
             row["label"],
@@ -159,33 +161,33 @@ def _is_large_enough(row: Mapping[str, str], least_side: int) -> bool:
 
 
 def draw(found: Offer, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Twenty films in any order, as they are kept in the row; both halves of the same classes."""
+    """Twenty images in any order, as they are kept in the row; both halves of the same classes."""
     if found.other is None:
-        half = [{**asdict(film), "real": True} for film in _different_patients(found.pool)]
+        half = [{**asdict(image), "real": True} for image in _different_patients(found.pool)]
     else:
         common = [label for label in labels if label in _classes(found.other)]
         half = [
             {"real": True, "model": found.other.sha256, "label": label, "seed": _any_seed()}
             for label in _in_turn(common)
         ]
-    made = [{"real": False, "label": film["label"], "seed": _any_seed()} for film in half]
-    films = half + made
-    _random.shuffle(films)
-    return films
+    made = [{"real": False, "label": image["label"], "seed": _any_seed()} for image in half]
+    images = half + made
+    _random.shuffle(images)
+    return images
 
 
-def _different_patients(pool: Sequence[PoolFilm]) -> list[PoolFilm]:
-    """Half a round of films, one of each patient, the classes in turn as far as they reach."""
-    by_label: dict[str, list[PoolFilm]] = defaultdict(list)
-    for film in _random.sample(pool, len(pool)):
-        by_label[film.label].append(film)
-    chosen: dict[str, PoolFilm] = {}
+def _different_patients(pool: Sequence[PoolImage]) -> list[PoolImage]:
+    """Half a round of images, one of each patient, the classes in turn as far as they reach."""
+    by_label: dict[str, list[PoolImage]] = defaultdict(list)
+    for image in _random.sample(pool, len(pool)):
+        by_label[image.label].append(image)
+    chosen: dict[str, PoolImage] = {}
     while len(chosen) < HALF:
         for label in _random.sample(list(by_label), len(by_label)):
             while by_label[label] and len(chosen) < HALF:
-                film = by_label[label].pop()
-                if film.patient not in chosen:
-                    chosen[film.patient] = film
+                image = by_label[label].pop()
+                if image.patient not in chosen:
+                    chosen[image.patient] = image
                     break
     return list(chosen.values())
 

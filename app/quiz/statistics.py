@@ -1,4 +1,4 @@
-"""How real a generator's films look: the share that readers take for real, with its interval."""
+"""How real a generator's images look: the share that readers take for real, with its interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,68 +17,68 @@ class Share:
     high: float
 
 
-def wilson(hits: float, films: float) -> Share:
-    """A share of independent films with its 95 % score interval (Wilson, 1927)."""
-    share, square = hits / films, _Z**2
-    middle = (share + square / (2 * films)) / (1 + square / films)
-    reach = sqrt(share * (1 - share) / films + square / (4 * films**2))
-    reach *= _Z / (1 + square / films)
+def wilson(hits: float, images: float) -> Share:
+    """A share of independent images with its 95 % score interval (Wilson, 1927)."""
+    share, square = hits / images, _Z**2
+    middle = (share + square / (2 * images)) / (1 + square / images)
+    reach = sqrt(share * (1 - share) / images + square / (4 * images**2))
+    reach *= _Z / (1 + square / images)
     return Share(share, max(0.0, middle - reach), min(1.0, middle + reach))
 
 
 @dataclass(frozen=True, slots=True)
 class Realism:
-    """How often films are taken for real, over all rounds that count.
+    """How often images are taken for real, over all rounds that count.
 
     Attributes:
-        synthetic: of the generator's films. Where nobody can tell it is what `real` is.
-        real: of the films of people: who calls all films real says nothing.
-        films: synthetic films shown.
+        synthetic: of the generator's images. Where nobody can tell it is what `real` is.
+        real: of the images of people: who calls all images real says nothing.
+        images: synthetic images shown.
         rounds: rounds that count.
         readers: different visitors.
     """
 
     synthetic: Share
     real: Share
-    films: int
+    images: int
     rounds: int
     readers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """The finished rounds of one reader, and how many films of each half were taken for real."""
+    """The finished rounds of one reader, and how many images of each half were taken for real."""
 
     rounds: int
     synthetic: int
     real: int
-    half: int  # films of each half, in all rounds
+    half: int  # images of each half, in all rounds
 
 
 def realism_of(readers: Sequence[Guesses]) -> Realism | None:
-    """The figures of the readers of rounds that count; None where there are none."""
+    """The metrics of the readers of rounds that count; None where there are none."""
     if not readers:
         return None
     return Realism(
         synthetic=share_over_readers([(one.synthetic, one.half) for one in readers]),
         real=share_over_readers([(one.real, one.half) for one in readers]),
-        films=sum(one.half for one in readers),
+        images=sum(one.half for one in readers),
         rounds=sum(one.rounds for one in readers),
         readers=len(readers),
     )
 
 
 def share_over_readers(guesses: Sequence[tuple[int, int]]) -> Share:
-    """The share of films taken for real, of (taken for real, shown) of each reader.
+    """The share of images taken for real, of (taken for real, shown) of each reader.
 
     Guesses of one reader go together, which makes them worth fewer: the interval is that of as many
-    independent films as give the spread that is found between readers.
+    independent images as give the spread that is found between readers.
     """
-    hits, films = (sum(own[part] for own in guesses) for part in (0, 1))
-    share, readers = hits / films, len(guesses)
-    independent, spread = share * (1 - share) / films, 0.0
+    hits, images = (sum(own[part] for own in guesses) for part in (0, 1))
+    share, readers = hits / images, len(guesses)
+    independent, spread = share * (1 - share) / images, 0.0
     if readers > 1:
         apart = sum((taken - share * shown) ** 2 for taken, shown in guesses)
-        spread = readers / (readers - 1) * apart / films**2
-    effective = films * min(1.0, independent / spread) if spread else films
+        spread = readers / (readers - 1) * apart / images**2
+    effective = images * min(1.0, independent / spread) if spread else images
     return wilson(share * effective, effective)

@@ -17,7 +17,7 @@ from app.core.database import Base, UtcDateTime, now
 
 
 class QuizRound(Base):
-    """One reader's guesses which films are real."""
+    """One reader's guesses which images are real."""
 
     __tablename__ = "quiz_round"
 
@@ -26,14 +26,14 @@ class QuizRound(Base):
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"), index=True)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    # Without films of people a round is practice and says nothing of a model.
+    # Without images of people a round is practice and says nothing of a model.
     counts: Mapped[bool]
     right: Mapped[int | None]
-    # Films of each half that were taken for real, once it is finished: figures are sums of these.
+    # Images of each half that were taken for real, once it is finished: metrics are sums of these.
     synthetic_taken_for_real: Mapped[int | None]
     real_taken_for_real: Mapped[int | None]
-    films: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    guesses: Mapped[list[bool] | None] = mapped_column(JSON)  # for each film: real?
+    images: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    guesses: Mapped[list[bool] | None] = mapped_column(JSON)  # for each image: real?
 
     # The open ones, oldest first.
     __table_args__ = (Index(None, "finished_at", "started_at"),)

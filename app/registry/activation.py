@@ -11,7 +11,7 @@ from app.core.database import affected_rows, now
 from app.core.errors import BadForm, Conflict
 from app.registry.comparisons import standing_faults
 from app.registry.files import carded_sha256, load_classifier, model_folder
-from app.registry.queries import active_sha256, in_service, newest_activation
+from app.registry.queries import active_sha256, newest_activation, serving_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
 from app.settings import Settings
 from ml.errors import BundleError
@@ -19,51 +19,51 @@ from ml.errors import BundleError
 LEAST_OVERRIDE = 20
 
 
-def retire(session: Session, settings: Settings, model: ModelVersion, *, by: str) -> None:
+def archive(session: Session, settings: Settings, model: ModelVersion, *, by: str) -> None:
     """Take a model out of use; its files and its card stay.
 
     Raises:
-        Conflict: it is in service, or retired already.
+        Conflict: it is active, or archived already.
     """
-    live = (ModelVersion.sha256 == model.sha256, ModelVersion.retired_at.is_(None))
-    if not affected_rows(session, update(ModelVersion).where(*live).values(retired_at=now())):
-        raise Conflict(f"model {model.version} is retired already")
-    # Asked after the row is ours: whoever wants to activate it waits, and finds it retired.
-    if in_service(session, settings) == model.sha256:
+    live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
+    if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=now())):
+        raise Conflict(f"model {model.version} is archived already")
+    # Asked after the row is ours: whoever wants to activate it waits, and finds it archived.
+    if serving_sha256(session, settings) == model.sha256:
         session.rollback()
-        raise Conflict("this classifier is in service: put another one in service first")
+        raise Conflict("this classifier is active: put another one active first")
     session.refresh(model)
-    session.add(AuditEvent(actor=by, action="model.retired", subject=model.sha256))
+    session.add(AuditEvent(actor=by, action="model.archived", subject=model.sha256))
 
 
-def reinstate(session: Session, model: ModelVersion, *, by: str) -> None:
-    """Take a retired model back into use.
+def restore(session: Session, model: ModelVersion, *, by: str) -> None:
+    """Take a archived model back into use.
 
     Raises:
-        Conflict: it is not retired.
+        Conflict: it is not archived.
     """
-    retired = (ModelVersion.sha256 == model.sha256, ModelVersion.retired_at.is_not(None))
-    if not affected_rows(session, update(ModelVersion).where(*retired).values(retired_at=None)):
-        raise Conflict(f"model {model.version} is not retired")
+    archived = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_not(None))
+    if not affected_rows(session, update(ModelVersion).where(*archived).values(archived_at=None)):
+        raise Conflict(f"model {model.version} is not archived")
     session.refresh(model)
-    session.add(AuditEvent(actor=by, action="model.reinstated", subject=model.sha256))
+    session.add(AuditEvent(actor=by, action="model.restored", subject=model.sha256))
 
 
-def gate_faults(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
-    """Why a classifier should not be put in service; nothing where it may be."""
+def promotion_blockers(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
+    """Why a classifier should not be activated; nothing where it may be."""
     unusable = _unusable(settings, model)
     return [*_comparison_faults(session, settings, model), *([unusable] if unusable else [])]
 
 
 def _comparison_faults(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
-    reference = in_service(session, settings)
+    reference = serving_sha256(session, settings)
     if reference is None or reference == model.sha256:
         return []
     return standing_faults(session, model, reference)
 
 
 def _unusable(settings: Settings, model: ModelVersion) -> str | None:
-    """Why a classifier cannot answer films; looks at its files, which may have changed."""
+    """Why a classifier cannot answer images; looks at its files, which may have changed."""
     try:
         predictor = load_classifier(model_folder(settings, model))
     except (BundleError, Conflict) as problem:
@@ -82,25 +82,25 @@ def activate(
     override: str | None = None,
     seen: str | None = None,
 ) -> Activation:
-    """Put a classifier in service; it answers when this commits.
+    """Put a classifier active; it answers when this commits.
 
     Args:
         session: the database.
         settings: name the home folder and the released bundle.
         model: the classifier.
         by: who does it.
-        override: why, in spite of the gates; kept only where there is something to override.
-        seen: the classifier that was in service when they decided; None: whichever is now.
+        override: why, in spite of the promotion checks; kept only where there is something to override.
+        seen: the classifier that was active when they decided; None: whichever is now.
 
     Raises:
-        BadForm: a gate is closed and there is no override of at least 20 characters.
-        Conflict: it is in service, retired or unusable, or another admin was quicker.
+        BadForm: a promotion check is closed and there is no override of at least 20 characters.
+        Conflict: it is active, archived or unusable, or another admin was quicker.
     """
-    last, present = newest_activation(session), in_service(session, settings)
+    last, present = newest_activation(session), serving_sha256(session, settings)
     if model.kind is not ModelKind.CLASSIFIER:
-        raise Conflict("only a classifier can be put in service")
+        raise Conflict("only a classifier can be activated")
     if model.sha256 == present:
-        raise Conflict(f"model {model.version} is in service already")
+        raise Conflict(f"model {model.version} is active already")
     if seen not in (None, present):
         raise _overtaken()
     # Nothing can override this: there would be no answers.
@@ -112,23 +112,23 @@ def activate(
     if faults and len(why) < LEAST_OVERRIDE:
         raise BadForm(
             {
-                "override": f"{'; '.join(faults)}: to put it in service all the same, say why in "
+                "override": f"{'; '.join(faults)}: to put it active all the same, say why in "
                 f"at least {LEAST_OVERRIDE} characters, which the audit log keeps"
             }
         )
     about = {"override": why, "faults": faults} if faults else {}
-    return _put_in_service(session, model, last, present, by, "model.activated", about)
+    return _record_activation(session, model, last, present, by, "model.activated", about)
 
 
 def roll_back_target(session: Session, settings: Settings) -> ModelVersion | None:
-    """The classifier that was in service before the present one and is not retired, if any."""
+    """The classifier that was active before the present one and is not archived, if any."""
     present = active_sha256(session)
     if present is None:
         return None
     earlier = session.scalars(select(Activation.model_sha256).order_by(Activation.id.desc()))
     for sha256 in dict.fromkeys([*earlier, carded_sha256(settings.bundle)]):
         model = session.get(ModelVersion, sha256) if sha256 else None
-        if model and model.sha256 != present and model.retired_at is None:
+        if model and model.sha256 != present and model.archived_at is None:
             return model
     return None
 
@@ -136,18 +136,18 @@ def roll_back_target(session: Session, settings: Settings) -> ModelVersion | Non
 def roll_back(
     session: Session, settings: Settings, *, by: str, seen: str | None = None
 ) -> Activation:
-    """Put the classifier back in service that was there before; it needs no comparison.
+    """Put the classifier back active that was there before; it needs no comparison.
 
     Args:
         session: the database.
         settings: name the home folder and the released bundle.
         by: who does it.
-        seen: the classifier that was in service when they decided; None: whichever is now.
+        seen: the classifier that was active when they decided; None: whichever is now.
 
     Raises:
         Conflict: there is none, it is unusable, or another admin was quicker.
     """
-    last, present = newest_activation(session), in_service(session, settings)
+    last, present = newest_activation(session), serving_sha256(session, settings)
     if seen not in (None, present):
         raise _overtaken()
     target = roll_back_target(session, settings)
@@ -155,10 +155,10 @@ def roll_back(
         raise Conflict("there is no earlier classifier to go back to")
     if unusable := _unusable(settings, target):
         raise Conflict(unusable)
-    return _put_in_service(session, target, last, present, by, "model.rolled-back", {})
+    return _record_activation(session, target, last, present, by, "model.rolled-back", {})
 
 
-def _put_in_service(
+def _record_activation(
     session: Session,
     model: ModelVersion,
     last: Activation | None,
@@ -167,10 +167,10 @@ def _put_in_service(
     action: str,
     about: dict[str, Any],
 ) -> Activation:
-    # A write that changes nothing: `retire` waits for it, or it finds the model retired.
-    live = (ModelVersion.sha256 == model.sha256, ModelVersion.retired_at.is_(None))
-    if not affected_rows(session, update(ModelVersion).where(*live).values(retired_at=None)):
-        raise Conflict(f"model {model.version} is retired: take it back into use first")
+    # A write that changes nothing: `archive` waits for it, or it finds the model archived.
+    live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
+    if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=None)):
+        raise Conflict(f"model {model.version} is archived: take it back into use first")
     activation = Activation(
         id=last.id + 1 if last else 1,
         at=now(),
@@ -197,5 +197,5 @@ def _put_in_service(
 
 def _overtaken() -> Conflict:
     return Conflict(
-        "another classifier was put in service meanwhile: nothing was changed, look at it first"
+        "another classifier was activated meanwhile: nothing was changed, look at it first"
     )

@@ -8,7 +8,7 @@ from typing import Any, Self
 from app.registry.tables import ModelVersion
 from app.screenings.views import percent
 from ml.labels import label_name
-from ml.reporting.format import films_by_source, interval, three
+from ml.reporting.format import images_by_source, interval, three
 from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
 
 
@@ -32,7 +32,7 @@ class ModelView:
     licence: str
     sources: list[dict[str, Any]]
     splits: dict[str, int]
-    figures: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
     per_class: list[dict[str, Any]]
     within_source: list[dict[str, Any]]
     confusion: dict[str, Any] | None
@@ -43,7 +43,7 @@ class ModelView:
     @classmethod
     def of_card(cls, card: dict[str, Any], *, standing: str) -> Self:
         """Show a card; `standing` says whether the model is in use."""
-        figures, data = card["figures"], card["data"]
+        metrics, data = card["metrics"], card["data"]
         names = [label_name(label) for label in card["labels"]]
         return cls(
             version=card["version"],
@@ -61,22 +61,22 @@ class ModelView:
             limitations=card["limitations"],
             licence=card["licence"],
             sources=_sources(data),
-            splits=data["films"],
-            figures=_headline(figures),
+            splits=data["images"],
+            metrics=_headline(metrics),
             per_class=[
                 {
                     "name": label_name(label),
                     "support": int(own["support"]),
                     **{key: three(own[key]) for key in ("precision", "recall", "f1")},
                 }
-                for label, own in figures["per_class"].items()
+                for label, own in metrics["per_class"].items()
             ],
-            within_source=[_within(row) for row in figures["within_source"]],
-            confusion={"labels": names, "rows": figures["confusion"]},
-            reliability=figures["reliability"],
+            within_source=[_within(row) for row in metrics["within_source"]],
+            confusion={"labels": names, "rows": metrics["confusion"]},
+            reliability=metrics["reliability"],
             synthetic=[
-                {"generator": generator, "films": sum(counts.values())}
-                # Cards from before synthetic films could train lack it.
+                {"generator": generator, "images": sum(counts.values())}
+                # Cards from before synthetic images could train lack it.
                 for generator, counts in (data.get("synthetic") or {}).items()
             ],
             standing=standing,
@@ -89,26 +89,26 @@ def _sources(data: dict[str, Any]) -> list[dict[str, Any]]:
             "name": name,
             "counts": {label_name(label): count for label, count in counts.items()},
         }
-        for name, counts in films_by_source(data).items()
+        for name, counts in images_by_source(data).items()
     ]
 
 
-def _headline(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    selective = figures["selective"]
+def _headline(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    selective = metrics["selective"]
     return [
         {
             "name": "Accuracy",
-            **_value(figures["accuracy"]),
+            **_value(metrics["accuracy"]),
             "note": "of the most probable class, on patients not seen in training",
         },
         {
             "name": "Macro AUROC",
-            **_value(figures["macro_auroc"]),
+            **_value(metrics["macro_auroc"]),
             "note": "mean of each class against the others, all sources mixed",
         },
         {
             "name": "Calibration error",
-            "value": three(figures["calibration_error"]),
+            "value": three(metrics["calibration_error"]),
             "interval": None,
             "note": "mean gap between stated confidence and accuracy",
         },
@@ -116,7 +116,7 @@ def _headline(figures: dict[str, Any]) -> list[dict[str, Any]]:
             "name": "Answers given",
             "value": percent(selective["coverage"]),
             "interval": None,
-            "note": "of the films; the others are called uncertain",
+            "note": "of the images; the others are called uncertain",
         },
         {
             "name": "Accuracy of answers given",
@@ -136,18 +136,18 @@ def _within(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _value(figure: dict[str, Any]) -> dict[str, str]:
-    value, bounds = interval(figure)
+def _value(metric: dict[str, Any]) -> dict[str, str]:
+    value, bounds = interval(metric)
     return {"value": value, "interval": bounds}
 
 
-# Of the many figures of a generator, those that stand first.
+# Of the many metrics of a generator, those that stand first.
 _HEADLINE = ("KID", "FID", "recall", AUROC)
 
 
 @dataclass(frozen=True, slots=True)
-class FigureTable:
-    """The figures of a generator in one place where films are compared."""
+class MetricTable:
+    """The metrics of a generator in one place where images are compared."""
 
     title: str
     rows: list[Row]
@@ -158,8 +158,8 @@ class GeneratorView:
     """A generator's card.
 
     Attributes:
-        headline: the first figures of the first feature space.
-        measured_on: on which films; empty where nothing was measured.
+        headline: the first metrics of the first feature space.
+        measured_on: on which images; empty where nothing was measured.
     """
 
     version: str
@@ -176,7 +176,7 @@ class GeneratorView:
     licence: str
     notes: list[str]
     headline: list[Row]
-    tables: list[FigureTable]
+    tables: list[MetricTable]
     measured_on: str
     samples_url: str
 
@@ -184,51 +184,51 @@ class GeneratorView:
     def of(cls, model: ModelVersion) -> Self:
         """Show a row."""
         card = model.card
-        options, figures = card["options"], card["figures"]
-        tables = _tables(figures)
+        options, metrics = card["options"], card["metrics"]
+        tables = _tables(metrics)
         headline = [row for table in tables[:1] for row in table.rows if row.name in _HEADLINE]
         return cls(
             version=model.version,
             sha256=model.sha256,
-            standing="A retired generator" if model.retired_at else "A generator",
+            standing="A archived generator" if model.archived_at else "A generator",
             created_at=datetime.fromisoformat(card["created_at"]),
             classes=[label_name(label) for label in options["labels"].split(",")],
             on_demand=bool(options.get("conditional")),
             size=options["size"],
             game=f"{options['objective']}, {options['network']} networks",
-            steps=f"{card['step']:,} steps, {card['films_seen']:,} films shown",
-            learned_from=[(label_name(label), count) for label, count in card["films"].items()],
+            steps=f"{card['step']:,} steps, {card['images_seen']:,} images shown",
+            learned_from=[(label_name(label), count) for label, count in card["images"].items()],
             code_version=card["code_version"],
             licence=card.get("licence") or "not stated",
-            notes=[*card["notes"], *figures.get("notes", [])],
+            notes=[*card["notes"], *metrics.get("notes", [])],
             headline=headline,
             tables=tables,
-            measured_on=_measured_on(figures) if tables else "",
+            measured_on=_measured_on(metrics) if tables else "",
             samples_url=f"/gallery/samples/{model.sha256}.png",
         )
 
 
-def _tables(figures: Mapping[str, Any]) -> list[FigureTable]:
+def _tables(metrics: Mapping[str, Any]) -> list[MetricTable]:
     tables = [
-        FigureTable(f"Compared in {space['name']}", space_rows(space))
-        for space in figures.get("spaces", [])
+        MetricTable(f"Compared in {space['name']}", space_rows(space))
+        for space in metrics.get("spaces", [])
     ]
-    if "pixels" in figures:
-        samples, held_out = figures["samples"]["films"], figures["real"]["held_out_films"]
-        rows = pixel_rows(figures["pixels"], samples, held_out)
-        tables.append(FigureTable("Compared pixel by pixel", rows))
+    if "pixels" in metrics:
+        samples, held_out = metrics["samples"]["images"], metrics["real"]["held_out_images"]
+        rows = pixel_rows(metrics["pixels"], samples, held_out)
+        tables.append(MetricTable("Compared pixel by pixel", rows))
     return tables
 
 
-def _measured_on(figures: Mapping[str, Any]) -> str:
-    real, samples = figures["real"], figures["samples"]
+def _measured_on(metrics: Mapping[str, Any]) -> str:
+    real, samples = metrics["real"], metrics["samples"]
     return (
-        f"{samples['films']:,} samples against {real['films']:,} test films of "
+        f"{samples['images']:,} samples against {real['images']:,} test images of "
         f"{real['patients']:,} patients. In brackets 95 % intervals, of FIDs standard errors."
     )
 
 
-def generator_figures(card: Mapping[str, Any], names: Sequence[str] = ("KID", "FID")) -> list[Row]:
-    """Some figures of the first feature space; none where nothing was measured."""
-    spaces = card["figures"].get("spaces") or []
+def generator_metrics(card: Mapping[str, Any], names: Sequence[str] = ("KID", "FID")) -> list[Row]:
+    """Some metrics of the first feature space; none where nothing was measured."""
+    spaces = card["metrics"].get("spaces") or []
     return [row for space in spaces[:1] for row in space_rows(space) if row.name in names]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.registry.tables import ModelVersion
-model_app = typer.Typer(no_args_is_help=True, help="Registered models, and the one in service.")
+model_app = typer.Typer(no_args_is_help=True, help="Registered models, and the active one.")
 _BY = "command-line"
 Digest = Annotated[str, typer.Argument(help="Its SHA-256, or enough of its first letters.")]
 
@@ -40,14 +40,14 @@ def register(
 @model_app.command("list")
 def list_command() -> None:
     """List the models, newest first."""
-    from app.registry.queries import in_service, list_models
+    from app.registry.queries import list_models, serving_sha256
 
     settings = Settings()
     table = Table(
         Column("SHA-256", min_width=12), "kind", "version", "state", "registered", "learned from"
     )
     with _registry(settings) as session:
-        present = in_service(session, settings)
+        present = serving_sha256(session, settings)
         for model in list_models(session, all_of_them=True):
             data = model.data_sha256[:12] if model.data_sha256 else ""
             state = _state(model, present)
@@ -58,9 +58,9 @@ def list_command() -> None:
 
 def _state(model: "ModelVersion", present: str | None) -> str:
     if model.sha256 == present:
-        return "in service"
-    if model.retired_at:
-        return "retired"
+        return "active"
+    if model.archived_at:
+        return "archived"
     return "registered" if model.folder else "card only"
 
 
@@ -68,29 +68,29 @@ def _state(model: "ModelVersion", present: str | None) -> str:
 def activate_command(
     sha256: Digest,
     override: Annotated[
-        str, typer.Option(help="Why, in spite of the gates; kept in the audit log.")
+        str, typer.Option(help="Why, in spite of the promotion checks; kept in the audit log.")
     ] = "",
 ) -> None:
-    """Put a classifier in service; running servers follow within two seconds."""
+    """Put a classifier active; running servers follow within two seconds."""
     from app.registry.activation import activate
 
     settings = Settings()
     with _registry(settings) as session:
         model = _named(session, sha256)
         activate(session, settings, model, by=_BY, override=override)
-        print(f"{model.version} is in service: {model.sha256}")
+        print(f"{model.version} is active: {model.sha256}")
 
 
 @model_app.command("roll-back")
 def roll_back_command() -> None:
-    """Put the classifier back in service that was there before."""
+    """Put the classifier back active that was there before."""
     from app.registry.activation import roll_back
     from app.registry.queries import find_model
 
     settings = Settings()
     with _registry(settings) as session:
         model = find_model(session, roll_back(session, settings, by=_BY).model_sha256)
-        print(f"{model.version} is in service again: {model.sha256}")
+        print(f"{model.version} is active again: {model.sha256}")
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _registry(settings: Settings) -> "Iterator[Session]":
     try:
         register_released(database, settings)
     except XrayError as problem:
-        # Putting another one in service may be the way out.
+        # Putting another one active may be the way out.
         Console(stderr=True).print(f"the released models are not registered: {problem}")
     try:
         with database.session() as session:

@@ -24,13 +24,13 @@ from app.settings import Settings
 from ml.labels import label_name
 from ml.reporting.format import interval, three
 
-FILMS_PER_PAGE = 24
+IMAGES_PER_PAGE = 24
 
 # --- two classifiers -----------------------------------------------------------------------------
 
 
 class Change(StrEnum):
-    """What became of the answer to a film."""
+    """What became of the answer to an image."""
 
     BETTER = "better"  # the candidate answers rightly what the reference did not
     WORSE = "worse"
@@ -39,7 +39,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A figure of both classifiers; the difference where it was drawn in pairs."""
+    """A metric of both classifiers; the difference where it was drawn in pairs."""
 
     name: str
     candidate: str
@@ -49,8 +49,8 @@ class Beside:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedFilm:
-    """A film that the two answer differently."""
+class ChangedImage:
+    """An image that the two answer differently."""
 
     number: int  # its place in the comparison
     image: str
@@ -77,7 +77,7 @@ class ChangedFilm:
 
 
 def _change(one: Mapping[str, Any]) -> Change:
-    """What became of the answer to a film."""
+    """What became of the answer to an image."""
     now_right, was_right = (
         one[side]["decision"] == one["label"] for side in ("candidate", "reference")
     )
@@ -98,10 +98,10 @@ class ComparisonView:
     """A comparison on its own page.
 
     Attributes:
-        faults: why it does not open the gates for its candidate; none where it does.
-        card_reproduced: None where the films are not those of the card.
-        counts: films whose answer changed, by what became of it.
-        page: of the films shown, from 1.
+        faults: why it does not open the promotion checks for its candidate; none where it does.
+        card_reproduced: None where the images are not those of the card.
+        counts: images whose answer changed, by what became of it.
+        page: of the images shown, from 1.
     """
 
     id: uuid.UUID
@@ -111,14 +111,14 @@ class ComparisonView:
     reference: Link
     faults: list[str]
     card_reproduced: bool | None
-    films: int
+    images: int
     patients: int
-    figures: list[Beside]
+    metrics: list[Beside]
     per_class: list[Beside]
     data: Link | None
     run: Link | None
     counts: dict[str, int]
-    shown: list[ChangedFilm]
+    shown: list[ChangedImage]
     page: int
     pages: int
 
@@ -126,14 +126,14 @@ class ComparisonView:
     def of(
         cls, session: Session, settings: Settings, row: Comparison, which: str, page: int
     ) -> Self:
-        """Show a row, and one page of the films of one kind of change, or of all."""
-        found = row.figures
-        candidate, reference = (found[side]["figures"] for side in ("candidate", "reference"))
+        """Show a row, and one page of the images of one kind of change, or of all."""
+        found = row.metrics
+        candidate, reference = (found[side]["metrics"] for side in ("candidate", "reference"))
         changes = [_change(one) for one in found["changed"]]
         wanted = [number for number, change in enumerate(changes) if which in ("", change)]
-        pages = max(1, -(-len(wanted) // FILMS_PER_PAGE))
+        pages = max(1, -(-len(wanted) // IMAGES_PER_PAGE))
         page = min(max(page, 1), pages)
-        shown = wanted[(page - 1) * FILMS_PER_PAGE : page * FILMS_PER_PAGE]
+        shown = wanted[(page - 1) * IMAGES_PER_PAGE : page * IMAGES_PER_PAGE]
         data = session.get(DataVersion, row.data_sha256) if row.data_sha256 else None
         folder = data_folder(settings, data) if data else None
         run = session.get(Run, row.run_id) if row.run_id else None
@@ -146,14 +146,14 @@ class ComparisonView:
             reference=model_link(session.get_one(ModelVersion, row.reference_sha256)),
             faults=comparison_faults(session, model, row),
             card_reproduced=found.get("card_reproduced"),
-            films=found["films"],
+            images=found["images"],
             patients=found["patients"],
-            figures=_beside(candidate, reference, found["differences"]),
+            metrics=_beside(candidate, reference, found["differences"]),
             per_class=_classes_beside(candidate, reference),
             data=data_link(data) if data else None,
             run=run_link(run) if run else None,
             counts={change.value: changes.count(change) for change in Change},
-            shown=[ChangedFilm.of(number, found["changed"][number], folder) for number in shown],
+            shown=[ChangedImage.of(number, found["changed"][number], folder) for number in shown],
             page=page,
             pages=pages,
         )
@@ -172,7 +172,7 @@ def _beside(
         _plainly_beside(name, candidate, reference, keys)
         for name, keys in (
             ("Calibration error", ("calibration_error",)),
-            ("Share of films answered", ("selective", "coverage")),
+            ("Share of images answered", ("selective", "coverage")),
             ("Accuracy of those", ("selective", "accuracy_when_answering")),
         )
     ]
@@ -191,17 +191,17 @@ def _classes_beside(candidate: Mapping[str, Any], reference: Mapping[str, Any]) 
 def _plainly_beside(
     name: str, candidate: Mapping[str, Any], reference: Mapping[str, Any], keys: Sequence[str]
 ) -> Beside:
-    """A figure of which no interval was drawn."""
+    """A metric of which no interval was drawn."""
     ours, theirs = _at(candidate, keys), _at(reference, keys)
     difference = "" if ours is None or theirs is None else _signed(ours - theirs)
     return Beside(name, three(ours), three(theirs), difference, "")
 
 
-def _at(figures: Any, keys: Sequence[str]) -> float | None:
-    """The figure that keys lead to; None where it is not defined."""
+def _at(metrics: Any, keys: Sequence[str]) -> float | None:
+    """The metric that keys lead to; None where it is not defined."""
     for key in keys:
-        figures = figures[key]
-    return None if figures is None else float(figures)
+        metrics = metrics[key]
+    return None if metrics is None else float(metrics)
 
 
 def _signed(value: float | None) -> str:

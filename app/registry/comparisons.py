@@ -16,21 +16,21 @@ from ml.data.manifest import DEMONSTRATION
 from ml.errors import XrayError
 
 COMPARISON = "comparison.json"
-# Why the gates stay shut, beside what a comparison itself found.
-NOT_COMPARED = "it has not been compared with the classifier in service"
-OTHER_FILMS = (
-    "it was compared on other films than its card speaks of, so its card's figures were not "
+# Why the promotion checks stay shut, beside what a comparison itself found.
+NOT_COMPARED = "it has not been compared with the active classifier"
+OTHER_IMAGES = (
+    "it was compared on other images than its card speaks of, so its card's metrics were not "
     "checked: compare it on the data set that it learned from"
 )
 OTHER_DATA = (
     "it was compared on another data set than the one that it learned from: compare it on that one"
 )
-UNKNOWN_FILMS = (
-    "its card speaks of other test films than those of the data set that it learned from, so its "
-    "card's figures could not be checked"
+UNKNOWN_IMAGES = (
+    "its card speaks of other test images than those of the data set that it learned from, so its "
+    "card's metrics could not be checked"
 )
 STAND_INS = (
-    "the films compared are synthetic ones of the demonstration: they say nothing about patients"
+    "the images compared are synthetic ones of the demonstration: they say nothing about patients"
 )
 
 
@@ -79,7 +79,7 @@ def record_comparison(
         data_sha256=run.data_sha256 if run else None,
         passed=found["passed"],
         faults=found["faults"],
-        figures=found,
+        metrics=found,
     )
     session.add(comparison)
     session.flush()
@@ -87,7 +87,7 @@ def record_comparison(
 
 
 def _require_comparison(found: Any) -> None:
-    """Check all that gates and pages rely on; raises KeyError, TypeError or ValueError."""
+    """Check all that promotion checks and pages rely on; raises KeyError, TypeError or ValueError."""
     faults = found["faults"]
     if type(found["passed"]) is not bool or not all(isinstance(fault, str) for fault in faults):
         raise ValueError("it does not say whether the candidate passed, and why not")
@@ -96,7 +96,7 @@ def _require_comparison(found: Any) -> None:
     if type(found["card_reproduced"]) not in (bool, type(None)):
         raise ValueError("it does not say whether the candidate's card is reproduced")
     for side in ("candidate", "reference"):
-        found[side]["version"], found[side]["figures"]["accuracy"]["value"]
+        found[side]["version"], found[side]["metrics"]["accuracy"]["value"]
     for name in ("accuracy", "macro_auroc"):
         found["differences"][name]["value"], found["differences"][name]["low"]
     for one in found["changed"]:
@@ -104,49 +104,49 @@ def _require_comparison(found: Any) -> None:
 
 
 def list_comparisons(session: Session, model: ModelVersion) -> list[Comparison]:
-    """The comparisons that a model took part in, newest first, without their figures."""
+    """The comparisons that a model took part in, newest first, without their metrics."""
     about = or_(
         Comparison.candidate_sha256 == model.sha256, Comparison.reference_sha256 == model.sha256
     )
     newest_first = select(Comparison).where(about).order_by(Comparison.created_at.desc())
-    return list(session.scalars(newest_first.options(defer(Comparison.figures))))
+    return list(session.scalars(newest_first.options(defer(Comparison.metrics))))
 
 
-# Of the figures of a comparison: whether the candidate reached those of its own card, NULL where
-# the films were other ones; whether some stood in for patients.
-_CARD_REPRODUCED = Comparison.figures["card_reproduced"].as_boolean()
-_STAND_INS = Comparison.figures[("data", DEMONSTRATION)].as_string().is_not(None)
+# Of the metrics of a comparison: whether the candidate reached those of its own card, NULL where
+# the images were other ones; whether some stood in for patients.
+_CARD_REPRODUCED = Comparison.metrics["card_reproduced"].as_boolean()
+_STAND_INS = Comparison.metrics[("data", DEMONSTRATION)].as_string().is_not(None)
 
 
 def comparison_faults(session: Session, model: ModelVersion, comparison: Comparison) -> list[str]:
-    """Why a comparison does not open the gates for its candidate; nothing where it does.
+    """Why a comparison does not open the promotion checks for its candidate; nothing where it does.
 
     Args:
         session: the database.
         model: the candidate.
         comparison: as `list_comparisons` gives it.
     """
-    # Not the figures whole: they name every film whose answer changes.
+    # Not the metrics whole: they name every image whose answer changes.
     named = select(_CARD_REPRODUCED, _STAND_INS).where(Comparison.id == comparison.id)
     reproduced, has_stand_ins = session.execute(named).one()
     data = session.get(DataVersion, comparison.data_sha256) if comparison.data_sha256 else None
     faults = list(comparison.faults)
     if model.data_sha256 in (None, comparison.data_sha256):
         if reproduced is None:
-            faults.append(UNKNOWN_FILMS if model.data_sha256 else OTHER_FILMS)
+            faults.append(UNKNOWN_IMAGES if model.data_sha256 else OTHER_IMAGES)
     else:
-        faults.append(OTHER_FILMS if reproduced is None else OTHER_DATA)
+        faults.append(OTHER_IMAGES if reproduced is None else OTHER_DATA)
     if has_stand_ins or (data and data.summary.get("demonstration")):
         faults.append(STAND_INS)
     return faults
 
 
 def standing_faults(session: Session, model: ModelVersion, reference: str) -> list[str]:
-    """What shuts the gates for a classifier that would take the place of another one.
+    """What shuts the promotion checks for a classifier that would take the place of another one.
 
-    The newest comparison on the films that its card speaks of counts: on the data set that it
-    learned from, or, where that is not known, on films of which the card gives the figures. So
-    what was found there is not undone by a comparison on other films.
+    The newest comparison on the images that its card speaks of counts: on the data set that it
+    learned from, or, where that is not known, on images of which the card gives the metrics. So
+    what was found there is not undone by a comparison on other images.
     """
     query = (
         select(Comparison)
@@ -155,7 +155,7 @@ def standing_faults(session: Session, model: ModelVersion, reference: str) -> li
         )
         .order_by(Comparison.created_at.desc())
         .limit(1)
-        .options(defer(Comparison.figures))
+        .options(defer(Comparison.metrics))
     )
     own = (
         Comparison.data_sha256 == model.data_sha256

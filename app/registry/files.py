@@ -83,7 +83,7 @@ def put_in_place(copy: Path, place: Path) -> None:
 
 
 def load_classifier(folder: Path) -> Predictor:
-    """The classifier of a bundle, after it has answered a film.
+    """The classifier of a bundle, after it has answered an image.
 
     Raises:
         BundleError: the bundle is missing, damaged, not what its card says, or cannot be run.
@@ -105,14 +105,14 @@ def _try_out(predictor: Predictor) -> None:
     side, classes = predictor.card.input_size, len(predictor.card.labels)
     if not LEAST_SIDE <= side <= MOST_SIDE:
         raise BundleError(
-            f"the bundle wants films of {side} px: {LEAST_SIDE} to {MOST_SIDE} px can be made"
+            f"the bundle wants images of {side} px: {LEAST_SIDE} to {MOST_SIDE} px can be made"
         )
     ramp = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
     answer = predictor.predict(ramp)
     maps = answer.activation_map
     if maps.ndim != 3 or len(maps) != classes or len(answer.probabilities) != classes:
         raise BundleError("the graph answers in another shape than its card says")
-    if not all(np.isfinite([*answer.probabilities.values(), answer.novelty])):
+    if not all(np.isfinite([*answer.probabilities.values(), answer.ood_score])):
         raise BundleError("the graph answers what is no number")
 
 

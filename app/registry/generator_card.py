@@ -11,16 +11,17 @@ from app.registry.tables import ModelVersion
 from ml.classifier.bundle import CARD
 from ml.errors import BundleError
 from ml.labels import LABELS
+from ml.legacy import rename_keys
 
 # What a generator's card has, as pages say it.
 _OF_CARD: Mapping[str, type] = {
     "sha256": str,
     "options": dict,
-    "films": dict,
-    "figures": dict,
+    "images": dict,
+    "metrics": dict,
     "notes": list,
     "step": int,
-    "films_seen": int,
+    "images_seen": int,
     "code_version": str,
     "created_at": str,
 }
@@ -39,25 +40,25 @@ _IN_WORDS: Mapping[type, str] = {
     int: "a whole number",
     bool: "true or false",
 }
-# Sides in pixels between which a classifier's films are decoded here.
+# Sides in pixels between which a classifier's images are decoded here.
 LEAST_SIDE, MOST_SIDE = 16, 1024
 
 
 def read_generator_card(folder: Path) -> dict[str, Any]:
     """A card with all that is said of a generator here: no page meets one that lacks a part."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = rename_keys(json.loads((folder / CARD).read_text(encoding="utf-8")))
     except ValueError as problem:
         raise BundleError(f"{CARD} is not a generator's card: {problem!r}") from problem
     faults = _faults(card, _OF_CARD, "")
     if not faults:
         faults = [*_faults(card["options"], _OF_OPTIONS, "options."), *_odd_values(card)]
     if not faults:
-        # The figures have many parts, so they are told once, as on the generator's page.
+        # The metrics have many parts, so they are told once, as on the generator's page.
         try:
             GeneratorView.of(ModelVersion(version="", sha256=card["sha256"], card=card))
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
-            faults = [f"its figures cannot be told: {problem!r}"]
+            faults = [f"its metrics cannot be told: {problem!r}"]
     if faults:
         raise BundleError(
             f"{CARD} is not a generator's card: {'; '.join(faults)}: export the generator again"
@@ -83,8 +84,8 @@ def _odd_values(card: Mapping[str, Any]) -> Iterator[str]:
     labels = card["options"].get("labels")
     if isinstance(labels, str) and not set(labels.split(",")) <= set(LABELS):
         yield f"options.labels is {labels!r:.40}, expected some of {','.join(LABELS)}"
-    if any(type(count) is not int for count in card["films"].values()):
-        yield "films has what is no number of films"
+    if any(type(count) is not int for count in card["images"].values()):
+        yield "images has what is no number of images"
     if any(type(note) is not str for note in card["notes"]):
         yield "notes has what is no text"
     try:

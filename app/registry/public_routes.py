@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/model")
 def active_model(request: Request, current: CurrentServices) -> Response:
-    """The card of the model in service."""
+    """The card of the active model."""
     card = current.classifier.card
     if card is None:
         return page(request, "registry/classifier_card.html", model=None)
@@ -28,7 +28,7 @@ def active_model(request: Request, current: CurrentServices) -> Response:
 def model(
     request: Request, sha256: str, current: CurrentServices, opened: CurrentSession
 ) -> HTMLResponse:
-    """The card of the model in service, or of any that is registered or has answered films."""
+    """The card of the active model, or of any that is registered or has answered images."""
     active = current.classifier.card
     if active is not None and active.sha256 == sha256:
         shown = ModelView.of_card(active.as_json(), standing="The model in use")
@@ -36,7 +36,7 @@ def model(
     row = find_model(opened, sha256)
     if row.kind is ModelKind.GENERATOR:
         return _generator(request, current, opened, row)
-    standing = "A retired model" if row.retired_at else "A model that is not in use"
+    standing = "A archived model" if row.archived_at else "A model that is not in use"
     return page(
         request,
         "registry/classifier_card.html",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core.errors import NotFound
 from app.datasets.tables import DataVersion
-from app.gallery.tables import SyntheticFilm
+from app.gallery.tables import SyntheticImage
 from app.registry.files import carded_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
 from app.runs.tables import Run
@@ -38,13 +38,13 @@ def list_models(
     Args:
         session: the database.
         kind: of this kind only.
-        all_of_them: also those that are retired or of which only the card is kept.
+        all_of_them: also those that are archived or of which only the card is kept.
     """
     query = select(ModelVersion).order_by(ModelVersion.registered_at.desc(), ModelVersion.sha256)
     if kind is not None:
         query = query.where(ModelVersion.kind == kind)
     if not all_of_them:
-        query = query.where(ModelVersion.folder.is_not(None), ModelVersion.retired_at.is_(None))
+        query = query.where(ModelVersion.folder.is_not(None), ModelVersion.archived_at.is_(None))
     return list(session.scalars(query))
 
 
@@ -54,10 +54,10 @@ class Lineage:
 
     Attributes:
         run: that made it.
-        data: the films that it learned from.
-        parents: the generators whose films it learned from, by SHA-256; None where one is not here.
-        children: the classifiers that learned from its films.
-        synthetic: the data sets that hold its films.
+        data: the images that it learned from.
+        parents: the generators whose images it learned from, by SHA-256; None where one is not here.
+        children: the classifiers that learned from its images.
+        synthetic: the data sets that hold its images.
     """
 
     run: Run | None
@@ -70,7 +70,9 @@ class Lineage:
 def lineage(session: Session, model: ModelVersion) -> Lineage:
     """Look both ways from a model."""
     classifiers = select(ModelVersion).where(ModelVersion.kind == ModelKind.CLASSIFIER)
-    made_of_it = select(SyntheticFilm.data_sha256).where(SyntheticFilm.model_sha256 == model.sha256)
+    made_of_it = select(SyntheticImage.data_sha256).where(
+        SyntheticImage.model_sha256 == model.sha256
+    )
     return Lineage(
         run=session.get(Run, model.run_id) if model.run_id else None,
         data=session.get(DataVersion, model.data_sha256) if model.data_sha256 else None,
@@ -87,7 +89,7 @@ def lineage(session: Session, model: ModelVersion) -> Lineage:
     )
 
 
-# --- in service ----------------------------------------------------------------------------------
+# --- active ----------------------------------------------------------------------------------
 
 
 def newest_activation(session: Session) -> Activation | None:
@@ -96,10 +98,10 @@ def newest_activation(session: Session) -> Activation | None:
 
 
 def active_sha256(session: Session) -> str | None:
-    """The classifier that was activated last; None: the configured bundle is in service."""
+    """The classifier that was activated last; None: the configured bundle is active."""
     return session.scalar(select(Activation.model_sha256).order_by(Activation.id.desc()).limit(1))
 
 
-def in_service(session: Session, settings: Settings) -> str | None:
-    """The classifier that answers films: the last one activated, or that of the bundle."""
+def serving_sha256(session: Session, settings: Settings) -> str | None:
+    """The classifier that answers images: the last one activated, or that of the bundle."""
     return active_sha256(session) or carded_sha256(settings.bundle)

@@ -1,7 +1,7 @@
-"""The registry: which models there are, what they came of, and which classifier is in service.
+"""The registry: which models there are, what they came of, and which classifier is active.
 
 A model's folder is complete under its name before its row is committed, and the row is what counts.
-Activations are numbered without a gap: of two admins who put something in service at the same
+Activations are numbered without a gap: of two admins who put something active at the same
 moment, the one who takes the next number first wins, and the other is told.
 """
 
@@ -108,7 +108,7 @@ def register_generator(
 
 
 def generator_version(card: dict[str, Any]) -> str:
-    """What a generator is called: its game, the side of its films and the steps it trained for."""
+    """What a generator is called: its game, the side of its images and the steps it trained for."""
     options = card["options"]
     return f"{options['objective']}-{options['size']}-{card['step']}"[:_LONGEST_VERSION]
 

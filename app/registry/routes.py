@@ -1,4 +1,4 @@
-"""The console's room of models: the registry, comparisons, and what is in service."""
+"""The console's room of models: the registry, comparisons, and what is active."""
 
 import tempfile
 import uuid
@@ -21,25 +21,25 @@ from app.datasets.versions import data_folder, list_data
 from app.registry.activation import (
     LEAST_OVERRIDE,
     activate,
-    reinstate,
-    retire,
+    archive,
+    restore,
     roll_back,
     roll_back_target,
 )
 from app.registry.comparison_views import Change, ComparisonView
 from app.registry.files import CLASSIFIER_FILES, GENERATOR_FILES, model_folder
-from app.registry.queries import find_model, in_service, newest_activation
+from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
 from app.registry.views import RegisteredView, activations, load_faults, summaries
 from app.runs.broker import ring
 from app.runs.service import create_run
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.types import UnreadableImage
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
 _PIECE = 2**16
-# Films of people: no cache keeps them, and a picture opened by itself runs nothing.
+# Images of people: no cache keeps them, and a picture opened by itself runs nothing.
 _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
 # Only the thumbnail is wanted, so the model input may be as small as can be.
 _LEAST_INPUT = 16
@@ -50,7 +50,7 @@ Seen = Annotated[str, Form(max_length=64)]
 def registry(
     request: Request, current: CurrentServices, opened: CurrentSession, _user: Admin
 ) -> HTMLResponse:
-    """All models, and which classifier answers films."""
+    """All models, and which classifier answers images."""
     return _registry_page(request, current, opened)
 
 
@@ -58,7 +58,7 @@ def _registry_page(
     request: Request, current: Services, opened: Session, refusal: AppError | None = None
 ) -> HTMLResponse:
     settings = current.settings
-    last, present = newest_activation(opened), in_service(opened, settings)
+    last, present = newest_activation(opened), serving_sha256(opened, settings)
     fault = current.classifier.fault
     return page(
         request,
@@ -86,7 +86,7 @@ def go_back(
     user: ActingAdmin,
     seen: Seen = "",
 ) -> Response:
-    """Put the classifier back in service that was there before."""
+    """Put the classifier back active that was there before."""
     try:
         roll_back(opened, current.settings, by=user.actor, seen=seen or None)
     except AppError as refused:
@@ -116,14 +116,14 @@ def _model_page(
     data: str = "",
 ) -> HTMLResponse:
     shown = RegisteredView.of(opened, current.settings, model)
-    present = in_service(opened, current.settings)
+    present = serving_sha256(opened, current.settings)
     return page(
         request,
         "registry/model.html",
         refusal.status if refusal else HTTPStatus.OK,
         model=shown,
         present=opened.get(ModelVersion, present) if present else None,
-        data_versions=list_data(opened, DataKind.FILMS),
+        data_versions=list_data(opened, DataKind.IMAGES),
         chosen_data=data or shown.data_sha256,
         least_override=LEAST_OVERRIDE,
         override=override,
@@ -137,7 +137,7 @@ def _to_page(model: ModelVersion) -> RedirectResponse:
 
 
 @router.post("/{sha256}/activate")
-def put_in_service(
+def activate_model(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -146,7 +146,7 @@ def put_in_service(
     seen: Seen = "",
     override: Annotated[str, Form(max_length=2000)] = "",
 ) -> Response:
-    """Put a classifier in service; this process answers with it at once, the others in seconds."""
+    """Put a classifier active; this process answers with it at once, the others in seconds."""
     model = find_model(opened, sha256)
     try:
         activate(
@@ -165,7 +165,7 @@ def put_in_service(
     return _to_page(model)
 
 
-@router.post("/{sha256}/retire")
+@router.post("/{sha256}/archive")
 def take_out_of_use(
     request: Request,
     current: CurrentServices,
@@ -176,7 +176,7 @@ def take_out_of_use(
     """Take a model out of use."""
     model = find_model(opened, sha256)
     try:
-        retire(opened, current.settings, model, by=user.actor)
+        archive(opened, current.settings, model, by=user.actor)
     except AppError as refused:
         opened.rollback()
         return _model_page(request, current, opened, model, refusal=refused)
@@ -184,7 +184,7 @@ def take_out_of_use(
     return _to_page(model)
 
 
-@router.post("/{sha256}/reinstate")
+@router.post("/{sha256}/restore")
 def take_back_into_use(
     request: Request,
     current: CurrentServices,
@@ -192,10 +192,10 @@ def take_back_into_use(
     user: ActingAdmin,
     sha256: str,
 ) -> Response:
-    """Take a retired model back into use."""
+    """Take a archived model back into use."""
     model = find_model(opened, sha256)
     try:
-        reinstate(opened, model, by=user.actor)
+        restore(opened, model, by=user.actor)
     except AppError as refused:
         opened.rollback()
         return _model_page(request, current, opened, model, refusal=refused)
@@ -212,12 +212,12 @@ def start_comparing(
     sha256: str,
     data: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
-    """Start measuring a classifier and the one in service on the same test films."""
+    """Start measuring a classifier and the active one on the same test images."""
     model = find_model(opened, sha256)
     options = {
         "data": data,
         "bundle": model.sha256,
-        "reference": in_service(opened, current.settings) or "",
+        "reference": serving_sha256(opened, current.settings) or "",
     }
     try:
         run = create_run(opened, "compare-classifiers", options, requested_by=user.actor)
@@ -265,7 +265,7 @@ def compare(
     which: Annotated[str, Query(max_length=10)] = "",
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> HTMLResponse:
-    """A classifier beside another one: figures, and the films that the two answer differently."""
+    """A classifier beside another one: metrics, and the images that the two answer differently."""
     which = which if which in set(Change) else ""
     row = _comparison(opened, sha256, id)
     shown = ComparisonView.of(opened, current.settings, row, which, number)
@@ -279,8 +279,8 @@ def _comparison(opened: Session, sha256: str, id: uuid.UUID) -> Comparison:
     return row
 
 
-@router.get("/{sha256}/compare/{id}/films/{number}.jpg")
-def film(
+@router.get("/{sha256}/compare/{id}/images/{number}.jpg")
+def radiograph(
     current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
@@ -288,19 +288,19 @@ def film(
     id: uuid.UUID,
     number: int,
 ) -> Response:
-    """The small picture of a film that was answered differently, where it is still there."""
+    """The small picture of an image that was answered differently, where it is still there."""
     row = _comparison(opened, sha256, id)
-    changed = row.figures["changed"]
+    changed = row.metrics["changed"]
     data = opened.get(DataVersion, row.data_sha256) if row.data_sha256 else None
     if data is None or not 0 <= number < len(changed):
-        raise NotFound("the film is not among the registered data")
+        raise NotFound("the image is not among the registered data")
     image = changed[number]["image"]
     content = file_in(data_folder(current.settings, data), image).read_bytes()
-    # As every film of people: decoded by a child that may die of it.
+    # As every image of people: decoded by a child that may die of it.
     try:
         decoded = current.decoder.decode(content, _LEAST_INPUT)
-    except UnreadableFilm as problem:
-        raise NotFound("the film cannot be read any more") from problem
+    except UnreadableImage as problem:
+        raise NotFound("the image cannot be read any more") from problem
     except DecoderUnavailable as problem:
-        raise Busy("no film can be decoded at the moment: try again") from problem
+        raise Busy("no image can be decoded at the moment: try again") from problem
     return Response(decoded.thumbnail, media_type="image/jpeg", headers=_PRIVATE)

@@ -1,4 +1,4 @@
-"""The classifier in service: every web process follows the registry, and swaps under load."""
+"""The classifier active: every web process follows the registry, and swaps under load."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ _TRY_AGAIN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LoadFault:
-    """A classifier that is to be in service and could not be loaded by this process."""
+    """A classifier that is to be active and could not be loaded by this process."""
 
     sha256: str | None  # None: that of the configured bundle
     reason: str
@@ -37,10 +37,10 @@ class LoadFault:
 
 
 class ActiveClassifier:
-    """Holds the predictor in service: the last one activated, or else the configured bundle's.
+    """Holds the active predictor: the last one activated, or else the configured bundle's.
 
     Loading takes a moment, so pages are served meanwhile; whoever needs the predictor waits. A
-    new one is loaded beside the old one, answers a film, and only then takes its place: requests
+    new one is loaded beside the old one, answers an image, and only then takes its place: requests
     under way end with the one that they began with. One that cannot be loaded changes nothing.
     """
 
@@ -84,9 +84,9 @@ class ActiveClassifier:
             try:
                 self._look(again)
             except Exception as problem:
-                # The database may be away for a while; what was in service is so still.
+                # The database may be away for a while; what was active is so still.
                 if self._sees_database:
-                    logger.warning("which classifier is in service cannot be asked: %s", problem)
+                    logger.warning("which classifier is active cannot be asked: %s", problem)
                 self._sees_database = False
             self._looked.set()
 
@@ -122,7 +122,7 @@ class ActiveClassifier:
     def _swap(self, predictor: Predictor) -> None:
         # One assignment: a request has either the old one or the new one, whole.
         self._predictor, self._fault = predictor, None
-        logger.info("classifier %s is in service", predictor.card.sha256)
+        logger.info("classifier %s is active", predictor.card.sha256)
 
     def _tell(self, sha256: str | None, reason: str) -> None:
         """Let every process's console know what one of them cannot load."""
@@ -138,7 +138,7 @@ class ActiveClassifier:
         try:
             register_released(self._database, self._settings)
         except Exception:
-            # Films are answered all the same; the next start tries again.
+            # Images are answered all the same; the next start tries again.
             logger.exception("the released models cannot be registered")
 
     def get(self, timeout_s: float = 10.0) -> Predictor:
@@ -160,7 +160,7 @@ class ActiveClassifier:
 
     @property
     def card(self) -> Card | None:
-        """The card of the classifier in service; None where there is none."""
+        """The card of the active classifier; None where there is none."""
         try:
             return self.get().card
         except NotReady:

@@ -27,7 +27,7 @@ class ModelKind(StrEnum):
 class ModelVersion(Base):
     """A classifier or a generator, with its card as it was then.
 
-    Classifiers that answered films here and came from outside the registry have no folder.
+    Classifiers that answered images here and came from outside the registry have no folder.
     """
 
     __tablename__ = "model_version"
@@ -41,13 +41,13 @@ class ModelVersion(Base):
     folder: Mapped[str | None] = mapped_column(String(200))  # in the home folder
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id"))
     data_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
-    # SHA-256 of the generators whose films it learned from.
+    # SHA-256 of the generators whose images it learned from.
     parents: Mapped[list[str]] = mapped_column(JSON, default=list)
-    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    archived_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Comparison(Base):
-    """A classifier measured beside another one on the same test films: what the gates go by."""
+    """A classifier measured beside another one on the same test images: what the promotion checks go by."""
 
     __tablename__ = "comparison"
 
@@ -59,11 +59,11 @@ class Comparison(Base):
     data_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
     passed: Mapped[bool]
     faults: Mapped[list[str]] = mapped_column(JSON)  # why not, as sentences
-    figures: Mapped[dict[str, Any]] = mapped_column(JSON)
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class Activation(Base):
-    """A classifier was put in service. The newest row names the one that answers."""
+    """A classifier was activated. The newest row names the one that answers."""
 
     __tablename__ = "activation"
 
@@ -71,4 +71,4 @@ class Activation(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     by: Mapped[str] = mapped_column(String(100))
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
-    override: Mapped[str | None] = mapped_column(Text)  # why in spite of the gates
+    override: Mapped[str | None] = mapped_column(Text)  # why in spite of the promotion checks

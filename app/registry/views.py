@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 from app.core.audit import AuditEvent
 from app.datasets.tables import DataVersion
 from app.datasets.views import mark_of
-from app.registry.activation import gate_faults
-from app.registry.card_views import generator_figures
+from app.registry.activation import promotion_blockers
+from app.registry.card_views import generator_metrics
 from app.registry.comparisons import (
     NOT_COMPARED,
     comparison_faults,
     list_comparisons,
     standing_faults,
 )
-from app.registry.queries import in_service, lineage, list_models
+from app.registry.queries import lineage, list_models, serving_sha256
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
 from app.runs.tables import Run
 from app.runs.views import Link, kind_title, model_link
@@ -32,24 +32,24 @@ _MOST_ACTIVATIONS = 20
 class Standing(StrEnum):
     """Where a model stands."""
 
-    IN_SERVICE = "in service"
+    IN_SERVICE = "active"
     REGISTERED = "registered"
-    RETIRED = "retired"
+    RETIRED = "archived"
     CARD_ONLY = "only its card is here"
 
 
 def standing_of(model: ModelVersion, present: str | None) -> Standing:
-    """Where a model stands, given the classifier that is in service."""
+    """Where a model stands, given the classifier that is active."""
     if model.sha256 == present:
         return Standing.IN_SERVICE
-    if model.retired_at:
+    if model.archived_at:
         return Standing.RETIRED
     return Standing.REGISTERED if model.folder else Standing.CARD_ONLY
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure with its interval, as text; an interval of no letters where it has none."""
+class Metric:
+    """A metric with its interval, as text; an interval of no letters where it has none."""
 
     name: str
     value: str
@@ -61,16 +61,16 @@ class ModelSummary:
     """A model in a list.
 
     Attributes:
-        gate: of a classifier that could be put in service: how it compares with the present one.
-        figures: those that the head of the list names.
+        promotion check: of a classifier that could be activated: how it compares with the present one.
+        metrics: those that the head of the list names.
     """
 
     url: str
     version: str
     sha256: str
     standing: Standing
-    gate: str
-    figures: list[Figure]
+    promotion_check: str
+    metrics: list[Metric]
     data: Link | None
     run: Link | None
     code_version: str
@@ -87,8 +87,10 @@ class ModelSummary:
             version=model.version,
             sha256=model.sha256,
             standing=standing,
-            gate=_gate(session, model, present) if standing is Standing.REGISTERED else "",
-            figures=_figures(model),
+            promotion_check=_promotion_check(session, model, present)
+            if standing is Standing.REGISTERED
+            else "",
+            metrics=_metrics(model),
             data=data_link(data) if data else None,
             run=run_link(run) if run else None,
             code_version=model.card["code_version"],
@@ -96,25 +98,25 @@ class ModelSummary:
         )
 
 
-def _gate(session: Session, model: ModelVersion, present: str | None) -> str:
+def _promotion_check(session: Session, model: ModelVersion, present: str | None) -> str:
     if model.kind is not ModelKind.CLASSIFIER or present is None:
         return ""
     faults = standing_faults(session, model, present)
     if faults == [NOT_COMPARED]:
         return "not compared"
-    return "gate shut" if faults else "gate open"
+    return "promotion check shut" if faults else "promotion check open"
 
 
-def _figures(model: ModelVersion) -> list[Figure]:
+def _metrics(model: ModelVersion) -> list[Metric]:
     if model.kind is ModelKind.GENERATOR:
-        return [Figure(row.name, row.value, "") for row in generator_figures(model.card)]
+        return [Metric(row.name, row.value, "") for row in generator_metrics(model.card)]
     named = {"Accuracy": "accuracy", "Macro AUROC": "macro_auroc"}
-    figures = model.card["figures"]
-    return [Figure(name, *interval(figures[key])) for name, key in named.items()]
+    metrics = model.card["metrics"]
+    return [Metric(name, *interval(metrics[key])) for name, key in named.items()]
 
 
 def data_link(version: DataVersion) -> Link:
-    """Where a data version is shown, and what it must not be taken for films of people without."""
+    """Where a data version is shown, and what it must not be taken for images of people without."""
     what = mark_of(version) or "data set"
     return Link(what, version.name, f"/admin/data/{version.sha256}")
 
@@ -127,8 +129,8 @@ def run_link(run: Run) -> Link:
 
 
 def summaries(session: Session, settings: Settings, kind: ModelKind) -> list[ModelSummary]:
-    """All models of a kind, newest first, the one in service before all others."""
-    present = in_service(session, settings)
+    """All models of a kind, newest first, the active one before all others."""
+    present = serving_sha256(session, settings)
     found = [
         ModelSummary.of(session, model, present)
         for model in list_models(session, kind, all_of_them=True)
@@ -137,12 +139,12 @@ def summaries(session: Session, settings: Settings, kind: ModelKind) -> list[Mod
     return sorted(found, key=lambda one: places.index(one.standing))
 
 
-# --- in service ----------------------------------------------------------------------------------
+# --- active ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationView:
-    """A classifier was put in service."""
+    """A classifier was activated."""
 
     at: datetime
     by: str
@@ -151,7 +153,7 @@ class ActivationView:
 
 
 def activations(session: Session) -> list[ActivationView]:
-    """What was put in service, newest first."""
+    """What was activated, newest first."""
     rows = session.scalars(
         select(Activation).order_by(Activation.id.desc()).limit(_MOST_ACTIVATIONS)
     )
@@ -187,7 +189,7 @@ class ComparisonSummary:
     """A comparison in a list, seen from one of its two classifiers.
 
     Attributes:
-        faults: why it does not open the gates for its candidate; none where it does.
+        faults: why it does not open the promotion checks for its candidate; none where it does.
     """
 
     url: str
@@ -203,7 +205,7 @@ class RegisteredView:
     """A model on its own page of the console.
 
     Attributes:
-        gates: why it should not be put in service; None where nobody would.
+        promotion checks: why it should not be activated; None where nobody would.
         lineage: what it came of and what came of it: a name and links, without empty ones.
     """
 
@@ -213,10 +215,10 @@ class RegisteredView:
     kind: ModelKind
     standing: Standing
     registered_at: datetime
-    retired_at: datetime | None
+    archived_at: datetime | None
     code_version: str
-    figures: list[Figure]
-    gates: list[str] | None
+    metrics: list[Metric]
+    promotion_checks: list[str] | None
     comparisons: list[ComparisonSummary]
     lineage: list[tuple[str, list[Link]]]
     unknown_parents: list[str]
@@ -226,7 +228,7 @@ class RegisteredView:
     @classmethod
     def of(cls, session: Session, settings: Settings, model: ModelVersion) -> Self:
         """Show a row, with what else is known of it."""
-        standing = standing_of(model, in_service(session, settings))
+        standing = standing_of(model, serving_sha256(session, settings))
         is_candidate = model.kind is ModelKind.CLASSIFIER and standing is Standing.REGISTERED
         found = lineage(session, model)
         return cls(
@@ -236,10 +238,10 @@ class RegisteredView:
             kind=model.kind,
             standing=standing,
             registered_at=model.registered_at,
-            retired_at=model.retired_at,
+            archived_at=model.archived_at,
             code_version=model.card["code_version"],
-            figures=_figures(model),
-            gates=gate_faults(session, settings, model) if is_candidate else None,
+            metrics=_metrics(model),
+            promotion_checks=promotion_blockers(session, settings, model) if is_candidate else None,
             comparisons=[
                 _compared(session, model, row) for row in list_comparisons(session, model)
             ],
@@ -248,9 +250,9 @@ class RegisteredView:
                 for name, links in (
                     ("Made by", [run_link(found.run)] if found.run else []),
                     ("Learned from", [data_link(found.data)] if found.data else []),
-                    ("Synthetic films of", _links(found.parents.values())),
-                    ("Its films", [data_link(version) for version in found.synthetic]),
-                    ("Its films taught", _links(found.children)),
+                    ("Synthetic images of", _links(found.parents.values())),
+                    ("Its images", [data_link(version) for version in found.synthetic]),
+                    ("Its images taught", _links(found.children)),
                 )
                 if links
             ],

@@ -1,4 +1,4 @@
-"""The figures of a run as curves: read from `metrics.jsonl`, thinned, placed on a small chart."""
+"""The metrics of a run as curves: read from `metrics.jsonl`, thinned, placed on a small chart."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ml.classifier.bundle import finite
+from ml.legacy import rename_keys
 
 Item = TypeVar("Item")
 METRICS = "metrics.jsonl"
@@ -15,7 +16,7 @@ METRICS = "metrics.jsonl"
 MOST_POINTS = 240
 TABLE_ROWS = 12
 # What counts the rows, and what the clock says, is no curve.
-_AXES = ("step", "epoch", "films", "done")
+_AXES = ("step", "epoch", "images", "done")
 _CLOCK = ("seconds",)
 _ABBREVIATIONS = {"kid": "KID", "fid": "FID", "auroc": "AUROC", "lr": "LR"}
 # Of the chart, in its own units; the labels of the axes stand outside, as text.
@@ -24,11 +25,11 @@ WIDTH, HEIGHT = 300.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One figure over the steps.
+    """One metric over the steps.
 
     Attributes:
         name: for people.
-        points: of an SVG polyline; where the figure was no number there is none.
+        points: of an SVG polyline; where the metric was no number there is none.
     last: its last value.
         low: the value at the bottom of the chart.
         high: the value at its top.
@@ -46,15 +47,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """All figures of a run.
+    """All metrics of a run.
 
     Attributes:
         axis: what the steps are called.
         first: the step at the left.
         last: the step at the right.
-        curves: one for each figure.
-        columns: names of the table's figures.
-        rows: the table: a step and its figures, evenly picked, the last ones included.
+        curves: one for each metric.
+        columns: names of the table's metrics.
+        rows: the table: a step and its metrics, evenly picked, the last ones included.
 
     """
 
@@ -67,15 +68,15 @@ class Curves:
 
 
 def read_curves(folder: Path) -> Curves | None:
-    """The curves of a run; None where it has no figures yet."""
+    """The curves of a run; None where it has no metrics yet."""
     rows = read_rows(folder / METRICS)
     axis = next((name for name in _AXES if rows and name in rows[-1]), "")
     rows = [row for row in rows if _number(row.get(axis)) is not None]
     if not rows:
         return None
-    # A figure may come late, as one that is measured now and then.
+    # A metric may come late, as one that is measured now and then.
     names = dict.fromkeys(name for row in rows for name in row)
-    figures = [
+    metrics = [
         name
         for name in names
         if name not in (*_AXES, *_CLOCK) and any(_number(row.get(name)) is not None for row in rows)
@@ -86,10 +87,10 @@ def read_curves(folder: Path) -> Curves | None:
         axis=axis,
         first=f"{steps[0]:,.0f}",
         last=f"{steps[-1]:,.0f}",
-        curves=[_curve(name, steps, [_number(row.get(name)) for row in rows]) for name in figures],
-        columns=[figure_name(name) for name in figures],
+        curves=[_curve(name, steps, [_number(row.get(name)) for row in rows]) for name in metrics],
+        columns=[metric_name(name) for name in metrics],
         rows=[
-            (f"{row[axis]:,.0f}", [_text(_number(row.get(name))) for name in figures])
+            (f"{row[axis]:,.0f}", [_text(_number(row.get(name))) for name in metrics])
             for row in picked
         ],
     )
@@ -104,7 +105,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in _thinned(lines, MOST_POINTS):
         try:
-            row = json.loads(line)
+            row = rename_keys(json.loads(line))
         except ValueError:
             # The last one is being written, or a killed program left it so.
             continue
@@ -131,7 +132,7 @@ def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) ->
         for step, value in known
     ]
     return Curve(
-        name=figure_name(name),
+        name=metric_name(name),
         points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points),
         last=_text(known[-1][1]),
         low=_text(low),
@@ -140,7 +141,7 @@ def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) ->
     )
 
 
-def figure_name(name: str) -> str:
+def metric_name(name: str) -> str:
     """validation_macro_auroc -> Validation macro AUROC."""
     words = [_ABBREVIATIONS.get(word, word) for word in name.split("_")]
     text = " ".join(words)

@@ -18,7 +18,7 @@ from app.settings import Settings
 
 LOG = "log.txt"
 SAMPLES = "samples"
-REPORTS = ("report.html", "arms.html")
+REPORTS = ("report.html", "conditions.html")
 _CHUNK = 64 * 2**10
 _SHOWN = {
     ".png": "image/png",
@@ -40,7 +40,7 @@ _LASTING = "private, max-age=86400"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A grid of films that a training made on its way."""
+    """A grid of images that a training made on its way."""
 
     step: int
     url: str

@@ -92,7 +92,7 @@ class FormField:
 # Those that most people change; the others fold away.
 _FIRST = frozenset(
     {
-        "arms",
+        "conditions",
         "batch_size",
         "bundle_version",
         "conditional",
@@ -117,32 +117,32 @@ _FIRST = frozenset(
 )
 _NOTHING: dict[Ref, tuple[str, str]] = {
     Ref.DATA: ("There is no data set yet: add one first", "/admin/data"),
-    Ref.SYNTHETIC: ("There are no synthetic films yet: make some", "/admin/runs/new/synthesize"),
+    Ref.SYNTHETIC: ("There are no synthetic images yet: make some", "/admin/runs/new/synthesize"),
     Ref.CLASSIFIER: ("There is no classifier yet: train one", "/admin/runs/new/train-classifier"),
     Ref.GENERATOR: ("There is no generator yet: train a GAN", "/admin/runs/new/train-gan"),
     Ref.RUN: ("No such run has succeeded yet: train a GAN", "/admin/runs/new/train-gan"),
 }
 
 
-def fields_of(kind: Kind, session: Session, in_service: str | None = None) -> list[FormField]:
+def fields_of(kind: Kind, session: Session, serving_sha256: str | None = None) -> list[FormField]:
     """The fields of a kind's form, with its defaults: what it works on, then its options.
 
     Args:
         kind: of the run.
         session: the database, where inputs are registered.
-        in_service: SHA-256 of the classifier that answers films: what others are compared with.
+        in_service: SHA-256 of the classifier that answers images: what others are compared with.
     """
-    inputs = [_input_field(each, session, in_service) for each in kind.inputs]
+    inputs = [_input_field(each, session, serving_sha256) for each in kind.inputs]
     hints = get_type_hints(kind.options)
     return inputs + [_option_field(each, hints[each.name]) for each in fields(kind.options)]
 
 
-def _input_field(of: Input, session: Session, in_service: str | None) -> FormField:
-    choices = _registered(of, session, in_service)
+def _input_field(of: Input, session: Session, serving_sha256: str | None) -> FormField:
+    choices = _registered(of, session, serving_sha256)
     nothing, url = ("", "") if choices else _NOTHING[of.ref]
     is_reference = of.name == REFERENCE
     # The newest is the likeliest one, where one has to be chosen.
-    likely = [each.value for each in choices if (each.value == in_service) is is_reference]
+    likely = [each.value for each in choices if (each.value == serving_sha256) is is_reference]
     chosen = next(iter(likely), "") if of.required else ""
     return FormField(
         name=of.name,
@@ -159,15 +159,15 @@ def _input_field(of: Input, session: Session, in_service: str | None) -> FormFie
     )
 
 
-def _registered(of: Input, session: Session, in_service: str | None) -> tuple[Choice, ...]:
+def _registered(of: Input, session: Session, serving_sha256: str | None) -> tuple[Choice, ...]:
     """What an input may refer to, newest first, by name and the first letters of its digest."""
     match of.ref:
         case Ref.DATA:
-            return _data_choices(session, DataKind.FILMS)
+            return _data_choices(session, DataKind.IMAGES)
         case Ref.SYNTHETIC:
             return _data_choices(session, DataKind.SYNTHETIC)
         case Ref.CLASSIFIER:
-            return _model_choices(session, ModelKind.CLASSIFIER, in_service)
+            return _model_choices(session, ModelKind.CLASSIFIER, serving_sha256)
         case Ref.GENERATOR:
             return _model_choices(session, ModelKind.GENERATOR, None)
         case Ref.RUN:
@@ -178,23 +178,25 @@ def _data_choices(session: Session, kind: DataKind) -> tuple[Choice, ...]:
     newest = select(DataVersion).where(DataVersion.kind == kind)
     newest = newest.order_by(DataVersion.created_at.desc()).limit(MOST_CHOICES)
     return tuple(
-        Choice(each.sha256, f"{each.name}, {each.films:,} films ({each.sha256[:8]})")
+        Choice(each.sha256, f"{each.name}, {each.images:,} images ({each.sha256[:8]})")
         for each in session.scalars(newest)
     )
 
 
-def _model_choices(session: Session, kind: ModelKind, in_service: str | None) -> tuple[Choice, ...]:
+def _model_choices(
+    session: Session, kind: ModelKind, serving_sha256: str | None
+) -> tuple[Choice, ...]:
     newest = select(ModelVersion).where(
         ModelVersion.kind == kind,
-        # Without a folder it answered films here once, and is not here to be used.
+        # Without a folder it answered images here once, and is not here to be used.
         ModelVersion.folder.is_not(None),
-        ModelVersion.retired_at.is_(None),
+        ModelVersion.archived_at.is_(None),
     )
     newest = newest.order_by(ModelVersion.registered_at.desc()).limit(MOST_CHOICES)
     return tuple(
         Choice(
             each.sha256,
-            f"{each.version} ({each.sha256[:8]}{', in service' * (each.sha256 == in_service)})",
+            f"{each.version} ({each.sha256[:8]}{', in service' * (each.sha256 == serving_sha256)})",
         )
         for each in session.scalars(newest)
     )

@@ -26,7 +26,7 @@ UPLOAD = "upload"
 DONE = ".done"
 _CORRECTIONS = "corrections"
 # In an import's folder; the last is where `ml.data.importers.prepare` works.
-_FILMS_OF_IMPORT = (SET, f".{SET}.linked", _CORRECTIONS, ".corrections.part", ".prepare-part")
+_IMAGES_OF_IMPORT = (SET, f".{SET}.linked", _CORRECTIONS, ".corrections.part", ".prepare-part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,21 @@ def name_bundle(before: Preparation) -> dict[str, Any]:
     return {"bundle_version": before.options.get("bundle_version") or usual}
 
 
-def choose_films(before: Preparation) -> dict[str, Any]:
-    """Which films to make, and whether there is something to compare them with."""
+def choose_images(before: Preparation) -> dict[str, Any]:
+    """Which images to make, and whether there is something to compare them with."""
     options = before.options
-    # Embeddings of real films are kept for the next run.
+    # Embeddings of real images are kept for the next run.
     cache = before.settings.home.resolve() / "cache"
-    flags: dict[str, Any] = {"progress": True, "seal": True, "cache": str(cache)}
+    flags: dict[str, Any] = {"progress": True, "freeze": True, "cache": str(cache)}
     if options["seeds"]:
         flags["count"] = None
     if not options["against"]:
-        flags |= {"no_certificate": True, "refuse_below": None}
+        flags |= {"no_privacy_check": True, "refuse_below": None}
     return flags
 
 
-def gather_films(before: Preparation) -> dict[str, Any]:
-    """Where the films to be taken in are.
+def gather_images(before: Preparation) -> dict[str, Any]:
+    """Where the images to be taken in are.
 
     Raises:
         DataError: they are not there (any more), or are the application's own files.
@@ -112,7 +112,7 @@ def _folder(settings: Settings, folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} on the worker's machine")
     folder, home = folder.resolve(), settings.home.resolve()
-    # There lie the films that visitors and clinics sent, and they did not send them for this.
+    # There lie the images that visitors and clinics sent, and they did not send them for this.
     if folder.is_relative_to(home) or home.is_relative_to(folder):
         raise DataError(f"{folder} has the application's own files: name a folder outside")
     return folder
@@ -133,7 +133,7 @@ def _uploaded(settings: Settings, name: str) -> Path:
 
 
 def _corrections(before: Preparation) -> Path:
-    """The reviewed films, as they were at the first attempt since the run was started."""
+    """The reviewed images, as they were at the first attempt since the run was started."""
     from app.core.storage import Storage
     from app.datasets.corrections import write_corrections
 
@@ -144,7 +144,7 @@ def _corrections(before: Preparation) -> Path:
         part.mkdir(parents=True)
         storage = Storage.open(before.settings.effective_storage_url)
         if not write_corrections(before.session, storage, part):
-            raise DataError("there are no reviewed films yet: start it without corrections")
+            raise DataError("there are no reviewed images yet: start it without corrections")
         part.rename(folder)
     return folder
 
@@ -175,7 +175,7 @@ def keep_classifier(done: Completion) -> dict[str, Any]:
 
 
 def keep_comparison(done: Completion) -> dict[str, Any]:
-    """Record how two classifiers compare, for the gates."""
+    """Record how two classifiers compare, for the promotion checks."""
     from app.registry.comparisons import record_comparison
 
     comparison = record_comparison(done.session, done.settings, done.folder, run=done.run)
@@ -188,13 +188,13 @@ def keep_comparison(done: Completion) -> dict[str, Any]:
     }
 
 
-def keep_films(done: Completion) -> dict[str, Any]:
-    """Register synthetic films as a data version and hang them in the gallery."""
+def keep_images(done: Completion) -> dict[str, Any]:
+    """Register synthetic images as a data version and hang them in the gallery."""
     from app.datasets.versions import data_folder, register_data
-    from app.gallery.registration import register_films
+    from app.gallery.registration import register_images
 
     generator = done.session.get_one(ModelVersion, done.options["generator"])
-    label = done.options["label"] or "films"
+    label = done.options["label"] or "images"
     version = register_data(
         done.session,
         done.settings,
@@ -204,12 +204,12 @@ def keep_films(done: Completion) -> dict[str, Any]:
         by=done.run.requested_by,
         run_id=done.run.id,
     )
-    added = register_films(done.session, version, data_folder(done.settings, version))
-    return {"data": version.sha256, "films": version.films, "in_gallery": added}
+    added = register_images(done.session, version, data_folder(done.settings, version))
+    return {"data": version.sha256, "images": version.images, "in_gallery": added}
 
 
 def keep_data(done: Completion) -> dict[str, Any]:
-    """Register imported films as a data version."""
+    """Register imported images as a data version."""
     from app.datasets.versions import register_data
 
     base = done.options["base"]
@@ -219,27 +219,27 @@ def keep_data(done: Completion) -> dict[str, Any]:
         done.settings,
         _linked(done.folder / SET),
         name=done.options["name"],
-        kind=DataKind.FILMS,
+        kind=DataKind.IMAGES,
         by=done.run.requested_by,
         run_id=done.run.id,
         parent_sha256=parent.sha256 if parent else None,
     )
-    return {"data": version.sha256, "films": version.films}
+    return {"data": version.sha256, "images": version.images}
 
 
 def tell_classifier(done: Completion) -> dict[str, Any]:
-    """The figures that matter most, out of a classifier's report."""
-    figures = _read(done.folder / "metrics.json")["figures"]
-    return {name: figures[name] for name in ("films", "accuracy", "macro_auroc")}
+    """The metrics that matter most, out of a classifier's report."""
+    metrics = _read(done.folder / "metrics.json")["metrics"]
+    return {name: metrics[name] for name in ("images", "accuracy", "macro_auroc")}
 
 
 def tell_generator(done: Completion) -> dict[str, Any]:
-    """The figures that matter most, out of a generator's report; a space may have too few films."""
+    """The metrics that matter most, out of a generator's report; a space may have too few images."""
     measured = _read(done.folder / "metrics.json")
     pixels = measured["pixels"]
     distances = {f"kid_{each['name']}": each.get("kid") for each in measured["spaces"]}
     return {
-        "samples": measured["samples"]["films"],
+        "samples": measured["samples"]["images"],
         **distances,
         "diversity": pixels["diversity"],
         "exact_copies": pixels["exact_copies"],
@@ -247,9 +247,9 @@ def tell_generator(done: Completion) -> dict[str, Any]:
     }
 
 
-def tell_arms(done: Completion) -> dict[str, Any]:
-    """What synthetic films did, in words."""
-    return {"answer": _read(done.folder / "arms.json")["sentences"]}
+def tell_conditions(done: Completion) -> dict[str, Any]:
+    """What synthetic images did, in words."""
+    return {"answer": _read(done.folder / "conditions.json")["sentences"]}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -286,13 +286,13 @@ def two_classifiers(options: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
-def some_films(options: Mapping[str, Any]) -> dict[str, str]:
+def some_images(options: Mapping[str, Any]) -> dict[str, str]:
     """An import has a name and something to take in."""
     faults = {}
     if not options["name"].strip():
         faults["name"] = "give the data set a name"
     if not (options["folder"] or options[UPLOAD] or options["corrections"]):
-        faults["folder"] = "name a folder, upload an archive, or add the reviewed films"
+        faults["folder"] = "name a folder, upload an archive, or add the reviewed images"
     # Its folder is removed in the end: no other one may be meant.
     if options[UPLOAD] and not re.fullmatch(r"[0-9a-f-]{36}", options[UPLOAD]):
         faults[UPLOAD] = "this is not the name of an upload: upload the archive again"
@@ -303,23 +303,23 @@ def some_films(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def tidy(settings: Settings, run: Run, folder: Path) -> None:
-    """Remove what a succeeded run has no further use for: its films are a data version now."""
+    """Remove what a succeeded run has no further use for: its images are a data version now."""
     shutil.rmtree(folder / SET, ignore_errors=True)
     clear_import(settings, run, folder)
 
 
 def clear_import(settings: Settings, run: Run, folder: Path) -> None:
-    """Remove the films of an import that is over, however it ended.
+    """Remove the images of an import that is over, however it ended.
 
     They are patients', whether uploaded, unpacked or reviewed here. If the run goes on it gathers
     them anew, without those whose screening was deleted meanwhile.
     """
     if UPLOAD not in run.options:
         return
-    # First, as it says that the films are there.
+    # First, as it says that the images are there.
     with suppress(OSError):
         (folder / DONE).unlink()
-    for name in _FILMS_OF_IMPORT:
+    for name in _IMAGES_OF_IMPORT:
         shutil.rmtree(folder / name, ignore_errors=True)
     if name := run.options[UPLOAD]:
         shutil.rmtree(upload_folder(settings, name), ignore_errors=True)

@@ -38,25 +38,25 @@ class NamedClassifierOptions(ClassifierOptions):
 class GanMeasuringOptions:
     """Measuring a generator."""
 
-    samples: int = _option(512, "How many films it makes.", 16, 20_000)
+    samples: int = _option(512, "How many images it makes.", 16, 20_000)
     features: str = _option(
-        "efficientnet-lite0,classifier", "Where films are compared, commas between."
+        "efficientnet-lite0,classifier", "Where images are compared, commas between."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisOptions:
-    """Making films."""
+    """Making images."""
 
-    count: int = _option(64, "How many films, from seed 0 on.", 1, 100_000)
-    seeds: str = _option("", "Films of these seeds instead, such as 0-63,100.")
+    count: int = _option(64, "How many images, from seed 0 on.", 1, 100_000)
+    seeds: str = _option("", "Images of these seeds instead, such as 0-63,100.")
     label: str = _option(
         "", "The class; none: as many of each that the generator makes.", choices=("", *LABELS)
     )
-    truncation: float = _option(1.0, "Below 1: more usual films, less varied.", 0.1, 1)
+    truncation: float = _option(1.0, "Below 1: more usual images, less varied.", 0.1, 1)
     refuse_below: float = _option(
         1.0,
-        "Refuse a film nearer to a training film than all but so many percent of held-out ones.",
+        "Refuse an image nearer to a training image than all but so many percent of held-out ones.",
         0,
         100,
     )
@@ -66,7 +66,7 @@ class SynthesisOptions:
 class ClassifierMeasuringOptions:
     """Measuring a classifier."""
 
-    leave_out: str = _option("", "Measure on all films of this source, kept from its training.")
+    leave_out: str = _option("", "Measure on all images of this source, kept from its training.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ class NoOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """Making a data version of films that come from somewhere."""
+    """Making a data version of images that come from somewhere."""
 
     name: str = _option("", "What people call the data set.")
     kind: str = _option(
         DATA_SET,
-        "How the films come: as a data set with its manifest, or as a public set was downloaded.",
+        "How the images come: as a data set with its manifest, or as a public set was downloaded.",
         choices=(DATA_SET, *LAYOUTS),
     )
     folder: str = _option("", "A folder on the worker's machine that holds them.")
     upload: str = _option("", "An uploaded archive that holds them: its folder's name in staging.")
-    corrections: bool = _option(False, "Add the films whose label clinicians have reviewed.")
+    corrections: bool = _option(False, "Add the images whose label clinicians have reviewed.")

@@ -9,18 +9,18 @@ from app.runs.handlers import (
     SET,
     Completion,
     Preparation,
-    choose_films,
-    gather_films,
+    choose_images,
+    gather_images,
     keep_classifier,
     keep_comparison,
     keep_data,
-    keep_films,
     keep_generator,
+    keep_images,
     name_bundle,
     one_generator,
-    some_films,
-    tell_arms,
+    some_images,
     tell_classifier,
+    tell_conditions,
     tell_generator,
     two_classifiers,
 )
@@ -32,13 +32,13 @@ from app.runs.kind_options import (
     NoOptions,
     SynthesisOptions,
 )
-from ml.options import GAN_PRESETS, ArmsOptions, GanOptions
+from ml.options import GAN_PRESETS, AblationOptions, GanOptions
 
 
 class Ref(StrEnum):
     """What an input of a run refers to."""
 
-    DATA = "data"  # a data version with films of people
+    DATA = "data"  # a data version with images of people
     SYNTHETIC = "synthetic"  # a data version of a generator
     CLASSIFIER = "classifier"
     GENERATOR = "generator"
@@ -113,12 +113,12 @@ class Kind:
     complete: Callable[[Completion], dict[str, Any]] | None = None
 
 
-_DATA = Input("data", Ref.DATA, "The films to learn from, and to measure on.", newest=True)
+_DATA = Input("data", Ref.DATA, "The images to learn from, and to measure on.", newest=True)
 # A further kind of run is one entry here.
 KINDS: dict[str, Kind] = {
     "train-gan": Kind(
         title="Train a GAN",
-        summary="Learn to make films that nobody took, and keep the best generator.",
+        summary="Learn to make synthetic images, and keep the best generator.",
         program=("ml", "train", "gan", "--export"),
         inputs=(_DATA,),
         options=GanOptions,
@@ -128,10 +128,10 @@ KINDS: dict[str, Kind] = {
     ),
     "evaluate-gan": Kind(
         title="Measure a generator",
-        summary="Compare a generator's films with those of the test split, and write a report.",
+        summary="Compare a generator's images with those of the test split, and write a report.",
         program=("ml", "evaluate", "gan"),
         inputs=(
-            Input("data", Ref.DATA, "The films to compare with."),
+            Input("data", Ref.DATA, "The images to compare with."),
             Input("generator", Ref.GENERATOR, "The generator.", required=False),
             Input(
                 "run",
@@ -146,33 +146,33 @@ KINDS: dict[str, Kind] = {
         complete=tell_generator,
     ),
     "synthesize": Kind(
-        title="Make synthetic films",
-        summary="Make films with a generator, certify each, and hang them in the gallery.",
+        title="Make synthetic images",
+        summary="Make images with a generator, certify each, and hang them in the gallery.",
         program=("ml", "synthesize"),
         inputs=(
             Input("generator", Ref.GENERATOR, "What makes them."),
             Input(
                 "against",
                 Ref.DATA,
-                "The films that the generator learned from; those too near to one are refused.",
+                "The images that the generator learned from; those too near to one are refused.",
                 required=False,
             ),
         ),
         options=SynthesisOptions,
         out=SET,
-        prepare=choose_films,
-        complete=keep_films,
+        prepare=choose_images,
+        complete=keep_images,
     ),
     "train-classifier": Kind(
         title="Train a classifier",
-        summary="Learn to answer films, with synthetic ones if you like; makes a new version.",
+        summary="Learn to answer images, with synthetic ones if you like; makes a new version.",
         program=("ml", "train", "classifier"),
         inputs=(
             _DATA,
             Input(
                 "synthetic",
                 Ref.SYNTHETIC,
-                "Synthetic films to train with too.",
+                "Synthetic images to train with too.",
                 required=False,
                 many=True,
             ),
@@ -189,7 +189,7 @@ KINDS: dict[str, Kind] = {
         summary="Measure a classifier on the test split, and write a report.",
         program=("ml", "evaluate", "classifier"),
         inputs=(
-            Input("data", Ref.DATA, "The films to measure on."),
+            Input("data", Ref.DATA, "The images to measure on."),
             Input("bundle", Ref.CLASSIFIER, "The classifier."),
         ),
         options=ClassifierMeasuringOptions,
@@ -198,11 +198,11 @@ KINDS: dict[str, Kind] = {
     ),
     "compare-classifiers": Kind(
         title="Compare two classifiers",
-        summary="Measure a classifier and the one in service on the same test films: the gates.",
+        summary="Measure a classifier and the active one on the same test images: the promotion checks.",
         program=("ml", "compare", "classifiers"),
         inputs=(
-            Input("data", Ref.DATA, "The films to measure on."),
-            Input("bundle", Ref.CLASSIFIER, "The classifier that may go in service."),
+            Input("data", Ref.DATA, "The images to measure on."),
+            Input("bundle", Ref.CLASSIFIER, "The classifier that may go active."),
             Input("reference", Ref.CLASSIFIER, "The classifier to compare it with."),
         ),
         options=NoOptions,
@@ -210,26 +210,28 @@ KINDS: dict[str, Kind] = {
         faults=two_classifiers,
         complete=keep_comparison,
     ),
-    "compare-arms": Kind(
-        title="Find out whether synthetic films help",
-        summary="Train without, with augmented and with synthetic films, and say what came of it.",
-        program=("ml", "compare", "arms"),
+    "compare-conditions": Kind(
+        title="Find out whether synthetic images help",
+        summary="Train without, with augmented and with synthetic images, and say what came of it.",
+        program=("ml", "compare", "conditions"),
         inputs=(
             _DATA,
-            Input("synthetic", Ref.SYNTHETIC, "The synthetic films.", many=True),
+            Input("synthetic", Ref.SYNTHETIC, "The synthetic images.", many=True),
         ),
-        options=ArmsOptions,
-        complete=tell_arms,
+        options=AblationOptions,
+        complete=tell_conditions,
     ),
     "import-data": Kind(
         title="Add a data set",
-        summary="Take films in from an archive, a folder or the reviews, as a new version.",
+        summary="Take images in from an archive, a folder or the reviews, as a new version.",
         program=("ml", "data", "prepare"),
-        inputs=(Input("base", Ref.DATA, "A version that the films are added to.", required=False),),
+        inputs=(
+            Input("base", Ref.DATA, "A version that the images are added to.", required=False),
+        ),
         options=ImportOptions,
         device=False,
-        faults=some_films,
-        prepare=gather_films,
+        faults=some_images,
+        prepare=gather_images,
         complete=keep_data,
     ),
 }

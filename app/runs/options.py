@@ -20,11 +20,11 @@ from ml.data.manifest import MANIFEST
 
 _DIGEST_LENGTH = 64
 _WORDS = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
-_DATA_KINDS = {Ref.DATA: DataKind.FILMS, Ref.SYNTHETIC: DataKind.SYNTHETIC}
+_DATA_KINDS = {Ref.DATA: DataKind.IMAGES, Ref.SYNTHETIC: DataKind.SYNTHETIC}
 _MODEL_KINDS = {Ref.CLASSIFIER: ModelKind.CLASSIFIER, Ref.GENERATOR: ModelKind.GENERATOR}
 _NAMES = {
     Ref.DATA: "data set",
-    Ref.SYNTHETIC: "set of synthetic films",
+    Ref.SYNTHETIC: "set of synthetic images",
     Ref.CLASSIFIER: "classifier",
     Ref.GENERATOR: "generator",
     Ref.RUN: "run",
@@ -151,8 +151,8 @@ def _found(session: Session, wanted: Input, name: str) -> str:
     else:
         model = session.get(ModelVersion, name)
         is_there = model is not None and model.kind == _MODEL_KINDS[ref]
-        if is_there and model and model.retired_at:
-            raise ValueError(f"{model.version} is retired: choose another one")
+        if is_there and model and model.archived_at:
+            raise ValueError(f"{model.version} is archived: choose another one")
         if is_there and model and model.folder is None:
             raise ValueError(f"of {model.version} only the card is here: choose another one")
     if not is_there:

@@ -57,7 +57,7 @@ def trainer_command(
 
 
 def read_progress(folder: Path, run: Run) -> dict[str, Any]:
-    """The step reached, of how many, how long it will take, and the figures of the last one."""
+    """The step reached, of how many, how long it will take, and the metrics of the last one."""
     rows = tail_of(folder / METRICS).rpartition("\n")[0]
     try:
         # JSON in PostgreSQL knows no infinity.
@@ -73,7 +73,7 @@ def read_progress(folder: Path, run: Run) -> dict[str, Any]:
         "step": step,
         "of": of,
         "eta_s": _eta(row.get("seconds"), step, of, each=kind.seconds_each),
-        "films_per_second": row.get("films_per_second"),
+        "images_per_second": row.get("images_per_second"),
         "metrics": row,
     }
 

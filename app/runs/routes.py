@@ -15,7 +15,7 @@ from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.errors import BadForm, NotFound
 from app.core.security import SESSION_COOKIE
 from app.core.templating import page
-from app.registry.queries import in_service
+from app.registry.queries import serving_sha256
 from app.runs import forms
 from app.runs import queue as runs
 from app.runs.broker import ring
@@ -71,7 +71,7 @@ NamedKind = Annotated[Kind, Depends(kind_of)]
 
 def form_of(kind: Kind, opened: Session, settings: Settings) -> list[forms.FormField]:
     """The form of a kind of run with its defaults."""
-    return forms.fields_of(kind, opened, in_service(opened, settings))
+    return forms.fields_of(kind, opened, serving_sha256(opened, settings))
 
 
 @router.get("")

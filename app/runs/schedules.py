@@ -186,7 +186,7 @@ def start_due(database: Database, at: datetime) -> list[Run]:
         at: the present time.
 
     Returns:
-        The runs that wait now. One whose options make no sense any more, as its model was retired,
+        The runs that wait now. One whose options make no sense any more, as its model was archived,
         has failed and says so.
     """
     with database.session() as session:
@@ -249,7 +249,7 @@ def _with_newest_data(session: Session, schedule: Schedule) -> dict[str, Any]:
 def _newest_version(session: Session, sha256: str) -> str:
     children = (
         select(DataVersion.sha256)
-        .where(DataVersion.kind == DataKind.FILMS)
+        .where(DataVersion.kind == DataKind.IMAGES)
         .order_by(DataVersion.created_at.desc(), DataVersion.sha256)
         .limit(1)
     )

@@ -62,7 +62,7 @@ class Run(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # step, of, eta_s, metrics
     reason: Mapped[str | None] = mapped_column(Text)  # of the last failure
     log_tail: Mapped[str] = mapped_column(Text, default="")
-    # What came of it: addresses and digests of what was registered, the figures of a measurement.
+    # What came of it: addresses and digests of what was registered, the metrics of a measurement.
     result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
     data_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))

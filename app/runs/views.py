@@ -77,7 +77,7 @@ class Progress:
         text: "step 200 of 1,000".
         percent: of a bar; None where nobody knows of how many.
         eta: how long it will take still, empty where unknown or over.
-        speed: films per second, empty where unknown.
+        speed: images per second, empty where unknown.
 
     """
 
@@ -93,7 +93,7 @@ class Progress:
         if known.get("step") is None:
             return None
         step, of = float(known["step"]), known.get("of")
-        eta, speed = known.get("eta_s"), (known.get("metrics") or {}).get("films_per_second")
+        eta, speed = known.get("eta_s"), (known.get("metrics") or {}).get("images_per_second")
         is_live = run.status is RunStatus.RUNNING
         return cls(
             text=f"{step:,.0f} of {of:,.0f}" if of else f"{step:,.0f}",
@@ -173,7 +173,7 @@ def registered_by(session: Session, run: Run) -> list[Link]:
 
 
 def result_lines(run: Run) -> list[tuple[str, str]]:
-    """What came of a run in figures and words; what was registered is told by links."""
+    """What came of a run in metrics and words; what was registered is told by links."""
     return [
         (label_of(name), text)
         for name, value in run.result.items()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.accounts.dependencies import CurrentClinic
 from app.core.errors import NotFound
-from app.screenings.dependencies import ClinicFilm, ClinicScreening
+from app.screenings.dependencies import ClinicImage, ClinicScreening
 from app.screenings.queries import one_page
 from app.screenings.reviews import newest_review, review
 from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
@@ -41,12 +41,12 @@ _FORM = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["film"],
+                    "required": ["image"],
                     "properties": {
-                        "film": {
+                        "image": {
                             "type": "string",
                             "format": "binary",
-                            "description": "A chest film: PNG, JPEG, TIFF, WebP or DICOM.",
+                            "description": "A chest X-ray: PNG, JPEG, TIFF, WebP or DICOM.",
                         }
                     },
                 }
@@ -60,7 +60,7 @@ _FORM = {
     "/screenings",
     status_code=HTTPStatus.CREATED,
     response_model=ScreeningOut,
-    summary="Answer a film",
+    summary="Answer an image",
     max_body_size=BOUNDED_BY_READER,
     responses=_problems(
         HTTPStatus.BAD_REQUEST,
@@ -73,10 +73,10 @@ _FORM = {
     openapi_extra=_FORM,
 )
 def create(
-    response: Response, current: CurrentServices, owner: CurrentClinic, film: ClinicFilm
+    response: Response, current: CurrentServices, owner: CurrentClinic, image: ClinicImage
 ) -> ScreeningOut:
-    """Send one film in the multipart field `film`. The answer is recorded before it is sent."""
-    row = current.screener.screen(film.file, owner)
+    """Send one image in the multipart field `image`. The answer is recorded before it is sent."""
+    row = current.screener.screen(image.file, owner)
     response.headers["Location"] = f"/api/v1/screenings/{row.id}"
     return ScreeningOut.of(row)
 
@@ -117,7 +117,7 @@ def show(screening: ClinicScreening) -> ScreeningOut:
     response_class=Response,
     responses={
         200: {
-            "description": "Transparent PNG to lay over the whole film.",
+            "description": "Transparent PNG to lay over the whole image.",
             "content": {"image/png": {}},
         },
         **_problems(*_OF_A_SCREENING),
@@ -186,5 +186,5 @@ def delete(
     owner: CurrentClinic,
     screening: ClinicScreening,
 ) -> None:
-    """Remove the film and its answer."""
+    """Remove the image and its answer."""
     current.screener.delete(opened, screening, owner)

@@ -1,7 +1,7 @@
-"""Removing stored films whose screening was never recorded or is gone.
+"""Removing stored images whose screening was never recorded or is gone.
 
-A film is stored before its row is committed, so a crash between the two leaves a film without a
-row, never a row without its film.
+An image is stored before its row is committed, so a crash between the two leaves an image without a
+row, never a row without its image.
 """
 
 from datetime import timedelta
@@ -10,25 +10,25 @@ from sqlalchemy import select
 
 from app.core.database import Database, now
 from app.core.storage import Storage
-from app.screenings.service import film_key, thumbnail_key
+from app.screenings.service import STORED_IMAGES, image_key, thumbnail_key
 from app.screenings.tables import Screening
 
-# A film younger than this may belong to a screening that is being recorded.
+# An image younger than this may belong to a screening that is being recorded.
 GRACE = timedelta(hours=1)
 
 
 def sweep(database: Database, storage: Storage, grace: timedelta = GRACE) -> int:
-    """Delete films that no screening names and that are older than `grace`.
+    """Delete images that no screening names and that are older than `grace`.
 
     Returns:
         The number of files removed.
     """
     limit = now() - grace
-    old = [entry for entry in storage.entries("films") if entry.modified_at < limit]
+    old = [entry for entry in storage.entries(STORED_IMAGES) if entry.modified_at < limit]
     # Read after listing: a screening recorded meanwhile is seen.
     with database.sessions() as session:
         ids = list(session.scalars(select(Screening.id)))
-    known = {key(own) for own in ids for key in (film_key, thumbnail_key)}
+    known = {key(own) for own in ids for key in (image_key, thumbnail_key)}
     orphans = [entry.key for entry in old if entry.key not in known]
     for key in orphans:
         storage.delete(key)

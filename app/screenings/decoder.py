@@ -1,7 +1,7 @@
-"""Decode films in child processes: no input may kill or stall the server.
+"""Decode images in child processes: no input may kill or stall the server.
 
-Each child has a bounded amount of memory and time for a film. One that exceeds them, crashes or
-answers nonsense is killed and replaced; the film is refused with an `UnreadableFilm`.
+Each child has a bounded amount of memory and time for an image. One that exceeds them, crashes or
+answers nonsense is killed and replaced; the image is refused with an `UnreadableImage`.
 """
 
 import json
@@ -25,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.screenings.decoder_protocol import ANSWER, READY, REQUEST, Answer
-from ml.imaging.types import MAX_PIXELS, Format, Refusal, UnreadableFilm
+from ml.imaging.types import MAX_PIXELS, Format, Refusal, UnreadableImage
 
 logger = logging.getLogger(__name__)
 DEFAULT_MEMORY = 1536 * 2**20
 # Against whatever the decoders leak.
-FILMS_PER_CHILD = 500
+IMAGES_PER_CHILD = 500
 # Generous, for a loaded machine; it is well below a second otherwise.
 START_TIMEOUT_S = 20.0
 # How long a child that hung up may take to end.
@@ -38,7 +38,7 @@ _GRACE_S = 1.0
 _MAX_HEADER = 16 * 2**10
 _MAX_TEXT = 500
 _MAX_METADATA = 20
-# A stripped film is no longer than its file, a rendered one is a PNG of at most 50 megapixels.
+# A stripped image is no longer than its file, a rendered one is a PNG of at most 50 megapixels.
 _MAX_RENDERED = MAX_PIXELS + 2**22
 _MAX_THUMBNAIL = 2**20
 _PICTURE_STARTS = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
@@ -49,7 +49,7 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class DecoderUnavailable(RuntimeError):
-    """No child could take the film: all are busy, none starts, or the decoder is closed."""
+    """No child could take the image: all are busy, none starts, or the decoder is closed."""
 
 
 class _ChildDied(Exception):
@@ -57,19 +57,19 @@ class _ChildDied(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DecodedFilm:
-    """All that the server keeps of an uploaded film.
+class DecodedImage:
+    """All that the server keeps of an uploaded image.
 
     Attributes:
         model_input: (size, size) uint8, as `ml.imaging.preprocessing.standardise` gives it.
         display: the picture for the viewer, free of the source's metadata.
         display_type: its media type, "image/jpeg" or "image/png".
         thumbnail: a JPEG of at most `ml.imaging.types.THUMBNAIL_SIDE` pixels, for lists.
-        width: columns of the original film, upright.
-        height: rows of the original film, upright.
+        width: columns of the original image, upright.
+        height: rows of the original image, upright.
         format: "JPEG", "PNG", "TIFF", "WebP" or "DICOM".
         bits: stored grey depth.
-        metadata: the allow-listed technical values of `ml.imaging.types.Film`.
+        metadata: the allow-listed technical values of `ml.imaging.types.Image`.
     """
 
     model_input: NDArray[np.uint8]
@@ -83,13 +83,13 @@ class DecodedFilm:
     metadata: dict[str, str]
 
 
-class FilmDecoder:
-    """A few child processes that decode films; safe to use from many threads.
+class ImageDecoder:
+    """A few child processes that decode images; safe to use from many threads.
 
     Args:
-        workers: number of children, and so of films decoded at the same time.
-        timeout_s: time for one film. A caller waits as long again for a free child at most.
-        memory_bytes: memory for one film, above what the bare child takes.
+        workers: number of children, and so of images decoded at the same time.
+        timeout_s: time for one image. A caller waits as long again for a free child at most.
+        memory_bytes: memory for one image, above what the bare child takes.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FilmDecoder:
         self._timeout_s = timeout_s
         # The kernel kills a child when the thread that started it ends. So one thread, which
         # lives as long as the decoder, starts them all.
-        self._spawner = ThreadPoolExecutor(1, thread_name_prefix="film-decoder")
+        self._spawner = ThreadPoolExecutor(1, thread_name_prefix="image-decoder")
         self._slots = [_Slot(self._spawner, memory_bytes) for _ in range(workers)]
         # The last one used comes first: a warm child before one that is still starting.
         self._idle: queue.LifoQueue[_Slot] = queue.LifoQueue()
@@ -112,19 +112,19 @@ class FilmDecoder:
         self._closed = False
 
     def start(self) -> None:
-        """Start the children in the background; otherwise each starts with its first film."""
+        """Start the children in the background; otherwise each starts with its first image."""
         for slot in self._slots:
             slot.start()
 
-    def decode(self, content: bytes, size: int) -> DecodedFilm:
-        """Decode one film in a child, blocking until it is done.
+    def decode(self, content: bytes, size: int) -> DecodedImage:
+        """Decode one image in a child, blocking until it is done.
 
         Args:
             content: the whole file.
-            size: side of the model input in pixels: models in service one after the other differ.
+            size: side of the model input in pixels: models active one after the other differ.
 
         Raises:
-            UnreadableFilm: as `ml.imaging.decode.read_film`; also with the code "too-slow", and
+            UnreadableImage: as `ml.imaging.decode.read_image`; also with the code "too-slow", and
                 "damaged" or "too-large" where the file killed the child.
             DecoderUnavailable: no child was free in time, or none could be started.
         """
@@ -133,12 +133,12 @@ class FilmDecoder:
             outcome = self._ask(slot, content, size)
         finally:
             self._idle.put(slot)
-        if isinstance(outcome, UnreadableFilm):
+        if isinstance(outcome, UnreadableImage):
             raise outcome
         return outcome
 
     def close(self) -> None:
-        """Kill the children; films still being decoded are refused."""
+        """Kill the children; images still being decoded are refused."""
         if self._closed:
             return
         self._closed = True
@@ -164,14 +164,14 @@ class FilmDecoder:
 
     def _lease(self) -> "_Slot":
         if self._closed:
-            raise DecoderUnavailable("the film decoder is closed")
+            raise DecoderUnavailable("the image decoder is closed")
         try:
             return self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
-            raise DecoderUnavailable("the film decoder is busy: try again later") from None
+            raise DecoderUnavailable("the image decoder is busy: try again later") from None
 
-    def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedFilm | UnreadableFilm:
-        """Have the slot's child decode a film; once more in a new child if that one died."""
+    def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedImage | UnreadableImage:
+        """Have the slot's child decode an image; once more in a new child if that one died."""
         status: int | None = None
         for _ in range(2):
             child = slot.child()
@@ -180,23 +180,23 @@ class FilmDecoder:
                 outcome = _outcome(answer, size)
             except TimeoutError:
                 slot.replace()
-                return UnreadableFilm(
-                    f"the film took more than {self._timeout_s:g} s to decode: "
+                return UnreadableImage(
+                    f"the image took more than {self._timeout_s:g} s to decode: "
                     "export it at its normal size",
                     "too-slow",
                 )
             except _ChildDied as death:
-                # It may have been killed from outside while idle: not the film's fault.
+                # It may have been killed from outside while idle: not the image's fault.
                 status = slot.replace()
-                logger.warning("film decoder ended with status %s: %s", status, death)
+                logger.warning("image decoder ended with status %s: %s", status, death)
             else:
-                if answer.header.get("retire") or child.films >= FILMS_PER_CHILD:
+                if answer.header.get("archive") or child.images >= IMAGES_PER_CHILD:
                     slot.replace()
                 return outcome
         if status == -signal.SIGKILL:
-            message = "the film needs too much memory: export it at its normal size"
-            return UnreadableFilm(message, "too-large")
-        return UnreadableFilm("the file is damaged: export the film again", "damaged")
+            message = "the image needs too much memory: export it at its normal size"
+            return UnreadableImage(message, "too-large")
+        return UnreadableImage("the file is damaged: export the image again", "damaged")
 
 
 class _Slot:
@@ -213,11 +213,11 @@ class _Slot:
             try:
                 self._starting = self._spawner.submit(_Child, self._memory_bytes)
             except RuntimeError as error:
-                raise DecoderUnavailable("the film decoder is closed") from error
+                raise DecoderUnavailable("the image decoder is closed") from error
         return self._starting
 
     def child(self) -> "_Child":
-        """The child of this place, alive and ready for a film; started anew where it is not."""
+        """The child of this place, alive and ready for an image; started anew where it is not."""
         for _ in range(2):
             try:
                 child = self.start().result(START_TIMEOUT_S)
@@ -225,9 +225,9 @@ class _Slot:
                 if child.is_alive():
                     return child
             except (OSError, CancelledError, _ChildDied) as error:
-                logger.warning("film decoder did not start: %r", error)
+                logger.warning("image decoder did not start: %r", error)
             self.discard()
-        raise DecoderUnavailable("the film decoder does not start")
+        raise DecoderUnavailable("the image decoder does not start")
 
     def replace(self) -> int | None:
         """Kill the child and start another in the background; its exit status, if it had one."""
@@ -260,7 +260,7 @@ class _Child:
     def __init__(self, memory_bytes: int) -> None:
         self._ready = False
         self._hung_up = False
-        self.films = 0
+        self.images = 0
         self._channel, theirs = socket.socketpair()
         try:
             with theirs:
@@ -296,13 +296,13 @@ class _Child:
             self._ready = True
 
     def ask(self, content: bytes, size: int, deadline: float) -> Answer:
-        """Send a film and wait for the answer.
+        """Send an image and wait for the answer.
 
         Raises:
             TimeoutError: no answer by the deadline.
             _ChildDied: no answer will come.
         """
-        self.films += 1
+        self.images += 1
         try:
             for part in (REQUEST.pack(len(content), size), content):
                 self._channel.settimeout(_remaining(deadline))
@@ -383,28 +383,28 @@ def _parsed(header: bytes) -> dict[str, Any]:
 # --- what a child answers is believed only in the form it should have ---------------------------
 
 
-def _outcome(answer: Answer, size: int) -> DecodedFilm | UnreadableFilm:
+def _outcome(answer: Answer, size: int) -> DecodedImage | UnreadableImage:
     try:
         if "code" in answer.header:
             return _refusal(answer.header)
-        return _decoded_film(answer, size)
+        return _decoded_image(answer, size)
     except (KeyError, TypeError, ValueError) as error:
         raise _ChildDied("it answered nonsense") from error
 
 
-def _refusal(header: Mapping[str, Any]) -> UnreadableFilm:
+def _refusal(header: Mapping[str, Any]) -> UnreadableImage:
     code: Refusal = _one_of(header["code"], get_args(Refusal))
-    return UnreadableFilm(_text(header["message"]), code)
+    return UnreadableImage(_text(header["message"]), code)
 
 
-def _decoded_film(answer: Answer, size: int) -> DecodedFilm:
+def _decoded_image(answer: Answer, size: int) -> DecodedImage:
     header = answer.header
     display_type = _one_of(header["display_type"], tuple(_PICTURE_STARTS))
     if not answer.display.startswith(_PICTURE_STARTS[display_type]):
         raise ValueError(f"the display image is no {display_type}")
     if not answer.thumbnail.startswith(_PICTURE_STARTS["image/jpeg"]):
         raise ValueError("the thumbnail is no JPEG")
-    return DecodedFilm(
+    return DecodedImage(
         model_input=np.frombuffer(answer.model_input, np.uint8).reshape(size, size),
         display=answer.display,
         display_type=display_type,

@@ -1,7 +1,7 @@
 """The process in which strangers' files are decoded; `app.screenings.decoder` starts it and talks to it.
 
 It may be killed, crash or run out of memory without harm to the server. It holds no secret: its
-environment is empty, and all it is ever given are the bytes of one film after the other over the
+environment is empty, and all it is ever given are the bytes of one image after the other over the
 socket that is its standard input. Answers are JSON and raw bytes, nothing that could run code.
 """
 
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from app.screenings.decoder_protocol import READY, REQUEST, Answer
-from ml.imaging.decode import display_image, read_film, thumbnail_image
-from ml.imaging.preprocessing import BlankFilm, standardise
-from ml.imaging.types import THUMBNAIL_SIDE, UnreadableFilm
+from ml.imaging.decode import display_image, read_image, thumbnail_image
+from ml.imaging.preprocessing import BlankImage, standardise
+from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
 
 # The decoders open no files; the limit leaves room for the interpreter's own few.
 _OPEN_FILES = 32
@@ -25,7 +25,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> None:
-    """Serve films until the parent closes the socket.
+    """Serve images until the parent closes the socket.
 
     The arguments are the import path, the parent's process id, and the memory limit above what
     the bare interpreter takes.
@@ -38,38 +38,38 @@ def main() -> None:
     channel = _take_channel()
     _limit_resources(memory)
     Answer(READY).send(channel)
-    while (request := _receive_film(channel)) is not None:
+    while (request := _receive_image(channel)) is not None:
         _decode(*request).send(channel)
 
 
 def _decode(content: bytes, size: int) -> Answer:
     try:
         # Enough for the model input, and for a thumbnail that is worth looking at.
-        film = read_film(content, shortest=max(2 * size, THUMBNAIL_SIDE))
-        model_input = standardise(film.pixels, size)
-        display, display_type = display_image(film, content)
-        thumbnail = thumbnail_image(film)
-    except UnreadableFilm as refusal:
+        image = read_image(content, shortest=max(2 * size, THUMBNAIL_SIDE))
+        model_input = standardise(image.pixels, size)
+        display, display_type = display_image(image, content)
+        thumbnail = thumbnail_image(image)
+    except UnreadableImage as refusal:
         exhausted = isinstance(refusal.__cause__, MemoryError)
-        return Answer({"code": refusal.code, "message": str(refusal), "retire": exhausted})
-    except BlankFilm as refusal:
+        return Answer({"code": refusal.code, "message": str(refusal), "archive": exhausted})
+    except BlankImage as refusal:
         return Answer({"code": "blank", "message": str(refusal)})
     except MemoryError:
-        message = "the film needs too much memory: export it at its normal size"
-        return Answer({"code": "too-large", "message": message, "retire": True})
+        message = "the image needs too much memory: export it at its normal size"
+        return Answer({"code": "too-large", "message": message, "archive": True})
     header = {
         "display_type": display_type,
-        "width": film.width,
-        "height": film.height,
-        "format": film.format,
-        "bits": film.bits,
-        "metadata": dict(film.metadata),
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "bits": image.bits,
+        "metadata": dict(image.metadata),
     }
     return Answer(header, model_input.tobytes(), display, thumbnail)
 
 
-def _receive_film(channel: socket.socket) -> tuple[bytes, int] | None:
-    """The next film and the side of its model input; None where the parent hung up."""
+def _receive_image(channel: socket.socket) -> tuple[bytes, int] | None:
+    """The next image and the side of its model input; None where the parent hung up."""
     head = _receive(channel, REQUEST.size)
     if head is None:
         return None

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# A request is the film's length, the side of the model input, and the film; an answer is four
+# A request is the image's length, the side of the model input, and the image; an answer is four
 # lengths, then header, model input, display image and thumbnail.
 REQUEST = struct.Struct(">QI")
 ANSWER = struct.Struct(">4I")
-# The header of the first answer, before any film.
+# The header of the first answer, before any image.
 READY = {"ready": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back for one film: a JSON header and three sections of raw bytes."""
+    """What goes back for one image: a JSON header and three sections of raw bytes."""
 
     header: Mapping[str, Any]
     model_input: bytes = b""

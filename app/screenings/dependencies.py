@@ -50,7 +50,7 @@ WritingVisitor = Annotated[Owner, Depends(writing_visitor)]
 def remember(response: Response, owner: Owner, settings: Settings) -> None:
     """Set the visitor's cookie, which script cannot read and other sites cannot send.
 
-    A clinic's films need none: who is signed in sees them.
+    A clinic's images need none: who is signed in sees them.
     """
     if owner.visitor_id is None:
         return
@@ -64,37 +64,37 @@ def remember(response: Response, owner: Owner, settings: Settings) -> None:
     )
 
 
-async def visitor_films(
+async def visitor_images(
     request: Request, _owner: WritingVisitor, current: CurrentServices
 ) -> AsyncIterator[list[UploadFile]]:
-    """The films of a form sent from our own pages."""
-    films = await current.intake.read_films(
+    """The images of a form sent from our own pages."""
+    images = await current.intake.read_images(
         request,
-        most=current.settings.max_films_per_form,
+        most=current.settings.max_images_per_form,
         max_bytes=current.settings.max_upload_bytes,
     )
     try:
-        yield films
+        yield images
     finally:
-        for film in films:
-            await film.close()
+        for image in images:
+            await image.close()
 
 
-async def clinic_film(
+async def clinic_image(
     request: Request, _owner: CurrentClinic, current: CurrentServices
 ) -> AsyncIterator[UploadFile]:
-    """The one film of an API call; the key is checked before the film is read."""
-    (film,) = await current.intake.read_films(
+    """The one image of an API call; the key is checked before the image is read."""
+    (image,) = await current.intake.read_images(
         request, most=1, max_bytes=current.settings.max_upload_bytes
     )
     try:
-        yield film
+        yield image
     finally:
-        await film.close()
+        await image.close()
 
 
-VisitorFilms = Annotated[list[UploadFile], Depends(visitor_films)]
-ClinicFilm = Annotated[UploadFile, Depends(clinic_film)]
+VisitorImages = Annotated[list[UploadFile], Depends(visitor_images)]
+ClinicImage = Annotated[UploadFile, Depends(clinic_image)]
 
 
 def owned_screening_to_change(

@@ -1,4 +1,4 @@
-"""What people who know better say of films: recorded, shown, and written out as a data set."""
+"""What people who know better say of images: recorded, shown, and written out as a data set."""
 
 import hashlib
 import hmac
@@ -31,7 +31,7 @@ def review(
     patient: str,
     signing_key: str,
 ) -> Review:
-    """Record what a film shows and commit it; from now on this review holds.
+    """Record what an image shows and commit it; from now on this review holds.
 
     Args:
         session: the database.
@@ -40,7 +40,7 @@ def review(
         label: the class that is right, the model's own or another.
         why: in the reviewer's words; needed where the model is corrected.
         patient: what the clinic calls the patient, or nothing. Only a keyed hash of it is kept, by
-            which films of one patient are known to be of one patient.
+            which images of one patient are known to be of one patient.
         signing_key: the secret of that hash.
 
     Raises:
@@ -66,7 +66,7 @@ def review(
     )
     session.add(made)
     session.add(
-        # It outlives the screening, so it holds nothing of the film or the answer.
+        # It outlives the screening, so it holds nothing of the image or the answer.
         AuditEvent(actor=reviewer.actor, action="screening.reviewed", subject=str(screening.id))
     )
     try:
@@ -79,7 +79,7 @@ def review(
 def _faults(screening: Screening, label: str, why: str, patient: str) -> dict[str, str]:
     faults = {}
     if label not in LABELS:
-        faults["label"] = f"choose what the film shows: {', '.join(LABELS)}"
+        faults["label"] = f"choose what the image shows: {', '.join(LABELS)}"
     elif label != screening.label and not why:
         faults["why"] = "say why the model is wrong: others learn from it"
     if len(why) > LONGEST_WHY:
@@ -115,5 +115,5 @@ def reviewed_labels(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.U
 
 
 def count_reviewed(session: Session) -> int:
-    """How many films have a review."""
+    """How many images have a review."""
     return session.scalar(select(func.count(Review.screening_id.distinct()))) or 0

@@ -1,4 +1,4 @@
-"""Screening a film in the browser: upload, answer, history, sharing, deleting."""
+"""Screening an image in the browser: upload, answer, history, sharing, deleting."""
 
 import secrets
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from app.screenings.dependencies import (
     Visible,
     VisibleScreening,
     Visitor,
-    VisitorFilms,
+    VisitorImages,
     WritingVisitor,
     remember,
 )
 from app.screenings.queries import count, newest, one_page
 from app.screenings.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
-from app.screenings.service import film_key, share, thumbnail_key, unshare
+from app.screenings.service import image_key, share, thumbnail_key, unshare
 from app.screenings.tables import Screening
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, decision_name
@@ -37,14 +37,14 @@ from ml.labels import LABELS, label_name
 
 router = APIRouter(include_in_schema=False)
 RECENT = 6
-# Pictures belong to one visitor: no cache keeps them, so a deleted film is gone. A picture opened
+# Pictures belong to one visitor: no cache keeps them, so a deleted image is gone. A picture opened
 # by itself runs nothing.
 _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
 
 
 @dataclass(frozen=True, slots=True)
 class UploadError:
-    """One film of a form that was refused."""
+    """One image of a form that was refused."""
 
     file: str | None
     title: str
@@ -55,7 +55,7 @@ class UploadError:
 def index(
     request: Request, current: CurrentServices, opened: CurrentSession, owner: Visitor
 ) -> HTMLResponse:
-    """The page where a film is put in."""
+    """The page where an image is put in."""
     return upload_page(request, current, opened, owner, [], HTTPStatus.OK)
 
 
@@ -92,24 +92,24 @@ def create(
     current: CurrentServices,
     opened: CurrentSession,
     owner: WritingVisitor,
-    films: VisitorFilms,
+    images: VisitorImages,
 ) -> Response:
-    """Answer the films of a form; a script asks for JSON and sends one at a time."""
+    """Answer the images of a form; a script asks for JSON and sends one at a time."""
     if "application/json" in request.headers.get("accept", ""):
         # A refusal reaches the script as problem+json through the error handler.
         response: Response = JSONResponse(
-            _summary(current.screener.screen(films[0].file, owner)), HTTPStatus.CREATED
+            _summary(current.screener.screen(images[0].file, owner)), HTTPStatus.CREATED
         )
         remember(response, owner, current.settings)
         return response
     answered: list[Screening] = []
     errors: list[UploadError] = []
     refusal: AppError | None = None
-    for film in films:
+    for image in images:
         try:
-            answered.append(current.screener.screen(film.file, owner))
+            answered.append(current.screener.screen(image.file, owner))
         except AppError as refused:
-            errors.append(UploadError(film.filename, refused.title, refused.detail))
+            errors.append(UploadError(image.filename, refused.title, refused.detail))
             refusal = refused
     if refusal:
         response = upload_page(request, current, opened, owner, errors, refusal.status)
@@ -157,7 +157,7 @@ def history(
 def show(
     request: Request, current: CurrentServices, opened: CurrentSession, visible: Visible
 ) -> HTMLResponse:
-    """The answer to one film."""
+    """The answer to one image."""
     return screening_page(request, current, opened, visible)
 
 
@@ -174,7 +174,7 @@ def screening_page(
     alive = row.shared_until is not None and row.shared_until > now()
     shared = visible.can_manage and alive
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
-    # Who said what of the film is for the owner alone, not for whoever has a link.
+    # Who said what of the image is for the owner alone, not for whoever has a link.
     found = newest_review(opened, row.id) if visible.can_manage else None
     return page(
         request,
@@ -191,23 +191,23 @@ def screening_page(
     )
 
 
-@router.get("/screenings/{id}/film")
-def film(current: CurrentServices, visible: Visible) -> Response:
-    """The film, without any metadata of its file."""
-    return _picture(current, film_key(visible.row.id), visible.row.film_type)
+@router.get("/screenings/{id}/image")
+def image(current: CurrentServices, visible: Visible) -> Response:
+    """The image, without any metadata of its file."""
+    return _picture(current, image_key(visible.row.id), visible.row.image_type)
 
 
 @router.get("/screenings/{id}/thumbnail")
 def thumbnail(current: CurrentServices, visible: Visible) -> Response:
-    """The film, small."""
+    """The image, small."""
     return _picture(current, thumbnail_key(visible.row.id), "image/jpeg")
 
 
 def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
     chunks = current.storage.stream(key)
     if chunks is None:
-        raise NotFound("the film is no longer stored")
-    # In pieces: a reader that does not read must not hold the whole film in memory.
+        raise NotFound("the image is no longer stored")
+    # In pieces: a reader that does not read must not hold the whole image in memory.
     return StreamingResponse(chunks, media_type=media_type, headers=_PRIVATE)
 
 
@@ -280,6 +280,6 @@ def delete(
     owner: WritingVisitor,
     screening: OwnedScreeningToChange,
 ) -> RedirectResponse:
-    """Remove the film and its answer."""
+    """Remove the image and its answer."""
     current.screener.delete(opened, screening, owner)
     return RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)

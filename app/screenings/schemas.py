@@ -18,9 +18,9 @@ _EXAMPLE: dict[str, Any] = {
     "reason": None,
     "explanation": None,
     "probabilities": {"covid": 0.031, "pneumonia": 0.946, "normal": 0.023},
-    "novelty": 0.93,
+    "ood_score": 0.93,
     "model": {"version": "1", "sha256": "5f0c…", "url": "/models/5f0c…"},
-    "film": {
+    "image": {
         "sha256": "9a1b…",
         "format": "DICOM",
         "bits": 12,
@@ -37,9 +37,9 @@ class Problem(BaseModel):
     """An error, as RFC 9457 has it."""
 
     type: str = Field(examples=["about:blank"])
-    title: str = Field(examples=["The film cannot be read"])
+    title: str = Field(examples=["The image cannot be read"])
     status: int = Field(examples=[422])
-    detail: str = Field(examples=["the JPEG file is damaged or cut short: export the film again"])
+    detail: str = Field(examples=["the JPEG file is damaged or cut short: export the image again"])
     code: str = Field(description="Stable word for programs.", examples=["damaged"])
 
 
@@ -51,8 +51,8 @@ class ModelOut(BaseModel):
     url: str = Field(description="Page of its card.")
 
 
-class FilmOut(BaseModel):
-    """The film as it came."""
+class ImageOut(BaseModel):
+    """The image as it came."""
 
     sha256: str = Field(description="Of the uploaded bytes.")
     format: str
@@ -63,7 +63,7 @@ class FilmOut(BaseModel):
 
 
 class ScreeningOut(BaseModel):
-    """The recorded answer to one film."""
+    """The recorded answer to one image."""
 
     model_config = {"json_schema_extra": {"examples": [_EXAMPLE]}}
 
@@ -71,12 +71,12 @@ class ScreeningOut(BaseModel):
     created_at: datetime
     label: str = Field(description="Most probable class: covid, pneumonia or normal.")
     decision: str = Field(description='The label, or "uncertain" where the model does not know.')
-    reason: str | None = Field(description="low-confidence or unfamiliar-film, if uncertain.")
+    reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
     explanation: str | None = Field(description="The reason in words.")
     probabilities: dict[str, float] = Field(description="Calibrated; they sum to 1.")
-    novelty: float = Field(description="Distance from the training films; about 1 is usual.")
+    ood_score: float = Field(description="Distance from the training images; about 1 is usual.")
     model: ModelOut
-    film: FilmOut
+    image: ImageOut
     heatmap_url: str
     timings_ms: dict[str, float]
 
@@ -91,19 +91,19 @@ class ScreeningOut(BaseModel):
             reason=row.reason,
             explanation=REASONS.get(row.reason or ""),
             probabilities=row.probabilities,
-            novelty=row.novelty,
+            ood_score=row.ood_score,
             model=ModelOut(
                 version=row.model_version,
                 sha256=row.model_sha256,
                 url=f"/models/{row.model_sha256}",
             ),
-            film=FilmOut(
-                sha256=row.film_sha256,
-                format=row.film_format,
-                bits=row.film_bits,
-                width=row.film_width,
-                height=row.film_height,
-                metadata=row.film_metadata,
+            image=ImageOut(
+                sha256=row.image_sha256,
+                format=row.image_format,
+                bits=row.image_bits,
+                width=row.image_width,
+                height=row.image_height,
+                metadata=row.image_metadata,
             ),
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
@@ -111,7 +111,7 @@ class ScreeningOut(BaseModel):
 
 
 class ReviewIn(BaseModel):
-    """What a film shows, from somebody who knows."""
+    """What an image shows, from somebody who knows."""
 
     model_config = {
         "json_schema_extra": {
@@ -130,7 +130,7 @@ class ReviewIn(BaseModel):
     patient: str = Field(
         "",
         max_length=LONGEST_PATIENT,
-        description="Your code of the patient. Only a keyed hash is kept, by which films of one "
+        description="Your code of the patient. Only a keyed hash is kept, by which images of one "
         "patient stay together in data sets.",
     )
 

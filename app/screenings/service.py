@@ -1,4 +1,4 @@
-"""The way of a film: bytes are decoded, answered, stored, recorded; then the answer is sent."""
+"""The way of an image: bytes are decoded, answered, stored, recorded; then the answer is sent."""
 
 import hashlib
 import logging
@@ -17,16 +17,18 @@ from sqlalchemy.orm.exc import StaleDataError
 from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.errors import Busy, FilmRefused, NotAnImage, NotFound, StorageFull, UploadTooLarge
+from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, StorageFull, UploadTooLarge
 from app.core.storage import Storage
 from app.registry.serving import ActiveClassifier, VersionRegister
-from app.screenings.decoder import DecodedFilm, DecoderUnavailable, FilmDecoder
+from app.screenings.decoder import DecodedImage, DecoderUnavailable, ImageDecoder
 from app.screenings.tables import Screening
 from ml.classifier.predictor import Prediction, Predictor
 from ml.imaging.heatmap import pack_map
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.types import UnreadableImage
 
 logger = logging.getLogger(__name__)
+# Stored keys never change: this is the prefix of version 0.1.0.
+STORED_IMAGES = "films"
 
 
 class Stopwatch:
@@ -43,23 +45,23 @@ class Stopwatch:
         self._last = moment
 
 
-def film_key(screening_id: uuid.UUID) -> str:
-    """Where the film of a screening is stored."""
-    return f"films/{screening_id}/film"
+def image_key(screening_id: uuid.UUID) -> str:
+    """Where the image of a screening is stored."""
+    return f"{STORED_IMAGES}/{screening_id}/film"
 
 
 def thumbnail_key(screening_id: uuid.UUID) -> str:
     """Where the small picture for lists is stored."""
-    return f"films/{screening_id}/thumbnail"
+    return f"{STORED_IMAGES}/{screening_id}/thumbnail"
 
 
 @dataclass(slots=True)
 class Screener:
-    """Answers films. Bounded everywhere: films at once, bytes in memory, seconds per film."""
+    """Answers images. Bounded everywhere: images at once, bytes in memory, seconds per image."""
 
     database: Database
     storage: Storage
-    decoder: FilmDecoder
+    decoder: ImageDecoder
     classifier: ActiveClassifier
     decoder_workers: int
     max_in_flight: int
@@ -72,7 +74,7 @@ class Screener:
     _versions: VersionRegister = field(init=False)
 
     def __post_init__(self) -> None:
-        # Only films that are being decoded, and one waiting, are held in memory.
+        # Only images that are being decoded, and one waiting, are held in memory.
         self._reading = threading.BoundedSemaphore(self.decoder_workers + 1)
         self._admission = threading.BoundedSemaphore(self.max_in_flight)
         # Whatever visitors do, a quarter of the places is left to clinics.
@@ -82,33 +84,33 @@ class Screener:
         self._versions = VersionRegister(self.database)
 
     def screen(self, upload: BinaryIO, owner: Owner) -> Screening:
-        """Answer one film; the answer is committed when this returns.
+        """Answer one image; the answer is committed when this returns.
 
         Raises:
-            AppError: the film was refused or the server is busy or not ready; no row and no file
+            AppError: the image was refused or the server is busy or not ready; no row and no file
                 is left.
         """
         with ExitStack() as places:
             for place in (self._admission, *(() if owner.clinic_id else (self._visitors,))):
                 if not place.acquire(blocking=False):
-                    raise Busy("too many films are being answered: try again in a second")
+                    raise Busy("too many images are being answered: try again in a second")
                 places.callback(place.release)
             return self._answer(upload, owner)
 
     def _answer(self, upload: BinaryIO, owner: Owner) -> Screening:
         if self.storage.free_bytes() < self.min_free_bytes:
-            raise StorageFull("there is too little room to keep another film: tell the operator")
+            raise StorageFull("there is too little room to keep another image: tell the operator")
         watch = Stopwatch()
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
         watch.lap("wait")
-        # Whatever is put in service meanwhile, this film is answered by this predictor.
-        decoded, film_sha256 = self._decode(upload, predictor.card.input_size)
+        # Whatever is activated meanwhile, this image is answered by this predictor.
+        decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         with self._predicting:
             prediction = predictor.predict(decoded.model_input)
         watch.lap("predict")
-        screening = _row(decoded, film_sha256, prediction, predictor, owner)
+        screening = _row(decoded, image_sha256, prediction, predictor, owner)
         self._store(screening, decoded)
         watch.lap("store")
         screening.timings = watch.laps
@@ -120,7 +122,7 @@ class Screener:
         return screening
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
-        """Remove a screening and its film; the audit log keeps that there was one."""
+        """Remove a screening and its image; the audit log keeps that there was one."""
         session.add(
             AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
         )
@@ -132,25 +134,25 @@ class Screener:
         try:
             self._forget_files(screening.id)
         except Exception:
-            # The answer is gone, and nobody can reach the film any more: the sweep removes it.
-            logger.exception("the film of a deleted screening is left for the sweep")
+            # The answer is gone, and nobody can reach the image any more: the sweep removes it.
+            logger.exception("the image of a deleted screening is left for the sweep")
 
-    def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedFilm, str]:
+    def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedImage, str]:
         if not self._reading.acquire(timeout=self.wait_s):
-            raise Busy("no film can be decoded at the moment: try again in a few seconds")
+            raise Busy("no image can be decoded at the moment: try again in a few seconds")
         try:
             content = upload.read()
             return self.decoder.decode(content, size), hashlib.sha256(content).hexdigest()
-        except UnreadableFilm as problem:
+        except UnreadableImage as problem:
             raise refusal(problem) from problem
         except DecoderUnavailable as problem:
-            raise Busy("no film can be decoded at the moment: try again") from problem
+            raise Busy("no image can be decoded at the moment: try again") from problem
         finally:
             self._reading.release()
 
-    def _store(self, screening: Screening, decoded: DecodedFilm) -> None:
+    def _store(self, screening: Screening, decoded: DecodedImage) -> None:
         try:
-            self.storage.put(film_key(screening.id), decoded.display)
+            self.storage.put(image_key(screening.id), decoded.display)
             self.storage.put(thumbnail_key(screening.id), decoded.thumbnail)
         except BaseException:
             self._forget_files(screening.id)
@@ -164,29 +166,29 @@ class Screener:
                     actor=owner.actor,
                     action="screening.created",
                     subject=str(screening.id),
-                    # It outlives the screening, so it holds nothing of the film or the answer.
+                    # It outlives the screening, so it holds nothing of the image or the answer.
                     detail={"model": screening.model_sha256},
                 )
             )
 
     def _forget_files(self, screening_id: uuid.UUID) -> None:
-        self.storage.delete(film_key(screening_id))
+        self.storage.delete(image_key(screening_id))
         self.storage.delete(thumbnail_key(screening_id))
 
 
-def refusal(problem: UnreadableFilm) -> FilmRefused | UploadTooLarge:
-    """The answer to a film that cannot be read."""
+def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
+    """The answer to an image that cannot be read."""
     match problem.code:
         case "not-an-image" | "empty":
             return NotAnImage(str(problem), code=problem.code)
         case "too-large":
             return UploadTooLarge(str(problem), code=problem.code)
-    return FilmRefused(str(problem), code=problem.code)
+    return ImageRefused(str(problem), code=problem.code)
 
 
 def _row(
-    decoded: DecodedFilm,
-    film_sha256: str,
+    decoded: DecodedImage,
+    image_sha256: str,
     prediction: Prediction,
     predictor: Predictor,
     owner: Owner,
@@ -196,20 +198,20 @@ def _row(
         created_at=now(),
         visitor_id=owner.visitor_id,
         clinic_id=owner.clinic_id,
-        film_sha256=film_sha256,
-        film_type=decoded.display_type,
-        film_format=decoded.format,
-        film_width=decoded.width,
-        film_height=decoded.height,
-        film_bits=decoded.bits,
-        film_metadata=dict(decoded.metadata),
+        image_sha256=image_sha256,
+        image_type=decoded.display_type,
+        image_format=decoded.format,
+        image_width=decoded.width,
+        image_height=decoded.height,
+        image_bits=decoded.bits,
+        image_metadata=dict(decoded.metadata),
         model_sha256=predictor.card.sha256,
         model_version=predictor.card.version,
         label=prediction.label,
         decision=prediction.decision,
         reason=prediction.reason,
         probabilities=prediction.probabilities,
-        novelty=prediction.novelty,
+        ood_score=prediction.ood_score,
         activation_map=pack_map(prediction.activation_map),
     )
 

@@ -19,7 +19,7 @@ from app.core.database import Base, UtcDateTime, now
 
 
 class Screening(Base):
-    """One film and the answer to it. Belongs to one visitor or to one clinic."""
+    """One image and the answer to it. Belongs to one visitor or to one clinic."""
 
     __tablename__ = "screening"
 
@@ -28,13 +28,13 @@ class Screening(Base):
     visitor_id: Mapped[str | None] = mapped_column(String(64))
     clinic_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("clinic.id"))
 
-    film_sha256: Mapped[str] = mapped_column(String(64))  # of the bytes as uploaded
-    film_type: Mapped[str] = mapped_column(String(50))  # media type of the stored film
-    film_format: Mapped[str] = mapped_column(String(20))  # format as uploaded
-    film_width: Mapped[int]
-    film_height: Mapped[int]
-    film_bits: Mapped[int]
-    film_metadata: Mapped[dict[str, str]] = mapped_column(JSON)  # by allow-list
+    image_sha256: Mapped[str] = mapped_column(String(64))  # of the bytes as uploaded
+    image_type: Mapped[str] = mapped_column(String(50))  # media type of the stored image
+    image_format: Mapped[str] = mapped_column(String(20))  # format as uploaded
+    image_width: Mapped[int]
+    image_height: Mapped[int]
+    image_bits: Mapped[int]
+    image_metadata: Mapped[dict[str, str]] = mapped_column(JSON)  # by allow-list
 
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     model_version: Mapped[str] = mapped_column(String(100))
@@ -42,7 +42,7 @@ class Screening(Base):
     decision: Mapped[str] = mapped_column(String(50))
     reason: Mapped[str | None] = mapped_column(String(50))
     probabilities: Mapped[dict[str, float]] = mapped_column(JSON)
-    novelty: Mapped[float]
+    ood_score: Mapped[float]
     activation_map: Mapped[list[list[list[float]]]] = mapped_column(JSON)
     timings: Mapped[dict[str, float]] = mapped_column(JSON)  # milliseconds
 
@@ -58,7 +58,7 @@ class Screening(Base):
 
 
 class Review(Base):
-    """What somebody who knows better says a film shows; the newest of a screening holds.
+    """What somebody who knows better says an image shows; the newest of a screening holds.
 
     By a user on the pages, or by a clinic through the API.
     """

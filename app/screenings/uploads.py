@@ -1,4 +1,4 @@
-"""Reading films from a multipart request: within limits of size, time and number."""
+"""Reading images from a multipart request: within limits of size, time and number."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,12 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from app.core.errors import AppError, BadUpload, Busy, UploadTooLarge, UploadTooSlow
 from app.core.multipart import DRAIN_FACTOR, drain, require_plain_multipart
 
-FIELD: Final = "film"
+FIELD: Final = "image"
 # The limit of a route whose reader knows a better one, as Intake does and the reader of archives.
 BOUNDED_BY_READER: Final = 2**50
-# Boundaries and part headers around the films.
+# Boundaries and part headers around the images.
 _ENVELOPE_BYTES: Final = 64 * 1024
-# All films of one form together, in films of the largest size.
+# All images of one form together, in images of the largest size.
 _LARGEST_FORM: Final = 4
 
 
@@ -27,32 +27,32 @@ class Intake:
         self._free = asyncio.Semaphore(most)
         self._seconds = seconds
 
-    async def read_films(self, request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
-        """Read the `film` fields of a multipart form; anything over 1 MB is spooled to disk.
+    async def read_images(self, request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
+        """Read the `image` fields of a multipart form; anything over 1 MB is spooled to disk.
 
         Args:
             request: not read yet.
-            most: number of films accepted.
-            max_bytes: size of the largest film accepted.
+            most: number of images accepted.
+            max_bytes: size of the largest image accepted.
 
         Raises:
             UploadTooLarge: noticed while streaming; what had arrived is thrown away.
             UploadTooSlow: the form did not arrive in time.
-            BadUpload: not a multipart form, no film in it, too many, or broken off.
+            BadUpload: not a multipart form, no image in it, too many, or broken off.
             Busy: too many forms are being read.
         """
         stream = request.stream()
         try:
             if self._free.locked():
-                raise Busy("too many films are being sent at the moment: try again in a second")
+                raise Busy("too many images are being sent at the moment: try again in a second")
             async with self._free, asyncio.timeout(self._seconds):
                 return await _read(request, stream, most, max_bytes)
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"the film did not arrive within {self._seconds:.0f} seconds: try again"
+                f"the image did not arrive within {self._seconds:.0f} seconds: try again"
             ) from problem
         except ClientDisconnect as problem:
-            raise BadUpload("the upload broke off: send the film again") from problem
+            raise BadUpload("the upload broke off: send the image again") from problem
         except AppError:
             await drain(stream, DRAIN_FACTOR * max_bytes)
             raise
@@ -65,15 +65,15 @@ async def _read(
     allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
     if int(request.headers.get("content-length") or 0) > allowed:
         raise _too_large(max_bytes)
-    parser = _FilmParser(request, _limited(stream, allowed, max_bytes), most, max_bytes)
+    parser = _ImageParser(request, _limited(stream, allowed, max_bytes), most, max_bytes)
     try:
         form = await parser.parse()
     except MultiPartException as problem:
         raise BadUpload(f"the form cannot be read: {problem.message}") from problem
-    return await _films(form)
+    return await _images(form)
 
 
-class _FilmParser(MultiPartParser):
+class _ImageParser(MultiPartParser):
     """Counts the bytes of every part as they arrive."""
 
     def __init__(
@@ -94,17 +94,17 @@ class _FilmParser(MultiPartParser):
         super().on_part_data(data, start, end)
 
 
-async def _films(form: FormData) -> list[UploadFile]:
+async def _images(form: FormData) -> list[UploadFile]:
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
     named = form.getlist(FIELD)
     # A browser sends an empty nameless part where no file was chosen.
-    films = [part for part in parts if part in named and (part.filename or part.size)]
+    images = [part for part in parts if part in named and (part.filename or part.size)]
     for part in parts:
-        if part not in films:
+        if part not in images:
             await part.close()
-    if not films:
-        raise BadUpload(f"the form has no file in the field {FIELD!r}: choose a film")
-    return films
+    if not images:
+        raise BadUpload(f"the form has no file in the field {FIELD!r}: choose an image")
+    return images
 
 
 async def _limited(
@@ -120,6 +120,6 @@ async def _limited(
 
 def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(
-        f"a film may have at most {max_bytes // 1_000_000} MB: export it as JPEG or PNG, "
+        f"an image may have at most {max_bytes // 1_000_000} MB: export it as JPEG or PNG, "
         "or with fewer pixels"
     )

@@ -11,10 +11,10 @@ from ml.labels import label_name
 REASONS: dict[str, str] = {
     Reason.LOW_CONFIDENCE: (
         "No answer is probable enough: below this confidence the model was wrong too often on "
-        "films it had not seen."
+        "images it had not seen."
     ),
-    Reason.UNFAMILIAR_FILM: (
-        "This film is unlike the films the model learned from, so its answer cannot be relied on."
+    Reason.OUT_OF_DISTRIBUTION: (
+        "This image is unlike the images the model learned from, so its answer cannot be relied on."
     ),
 }
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
@@ -30,9 +30,9 @@ METADATA_NAMES: dict[str, str] = {
 }
 TIMING_NAMES: dict[str, str] = {
     "wait": "waiting for the model",
-    "decode": "reading the film",
+    "decode": "reading the image",
     "predict": "answering",
-    "store": "storing the film",
+    "store": "storing the image",
 }
 
 
@@ -58,7 +58,7 @@ class Probability:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """One layer over the film."""
+    """One layer over the image."""
 
     label: str
     name: str
@@ -136,13 +136,13 @@ class ScreeningView:
     label: str
     label_name: str
     probabilities: list[Probability]
-    film_url: str
-    film_width: int
-    film_height: int
+    image_url: str
+    image_width: int
+    image_height: int
     heatmaps: list[Heatmap]
-    film_format: str
+    image_format: str
     metadata: list[tuple[str, str]]
-    film_sha256: str
+    image_sha256: str
     model_version: str
     model_sha256: str
     timings: list[tuple[str, float]]
@@ -165,20 +165,20 @@ class ScreeningView:
                 Probability(label, label_name(label), value, percent(value))
                 for label, value in row.probabilities.items()
             ],
-            film_url=f"{url}/film{query}",
-            film_width=row.film_width,
-            film_height=row.film_height,
+            image_url=f"{url}/image{query}",
+            image_width=row.image_width,
+            image_height=row.image_height,
             heatmaps=[
                 Heatmap(label, label_name(label), f"{url}/heatmaps/{label}.png{query}")
                 for label in shown_first
             ],
-            film_format=f"{row.film_format}, {row.film_bits} bit",
+            image_format=f"{row.image_format}, {row.image_bits} bit",
             metadata=[
-                (name, row.film_metadata[key])
+                (name, row.image_metadata[key])
                 for key, name in METADATA_NAMES.items()
-                if key in row.film_metadata
+                if key in row.image_metadata
             ],
-            film_sha256=row.film_sha256,
+            image_sha256=row.image_sha256,
             model_version=row.model_version,
             model_sha256=row.model_sha256,
             timings=[(TIMING_NAMES.get(key, key), spent) for key, spent in row.timings.items()],

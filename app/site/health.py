@@ -20,9 +20,9 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Can films be answered?")
+@router.get("/readyz", summary="Can images be answered?")
 def readyz(current: CurrentServices, response: Response) -> dict[str, str]:
-    """Names every part that films need and whether it works; 503 unless all do."""
+    """Names every part that images need and whether it works; 503 unless all do."""
     checks = {
         "classifier": lambda: current.classifier.get(timeout_s=0),
         "database": lambda: _ask_database(current),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core.child_process import tied
+from app.core.child_process import end_with_parent
 from app.core.errors import AppError
 from app.runs import queue as runs
 from app.runs.handlers import DONE, Completion, Preparation, clear_import, tidy
@@ -111,7 +111,7 @@ class Attempt:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
         with self._own_log() as log:
             return subprocess.Popen(
-                tied(self._command(), signal.SIGKILL),
+                end_with_parent(self._command(), signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -133,7 +133,7 @@ class Attempt:
     def _complete(self) -> None:
         """Register what the program has made, and say so in the same transaction."""
         complete, result = self._kind.complete, {}
-        # The last figures, which nobody asks for once the run is over.
+        # The last metrics, which nobody asks for once the run is over.
         self._beat()
         try:
             with self._own_log(), self._lease_kept(), self._worker.database.session() as session:

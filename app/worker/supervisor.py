@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.core.child_process import tied
+from app.core.child_process import end_with_parent
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _LONGEST_WAIT_S = 60.0
 _LONG_LIFE_S = 60.0
 # Enough for a trainer to save and for its worker to give the run back.
 _GRACE_S = 12.0
-# Answering films goes before training.
+# Answering images goes before training.
 _NICENESS = 5
 
 
@@ -36,7 +36,7 @@ def can_work() -> bool:
 
 
 @contextmanager
-def kept_worker(settings: Settings) -> Iterator[None]:
+def supervised_worker(settings: Settings) -> Iterator[None]:
     """Keep a worker running: started again when it dies, ended in order at the end.
 
     On Linux it gets SIGTERM also where this process is killed: it gives its run back, and the next
@@ -81,7 +81,7 @@ def _keep(log: Path, over: threading.Event) -> None:
 
 
 def _start(log: Path) -> "subprocess.Popen[bytes]":
-    command = tied([sys.executable, "-m", "app.cli", "worker"], signal.SIGTERM)
+    command = end_with_parent([sys.executable, "-m", "app.cli", "worker"], signal.SIGTERM)
     with log.open("ab") as output:
         worker = subprocess.Popen(
             command,

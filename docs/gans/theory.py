@@ -1,6 +1,6 @@
 """The theory behind the objectives, drawn: the figures of the report's chapter 3 from code.
 
-Every figure is a pure function of numbers and a chart of them. Nothing here needs films.
+Every figure is a pure function of numbers and a chart of them. Nothing here needs images.
 """
 
 import math
@@ -60,9 +60,9 @@ class GeneratorGradients:
 
 
 def generator_gradients(distances: Floats, spread: float = 1.0) -> GeneratorGradients:
-    """How much a generator that only shifts its films learns from a perfect opponent.
+    """How much a generator that only shifts its images learns from a perfect opponent.
 
-    Real films are N(0, spread^2), fakes N(d, spread^2). The best discriminator is D = p / (p + q)
+    Real images are N(0, spread^2), fakes N(d, spread^2). The best discriminator is D = p / (p + q)
     (Goodfellow et al., 2014) and the best critic has slope -1. With either held fixed, the
     gradient by d is:
 
@@ -71,7 +71,7 @@ def generator_gradients(distances: Floats, spread: float = 1.0) -> GeneratorGrad
     - Wasserstein, -E[D]: 1 at every distance.
 
     Args:
-        distances: (N,) above zero, in units of the films.
+        distances: (N,) above zero, in units of the images.
         spread: standard deviation of both.
     """
     places = _grid(distances, spread)
@@ -220,7 +220,7 @@ def clipped_slope_bound(clip: float) -> float:
 
 
 class _PlaneCritic(nn.Module):
-    """Scores points of the plane, each dressed as a film of 1 x 2 pixels: (B, 1, 1, 2) -> (B,)."""
+    """Scores points of the plane, each dressed as an image of 1 x 2 pixels: (B, 1, 1, 2) -> (B,)."""
 
     def __init__(self, seed: int):
         super().__init__()

@@ -1,7 +1,7 @@
 """A bundle: a folder with one ONNX graph and the card that describes it. No torch here.
 
 The card says everything that is needed to use the graph and to judge it: labels, preprocessing,
-temperature, thresholds, the data it learned from and the figures it reached.
+temperature, thresholds, the data it learned from and the metrics it reached.
 """
 
 import hashlib
@@ -12,12 +12,15 @@ from typing import Any, Self
 
 from ml.errors import BundleError
 from ml.labels import LABELS
+from ml.legacy import rename_keys
 
 GRAPH = "classifier.onnx"
 # Where the graph carries `Card.decision_rule`.
 RULE_KEY = "decision_rule"
 CARD = "card.json"
-CARD_FORMAT = 1
+CARD_FORMAT = 2
+# Format 1 is that of 0.1.0.
+READ_FORMATS = (1, CARD_FORMAT)
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "classifier"
 
 
@@ -26,7 +29,7 @@ class Thresholds:
     """When the model answers and when it says that it does not know."""
 
     confidence: float  # below this probability of the best class: uncertain
-    novelty: float  # above this distance from the training films: unfamiliar
+    ood_score: float  # above this distance from the training images: out-of-distribution
     target_accuracy: float  # what `confidence` was chosen for, on validation
 
 
@@ -46,8 +49,8 @@ class Card:
     thresholds: Thresholds
     code_version: str
     options: dict[str, Any]
-    data: dict[str, Any]  # films by split and by source and label; licences
-    figures: dict[str, Any]  # measured on the test split
+    data: dict[str, Any]  # images by split and by source and label; licences
+    metrics: dict[str, Any]  # measured on the test split
     intended_use: str
     limitations: list[str]
     licence: str
@@ -61,8 +64,8 @@ class Card:
             BundleError: not a card, or one of another format.
         """
         try:
-            fields = json.loads(text)
-            if fields["format"] != CARD_FORMAT:
+            fields = rename_keys(json.loads(text))
+            if fields["format"] not in READ_FORMATS:
                 raise BundleError(
                     f"the card has format {fields['format']}, this version reads {CARD_FORMAT}"
                 )
@@ -87,9 +90,16 @@ class Card:
             "input_size": self.input_size,
             "preprocessing": self.preprocessing,
             "temperature": self.temperature,
-            "thresholds": asdict(self.thresholds),
+            "thresholds": self._thresholds_in_rule(),
         }
         return json.dumps(rule, sort_keys=True)
+
+    def _thresholds_in_rule(self) -> dict[str, float]:
+        thresholds = asdict(self.thresholds)
+        if self.format == 1:
+            # The graphs of 0.1.0 carry this name, and what a graph carries never changes.
+            thresholds["novelty"] = thresholds.pop("ood_score")
+        return thresholds
 
     def as_json(self) -> dict[str, Any]:
         """The card as JSON values; numbers that are not finite become None."""

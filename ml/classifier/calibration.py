@@ -45,7 +45,7 @@ def confidence_threshold(truth: Ints, probabilities: Floats, target: float) -> f
     Args:
         truth: (N,) class numbers.
         probabilities: (N, C), calibrated.
-        target: accuracy wanted among the answered films, 0 to 1.
+        target: accuracy wanted among the answered images, 0 to 1.
 
     Returns:
         The threshold; 1.0 where no threshold reaches the target.
@@ -55,7 +55,7 @@ def confidence_threshold(truth: Ints, probabilities: Floats, target: float) -> f
     correct = (probabilities.argmax(axis=1) == truth)[order]
     running = np.cumsum(correct) / np.arange(1, len(truth) + 1)
     ranked = confidence[order]
-    # Films of equal confidence are answered together or not at all.
+    # Images of equal confidence are answered together or not at all.
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
     reaching = np.flatnonzero((running >= target) & last_of_tie)
     return float(ranked[reaching[-1]]) if len(reaching) else 1.0
@@ -63,10 +63,10 @@ def confidence_threshold(truth: Ints, probabilities: Floats, target: float) -> f
 
 @dataclass(frozen=True, slots=True)
 class FamiliaritySpace:
-    """Where the embeddings of the training films lie, to recognise a film unlike them.
+    """Where the embeddings of the training images lie, to recognise an image unlike them.
 
-    Embeddings are projected on the leading principal directions and whitened; the novelty of a
-    film is its distance from the nearest class centre there (Mahalanobis distance with tied
+    Embeddings are projected on the leading principal directions and whitened; the out-of-distribution score of a
+    image is its distance from the nearest class centre there (Mahalanobis distance with tied
     covariance, Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution
     Samples", 2018), divided by sqrt(D) so that about 1 is usual.
     """
@@ -75,8 +75,8 @@ class FamiliaritySpace:
     projection: NDArray[np.float32]  # (F, D)
     centres: NDArray[np.float32]  # (C, D)
 
-    def novelty(self, embedding: NDArray[np.floating]) -> Floats:
-        """(N, F) embeddings -> (N,) novelty, at least 0."""
+    def ood_score(self, embedding: NDArray[np.floating]) -> Floats:
+        """(N, F) embeddings -> (N,) out-of-distribution score, at least 0."""
         place = (embedding - self.offset) @ self.projection
         gaps = place[:, None, :] - self.centres[None]
         distance: Floats = np.sqrt((gaps**2).mean(axis=-1)).min(axis=1).astype(np.float64)
@@ -84,12 +84,12 @@ class FamiliaritySpace:
 
 
 def fit_familiarity(embedding: Floats, labels: Ints, classes: int, dims: int) -> FamiliaritySpace:
-    """Fit the space on the training films' embeddings.
+    """Fit the space on the training images' embeddings.
 
     Args:
         embedding: (N, F).
         labels: (N,) class numbers.
-        classes: number of classes C; each needs at least one film.
+        classes: number of classes C; each needs at least one image.
         dims: number of principal directions D kept.
     """
     offset = embedding.mean(axis=0)

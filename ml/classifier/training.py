@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ml.classifier.augmentation import Augmentation, Draws
-from ml.classifier.networks import FilmClassifier, backbone, build_classifier
+from ml.classifier.networks import ImageClassifier, backbone, build_classifier
 from ml.classifier.sampling import (
     count_synthetic,
     require_all_classes,
@@ -23,8 +23,8 @@ from ml.classifier.sampling import (
     without_source,
 )
 from ml.classifier.weights import Weights, load_weights
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
@@ -40,7 +40,7 @@ BEST = "best.pt"
 
 
 def train_classifier(
-    records: Sequence[FilmRecord],
+    records: Sequence[ImageRecord],
     out: Path,
     options: ClassifierOptions,
     *,
@@ -48,40 +48,40 @@ def train_classifier(
     start_from: Path | None = None,
     on_tick: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> FilmClassifier:
+) -> ImageClassifier:
     """Train on the training split, stop and choose by the validation split.
 
     State is saved after every epoch; the same call continues an interrupted run and ends with
     the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
 
     Args:
-        records: films of all splits; the test split is not opened. Synthetic films only train.
+        records: images of all splits; the test split is not opened. Synthetic images only train.
         out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work: each
             trains on its part of every batch, and the first one writes.
         start_from: weights of a classifier of the same network (`ml.classifier.weights`), in place of those
             of ImageNet.
-        on_tick: called with the figures of every finished epoch, in the first process.
+        on_tick: called with the metrics of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
 
     Returns:
         The averaged weights of the epoch with the lowest validation loss, on the CPU.
 
     Raises:
-        DataError: a split lacks a class, or films cannot be read, or there is no source of the
+        DataError: a split lacks a class, or images cannot be read, or there is no source of the
             name that is to be left out.
-        CheckpointError: the folder holds a run with other options or other films, or the weights
+        CheckpointError: the folder holds a run with other options or other images, or the weights
             to start from are another network's.
-        XrayError: the network is unknown, or cannot learn from smaller films first.
+        XrayError: the network is unknown, or cannot learn from smaller images first.
     """
     start = load_weights(start_from, options.network) if start_from else None
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
-        raise XrayError(f"{options.network} takes films of {size} px only: give --small-epochs 0")
+        raise XrayError(f"{options.network} takes images of {size} px only: give --small-epochs 0")
     records = without_source(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
-    require_all_classes(real_films(training), "training")
+    require_all_classes(real_images(training), "training")
     require_all_classes(validation, "validation")
     processes = join_processes(device)
     if processes.is_first:
@@ -97,8 +97,10 @@ def train_classifier(
         run.resume()
         if not run.finished:
             train_set, validation_set = (
-                load_films(films, size, title=f"reading {name} films", quiet=not processes.is_first)
-                for name, films in (("training", training), ("validation", validation))
+                load_images(
+                    images, size, title=f"reading {name} images", quiet=not processes.is_first
+                )
+                for name, images in (("training", training), ("validation", validation))
             )
         while not run.finished:
             row = run.epoch_once(train_set, validation_set, should_stop)
@@ -113,9 +115,9 @@ def train_classifier(
 class TrainedRun(NamedTuple):
     """What a training run came to, and what from."""
 
-    network: FilmClassifier  # the best weights
+    network: ImageClassifier  # the best weights
     options: ClassifierOptions
-    synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training films
+    synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training images
     started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
 
 
@@ -134,7 +136,7 @@ def load_run(out: Path) -> TrainedRun:
     return TrainedRun(network, options, found.get("synthetic", {}), found.get("started_from", ""))
 
 
-def _best(out: Path, network_name: str) -> FilmClassifier:
+def _best(out: Path, network_name: str) -> ImageClassifier:
     """The averaged weights of the best epoch so far."""
     if not (out / BEST).exists():
         raise CheckpointError(f"{out} has no epoch with a finite validation loss yet")
@@ -197,8 +199,8 @@ class _Run:
 
     def epoch_once(
         self,
-        train_set: FilmSet,
-        validation_set: FilmSet,
+        train_set: ImageSet,
+        validation_set: ImageSet,
         should_stop: Callable[[], bool] | None,
     ) -> dict[str, float] | None:
         """Train one epoch, evaluate, save. None where it was stopped in the middle."""
@@ -207,8 +209,8 @@ class _Run:
         if trained is None:
             return None
         loss, share_right = trained
-        films_per_second = _epoch_length(train_set) / (time.monotonic() - start)
-        own = self.processes.slice_of(validation_set.films)
+        images_per_second = _epoch_length(train_set) / (time.monotonic() - start)
+        own = self.processes.slice_of(validation_set.images)
         logits = self.processes.gather(infer(self._averaged_network(), own, self.device))
         probabilities = softmax(logits)
         self.epoch += 1
@@ -219,14 +221,14 @@ class _Run:
             "validation_loss": log_loss(validation_set.labels, probabilities),
             "validation_accuracy": accuracy(validation_set.labels, probabilities),
             "validation_macro_auroc": macro_auroc(validation_set.labels, probabilities),
-            "films_per_second": films_per_second,
+            "images_per_second": images_per_second,
             "seconds": time.monotonic() - start,
         }
         self._keep(row)
         return row
 
     def _train(
-        self, train_set: FilmSet, should_stop: Callable[[], bool] | None
+        self, train_set: ImageSet, should_stop: Callable[[], bool] | None
     ) -> tuple[float, float] | None:
         """Mean loss and accuracy over the epoch's batches, as the network was at each of them."""
         options = self.options
@@ -252,23 +254,23 @@ class _Run:
                 progress.advance(task)
         return total / len(order), right / len(order)
 
-    def _batch(self, train_set: FilmSet, chosen: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """This process's films of a batch, augmented, and their labels."""
+    def _batch(self, train_set: ImageSet, chosen: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """This process's images of a batch, augmented, and their labels."""
         own = chosen[draws.part].numpy()
-        films = to_unit(train_set.films[own], self.device)
+        images = to_unit(train_set.images[own], self.device)
         if self.epoch < self.options.small_epochs:
             side = self.options.small_size
-            films = F.interpolate(films, (side, side), mode="bilinear", antialias=True)
-        return self.augment(films, draws), torch.from_numpy(train_set.labels[own]).to(self.device)
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        return self.augment(images, draws), torch.from_numpy(train_set.labels[own]).to(self.device)
 
-    def _step(self, films: Tensor, labels: Tensor, count: int) -> tuple[float, float]:
-        """One step of the optimiser: the batch's loss, and how many of its `count` films it had
-        right. The films are this process's.
+    def _step(self, images: Tensor, labels: Tensor, count: int) -> tuple[float, float]:
+        """One step of the optimiser: the batch's loss, and how many of its `count` images it had
+        right. The images are this process's.
         """
         options = self.options
         reduced = options.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
-            logits = self.network(films.contiguous(memory_format=torch.channels_last))
+            logits = self.network(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
         if not len(labels):
             loss = logits.sum()  # zero, and no mean of nothing
@@ -304,7 +306,7 @@ class _Run:
             else:
                 self.average[name].copy_(value)
 
-    def _averaged_network(self) -> FilmClassifier:
+    def _averaged_network(self) -> ImageClassifier:
         network = build_classifier(self.options.network, len(LABELS))
         network.load_state_dict(self.average)
         return network.to(self.device).eval()
@@ -331,24 +333,26 @@ class _Run:
         self.log.write(row, self.epoch)
 
 
-def _epoch_length(train_set: FilmSet) -> int:
-    """Films drawn in an epoch: as many as are real, so that synthetic films do not prolong it."""
-    return len(real_films(train_set.records))
+def _epoch_length(train_set: ImageSet) -> int:
+    """Images drawn in an epoch: as many as are real, so that synthetic images do not prolong it."""
+    return len(real_images(train_set.records))
 
 
-def to_unit(films: NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_unit(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """(B, S, S) grey levels -> (B, 1, S, S) float in [0, 1] on the device."""
-    return torch.from_numpy(films).to(device)[:, None].float() / 255
+    return torch.from_numpy(images).to(device)[:, None].float() / 255
 
 
 @torch.inference_mode()
 def infer(
-    network: FilmClassifier, films: NDArray[np.uint8], device: torch.device, batch_size: int = 64
+    network: ImageClassifier, images: NDArray[np.uint8], device: torch.device, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """(N, S, S) grey levels -> (N, classes) logits."""
     network = network.to(memory_format=torch.channels_last)
     parts = [
-        network(to_unit(films[start : start + batch_size], device)).float().cpu().numpy()
-        for start in range(0, max(len(films), 1), batch_size)  # one of many processes may have none
+        network(to_unit(images[start : start + batch_size], device)).float().cpu().numpy()
+        for start in range(
+            0, max(len(images), 1), batch_size
+        )  # one of many processes may have none
     ]
     return np.concatenate(parts)

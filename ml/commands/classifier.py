@@ -14,11 +14,11 @@ from ml.classifier.predictor import Predictor
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import (
-    FilmRecord,
+    ImageRecord,
     in_split,
     read_manifest,
     read_synthetic_manifest,
-    real_films,
+    real_images,
 )
 from ml.data.splits import Split
 from ml.errors import XrayError
@@ -79,14 +79,14 @@ def train_classifier_command(
         print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
 
 
-def _make_bundle(records: list[FilmRecord], run: Path, version: str) -> None:
+def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     """The bundle in the run's own folder, unless an earlier call made it."""
     from ml.classifier.export import export_run, is_bundle_of
 
     bundle = run / BUNDLE
     if not is_bundle_of(bundle, run, version):
         card = export_run(records, run, bundle, version=version)
-        _print_figures(card.as_json()["figures"])
+        _print_metrics(card.as_json()["metrics"])
     print(f"trained: the bundle of version {version} lies in {bundle}")
 
 
@@ -112,9 +112,9 @@ def export_classifier_command(
     from ml.data.leaks import without_leaks
 
     leave_out = load_run(run).options.leave_out
-    records = without_leaks(real_films(read_manifest(data)), leave_out)
+    records = without_leaks(real_images(read_manifest(data)), leave_out)
     card = export_run(records, run, out, version=version)
-    _print_figures(card.as_json()["figures"])
+    _print_metrics(card.as_json()["metrics"])
 
 
 def export_weights_command(
@@ -137,16 +137,16 @@ def evaluate_classifier_command(
         Path | None, typer.Option(help="The training run's folder, for curves in the report.")
     ] = None,
     leave_out: Annotated[
-        str, typer.Option(help="Measure on all films of this source, kept from training.")
+        str, typer.Option(help="Measure on all images of this source, kept from training.")
     ] = "",
 ) -> None:
     """Measure a bundle on the data set's test split, with intervals over patients."""
-    from ml.data.loading import load_films
+    from ml.data.loading import load_images
     from ml.evaluation.evaluate import (
         LEAST_PATIENTS_PER_SIDE,
-        answer_films,
-        figures_of,
-        left_out_films,
+        answer_images,
+        left_out_images,
+        metrics_of,
     )
     from ml.reporting.classifier_report import describe, read_training_rows, write_evaluation
 
@@ -156,31 +156,31 @@ def evaluate_classifier_command(
     rows = read_training_rows(run, predictor.card) if run else []
     records = read_manifest(data)
     if leave_out:
-        chosen, least_patients = left_out_films(predictor.card, records, leave_out), 1
+        chosen, least_patients = left_out_images(predictor.card, records, leave_out), 1
     else:
         chosen, least_patients = in_split(records, Split.TEST), LEAST_PATIENTS_PER_SIDE
-    films = load_films(chosen, predictor.card.input_size, title="reading films")
-    answers = answer_films(predictor, films)
-    figures = figures_of(answers, least_patients=least_patients)
-    _print_figures(finite(asdict(figures)))
+    images = load_images(chosen, predictor.card.input_size, title="reading images")
+    answers = answer_images(predictor, images)
+    metrics = metrics_of(answers, least_patients=least_patients)
+    _print_metrics(finite(asdict(metrics)))
     if out:
-        evaluation = describe(predictor.card, chosen, answers, figures, rows, leave_out=leave_out)
+        evaluation = describe(predictor.card, chosen, answers, metrics, rows, leave_out=leave_out)
         write_evaluation(out, evaluation)
         print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 
-def _print_figures(figures: dict[str, Any]) -> None:
-    table = Table("figure", "value", "95 % interval", "films")
-    films, selective = str(figures["films"]), figures["selective"]
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    table = Table("metric", "value", "95 % interval", "images")
+    images, selective = str(metrics["images"]), metrics["selective"]
     for key, name in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-        table.add_row(name, *interval(figures[key]), films)
-    table.add_row("calibration error", three(figures["calibration_error"]), "", films)
-    for label, one in figures["per_class"].items():
+        table.add_row(name, *interval(metrics[key]), images)
+    table.add_row("calibration error", three(metrics["calibration_error"]), "", images)
+    for label, one in metrics["per_class"].items():
         for name in ("precision", "recall", "f1"):
             table.add_row(f"{label} {name}", three(one[name]), "", f"{one['support']:.0f}")
-    for row in figures["within_source"]:
+    for row in metrics["within_source"]:
         name = f"AUROC in {row['source']}: {row['positive']} against {row['negative']}"
         table.add_row(name, *interval(row["auroc"]), str(row["auroc"]["n"]))
-    table.add_row("share of films answered", three(selective["coverage"]), "", films)
+    table.add_row("share of images answered", three(selective["coverage"]), "", images)
     table.add_row("accuracy of those", three(selective["accuracy_when_answering"]), "", "")
     Console().print(table)

@@ -15,12 +15,12 @@ from ml.commands.classifier import print_epoch
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest, read_synthetic_manifest
-from ml.options import ArmsOptions
+from ml.options import AblationOptions
 from ml.reporting.ablation_report import HTML
 from ml.reporting.format import interval
 from ml.reporting.page import with_interval
 
-MOST_FILMS_SHOWN = 20
+MOST_IMAGES_SHOWN = 20
 
 
 def compare_classifiers_command(
@@ -31,10 +31,10 @@ def compare_classifiers_command(
     ] = PRETRAINED,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json.")] = None,
 ) -> None:
-    """Compare two classifiers on the same test films, and say whether the first may go in service.
+    """Compare two classifiers on the same test images, and say whether the first may go active.
 
     It may unless it is worse beyond the 95 % interval of the difference, or does not reach the
-    figures that its own card gives it.
+    metrics that its own card gives it.
     """
     from ml.evaluation.compare import COMPARISON, compare_classifiers, write_comparison
 
@@ -47,8 +47,8 @@ def compare_classifiers_command(
         print(f"wrote {out / COMPARISON}")
 
 
-@with_flags(ArmsOptions, panel="Options of every training")
-def compare_arms_command(
+@with_flags(AblationOptions, panel="Options of every training")
+def compare_conditions_command(
     data: DataFolder,
     synthetic: Annotated[
         list[Path], typer.Option(help="A folder of xray synthesize; may be repeated.")
@@ -57,19 +57,19 @@ def compare_arms_command(
     device: DeviceName = "auto",
     **given: Any,
 ) -> None:
-    """Train with synthetic films, with changed copies in their place and without, and compare.
+    """Train with synthetic images, with changed copies in their place and without, and compare.
 
-    Every arm is trained with several seeds and answers the same test films. Interrupted, the same
+    Every condition is trained with several seeds and answers the same test images. Interrupted, the same
     command goes on with the training in hand. SIGTERM and Ctrl-C end it after the batch in hand;
     the exit status is then 143 or 130.
     """
-    from ml.evaluation.ablation import JSON, compare_arms
+    from ml.evaluation.ablation import JSON, compare_conditions
 
-    options, place = ArmsOptions(**given), device_named(device)
+    options, place = AblationOptions(**given), device_named(device)
     records = read_manifest(data)
-    made = [film for folder in synthetic for film in read_synthetic_manifest(folder)]
+    made = [image for folder in synthetic for image in read_synthetic_manifest(folder)]
     with until_stopped() as should_stop:
-        result = compare_arms(
+        result = compare_conditions(
             records,
             made,
             out,
@@ -79,20 +79,20 @@ def compare_arms_command(
             should_stop=should_stop,
         )
     if result:
-        _print_arms(result)
+        _print_conditions(result)
         print(f"wrote {out / JSON} and {out / HTML}")
 
 
-def _print_arms(result: Mapping[str, Any]) -> None:
+def _print_conditions(result: Mapping[str, Any]) -> None:
     console = Console()
     for question in result["questions"]:
-        where = question["left_out"] or "the test films"
+        where = question["left_out"] or "the test images"
         table = Table("learned from", "accuracy", "macro AUROC", "difference", title=f"on {where}")
-        for arm, own in question["arms"].items():
+        for condition, own in question["conditions"].items():
             less = own["differences"]
             moved = with_interval(less["macro_auroc"]) if less else ""
-            figures = [with_interval(own[key]) for key in ("accuracy", "macro_auroc")]
-            table.add_row(result["arms"][arm]["name"], *figures, moved)
+            metrics = [with_interval(own[key]) for key in ("accuracy", "macro_auroc")]
+            table.add_row(result["conditions"][condition]["name"], *metrics, moved)
         console.print(table)
     for sentence in result["sentences"]:
         console.print(sentence)
@@ -102,29 +102,31 @@ def _print_comparison(comparison: Mapping[str, Any]) -> None:
     from ml.evaluation.compare import NAMES
 
     sides = [comparison[side] for side in ("candidate", "reference")]
-    table = Table("figure", *(side["version"] for side in sides), "difference", "95 % interval")
+    table = Table("metric", *(side["version"] for side in sides), "difference", "95 % interval")
     for key, name in NAMES.items():
-        figures = [with_interval(side["figures"][key]) for side in sides]
-        table.add_row(name, *figures, *interval(comparison["differences"][key]))
+        metrics = [with_interval(side["metrics"][key]) for side in sides]
+        table.add_row(name, *metrics, *interval(comparison["differences"][key]))
     console = Console()
     console.print(table)
-    console.print(f"{comparison['films']} test films of {comparison['patients']} patients")
+    console.print(f"{comparison['images']} test images of {comparison['patients']} patients")
     changed = comparison["changed"]
     if changed:
-        films = Table("film", "shows", *(side["version"] for side in sides))
-        for film in changed[:MOST_FILMS_SHOWN]:
-            answers = [_answer(film[side]) for side in ("candidate", "reference")]
-            films.add_row(film["image"], film["label"], *answers)
-        console.print(films)
-    more = max(0, len(changed) - MOST_FILMS_SHOWN)
+        images = Table("image", "shows", *(side["version"] for side in sides))
+        for image in changed[:MOST_IMAGES_SHOWN]:
+            answers = [_answer(image[side]) for side in ("candidate", "reference")]
+            images.add_row(image["image"], image["label"], *answers)
+        console.print(images)
+    more = max(0, len(changed) - MOST_IMAGES_SHOWN)
     console.print(
-        f"answered differently: {len(changed)} films" + (f", {more} not shown" if more else "")
+        f"answered differently: {len(changed)} images" + (f", {more} not shown" if more else "")
     )
     if comparison["card_reproduced"] is None:
-        console.print("these films are not those of the card, so its figures are not checked")
+        console.print("these images are not those of the card, so its metrics are not checked")
     for fault in comparison["faults"]:
         console.print(f"fault: {fault}")
-    console.print("the gates open" if comparison["passed"] else "the gates stay shut")
+    console.print(
+        "the promotion checks open" if comparison["passed"] else "the promotion checks stay shut"
+    )
 
 
 def _answer(side: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`xray data`: import public sets, make new data sets of old ones, seal, tell what is in one."""
+"""`xray data`: import public sets, make new data sets of old ones, freeze, tell what is in one."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import until_stopped
-from ml.data.manifest import FilmRecord, in_split, read_manifest, real_films
+from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.labels import LABELS
@@ -31,7 +31,7 @@ def data_import(
         ),
     ],
     src: Annotated[Path, typer.Argument(help="The folder as it was downloaded.")],
-    to: Annotated[Path, typer.Option(help="The data set's folder; films are added to it.")],
+    to: Annotated[Path, typer.Option(help="The data set's folder; images are added to it.")],
     labels: Annotated[
         Path | None,
         typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and perhaps patient."),
@@ -43,21 +43,21 @@ def data_import(
         str, typer.Option(help="folders, dicom: the source's name, by default the folder's.")
     ] = "",
     short_side: Annotated[
-        int, typer.Option(min=0, help="Reduce films to this, in pixels; 0 keeps their size.")
+        int, typer.Option(min=0, help="Reduce images to this, in pixels; 0 keeps their size.")
     ] = 256,
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
     ] = False,
 ) -> None:
-    """Take the films of a public set into a data set.
+    """Take the images of a public set into a data set.
 
     Interrupted, the same command goes on; the manifest changes at the very end.
     """
-    from ml.data.importers.import_images import import_films
+    from ml.data.importers.import_images import import_images
     from ml.data.importers.records import UNREADABLE, SourceOptions
 
     options = SourceOptions(source, patient_pattern, labels, to / ".patient-salt")
-    report = import_films(
+    report = import_images(
         kind, src, to, options, short_side=short_side, keep_duplicates=keep_duplicates
     )
     unreadable = [one for one in report.left_out if one.reason == UNREADABLE]
@@ -68,18 +68,18 @@ def data_import(
     if report.left_out:
         print(f"each of them: {to / f'left-out-{kind}.csv'}")
     added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
-    print(f"added: {added}; {report.total} films in {to} now")
+    print(f"added: {added}; {report.total} images in {to} now")
 
 
 @data_app.command("prepare")
 def data_prepare(
     out: Annotated[Path, typer.Option(help="Where to: the data set is OUT/set.")],
     base: Annotated[
-        Path | None, typer.Option(help="A data set whose films come first, as they are.")
+        Path | None, typer.Option(help="A data set whose images come first, as they are.")
     ] = None,
     add: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder of films to add: a data set, or as --kind says. Repeatable."),
+        typer.Option(help="A folder of images to add: a data set, or as --kind says. Repeatable."),
     ] = None,
     archive: Annotated[
         list[Path] | None,
@@ -88,7 +88,7 @@ def data_prepare(
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="How films without a manifest are laid out, as in xray data import; one for all, "
+            help="How images without a manifest are laid out, as in xray data import; one for all, "
             "or one for each archive. Default: folders, one for each class."
         ),
     ] = None,
@@ -103,15 +103,15 @@ def data_prepare(
         Path | None, typer.Option(help="dicom: CSV of labels; default: labels.csv in the folder.")
     ] = None,
     short_side: Annotated[
-        int, typer.Option(min=0, help="Reduce films to this, in pixels; 0 keeps their size.")
+        int, typer.Option(min=0, help="Reduce images to this, in pixels; 0 keeps their size.")
     ] = 256,
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
     ] = False,
 ) -> None:
-    """Make a new, sealed data set of an older one and films that are added to it.
+    """Make a new, frozen data set of an older one and images that are added to it.
 
-    Films of a data set with a manifest are taken as they are, others as xray data import does.
+    Images of a data set with a manifest are taken as they are, others as xray data import does.
     Interrupted, the same command goes on; nothing stands in OUT/set before all of it is there.
     """
     from ml.data.importers.prepare import LEFT_OUT, Wanted, prepare
@@ -137,8 +137,8 @@ def data_prepare(
         for called, report in prepared.reports.items():
             _print_report(called, report)
         if any(report.left_out for report in prepared.reports.values()):
-            print(f"each film that was not taken: {out / LEFT_OUT}")
-        _print_seal(prepared.summary)
+            print(f"each image that was not taken: {out / LEFT_OUT}")
+        _print_version(prepared.summary)
         print(f"the data set is {prepared.folder}")
 
 
@@ -148,14 +148,14 @@ def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[S
     if len(kinds) < 2:
         return [Source(path, *kinds) for path in [*add, *archives]]
     if len(kinds) != len(archives):
-        raise XrayError("give one --kind for all films, or one for each --archive")
+        raise XrayError("give one --kind for all images, or one for each --archive")
     paired = zip(archives, kinds, strict=True)
     return [*(Source(path, FOLDERS) for path in add), *(Source(*pair) for pair in paired)]
 
 
 def _print_report(called: str, report: "Report") -> None:
     added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
-    changed = f"; {report.changed} film(s) have another label or patient" if report.changed else ""
+    changed = f"; {report.changed} image(s) have another label or patient" if report.changed else ""
     print(f"{called}: {added}{changed}")
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"  left out, {reason}: {count}")
@@ -168,39 +168,39 @@ def data_demonstration(
         Path | None, typer.Option(help="A released generator's folder; default: ours.")
     ] = None,
 ) -> None:
-    """Make the demonstration set again: synthetic films that stand in for patients'.
+    """Make the demonstration set again: synthetic images that stand in for patients'.
 
     What is measured on them says nothing about patients.
     """
     from ml.data.demonstration import make_demonstration
     from ml.gan.onnx_generator import PRETRAINED, GeneratorGraph
 
-    _print_seal(make_demonstration(to, GeneratorGraph.load(generator or PRETRAINED)))
+    _print_version(make_demonstration(to, GeneratorGraph.load(generator or PRETRAINED)))
 
 
-@data_app.command("seal")
-def data_seal(
+@data_app.command("freeze")
+def data_freeze(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: is it still what was sealed?")
+        bool, typer.Option("--check", help="Write nothing: is it still what was frozen?")
     ] = False,
 ) -> None:
     """Hash the content of a data set and write what is in it: summary.json, contact-sheet.jpg."""
-    from ml.data.versioning import CONTACT_SHEET, SUMMARY, seal, verify_seal
+    from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, verify_version
 
     if check:
-        print(f"{folder} is what was sealed: SHA-256 {verify_seal(folder)['sha256']}")
+        print(f"{folder} is what was frozen: SHA-256 {verify_version(folder)['sha256']}")
         return
-    _print_seal(seal(folder))
+    _print_version(freeze(folder))
     print(f"wrote {folder / SUMMARY} and {folder / CONTACT_SHEET}")
 
 
-def _print_seal(summary: Mapping[str, Any]) -> None:
+def _print_version(summary: Mapping[str, Any]) -> None:
     labels = ", ".join(f"{count} {label}" for label, count in summary["by_label"].items())
-    print(f"sealed: {summary['films']} films ({labels}) of {summary['patients']} patients")
+    print(f"frozen: {summary['images']} images ({labels}) of {summary['patients']} patients")
     print(f"SHA-256 {summary['sha256']}")
     print(
-        f"near-duplicates: {summary['duplicates']} films; on two sides of the split: "
+        f"near-duplicates: {summary['duplicates']} images; on two sides of the split: "
         f"{summary['leaks']} pairs; with labels that disagree: {summary['conflicts']} groups"
     )
     for warning in summary["warnings"]:
@@ -214,10 +214,10 @@ def data_summary(
         Path | None, typer.Option("--data", envvar="XRAY_DATA", help="The same, as an option.")
     ] = None,
     duplicates: Annotated[
-        bool, typer.Option(help="Look for near-duplicates, which reads every film.")
+        bool, typer.Option(help="Look for near-duplicates, which reads every image.")
     ] = True,
 ) -> None:
-    """Count the films of a data set; tell of near-duplicates, leaks between splits, thin spots."""
+    """Count the images of a data set; tell of near-duplicates, leaks between splits, thin spots."""
     from ml.data.summary import age_band, count_by, warnings_of
 
     root = folder or data
@@ -225,9 +225,9 @@ def data_summary(
         raise XrayError("no data set named: xray data summary FOLDER, or XRAY_DATA=FOLDER")
     records = read_manifest(root)
     features = {
-        "split": lambda film: film.split.value,
-        "view": lambda film: film.view,
-        "sex": lambda film: film.sex,
+        "split": lambda image: image.split.value,
+        "view": lambda image: image.view,
+        "sex": lambda image: image.sex,
         "age": age_band,
     }
     for name, feature in features.items():
@@ -235,17 +235,17 @@ def data_summary(
         for value, counts in count_by(records, feature).items():
             table.add_row(value, *(str(counts[label]) for label in LABELS))
         Console().print(table)
-    made = len(records) - len(real_films(records))
+    made = len(records) - len(real_images(records))
     if made:
-        print(f"synthetic films: {made}, which train and are in no other split")
-    for warning in warnings_of(real_films(records) or records):
+        print(f"synthetic images: {made}, which train and are in no other split")
+    for warning in warnings_of(real_images(records) or records):
         print(f"warning: {warning}")
     if duplicates:
         _print_duplicates(root, records)
     Console().print(_source_table(records))
 
 
-def _source_table(records: Sequence[FilmRecord]) -> Table:
+def _source_table(records: Sequence[ImageRecord]) -> Table:
     table = Table("source", *LABELS, "patients", *Split)
     for source in [*sorted({record.source for record in records}), None]:
         own = [record for record in records if source in (None, record.source)]
@@ -260,15 +260,15 @@ def _source_table(records: Sequence[FilmRecord]) -> Table:
     return table
 
 
-def _print_duplicates(root: Path, records: Sequence[FilmRecord]) -> None:
+def _print_duplicates(root: Path, records: Sequence[ImageRecord]) -> None:
     from ml.data.near_duplicates import hash_records
     from ml.data.summary import find_duplicates
 
     found = find_duplicates(records, hash_records(records))
     inner = sum(map(len, found.groups))
-    print(f"near-duplicates: {inner} films in {len(found.groups)} groups")
+    print(f"near-duplicates: {inner} images in {len(found.groups)} groups")
     print(f"groups whose labels disagree: {len(found.conflicts)}")
     print(f"near-duplicates on two sides of the split: {found.leak_count} pairs")
     for one, other in found.leaks[:SHOWN]:
-        names = [f"{film.path.relative_to(root)} ({film.split})" for film in (one, other)]
+        names = [f"{image.path.relative_to(root)} ({image.split})" for image in (one, other)]
         print(f"  {' and '.join(names)}")

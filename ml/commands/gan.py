@@ -26,7 +26,7 @@ PRESET_WORDS = {
     "dcgan": "the same game between convolutional networks with batch norm",
     "wgan": "Wasserstein distance, the critic's weights clipped",
     "wgan-gp": "Wasserstein distance with a gradient penalty: the report's choice",
-    "resnet": "wgan-gp between residual networks: the best films, for a GPU",
+    "resnet": "wgan-gp between residual networks: the best images, for a GPU",
     "r3gan": "relativistic loss with two gradient penalties, of 2024",
 }
 
@@ -110,7 +110,7 @@ def train_gan_command(
         )
     if not join_processes(place).is_first:
         return
-    print(f"trained: make films with xray synthesize --generator {generator} --out FOLDER")
+    print(f"trained: make images with xray synthesize --generator {generator} --out FOLDER")
     if export:
         _release(generator, data, out / RELEASE, samples, features, place)
 
@@ -135,6 +135,6 @@ def _print_tick(row: dict[str, float]) -> None:
     print(
         f"step {row['step']:.0f}: Wasserstein {row['wasserstein']:.3g}, penalty "
         f"{row['penalty']:.3g}, KID {row['kid']:.4f}, diversity {row['diversity']:.2f} "
-        f"({row['films_per_second']:.0f} films/s)",
+        f"({row['images_per_second']:.0f} images/s)",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""The commands that measure GANs: figures of one generator, a comparison of many."""
+"""The commands that measure GANs: metrics of one generator, a comparison of many."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ FeatureNames = Annotated[
     str,
     typer.Option(
         "--features",
-        help="Where films are compared, commas between: efficientnet-lite0, classifier, inception.",
+        help="Where images are compared, commas between: efficientnet-lite0, classifier, inception.",
     ),
 ]
 InceptionFile = Annotated[
@@ -40,7 +40,7 @@ def evaluate_gan_command(
         Path | None,
         typer.Option(help="A training run's folder: its best generator, curves in the report."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=16, help="How many films it makes.")] = (
+    samples: Annotated[int, typer.Option(min=16, help="How many images it makes.")] = (
         DEFAULT_SAMPLES
     ),
     features: FeatureNames = DEFAULT_FEATURES,
@@ -50,7 +50,7 @@ def evaluate_gan_command(
     ] = None,
     device: DeviceName = "auto",
 ) -> None:
-    """Measure a generator against the test split: distance, variety, copies of training films."""
+    """Measure a generator against the test split: distance, variety, copies of training images."""
     from ml.gan.evaluation.evaluate import evaluate_gan
     from ml.gan.generator_file import GENERATOR, PRETRAINED, load_generator
     from ml.reporting.gan_report import draw_sheet, write_evaluation
@@ -82,11 +82,11 @@ def spaces_named(
 
 
 def print_evaluation(evaluation: Mapping[str, Any]) -> None:
-    """Print a generator's figures as tables."""
+    """Print a generator's metrics as tables."""
     from ml.reporting.gan_tables import pixel_rows, space_rows
 
-    counts, samples = evaluation["real"], evaluation["samples"]["films"]
-    pixels = pixel_rows(evaluation["pixels"], samples, counts["held_out_films"])
+    counts, samples = evaluation["real"], evaluation["samples"]["images"]
+    pixels = pixel_rows(evaluation["pixels"], samples, counts["held_out_images"])
     parts = [("pixel by pixel", pixels)]
     for space in evaluation["spaces"]:
         title = f"{space['name']} ({space['sha256'][:12]})"
@@ -94,11 +94,11 @@ def print_evaluation(evaluation: Mapping[str, Any]) -> None:
         parts += [(f"{title}, {label}", space_rows(own)) for label, own in of_classes if own]
         parts.append((title, space_rows(space)))
     for title, rows in parts:
-        table = Table("figure", f"{samples} samples", "real films", title=title)
+        table = Table("metric", f"{samples} samples", "real images", title=title)
         for row in rows:
             table.add_row(row.name, row.value, row.real)
         Console().print(table)
-    print(f"against {counts['films']} test films of {counts['patients']} patients")
+    print(f"against {counts['images']} test images of {counts['patients']} patients")
     for note in evaluation["notes"]:
         print(f"note: {note}")
 
@@ -109,7 +109,7 @@ def compare_gans_command(
     budget_minutes: Annotated[
         float, typer.Option(min=0.0, help="Time to train for, of each preset and seed.")
     ],
-    size: Annotated[int, typer.Option(min=16, max=512, help="Side of the films, in pixels.")] = 64,
+    size: Annotated[int, typer.Option(min=16, max=512, help="Side of the images, in pixels.")] = 64,
     labels: Annotated[
         str, typer.Option(help="Classes to learn, separated by commas.")
     ] = GanOptions().labels,
@@ -117,7 +117,7 @@ def compare_gans_command(
         GAN_PRESETS
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each preset.")] = 1,
-    samples: Annotated[int, typer.Option(min=16, help="Films of each model to measure.")] = (
+    samples: Annotated[int, typer.Option(min=16, help="Images of each model to measure.")] = (
         DEFAULT_SAMPLES
     ),
     features: FeatureNames = DEFAULT_FEATURES,
@@ -170,10 +170,10 @@ def _print_tick(preset: str, seed: int, row: dict[str, float]) -> None:
 
 
 def _print_comparison(comparison: Mapping[str, Any]) -> None:
-    from ml.reporting.gan_tables import figure_tables, model_table
+    from ml.reporting.gan_tables import metric_tables, model_table
 
     _print_table("training", *model_table(comparison))
-    for title, (head, rows) in figure_tables(comparison).items():
+    for title, (head, rows) in metric_tables(comparison).items():
         _print_table(title, head, rows)
 
 

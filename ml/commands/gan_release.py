@@ -21,7 +21,7 @@ SampleCount = Annotated[
     typer.Option(
         "--samples",
         min=16,
-        help="How many films are measured; default: as many as the test split has, 64 to 512.",
+        help="How many images are measured; default: as many as the test split has, 64 to 512.",
     ),
 ]
 
@@ -54,9 +54,9 @@ def release(
         trained: the generator's file.
         data: the data set's folder.
         out: the release's folder.
-        samples: how many films are measured; None leaves it to the number of test films.
+        samples: how many images are measured; None leaves it to the number of test images.
         features: names of feature spaces, commas between.
-        device: where films are embedded.
+        device: where images are embedded.
 
     Raises:
         XrayError: as `ml.gan.release.release_generator`, or an unknown feature space.

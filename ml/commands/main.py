@@ -8,7 +8,7 @@ from ml.commands.classifier import (
     export_weights_command,
     train_classifier_command,
 )
-from ml.commands.compare import compare_arms_command, compare_classifiers_command
+from ml.commands.compare import compare_classifiers_command, compare_conditions_command
 from ml.commands.data import data_app
 from ml.commands.gan import train_gan_command
 from ml.commands.gan_evaluation import compare_gans_command, evaluate_gan_command
@@ -54,7 +54,7 @@ evaluate_app.command("classifier")(evaluate_classifier_command)
 
 evaluate_app.command("gan")(evaluate_gan_command)
 
-compare_app.command("arms")(compare_arms_command)
+compare_app.command("conditions")(compare_conditions_command)
 
 compare_app.command("classifiers")(compare_classifiers_command)
 

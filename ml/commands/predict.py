@@ -19,19 +19,19 @@ from ml.commands.classifier import (
 )
 from ml.commands.main import app
 from ml.errors import XrayError
-from ml.imaging.decode import read_film
-from ml.imaging.preprocessing import BlankFilm, standardise
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.decode import read_image
+from ml.imaging.preprocessing import BlankImage, standardise
+from ml.imaging.types import UnreadableImage
 from ml.labels import LABELS
 
-FILM_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS = (
     "path",
     "label",
     "decision",
     *LABELS,
     "reason",
-    "novelty",
+    "ood_score",
     "model_version",
     "model_sha256",
     "error",
@@ -40,34 +40,38 @@ COLUMNS = (
 
 @app.command()
 def predict(
-    paths: Annotated[list[Path], typer.Argument(help="Films, or folders of films.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     csv_path: Annotated[
         Path | None, typer.Option("--csv", help="Where to write; default: standard output.")
     ] = None,
     bundle: BundleFolder = PRETRAINED,
 ) -> None:
-    """Answer films. A film that cannot be read gets a row with the error; the exit status is 1."""
+    """Answer images. An image that cannot be read gets a row with the error; the exit status is 1."""
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
-    films = list(_films(paths))
+    images = list(_images(paths))
     failed = 0
     with _output(csv_path) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         console = Console(stderr=True)
-        for path in track(films, "answering films", console=console, transient=True):
+        for path in track(images, "answering images", console=console, transient=True):
             row = _answer(predictor, path)
             failed += bool(row["error"])
             writer.writerow(row)
     if failed:
-        raise XrayError(f"{failed} of {len(films)} film(s) could not be read, see the error column")
+        raise XrayError(
+            f"{failed} of {len(images)} image(s) could not be read, see the error column"
+        )
 
 
-def _films(paths: list[Path]) -> Iterator[Path]:
+def _images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in FILM_SUFFIXES)
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
             if not found:
-                raise XrayError(f"no film in {path}: expected files ending in .png, .jpg, .dcm ...")
+                raise XrayError(
+                    f"no image in {path}: expected files ending in .png, .jpg, .dcm ..."
+                )
             yield from found
         elif path.is_file():
             yield path
@@ -93,9 +97,9 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
     size = predictor.card.input_size
     try:
-        pixels = read_film(path.read_bytes(), shortest=2 * size).pixels
+        pixels = read_image(path.read_bytes(), shortest=2 * size).pixels
         answer = predictor.predict(standardise(pixels, size))
-    except (UnreadableFilm, BlankFilm, OSError) as problem:
+    except (UnreadableImage, BlankImage, OSError) as problem:
         return dict.fromkeys(COLUMNS, "") | {"path": str(path), "error": str(problem)}
     return {
         "path": str(path),
@@ -103,7 +107,7 @@ def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
         "decision": answer.decision,
         **{label: f"{value:.6f}" for label, value in answer.probabilities.items()},
         "reason": answer.reason or "",
-        "novelty": f"{answer.novelty:.4f}",
+        "ood_score": f"{answer.ood_score:.4f}",
         "model_version": predictor.card.version,
         "model_sha256": predictor.card.sha256,
         "error": "",

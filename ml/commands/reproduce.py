@@ -26,7 +26,8 @@ def reproduce_report_command(
     device: DeviceName = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
     limit: Annotated[
-        int, typer.Option(min=0, hidden=True, help="Most films of a source and class, for a trial.")
+        int,
+        typer.Option(min=0, hidden=True, help="Most images of a source and class, for a trial."),
     ] = 0,
 ) -> None:
     """Train the original report's classifier as it was and split by patient, and compare.
@@ -45,7 +46,7 @@ def reproduce_report_command(
     options = ReproductionOptions(epochs=epochs, precision=precision, seed=seed, limit=limit)
     if limit:
         # Copies in about the report's proportion.
-        options = replace(options, covid_films=5 * limit)
+        options = replace(options, covid_images=5 * limit)
     found = reproduce(read_manifest(data), out, options, device=device_named(device))
     for head, rows in (accuracy_table(found), auroc_table(found)):
         table = Table(*head)

@@ -1,4 +1,4 @@
-"""`xray synthesize`: make films with a trained generator."""
+"""`xray synthesize`: make images with a trained generator."""
 
 import sys
 from collections.abc import Iterator
@@ -13,42 +13,42 @@ from rich.progress import Progress, TextColumn
 from ml.commands.common import DeviceName, device_named, until_stopped
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.training.progress import FilmLog
+from ml.training.progress import ImageLog
 
 if TYPE_CHECKING:
     import torch
 
     from ml.gan.generator_file import LoadedGenerator
     from ml.gan.synthesis.folder import SyntheticFolder
-    from ml.gan.synthesis.privacy_check import Certifier
-    from ml.gan.synthesis.synthesize import OnFilms, Outcome
+    from ml.gan.synthesis.privacy_check import PrivacyChecker
+    from ml.gan.synthesis.synthesize import OnImages, Outcome
 DEFAULT_COUNT = 64
-NO_CERTIFICATE = (
-    "no certificates: these films are not compared with those that the generator learned from; "
-    "one of them may show a patient's film again"
+NO_PRIVACY_CHECK = (
+    "no privacy checks: these images are not compared with those that the generator learned from; "
+    "one of them may show a patient's image again"
 )
 
 
 def synthesize_command(
-    out: Annotated[Path, typer.Option(help="The folder of the films; the same one goes on.")],
+    out: Annotated[Path, typer.Option(help="The folder of the images; the same one goes on.")],
     generator: Annotated[
         Path | None, typer.Option(help="A generator's file; default: the released one.")
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help=f"How many films, from seed 0 on; default: {DEFAULT_COUNT}."),
+        typer.Option(min=1, help=f"How many images, from seed 0 on; default: {DEFAULT_COUNT}."),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="Films of these seeds instead, such as 0-63,100.")
+        str, typer.Option(help="Images of these seeds instead, such as 0-63,100.")
     ] = "",
     label: Annotated[
         str, typer.Option(help="The class; default: as many of each that the generator makes.")
     ] = "",
     truncation: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Below 1: more usual films, less varied.")
+        float, typer.Option(min=0.1, max=1.0, help="Below 1: more usual images, less varied.")
     ] = 1.0,
     mark: Annotated[
-        bool, typer.Option("--mark", help="Write SYNTHETIC on the films. Not for training.")
+        bool, typer.Option("--mark", help="Write SYNTHETIC on the images. Not for training.")
     ] = False,
     against: Annotated[
         Path | None,
@@ -61,38 +61,38 @@ def synthesize_command(
         typer.Option(
             min=0.0,
             max=100.0,
-            help="Refuse a film nearer to a training film than all but so many percent of "
-            "held-out real films; default: 1.",
+            help="Refuse an image nearer to a training image than all but so many percent of "
+            "held-out real images; default: 1.",
         ),
     ] = None,
-    no_certificate: Annotated[
-        bool, typer.Option("--no-certificate", help="Compare with nothing, refuse nothing.")
+    no_privacy_check: Annotated[
+        bool, typer.Option("--no-privacy-check", help="Compare with nothing, refuse nothing.")
     ] = False,
     interpolate: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Draw the way between the films of two seeds instead."),
+        typer.Option(help="Draw the way between the images of two seeds instead."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=256, help="Films of that way.")] = 8,
+    steps: Annotated[int, typer.Option(min=2, max=256, help="Images of that way.")] = 8,
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Where embeddings of real films are kept, so that the next call starts sooner; "
+            help="Where embeddings of real images are kept, so that the next call starts sooner; "
             "default: xray-screening in ~/.cache or XDG_CACHE_HOME."
         ),
     ] = None,
     progress: Annotated[
         bool, typer.Option("--progress", help="Write how far it is to metrics.jsonl beside OUT.")
     ] = False,
-    seal: Annotated[
-        bool, typer.Option("--seal", help="Seal the data set when all films are there.")
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Freeze the data set when all images are there.")
     ] = False,
     device: DeviceName = "auto",
 ) -> None:
-    """Make synthetic films with a certificate each, as a data set to train a classifier with.
+    """Make synthetic images with a privacy check each, as a data set to train a classifier with.
 
-    Films that are too near to one that the generator learned from are refused. The same command
+    Images that are too near to one that the generator learned from are refused. The same command
     adds nothing that is there already; interrupted, it goes on. SIGTERM and Ctrl-C end it after the
-    films in hand; the exit status is then 143 or 130.
+    images in hand; the exit status is then 143 or 130.
     """
     from ml.gan.generator_file import PRETRAINED, load_generator
     from ml.gan.latents import SEEDS
@@ -120,53 +120,58 @@ def synthesize_command(
     )
     place = device_named(device)
     loaded = load_generator(generator or PRETRAINED, place)
-    # What a person did wrong is told before films are read.
+    # What a person did wrong is told before images are read.
     classes_to_make(loaded, label)
     folder = SyntheticFolder(out)
-    certifier = None if no_certificate else _certifier(loaded, against, cache, place)
-    if certifier is None:
-        print(NO_CERTIFICATE, file=sys.stderr)
+    privacy_checker = None if no_privacy_check else _privacy_checker(loaded, against, cache, place)
+    if privacy_checker is None:
+        print(NO_PRIVACY_CHECK, file=sys.stderr)
     if interpolate:
         with _room_in(out):
-            print(f"wrote {draw_way(loaded, out, interpolate, steps, wanted, certifier)}")
+            print(f"wrote {draw_way(loaded, out, interpolate, steps, wanted, privacy_checker)}")
         return
     total = len(wanted.seeds) or wanted.count
     with until_stopped() as should_stop, _room_in(out):
-        log = FilmLog(out.absolute().parent, total) if progress else None
-        with _bar(total, log) as on_films:
+        log = ImageLog(out.absolute().parent, total) if progress else None
+        with _bar(total, log) as on_images:
             outcome = synthesize(
-                loaded, folder, wanted, certifier, on_films=on_films, should_stop=should_stop
+                loaded,
+                folder,
+                wanted,
+                privacy_checker,
+                on_images=on_images,
+                should_stop=should_stop,
             )
         _print_outcome(outcome, folder)
     with _room_in(out):
-        _seal(folder, asked=seal)
+        _freeze(folder, asked=freeze)
 
 
-def _seal(folder: "SyntheticFolder", *, asked: bool) -> None:
-    """Seal the films where that is wanted, or was before there were more of them."""
-    from ml.data.versioning import SUMMARY, seal
+def _freeze(folder: "SyntheticFolder", *, asked: bool) -> None:
+    """Freeze the images where that is wanted, or was before there were more of them."""
+    from ml.data.versioning import SUMMARY, freeze
 
     if asked and not folder.rows:
-        raise XrayError("every film was refused: there is no data set to seal")
+        raise XrayError("every image was refused: there is no data set to freeze")
     if folder.rows and (asked or (folder.root / SUMMARY).exists()):
-        print(f"sealed {folder.root}: SHA-256 {seal(folder.root)['sha256']}")
+        print(f"frozen {folder.root}: SHA-256 {freeze(folder.root)['sha256']}")
 
 
 @contextmanager
-def _bar(total: int, log: "FilmLog | None") -> "Iterator[OnFilms]":
-    """A bar on a terminal, moved by the number of films that came to be; and rows of a log."""
-    columns = (*Progress.get_default_columns(), TextColumn("{task.completed} films"))
+def _bar(total: int, log: "ImageLog | None") -> "Iterator[OnImages]":
+    """A bar on a terminal, moved by the number of images that came to be; and rows of a log."""
+    columns = (*Progress.get_default_columns(), TextColumn("{task.completed} images"))
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("making films", total=total)
+        task = bar.add_task("making images", total=total)
 
-        def on_films(films: int, seconds: float) -> None:
-            bar.advance(task, films)
+        def on_images(images: int, seconds: float) -> None:
+            bar.advance(task, images)
             if log:
-                log.add(films, seconds)
+                log.add(images, seconds)
 
-        yield on_films
+        yield on_images
 
 
 @contextmanager
@@ -176,7 +181,7 @@ def _room_in(out: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise XrayError(
-            f"cannot write to {out}: {problem.strerror or problem}. The films in its manifest are "
+            f"cannot write to {out}: {problem.strerror or problem}. The images in its manifest are "
             "complete: mend that and give the same command"
         ) from problem
 
@@ -184,39 +189,39 @@ def _room_in(out: Path) -> Iterator[None]:
 def _print_outcome(outcome: "Outcome", folder: "SyntheticFolder") -> None:
     for reason, number in outcome.refused.most_common():
         print(f"refused, {reason}: {number}")
-    speed = f" ({outcome.written / outcome.seconds:.0f} films/s)" if outcome.written else ""
+    speed = f" ({outcome.written / outcome.seconds:.0f} images/s)" if outcome.written else ""
     print(
-        f"made {outcome.written} film(s){speed}, {outcome.present} were there; "
+        f"made {outcome.written} image(s){speed}, {outcome.present} were there; "
         f"{folder.root} has {len(folder.rows)} now"
     )
-    bare = sum(image not in folder.certificates for image in folder.rows)
+    bare = sum(image not in folder.privacy_checks for image in folder.rows)
     if bare:
-        print(f"without a certificate: {bare}")
+        print(f"without a privacy check: {bare}")
 
 
-def _certifier(
+def _privacy_checker(
     loaded: "LoadedGenerator", against: Path | None, cache: Path | None, device: "torch.device"
-) -> "Certifier":
-    """What films are compared with."""
+) -> "PrivacyChecker":
+    """What images are compared with."""
     from ml.gan.evaluation.embedding_cache import EmbeddingCache, usual_cache
     from ml.gan.evaluation.features import IMAGENET, feature_space
-    from ml.gan.synthesis.privacy_check import Certifier
+    from ml.gan.synthesis.privacy_check import PrivacyChecker
 
     if against is None:
         raise XrayError(
-            "films are compared with those that the generator learned from: name that data set "
-            "(--against DATA or XRAY_DATA), or make films without (--no-certificate)"
+            "images are compared with those that the generator learned from: name that data set "
+            "(--against DATA or XRAY_DATA), or make images without (--no-privacy check)"
         )
-    certifier = Certifier(
+    privacy_checker = PrivacyChecker(
         loaded,
         read_manifest(against),
         lambda: feature_space(IMAGENET, device=device),
         cache=EmbeddingCache(cache or usual_cache()),
     )
-    if not certifier.complete:
+    if not privacy_checker.complete:
         print(
             f"warning: {against} is not the data set that this generator learned from: the "
-            "certificates speak of these films alone, and say so",
+            "privacy checks speak of these images alone, and say so",
             file=sys.stderr,
         )
-    return certifier
+    return privacy_checker

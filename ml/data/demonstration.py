@@ -1,6 +1,6 @@
-"""The demonstration set: films of the released generator that stand in for patients'.
+"""The demonstration set: images of the released generator that stand in for patients'.
 
-So that everything can be tried on a machine that has no films. Each film says what it is: in its
+So that everything can be tried on a machine that has no images. Each image says what it is: in its
 picture, in its file and in its row. What is measured on them says nothing about patients.
 """
 
@@ -15,29 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
-from ml.data.near_duplicates import Hashes, close_to, film_hash
+from ml.data.near_duplicates import Hashes, close_to, image_hash
 from ml.data.splits import Split, split_of
-from ml.data.versioning import seal
+from ml.data.versioning import freeze
 from ml.errors import DataError
 from ml.files import write_whole
 from ml.gan.latents import SEEDS
 from ml.gan.onnx_generator import GeneratorGraph
 from ml.gan.synthesis.watermark import Provenance, marked, png_of
 
-# Films of each class; to measure a generator takes 16 of those it learned.
-FILMS: dict[Split, int] = {Split.TRAIN: 34, Split.VALIDATION: 16, Split.TEST: 16}
+# Images of each class; to measure a generator takes 16 of those it learned.
+IMAGES: dict[Split, int] = {Split.TRAIN: 34, Split.VALIDATION: 16, Split.TEST: 16}
 LICENCE = "research and non-commercial use, as the generator"
 _SOFTWARE = "xray-screening demonstration"
-Film = NDArray[np.uint8]  # (S, S)
+GreyImage = NDArray[np.uint8]  # (S, S)
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A film of the set."""
+    """An image of the set."""
 
     seed: int
     label: str
-    film: Film
+    image: GreyImage
 
     @property
     def patient(self) -> str:
@@ -46,19 +46,19 @@ class Chosen:
 
 
 def patient_of(seed: int) -> str:
-    """A key for each film; its hash decides the split, as everywhere."""
+    """A key for each image; its hash decides the split, as everywhere."""
     return f"demo-{seed}"
 
 
 def make_demonstration(to: Path, generator: GeneratorGraph) -> dict[str, Any]:
-    """Make the set and seal it.
+    """Make the set and freeze it.
 
     Args:
         to: the data set's folder; there is none yet.
         generator: of three classes, made on demand.
 
     Returns:
-        The summary of its seal.
+        The summary of its freeze.
 
     Raises:
         DataError: there is a data set already.
@@ -76,28 +76,28 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> dict[str, Any]:
     writer.writeheader()
     writer.writerows(rows)
     write_whole(to / MANIFEST, text.getvalue().encode())
-    return seal(to)
+    return freeze(to)
 
 
 def choose(generator: GeneratorGraph) -> list[Chosen]:
-    """The films of the first seeds that give every split its films of each class.
+    """The images of the first seeds that give every split its images of each class.
 
     As in `xray synthesize`, the remainder of a seed tells its class. None is a near-duplicate of
-    another: it would be taken for a film of the same person.
+    another: it would be taken for an image of the same person.
     """
-    missing = {(label, part): count for part, count in FILMS.items() for label in generator.labels}
+    missing = {(label, part): count for part, count in IMAGES.items() for label in generator.labels}
     chosen: list[Chosen] = []
-    hashes: Hashes = np.empty((0, *film_hash(np.eye(64, dtype=np.uint8)).shape), np.uint64)
+    hashes: Hashes = np.empty((0, *image_hash(np.eye(64, dtype=np.uint8)).shape), np.uint64)
     for seed, label in _seeds(generator.labels):
         place = label, split_of(patient_of(seed))
         if not missing[place]:
             continue
-        film = marked(generator.films([seed], label)[0])
-        own = film_hash(film)[None]
+        image = marked(generator.images([seed], label)[0])
+        own = image_hash(image)[None]
         if close_to(own, hashes).any():
             continue
         hashes = np.concatenate([hashes, own])
-        chosen.append(Chosen(seed, label, film))
+        chosen.append(Chosen(seed, label, image))
         missing[place] -= 1
         if not any(missing.values()):
             break
@@ -110,11 +110,11 @@ def _seeds(labels: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def _picture(one: Chosen, generator_sha256: str) -> bytes:
     provenance = Provenance(generator_sha256, str(one.seed), one.label, 1.0, _SOFTWARE)
-    return png_of(one.film, provenance)
+    return png_of(one.image, provenance)
 
 
 def _row(one: Chosen, image: str, generator_sha256: str) -> dict[str, str]:
-    height, width = one.film.shape
+    height, width = one.image.shape
     return {
         "image": image,
         "label": one.label,

@@ -32,29 +32,29 @@ COLUMNS = (
     # Keys of the same person in other sources, separated by semicolons.
     "also_patient",
 )
-# In a manifest that has films no person was x-rayed for: the SHA-256 of the generator.
+# In a manifest that has images no person was x-rayed for: the SHA-256 of the generator.
 SYNTHETIC_COLUMN = "synthetic"
 MAX_FAULTS_SHOWN = 20
-# The source of the films that stand in for patients, so that everything can be tried.
+# The source of the images that stand in for patients, so that everything can be tried.
 DEMONSTRATION = "demonstration"
 DEMONSTRATION_FOLDER = Path(__file__).parents[1] / "demonstration"
 
 
 @dataclass(frozen=True, slots=True)
-class FilmRecord:
-    """One row of a manifest: where the film lies, what it shows, whose it is.
+class ImageRecord:
+    """One row of a manifest: where the image lies, what it shows, whose it is.
 
     Attributes:
-        path: the film's file.
+        path: the image's file.
         label: its class.
         source: the public set or hospital it came from.
-        patient: key of the patient; all films of a patient are in one split.
+        patient: key of the patient; all images of a patient are in one split.
         view: PA, AP, AP Supine, ...; empty where unknown, as all that follow.
         sex: M or F.
         age: in years.
         finding: the source's own words.
-        license: of this film.
-        synthetic: SHA-256 of the generator that made the film; empty where it is real.
+        license: of this image.
+        synthetic: SHA-256 of the generator that made the image; empty where it is real.
     """
 
     path: Path
@@ -70,49 +70,49 @@ class FilmRecord:
 
     @property
     def split(self) -> Split:
-        """The split of this film's patient; a synthetic film measures nothing, so it trains."""
+        """The split of this image's patient; a synthetic image measures nothing, so it trains."""
         return Split.TRAIN if self.synthetic else split_of(self.patient)
 
     @property
     def least_side(self) -> int:
-        """The short side that this film's file must have, in pixels."""
+        """The short side that this image's file must have, in pixels."""
         return MIN_SYNTHETIC_SIDE if self.synthetic else MIN_SIDE
 
 
-def in_split(records: Iterable[FilmRecord], split: Split) -> list[FilmRecord]:
-    """Keep the films of one split, in manifest order."""
+def in_split(records: Iterable[ImageRecord], split: Split) -> list[ImageRecord]:
+    """Keep the images of one split, in manifest order."""
     return [record for record in records if record.split is split]
 
 
-def real_films(records: Iterable[FilmRecord]) -> list[FilmRecord]:
-    """Keep the films of people, in manifest order."""
+def real_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """Keep the images of people, in manifest order."""
     return [record for record in records if not record.synthetic]
 
 
-def is_demonstration(records: Iterable[FilmRecord]) -> bool:
-    """Whether some of the films stand in for patients: then no figure is one of patients."""
+def is_demonstration(records: Iterable[ImageRecord]) -> bool:
+    """Whether some of the images stand in for patients: then no metric is one of patients."""
     return any(record.source == DEMONSTRATION for record in records)
 
 
-def read_synthetic_manifest(root: Path) -> list[FilmRecord]:
-    """Read and check `root/manifest.csv` of a folder that has synthetic films alone.
+def read_synthetic_manifest(root: Path) -> list[ImageRecord]:
+    """Read and check `root/manifest.csv` of a folder that has synthetic images alone.
 
     Raises:
-        DataError: as `read_manifest`, or a film is not marked as synthetic: real films would come
+        DataError: as `read_manifest`, or an image is not marked as synthetic: real images would come
             into training past the split by patient.
     """
     records = read_manifest(root)
-    real = real_films(records)
+    real = real_images(records)
     if real:
         raise DataError(
-            f"{root} has {len(real)} film(s) that no generator made by its manifest, such as "
-            f"{real[0].path.name}: real films belong to the data set itself (--data), where "
+            f"{root} has {len(real)} image(s) that no generator made by its manifest, such as "
+            f"{real[0].path.name}: real images belong to the data set itself (--data), where "
             "patients are kept on one side of the split"
         )
     return records
 
 
-def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord]:
+def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[ImageRecord]:
     """Read and check `root/manifest.csv`.
 
     A set of one class, or a source of one patient, is no fault: sets grow by imports. `xray data
@@ -123,7 +123,7 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[FilmRecord
         labels: the labels that may occur.
 
     Raises:
-        DataError: names every fault with its row before any film is opened: missing columns,
+        DataError: names every fault with its row before any image is opened: missing columns,
             missing files, paths that leave the folder, unknown labels, duplicate rows,
             rows without a patient, rows with more cells than columns, a generator that is no
             SHA-256.
@@ -152,7 +152,7 @@ def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], li
     if missing:
         raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
     if not rows:
-        raise DataError(f"{path} has no rows: a data set needs films")
+        raise DataError(f"{path} has no rows: a data set needs images")
     faults = _faults(root, rows, labels)
     if faults:
         raise DataError(f"{path} has {len(faults)} fault(s):{listed(faults)}")
@@ -166,9 +166,9 @@ def listed(faults: Collection[str]) -> str:
     return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
 
 
-def record_of(root: Path, row: dict[str, str]) -> FilmRecord:
-    """The film of a row that `read_rows` found to be in order."""
-    return FilmRecord(
+def record_of(root: Path, row: dict[str, str]) -> ImageRecord:
+    """The image of a row that `read_rows` found to be in order."""
+    return ImageRecord(
         path=root / row["image"],
         label=row["label"],
         source=row["source"],
@@ -189,7 +189,7 @@ def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> li
     # Row 1 is the header, as a spreadsheet counts.
     for number, row in enumerate(rows, start=2):
         image = row["image"]
-        # Resolved, so that a.png and ./a.png are one film.
+        # Resolved, so that a.png and ./a.png are one image.
         path = (home / image).resolve()
         if path in first_seen:
             faults.append(f"row {number}: {image} stands in row {first_seen[path]} already")

@@ -1,4 +1,4 @@
-"""Near-duplicates: perceptual hashes of films, the pairs that are close, their groups.
+"""Near-duplicates: perceptual hashes of images, the pairs that are close, their groups.
 
 Public sets copy from each other, resized, compressed again, a margin cut off. Two such copies
 on two sides of the split would let a model be tested on what it has learnt by heart.
@@ -14,28 +14,28 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from ml.data.manifest import FilmRecord, listed
+from ml.data.manifest import ImageRecord, listed
 from ml.errors import DataError
-from ml.imaging.decode import read_film
-from ml.imaging.types import MIN_SIDE, Pixels, UnreadableFilm
+from ml.imaging.decode import read_image
+from ml.imaging.types import MIN_SIDE, Pixels, UnreadableImage
 
-# 144 signs of a cosine transform; copies differ in few of them, other films in about half.
+# 144 signs of a cosine transform; copies differ in few of them, other images in about half.
 HASH_BITS = 144
 MAX_DISTANCE = 12
-# A copy often lacks a margin, which shifts the finer waves. So a film is hashed whole and without
-# these shares of each side, and the closest of a film's hashes to another's whole one counts.
+# A copy often lacks a margin, which shifts the finer waves. So an image is hashed whole and without
+# these shares of each side, and the closest of an image's hashes to another's whole one counts.
 CUT_SIDES = (0.0, 0.01, 0.02)
 WORDS = 3
-Hashes = NDArray[np.uint64]  # (N, len(CUT_SIDES), WORDS); one film's without the N
+Hashes = NDArray[np.uint64]  # (N, len(CUT_SIDES), WORDS); one image's without the N
 _FREQUENCIES = 12
 _SAMPLES = 48
-# Rows compared at once: the intermediate array stays near 20 MB for 20,000 films.
+# Rows compared at once: the intermediate array stays near 20 MB for 20,000 images.
 _BLOCK = 128
 Key = TypeVar("Key", bound=Hashable)
 
 
-def film_hash(pixels: Pixels) -> Hashes:
-    """Hash a film by its coarse structure: (H, W) -> (len(CUT_SIDES), WORDS).
+def image_hash(pixels: Pixels) -> Hashes:
+    """Hash an image by its coarse structure: (H, W) -> (len(CUT_SIDES), WORDS).
 
     The signs of the cosine transform's lowest 12 x 12 frequencies around their median, so
     brightness and contrast change nearly none of them.
@@ -45,11 +45,11 @@ def film_hash(pixels: Pixels) -> Hashes:
     return np.stack([_signs(whole, cut) for cut in CUT_SIDES])
 
 
-def _signs(film: Image.Image, cut: float) -> Hashes:
-    """Hash a film without a share of each side, (WORDS,)."""
-    width, height = film.size
+def _signs(image: Image.Image, cut: float) -> Hashes:
+    """Hash an image without a share of each side, (WORDS,)."""
+    width, height = image.size
     box = (cut * width, cut * height, (1 - cut) * width, (1 - cut) * height)
-    small = film.resize((_SAMPLES, _SAMPLES), Image.Resampling.BOX, box=box)
+    small = image.resize((_SAMPLES, _SAMPLES), Image.Resampling.BOX, box=box)
     # (_FREQUENCIES, _SAMPLES): cosines of 0 to 11 half periods over the samples.
     waves = np.cos(np.pi / _SAMPLES * np.outer(np.arange(_FREQUENCIES), np.arange(_SAMPLES) + 0.5))
     spectrum = (waves @ np.asarray(small, dtype=np.float64) @ waves.T).ravel()
@@ -60,69 +60,69 @@ def _signs(film: Image.Image, cut: float) -> Hashes:
 
 
 def file_hash(content: bytes, least_side: int = MIN_SIDE) -> Hashes:
-    """Hash a film from the bytes of its file, (len(CUT_SIDES), WORDS).
+    """Hash an image from the bytes of its file, (len(CUT_SIDES), WORDS).
 
     Raises:
-        UnreadableFilm: no film, or one whose short side has fewer pixels than it must.
+        UnreadableImage: no image, or one whose short side has fewer pixels than it must.
     """
-    return film_hash(read_film(content, shortest=2 * _SAMPLES, least_side=least_side).pixels)
+    return image_hash(read_image(content, shortest=2 * _SAMPLES, least_side=least_side).pixels)
 
 
-def hash_films(paths: Sequence[Path]) -> Hashes:
-    """Hash films of people from their files, (N, len(CUT_SIDES), WORDS).
+def hash_images(paths: Sequence[Path]) -> Hashes:
+    """Hash images of people from their files, (N, len(CUT_SIDES), WORDS).
 
     Raises:
-        DataError: names the films that cannot be read.
+        DataError: names the images that cannot be read.
     """
     return _hash_files([(path, MIN_SIDE) for path in paths])
 
 
 def hash_records(
-    records: Sequence[FilmRecord], on_film: Callable[[], None] = lambda: None
+    records: Sequence[ImageRecord], on_image: Callable[[], None] = lambda: None
 ) -> Hashes:
-    """Hash the films of a data set, (N, len(CUT_SIDES), WORDS); synthetic ones may be smaller.
+    """Hash the images of a data set, (N, len(CUT_SIDES), WORDS); synthetic ones may be smaller.
 
     Args:
-        records: N films.
-        on_film: called after each of them.
+        records: N images.
+        on_image: called after each of them.
 
     Raises:
-        DataError: names the films that cannot be read.
+        DataError: names the images that cannot be read.
     """
-    return _hash_files([(record.path, record.least_side) for record in records], on_film)
+    return _hash_files([(record.path, record.least_side) for record in records], on_image)
 
 
 def _hash_files(
-    films: Sequence[tuple[Path, int]], on_film: Callable[[], None] = lambda: None
+    images: Sequence[tuple[Path, int]], on_image: Callable[[], None] = lambda: None
 ) -> Hashes:
-    hashes = np.zeros((len(films), len(CUT_SIDES), WORDS), np.uint64)
+    hashes = np.zeros((len(images), len(CUT_SIDES), WORDS), np.uint64)
     faults = []
-    bar = track(films, "comparing films", console=Console(stderr=True), transient=True)
+    bar = track(images, "comparing images", console=Console(stderr=True), transient=True)
     for index, (path, least_side) in enumerate(bar):
         try:
             hashes[index] = file_hash(path.read_bytes(), least_side)
-        except (UnreadableFilm, OSError) as problem:
+        except (UnreadableImage, OSError) as problem:
             faults.append(f"{path}: {problem}")
-        on_film()
+        on_image()
     if faults:
-        raise DataError(f"{len(faults)} film(s) cannot be read:{listed(faults)}")
+        raise DataError(f"{len(faults)} image(s) cannot be read:{listed(faults)}")
     return hashes
 
 
-def close_films(
+def close_images(
     hashes: Hashes, max_distance: int = MAX_DISTANCE
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Go through the pairs of films that differ in few bits, film by film.
+    """Go through the pairs of images that differ in few bits, image by image.
 
-    Where all films are alike there are N^2 / 2 pairs: they are never held at once.
+    Where all images are alike there are N^2 / 2 pairs: they are never held at once.
 
     Args:
         hashes: (N, len(CUT_SIDES), WORDS).
-        max_distance: most bits that may differ between one film and the other's closest cut.
+        max_distance: most bits that may differ between one image and the other's closest cut.
 
     Yields:
-        The number of a film and, ascending, those of the films after it that are close to it; only
-        of films that have such.
+        The number of an image and, ascending, those of the images after it that are close to it; only
+        of images that have such.
     """
     for start in range(0, len(hashes), _BLOCK):
         rows, others = hashes[start : start + _BLOCK], hashes[start:]
@@ -140,12 +140,12 @@ def close_films(
 def close_to(
     hashes: Hashes, references: Hashes, max_distance: int = MAX_DISTANCE
 ) -> NDArray[np.bool_]:
-    """Tell which films are near-duplicates of a reference film.
+    """Tell which images are near-duplicates of a reference image.
 
     Args:
         hashes: (M, len(CUT_SIDES), WORDS).
         references: (N, len(CUT_SIDES), WORDS).
-        max_distance: as in `close_films`.
+        max_distance: as in `close_images`.
 
     Returns:
         (M,).
@@ -155,8 +155,8 @@ def close_to(
         rows = slice(start, start + _BLOCK)
         for cut in range(hashes.shape[1]):
             # Either of the two may be the one that lacks a margin.
-            for cut_film, cut_reference in ((cut, 0), (0, cut)):
-                distance = _distances(hashes[rows, cut_film].T, references[:, cut_reference].T)
+            for cut_image, cut_reference in ((cut, 0), (0, cut)):
+                distance = _distances(hashes[rows, cut_image].T, references[:, cut_reference].T)
                 close[rows] |= (distance <= max_distance).any(axis=1)
     return close
 
@@ -169,35 +169,35 @@ def _distances(rows: Hashes, columns: Hashes) -> NDArray[np.uint8]:
     return distance
 
 
-class FilmGroups:
-    """Groups of films that are near-duplicates, directly or by way of others.
+class ImageGroups:
+    """Groups of images that are near-duplicates, directly or by way of others.
 
-    For numbers what `DisjointSets` is for names, since a film may have thousands of copies.
+    For numbers what `DisjointSets` is for names, since an image may have thousands of copies.
     """
 
-    def __init__(self, films: int) -> None:
-        # (N,): the first film of each one's group.
-        self._first = np.arange(films)
+    def __init__(self, images: int) -> None:
+        # (N,): the first image of each one's group.
+        self._first = np.arange(images)
 
-    def join(self, film: int, copies: NDArray[np.intp]) -> None:
-        """Put a film, its copies and all that are joined to them into one group."""
-        groups = np.unique(np.append(self._first[copies], self._first[film]))
+    def join(self, image: int, copies: NDArray[np.intp]) -> None:
+        """Put an image, its copies and all that are joined to them into one group."""
+        groups = np.unique(np.append(self._first[copies], self._first[image]))
         if len(groups) > 1:
             self._first[np.isin(self._first, groups)] = groups[0]
 
     def groups(self) -> list[list[int]]:
-        """The groups of two films and more, by their first film, ascending in each."""
+        """The groups of two images and more, by their first image, ascending in each."""
         members: dict[int, list[int]] = {}
-        for film, first in enumerate(self._first.tolist()):
-            members.setdefault(first, []).append(film)
+        for image, first in enumerate(self._first.tolist()):
+            members.setdefault(first, []).append(image)
         return [group for group in members.values() if len(group) > 1]
 
 
 def duplicate_groups(hashes: Hashes) -> list[list[int]]:
-    """Find near-duplicates, (N, len(CUT_SIDES), WORDS) -> groups as `FilmGroups` gives them."""
-    found = FilmGroups(len(hashes))
-    for film, copies in close_films(hashes):
-        found.join(film, copies)
+    """Find near-duplicates, (N, len(CUT_SIDES), WORDS) -> groups as `ImageGroups` gives them."""
+    found = ImageGroups(len(hashes))
+    for image, copies in close_images(hashes):
+        found.join(image, copies)
     return found.groups()
 
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Split(StrEnum):
-    """Which part of the data a patient's films belong to."""
+    """Which part of the data a patient's images belong to."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -20,7 +20,7 @@ VALIDATION_SHARE = 0.10
 def split_of(patient: str) -> Split:
     """Assign a patient to a split by the hash of the patient key.
 
-    The assignment needs no other row, so films added later never move a patient from the
+    The assignment needs no other row, so images added later never move a patient from the
     test set to the training set.
     """
     digest = hashlib.sha256(patient.encode()).digest()

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.data.manifest import DEMONSTRATION, FilmRecord
-from ml.data.near_duplicates import FilmGroups, Hashes, close_films
+from ml.data.manifest import DEMONSTRATION, ImageRecord
+from ml.data.near_duplicates import Hashes, ImageGroups, close_images
 from ml.data.splits import Split
 from ml.labels import LABELS
 
 UNKNOWN = "unknown"
-# Pairs that are kept to be named; films that are all alike have millions.
+# Pairs that are kept to be named; images that are all alike have millions.
 MOST_LEAKS = 1000
 _BANDS = ((18, "0-17"), (40, "18-39"), (60, "40-59"), (80, "60-79"))
 _OLDEST_BAND = "80 and over"
@@ -20,41 +20,41 @@ _OLDEST_BAND = "80 and over"
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Near-duplicates among the films of a data set.
+    """Near-duplicates among the images of a data set.
 
     Attributes:
-        groups: films that are near-duplicates of each other, two or more in each.
+        groups: images that are near-duplicates of each other, two or more in each.
         leaks: pairs of near-duplicates on two sides of the split, the first `MOST_LEAKS` of them.
         leak_count: how many such pairs there are.
     """
 
-    groups: list[list[FilmRecord]]
-    leaks: list[tuple[FilmRecord, FilmRecord]]
+    groups: list[list[ImageRecord]]
+    leaks: list[tuple[ImageRecord, ImageRecord]]
     leak_count: int
 
     @property
-    def conflicts(self) -> list[list[FilmRecord]]:
-        """Groups whose films do not all have the same label."""
-        return [group for group in self.groups if len({film.label for film in group}) > 1]
+    def conflicts(self) -> list[list[ImageRecord]]:
+        """Groups whose images do not all have the same label."""
+        return [group for group in self.groups if len({image.label for image in group}) > 1]
 
 
-def find_duplicates(records: Sequence[FilmRecord], hashes: Hashes) -> Duplicates:
+def find_duplicates(records: Sequence[ImageRecord], hashes: Hashes) -> Duplicates:
     """Find near-duplicates, and those that the split parts.
 
     Args:
-        records: N films.
-        hashes: of these films, from `ml.data.near_duplicates.hash_films`.
+        records: N images.
+        hashes: of these images, from `ml.data.near_duplicates.hash_images`.
     """
     splits = np.array([record.split for record in records])
-    joined = FilmGroups(len(records))
-    leaks: list[tuple[FilmRecord, FilmRecord]] = []
+    joined = ImageGroups(len(records))
+    leaks: list[tuple[ImageRecord, ImageRecord]] = []
     leak_count = 0
-    for film, copies in close_films(hashes):
-        joined.join(film, copies)
-        across = copies[splits[copies] != splits[film]]
+    for image, copies in close_images(hashes):
+        joined.join(image, copies)
+        across = copies[splits[copies] != splits[image]]
         leak_count += len(across)
         named = across[: MOST_LEAKS - len(leaks)].tolist()
-        leaks += [(records[film], records[copy]) for copy in named]
+        leaks += [(records[image], records[copy]) for copy in named]
     return Duplicates(
         groups=[[records[member] for member in group] for group in joined.groups()],
         leaks=leaks,
@@ -63,16 +63,16 @@ def find_duplicates(records: Sequence[FilmRecord], hashes: Hashes) -> Duplicates
 
 
 def count_by(
-    records: Sequence[FilmRecord], feature: Callable[[FilmRecord], str]
+    records: Sequence[ImageRecord], feature: Callable[[ImageRecord], str]
 ) -> dict[str, Counter[str]]:
-    """Count the labels for each value of a feature: value -> label -> films, values sorted."""
+    """Count the labels for each value of a feature: value -> label -> images, values sorted."""
     counts: dict[str, Counter[str]] = {}
     for record in records:
         counts.setdefault(feature(record) or UNKNOWN, Counter())[record.label] += 1
     return dict(sorted(counts.items(), key=lambda item: (item[0] == UNKNOWN, item[0])))
 
 
-def age_band(record: FilmRecord) -> str:
+def age_band(record: ImageRecord) -> str:
     """The band of years that a patient's age lies in; empty where it is unknown or no number."""
     try:
         age = float(record.age)
@@ -81,20 +81,20 @@ def age_band(record: FilmRecord) -> str:
     return next((name for end, name in _BANDS if age < end), _OLDEST_BAND)
 
 
-def warnings_of(records: Sequence[FilmRecord]) -> list[str]:
+def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     """What is no fault of the manifest, and yet spoils training or measuring."""
     warnings = []
     for label in LABELS:
         if not any(record.label == label for record in records):
-            warnings.append(f"no film of the class {label}: nothing can be trained on it")
+            warnings.append(f"no image of the class {label}: nothing can be trained on it")
     for part in Split:
         if not any(record.split is part for record in records):
-            warnings.append(f"no film in the {part} split: more patients are needed")
+            warnings.append(f"no image in the {part} split: more patients are needed")
     stand_ins = sum(record.source == DEMONSTRATION for record in records)
     if stand_ins:
         warnings.append(
-            f"{stand_ins} film(s) are synthetic and stand in for patients, as a demonstration: "
-            "figures measured on them say nothing about patients"
+            f"{stand_ins} image(s) are synthetic and stand in for patients, as a demonstration: "
+            "metrics measured on them say nothing about patients"
         )
     patients: dict[str, set[str]] = {}
     for record in records:
@@ -102,6 +102,6 @@ def warnings_of(records: Sequence[FilmRecord]) -> list[str]:
     for source, own in sorted(patients.items()):
         if len(own) == 1:
             warnings.append(
-                f"all films of {source} are of one patient, so on one side of the split"
+                f"all images of {source} are of one patient, so on one side of the split"
             )
     return warnings

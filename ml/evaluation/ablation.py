@@ -1,11 +1,11 @@
-"""Do synthetic films help? The same classifier, trained with and without them, several times.
+"""Do synthetic images help? The same classifier, trained with and without them, several times.
 
-Three arms learn from the same real films with the same number of steps in an epoch and answer the
-same films: one from the real films alone, one also from synthetic films, and one, in their place,
-from as many changed copies of real films of each class. The copies are the cheap alternative that
-synthetic films have to beat; they are drawn with the same chance.
+Three conditions learn from the same real images with the same number of steps in an epoch and answer the
+same images: one from the real images alone, one also from synthetic images, and one, in their place,
+from as many changed copies of real images of each class. The copies are the cheap alternative that
+synthetic images have to beat; they are drawn with the same chance.
 
-What one training gives more than another may be chance, so an arm is trained with several seeds,
+What one training gives more than another may be chance, so a condition is trained with several seeds,
 and an interval is over patients and seeds.
 """
 
@@ -29,84 +29,84 @@ from ml.classifier.networks import backbone
 from ml.classifier.sampling import require_all_classes, without_source
 from ml.classifier.training import infer, train_classifier
 from ml.data.leaks import without_leaks
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, is_demonstration, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, is_demonstration, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation import metrics
 from ml.evaluation.ablation_setting import (
-    ARMS,
     AUGMENTED,
+    CONDITIONS,
     REAL,
     Question,
     class_counts,
-    synthetic_films,
+    synthetic_images,
 )
-from ml.evaluation.ablation_statistics import ByArm, measure_arms, sentence
+from ml.evaluation.ablation_statistics import ByCondition, measure_conditions, sentence
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
-from ml.evaluation.reproduction import change_film
+from ml.evaluation.reproduction import change_image
 from ml.files import write_whole
 from ml.labels import LABELS
-from ml.options import ArmsOptions
-from ml.reporting.ablation_report import HTML, render_arms
+from ml.options import AblationOptions
+from ml.reporting.ablation_report import HTML, render_conditions
 from ml.training.distributed import join_processes
 from ml.training.metrics_log import METRICS, read_metrics
 from ml.training.run_folder import CHECKPOINT, fingerprint
 
-# Stands where a synthetic film has the SHA-256 of its generator.
+# Stands where a synthetic image has the SHA-256 of its generator.
 RECIPE = hashlib.sha256(
-    b"the report's augmentation: ml.evaluation.reproduction.change_film"
+    b"the report's augmentation: ml.evaluation.reproduction.change_image"
 ).hexdigest()
-JSON, TRAININGS, COPIES, ANSWERS = "arms.json", "trainings", "copies", "answers.json"
+JSON, TRAININGS, COPIES, ANSWERS = "conditions.json", "trainings", "copies", "answers.json"
 OnTick = Callable[[dict[str, float]], None]
 ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training of one arm."""
+    """One training of one condition."""
 
     question: Question
-    arm: str
-    number: int  # which of the arm's
+    condition: str
+    number: int  # which of the condition's
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.question.name}-{self.arm}-{self.number}"
+        return f"{self.question.name}-{self.condition}-{self.number}"
 
 
-def compare_arms(
-    records: Sequence[FilmRecord],
-    synthetic: Sequence[FilmRecord],
+def compare_conditions(
+    records: Sequence[ImageRecord],
+    synthetic: Sequence[ImageRecord],
     out: Path,
-    options: ArmsOptions,
+    options: AblationOptions,
     *,
     device: torch.device,
     on_tick: OnTick | None = None,
     should_stop: ShouldStop | None = None,
 ) -> dict[str, Any] | None:
-    """Train all arms, measure them on the same films, and write `arms.json` and `arms.html`.
+    """Train all conditions, measure them on the same images, and write `conditions.json` and `conditions.html`.
 
     Interrupted anywhere, the same call goes on with the training that is not finished, from its
     last whole epoch. `metrics.jsonl` has a row for every training that is over.
 
     Args:
-        records: films of all splits of a data set; the synthetic ones among them are left aside.
-        synthetic: films that train the third arm.
+        records: images of all splits of a data set; the synthetic ones among them are left aside.
+        synthetic: images that train the third condition.
         out: the folder of the results, of `metrics.jsonl`, and of a run's folder for each training.
         options: all that decides the result.
         device: where to compute.
-        on_tick: called with the figures of every epoch of every training.
+        on_tick: called with the metrics of every epoch of every training.
         should_stop: asked after every batch; a true answer ends it at the last whole epoch.
 
     Returns:
-        What `arms.json` says; None where it was stopped.
+        What `conditions.json` says; None where it was stopped.
 
     Raises:
-        DataError: there are no synthetic films, films cannot be read, a split lacks a class, or
+        DataError: there are no synthetic images, images cannot be read, a split lacks a class, or
             there is no source of the name that is to be left out.
-        CheckpointError: the folder holds trainings with other options or of other films.
+        CheckpointError: the folder holds trainings with other options or of other images.
         XrayError: several processes were started together.
     """
     if join_processes(device).world_size > 1:
@@ -115,16 +115,16 @@ def compare_arms(
         )
     out.mkdir(parents=True, exist_ok=True)
     size = backbone(options.network).size
-    real = real_films(records)
+    real = real_images(records)
     questions = [
         _question(real, synthetic, left_out, size)
         for left_out in dict.fromkeys(("", options.leave_out))
     ]
     trainings = [
-        Training(question, arm, number)
+        Training(question, condition, number)
         for number in range(options.seeds)
         for question in questions
-        for arm in ARMS
+        for condition in CONDITIONS
     ]
     answers: dict[str, Floats] = {}
     rows: list[dict[str, float]] = []
@@ -134,36 +134,36 @@ def compare_arms(
         if found is None:
             return None
         answers[training.name] = np.array(found["probabilities"])
-        so_far = (rows[-1]["seconds"] if rows else 0.0) + found["figures"]["seconds"]
+        so_far = (rows[-1]["seconds"] if rows else 0.0) + found["metrics"]["seconds"]
         counted = {"step": len(rows) + 1, "of": len(trainings)}
-        rows.append(counted | found["figures"] | {"seconds": so_far})
+        rows.append(counted | found["metrics"] | {"seconds": so_far})
         # Not while a resumed call goes past what is over: progress would seem to begin anew.
         if len(rows) > written:
             write_whole(out / METRICS, "".join(json.dumps(row) + "\n" for row in rows))
     shutil.rmtree(out / COPIES, ignore_errors=True)
     result = _describe(questions, answers, options)
-    write_whole(out / HTML, render_arms(result))
+    write_whole(out / HTML, render_conditions(result))
     write_whole(out / JSON, json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
 
 
 def _question(
-    real: Sequence[FilmRecord], synthetic: Sequence[FilmRecord], left_out: str, size: int
+    real: Sequence[ImageRecord], synthetic: Sequence[ImageRecord], left_out: str, size: int
 ) -> Question:
     without_source(real, left_out)  # says so where there is no such source
     learned = without_leaks([*real, *synthetic], left_out)
-    if not synthetic_films(learned):
+    if not synthetic_images(learned):
         raise DataError(
-            "there is no synthetic film to learn from that is not nearly a film measured on: make "
+            "there is no synthetic image to learn from that is not nearly an image measured on: make "
             "some with xray synthesize, and name their folder with --synthetic"
         )
     if left_out:
-        measured = [film for film in real if film.source == left_out]
+        measured = [image for image in real if image.source == left_out]
     else:
         measured = in_split(real, Split.TEST)
         require_all_classes(measured, "test")
-    title = f"reading films of {left_out}" if left_out else "reading test films"
-    return Question(left_out, learned, load_films(measured, size, title=title))
+    title = f"reading images of {left_out}" if left_out else "reading test images"
+    return Question(left_out, learned, load_images(measured, size, title=title))
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -172,20 +172,20 @@ def _question(
 def _see_through(
     training: Training,
     out: Path,
-    options: ArmsOptions,
+    options: AblationOptions,
     device: torch.device,
     on_tick: OnTick | None,
     should_stop: ShouldStop | None,
 ) -> dict[str, Any] | None:
-    """Train, or continue, one training and answer the films: what its `answers.json` says.
+    """Train, or continue, one training and answer the images: what its `answers.json` says.
 
     None where it was stopped. One that is over is not trained again, unless anything that it came
     from has changed: then its folder is refused, as that of any other run.
     """
     question, folder = training.question, out / TRAININGS / training.name
     own = options.training(training.number, question.left_out)
-    pairs = _copies(question, out / COPIES, options.seed) if training.arm == AUGMENTED else []
-    records = question.records(training.arm, [copy for _, copy in pairs])
+    pairs = _copies(question, out / COPIES, options.seed) if training.condition == AUGMENTED else []
+    records = question.records(training.condition, [copy for _, copy in pairs])
     about = {
         "options": asdict(own),
         "learned_sha256": fingerprint(records),
@@ -199,9 +199,9 @@ def _see_through(
     )
     if should_stop and should_stop():
         return None
-    probabilities = metrics.softmax(infer(network.to(device), question.measured.films, device))
+    probabilities = metrics.softmax(infer(network.to(device), question.measured.images, device))
     found = about | {
-        "figures": _figures_of(probabilities, question.measured, folder) | {"seed": own.seed},
+        "metrics": _metrics_of(probabilities, question.measured, folder) | {"seed": own.seed},
         "probabilities": probabilities.tolist(),
     }
     write_whole(folder / ANSWERS, json.dumps(found) + "\n")
@@ -210,17 +210,17 @@ def _see_through(
     return found
 
 
-def _figures_of(probabilities: Floats, films: FilmSet, folder: Path) -> dict[str, Any]:
+def _metrics_of(probabilities: Floats, images: ImageSet, folder: Path) -> dict[str, Any]:
     rows = read_metrics(folder)
-    figures: dict[str, Any] = finite(
+    scores: dict[str, Any] = finite(
         {
-            "accuracy": metrics.accuracy(films.labels, probabilities),
-            "macro_auroc": metrics.macro_auroc(films.labels, probabilities),
+            "accuracy": metrics.accuracy(images.labels, probabilities),
+            "macro_auroc": metrics.macro_auroc(images.labels, probabilities),
             "epochs": len(rows),
             "seconds": sum(row["seconds"] for row in rows),
         }
     )
-    return figures
+    return scores
 
 
 def _finished(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -231,38 +231,38 @@ def _finished(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
     changed = [name for name, value in about.items() if found[name] != value]
     if changed:
         raise CheckpointError(
-            f"{path.parent} is of other options or other films: give the same, or another --out"
+            f"{path.parent} is of other options or other images: give the same, or another --out"
         )
     return found
 
 
-def _copies(question: Question, folder: Path, seed: int) -> list[tuple[FilmRecord, FilmRecord]]:
-    """Training films and the changed copies to be made of them: as many as films are synthetic."""
+def _copies(question: Question, folder: Path, seed: int) -> list[tuple[ImageRecord, ImageRecord]]:
+    """Training images and the changed copies to be made of them: as many as images are synthetic."""
     training = in_split(
-        real_films(without_source(question.learned, question.left_out)), Split.TRAIN
+        real_images(without_source(question.learned, question.left_out)), Split.TRAIN
     )
-    wanted = Counter(film.label for film in synthetic_films(question.learned))
+    wanted = Counter(image.label for image in synthetic_images(question.learned))
     random = np.random.default_rng(seed)
-    pairs: list[tuple[FilmRecord, FilmRecord]] = []
+    pairs: list[tuple[ImageRecord, ImageRecord]] = []
     for label in LABELS:
-        own = [film for film in training if film.label == label]
-        # Every film is copied about equally often.
+        own = [image for image in training if image.label == label]
+        # Every image is copied about equally often.
         for place in np.resize(random.permutation(len(own)), wanted[label] if own else 0):
-            film = own[place]
-            name = f"{question.name}-{len(pairs):06}-{film.path.stem}.png"
-            pairs.append((film, replace(film, path=folder / name, synthetic=RECIPE)))
+            image = own[place]
+            name = f"{question.name}-{len(pairs):06}-{image.path.stem}.png"
+            pairs.append((image, replace(image, path=folder / name, synthetic=RECIPE)))
     return pairs
 
 
-def _write_copies(pairs: Sequence[tuple[FilmRecord, FilmRecord]], size: int, seed: int) -> None:
+def _write_copies(pairs: Sequence[tuple[ImageRecord, ImageRecord]], size: int, seed: int) -> None:
     """Make the copies that are not there yet; each has randomness of its own."""
-    for number, (film, copy) in enumerate(track(pairs, "changing films", transient=True)):
+    for number, (image, copy) in enumerate(track(pairs, "changing images", transient=True)):
         if copy.path.exists():
             continue
         copy.path.parent.mkdir(exist_ok=True)
-        original = load_films([film], size, title="", quiet=True).films[0]
+        original = load_images([image], size, title="", quiet=True).images[0]
         stream = io.BytesIO()
-        changed = change_film(original, np.random.default_rng([seed, number]))
+        changed = change_image(original, np.random.default_rng([seed, number]))
         Image.fromarray(changed).save(stream, "PNG")
         write_whole(copy.path, stream.getvalue())
 
@@ -271,14 +271,17 @@ def _write_copies(pairs: Sequence[tuple[FilmRecord, FilmRecord]], size: int, see
 
 
 def _describe(
-    questions: Sequence[Question], answers: Mapping[str, Floats], options: ArmsOptions
+    questions: Sequence[Question], answers: Mapping[str, Floats], options: AblationOptions
 ) -> dict[str, Any]:
     asked = [_answered(question, answers, options) for question in questions]
-    everything = [film for question in questions for film in question.learned]
+    everything = [image for question in questions for image in question.learned]
     found: dict[str, Any] = finite(
         {
             "options": asdict(options),
-            "arms": {arm: {"name": name, "learns": text} for arm, (name, text) in ARMS.items()},
+            "conditions": {
+                condition: {"name": name, "learns": text}
+                for condition, (name, text) in CONDITIONS.items()
+            },
             "draws": BOOTSTRAP_DRAWS,
             "seed": BOOTSTRAP_SEED,
             "demonstration": is_demonstration(everything),
@@ -290,56 +293,66 @@ def _describe(
 
 
 def _answered(
-    question: Question, answers: Mapping[str, Floats], options: ArmsOptions
+    question: Question, answers: Mapping[str, Floats], options: AblationOptions
 ) -> dict[str, Any]:
-    films, seeds = question.measured, range(options.seeds)
-    by_arm = {
-        arm: np.stack([answers[Training(question, arm, number).name] for number in seeds])
-        for arm in ARMS
+    images, seeds = question.measured, range(options.seeds)
+    by_condition = {
+        condition: np.stack(
+            [answers[Training(question, condition, number).name] for number in seeds]
+        )
+        for condition in CONDITIONS
     }
-    everywhere = np.arange(len(films))
-    arms = measure_arms(films.labels, films.patients, by_arm)
+    everywhere = np.arange(len(images))
+    conditions = measure_conditions(images.labels, images.patients, by_condition)
     sources = [
-        {"source": source, **class_counts(films, own), "arms": _part(films, by_arm, own)}
-        for source in sorted(set(films.sources.tolist()))
-        for own in (np.flatnonzero(films.sources == source),)
+        {
+            "source": source,
+            **class_counts(images, own),
+            "conditions": _part(images, by_condition, own),
+        }
+        for source in sorted(set(images.sources.tolist()))
+        for own in (np.flatnonzero(images.sources == source),)
     ]
     learned = without_source(question.learned, question.left_out)
     return {
         "name": question.name,
         "left_out": question.left_out,
-        **class_counts(films, everywhere),
+        **class_counts(images, everywhere),
         "learned": {
-            "real": _by_label(in_split(real_films(learned), Split.TRAIN)),
-            "synthetic": _by_label(synthetic_films(learned)),
+            "real": _by_label(in_split(real_images(learned), Split.TRAIN)),
+            "synthetic": _by_label(synthetic_images(learned)),
         },
-        "arms": _plain(arms),
+        "conditions": _plain(conditions),
         "trainings": {
-            arm: [
+            condition: [
                 {
                     "seed": options.seed + number,
-                    "accuracy": metrics.accuracy(films.labels, one),
-                    "macro_auroc": metrics.macro_auroc(films.labels, one),
+                    "accuracy": metrics.accuracy(images.labels, one),
+                    "macro_auroc": metrics.macro_auroc(images.labels, one),
                 }
-                for number, one in enumerate(of_arm)
+                for number, one in enumerate(of_condition)
             ]
-            for arm, of_arm in by_arm.items()
+            for condition, of_condition in by_condition.items()
         },
         "sources": sources if len(sources) > 1 else [],
         "sentences": [
-            sentence(arm, arms[arm], question, options.seeds) for arm in ARMS if arm != REAL
+            sentence(condition, conditions[condition], question, options.seeds)
+            for condition in CONDITIONS
+            if condition != REAL
         ],
     }
 
 
-def _by_label(films: Sequence[FilmRecord]) -> dict[str, int]:
-    counts = Counter(film.label for film in films)
+def _by_label(images: Sequence[ImageRecord]) -> dict[str, int]:
+    counts = Counter(image.label for image in images)
     return {label: counts[label] for label in LABELS}
 
 
-def _part(films: FilmSet, by_arm: ByArm, chosen: Ints) -> dict[str, Any]:
-    answers = {arm: of_arm[:, chosen] for arm, of_arm in by_arm.items()}
-    return _plain(measure_arms(films.labels[chosen], films.patients[chosen], answers))
+def _part(images: ImageSet, by_condition: ByCondition, chosen: Ints) -> dict[str, Any]:
+    answers = {
+        condition: of_condition[:, chosen] for condition, of_condition in by_condition.items()
+    }
+    return _plain(measure_conditions(images.labels[chosen], images.patients[chosen], answers))
 
 
 def _plain(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Two classifiers on the same test films: may the one go in service in place of the other?
+"""Two classifiers on the same test images: may the one go active in place of the other?
 
-Both answer the same films, so their difference is far surer than the intervals of each by itself:
-patients are drawn once for both (a paired bootstrap). What gates asks is modest: that the candidate
+Both answer the same images, so their difference is far surer than the intervals of each by itself:
+patients are drawn once for both (a paired bootstrap). What promotion checks asks is modest: that the candidate
 is not worse beyond doubt, and that it reproduces what its own card says of it.
 """
 
@@ -15,52 +15,52 @@ import numpy as np
 
 from ml.classifier.bundle import Card, finite
 from ml.classifier.predictor import UNCERTAIN, Predictor
-from ml.data.loading import load_films
-from ml.data.manifest import FilmRecord, in_split, read_manifest, real_films
+from ml.data.loading import load_images
+from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
 from ml.data.splits import Split
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import Answers, answer_films, count_films, figures_of
+from ml.evaluation.evaluate import Answers, answer_images, count_images, metrics_of
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
 from ml.files import write_whole
 from ml.labels import LABELS
 
 COMPARISON = "comparison.json"
-# More than the rounding of another processor moves an AUROC, less than one film of thousands does.
+# More than the rounding of another processor moves an AUROC, less than one image of thousands does.
 CARD_TOLERANCE = 1e-4
 NAMES = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
 
 
 def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) -> dict[str, Any]:
-    """Measure two classifiers on the test films of a data set and say whether the gates open.
+    """Measure two classifiers on the test images of a data set and say whether the promotion checks open.
 
     Args:
-        candidate: the classifier that may go in service.
+        candidate: the classifier that may go active.
         reference: the one to compare it with.
-        data: the data set's folder; synthetic films measure nothing.
+        data: the data set's folder; synthetic images measure nothing.
 
     Returns:
-        JSON values for `write_comparison`: of both classifiers `sha256`, `version` and `figures`;
-        `differences` (candidate less reference) with 95 % intervals; `changed`, the films that
+        JSON values for `write_comparison`: of both classifiers `sha256`, `version` and `metrics`;
+        `differences` (candidate less reference) with 95 % intervals; `changed`, the images that
         they label or decide differently; whether the card is reproduced (`card_reproduced`, None
-        where the films are not those of the card) and `card_faults`; `passed` and `faults`.
+        where the images are not those of the card) and `card_faults`; `passed` and `faults`.
 
     Raises:
-        DataError: the data set has no test film, or one cannot be read.
+        DataError: the data set has no test image, or one cannot be read.
     """
-    films = in_split(real_films(read_manifest(data)), Split.TEST)
+    images = in_split(real_images(read_manifest(data)), Split.TEST)
     sizes = {one.card.input_size for one in (candidate, reference)}
-    sets = {size: load_films(films, size, title="reading test films") for size in sorted(sizes)}
-    ours, theirs = (answer_films(one, sets[one.card.input_size]) for one in (candidate, reference))
+    sets = {size: load_images(images, size, title="reading test images") for size in sorted(sizes)}
+    ours, theirs = (answer_images(one, sets[one.card.input_size]) for one in (candidate, reference))
     differences = paired_differences(ours, theirs)
-    reproduced, card_faults = check_card(candidate.card, films, ours)
-    faults = [*worse_figures(differences, candidate.card, reference.card), *card_faults]
+    reproduced, card_faults = check_card(candidate.card, images, ours)
+    faults = [*worse_metrics(differences, candidate.card, reference.card), *card_faults]
     comparison: dict[str, Any] = finite(
         {
             "candidate": _about(candidate.card, ours),
             "reference": _about(reference.card, theirs),
-            "films": len(films),
-            "patients": len({film.patient for film in films}),
-            "data": count_films(films),
+            "images": len(images),
+            "patients": len({image.patient for image in images}),
+            "data": count_images(images),
             "draws": BOOTSTRAP_DRAWS,
             "seed": BOOTSTRAP_SEED,
             "differences": {name: asdict(one) for name, one in differences.items()},
@@ -68,7 +68,7 @@ def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) 
             "card_faults": card_faults,
             "passed": not faults,
             "faults": faults,
-            "changed": _changed(films, data, ours, theirs),
+            "changed": _changed(images, data, ours, theirs),
         }
     )
     return comparison
@@ -81,31 +81,31 @@ def write_comparison(out: Path, comparison: dict[str, Any]) -> None:
 
 
 def check_card(
-    card: Card, films: Sequence[FilmRecord], answers: Answers
+    card: Card, images: Sequence[ImageRecord], answers: Answers
 ) -> tuple[bool | None, list[str]]:
-    """Whether a classifier reaches the figures that its card gives it.
+    """Whether a classifier reaches the metrics that its card gives it.
 
     Args:
         card: of the classifier.
-        films: the test films of a data set.
-        answers: the classifier's to these films.
+        images: the test images of a data set.
+        answers: the classifier's to these images.
 
     Returns:
-        True or False with what differs, a sentence each. None where the card's figures are of other
-        films: then nothing can be said, which is no fault.
+        True or False with what differs, a sentence each. None where the card's metrics are of other
+        images: then nothing can be said, which is no fault.
     """
-    # A source that was kept from training is in no figure of the card.
-    own = np.array([film.source != card.options.get("leave_out", "") for film in films])
-    measured = [film for film, is_own in zip(films, own, strict=True) if is_own]
-    patients = len({film.patient for film in measured})
+    # A source that was kept from training is in no metric of the card.
+    own = np.array([image.source != card.options.get("leave_out", "") for image in images])
+    measured = [image for image, is_own in zip(images, own, strict=True) if is_own]
+    patients = len({image.patient for image in measured})
     data = card.data
     told = data.get("by_source", {}).get("test"), data.get("patients", {}).get("test")
-    if (count_films(measured), patients) != told:
+    if (count_images(measured), patients) != told:
         return None, []
-    found = _card_figures(answers.truth[own], answers.probabilities[own])
-    given = _given_figures(card)
+    found = _card_metrics(answers.truth[own], answers.probabilities[own])
+    given = _given_metrics(card)
     faults = [
-        f"the card gives the {name} as {_six(given[name])}, on the card's own test films it is "
+        f"the card gives the {name} as {_six(given[name])}, on the card's own test images it is "
         f"{_six(value)}"
         for name, value in found.items()
         if not _is_same(value, given[name])
@@ -113,7 +113,7 @@ def check_card(
     return not faults, faults
 
 
-def _card_figures(truth: Ints, probabilities: Floats) -> dict[str, float]:
+def _card_metrics(truth: Ints, probabilities: Floats) -> dict[str, float]:
     confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
     recalls = [one.recall for one in metrics.per_class(confusion)]
     return {
@@ -123,13 +123,13 @@ def _card_figures(truth: Ints, probabilities: Floats) -> dict[str, float]:
     }
 
 
-def _given_figures(card: Card) -> dict[str, float | None]:
-    """What a card says of the same figures; None where it is silent, or has JSON's null."""
-    figures = card.figures
-    per_class = figures.get("per_class", {})
+def _given_metrics(card: Card) -> dict[str, float | None]:
+    """What a card says of the same metrics; None where it is silent, or has JSON's null."""
+    scores = card.metrics
+    per_class = scores.get("per_class", {})
     return {
-        "accuracy": figures.get("accuracy", {}).get("value"),
-        "macro AUROC": figures.get("macro_auroc", {}).get("value"),
+        "accuracy": scores.get("accuracy", {}).get("value"),
+        "macro AUROC": scores.get("macro_auroc", {}).get("value"),
         **{f"recall of {label}": per_class.get(label, {}).get("recall") for label in LABELS},
     }
 
@@ -145,18 +145,18 @@ def _six(value: float | None) -> str:
 
 
 def paired_differences(ours: Answers, theirs: Answers) -> dict[str, Interval]:
-    """Accuracy and macro AUROC of one classifier less those of another on the same films.
+    """Accuracy and macro AUROC of one classifier less those of another on the same images.
 
     Patients are drawn once for both.
     """
 
-    def less(films: Ints) -> Floats:
-        truth = ours.truth[films]
+    def less(images: Ints) -> Floats:
+        truth = ours.truth[images]
         return np.array(
             [
-                figure(truth, ours.probabilities[films])
-                - figure(truth, theirs.probabilities[films])
-                for figure in (metrics.accuracy, metrics.macro_auroc)
+                metric(truth, ours.probabilities[images])
+                - metric(truth, theirs.probabilities[images])
+                for metric in (metrics.accuracy, metrics.macro_auroc)
             ]
         )
 
@@ -164,8 +164,8 @@ def paired_differences(ours: Answers, theirs: Answers) -> dict[str, Interval]:
     return dict(zip(NAMES, found, strict=True))
 
 
-def worse_figures(differences: dict[str, Interval], candidate: Card, reference: Card) -> list[str]:
-    """A sentence for every figure in which the candidate is worse beyond its interval."""
+def worse_metrics(differences: dict[str, Interval], candidate: Card, reference: Card) -> list[str]:
+    """A sentence for every metric in which the candidate is worse beyond its interval."""
     return [
         f"classifier {candidate.version} is worse than {reference.version}: its {NAMES[name]} is "
         f"lower by {-one.value:.3f} (95 % interval {-one.high:.3f} to {-one.low:.3f})"
@@ -175,25 +175,25 @@ def worse_figures(differences: dict[str, Interval], candidate: Card, reference: 
 
 
 def _changed(
-    films: Sequence[FilmRecord], root: Path, ours: Answers, theirs: Answers
+    images: Sequence[ImageRecord], root: Path, ours: Answers, theirs: Answers
 ) -> list[dict[str, Any]]:
-    """The films that the two label or decide differently, in the order of the manifest."""
-    pairs = zip(films, _decisions(ours), _decisions(theirs), strict=True)
+    """The images that the two label or decide differently, in the order of the manifest."""
+    pairs = zip(images, _decisions(ours), _decisions(theirs), strict=True)
     return [
         {
-            "image": film.path.relative_to(root).as_posix(),
-            "source": film.source,
-            "label": film.label,
+            "image": image.path.relative_to(root).as_posix(),
+            "source": image.source,
+            "label": image.label,
             "candidate": one,
             "reference": other,
         }
-        for film, one, other in pairs
+        for image, one, other in pairs
         if (one["label"], one["decision"]) != (other["label"], other["decision"])
     ]
 
 
 def _decisions(answers: Answers) -> list[dict[str, Any]]:
-    """Of each film the most probable class, its probability, and what the decision rule says."""
+    """Of each image the most probable class, its probability, and what the decision rule says."""
     best = answers.probabilities.argmax(axis=1)
     return [
         {
@@ -206,5 +206,5 @@ def _decisions(answers: Answers) -> list[dict[str, Any]]:
 
 
 def _about(card: Card, answers: Answers) -> dict[str, Any]:
-    figures = asdict(figures_of(answers))
-    return {"sha256": card.sha256, "version": card.version, "figures": figures}
+    scores = asdict(metrics_of(answers))
+    return {"sha256": card.sha256, "version": card.version, "metrics": scores}

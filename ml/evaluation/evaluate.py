@@ -1,7 +1,7 @@
-"""A predictor and a set of films give figures that a sceptic can use.
+"""A predictor and a set of images give metrics that a sceptic can use.
 
-Overall figures of mixed sources flatter: the source of a film gives its label away. So every
-figure is also given within single sources, where that knowledge is worth nothing, and on a source
+Overall metrics of mixed sources flatter: the source of an image gives its label away. So every
+metric is also given within single sources, where that knowledge is worth nothing, and on a source
 that was left out of training, where it misleads.
 """
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ml.classifier.bundle import Card
 from ml.classifier.predictor import UNCERTAIN, Predictor, Reason
-from ml.data.loading import FilmSet
-from ml.data.manifest import FilmRecord, real_films
+from ml.data.loading import ImageSet
+from ml.data.manifest import ImageRecord, real_images
 from ml.errors import BundleError, DataError
 from ml.evaluation import metrics
 from ml.evaluation.metrics import Floats, Interval, Ints
@@ -27,29 +27,36 @@ from ml.labels import LABELS
 LEAST_PATIENTS_PER_SIDE = 5
 BATCH = 64
 PER_CLASS = ("precision", "recall", "f1", "auroc")
-SELECTIVE = ("coverage", "accuracy_when_answering", "accuracy_when_uncertain", "unfamiliar")
+SELECTIVE = (
+    "coverage",
+    "accuracy_when_answering",
+    "accuracy_when_uncertain",
+    "out_of_distribution",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a classifier said to films, and what is known of them."""
+    """What a classifier said to images, and what is known of them."""
 
     truth: Ints  # (N,) class numbers
     probabilities: Floats  # (N, C)
     uncertain: NDArray[np.bool_]  # (N,) the decision rule did not commit itself
-    unfamiliar: NDArray[np.bool_]  # (N,) and that because of the film's novelty
+    out_of_distribution: NDArray[
+        np.bool_
+    ]  # (N,) and that because of the image's out-of-distribution score
     patients: NDArray[np.str_]  # (N,)
     sources: NDArray[np.str_]  # (N,)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """The evaluation of one classifier on one set of films; intervals are 95 %.
+class Metrics:
+    """The evaluation of one classifier on one set of images; intervals are 95 %.
 
     In `per_class` and `selective` the interval of `key` stands under `key_interval`.
     """
 
-    films: int
+    images: int
     patients: int
     accuracy: Interval
     macro_auroc: Interval
@@ -63,69 +70,71 @@ class Figures:
 
 
 def evaluate(
-    predictor: Predictor, films: FilmSet, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
-) -> Figures:
-    """Measure a classifier on films it has not learned from.
+    predictor: Predictor, images: ImageSet, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
+) -> Metrics:
+    """Measure a classifier on images it has not learned from.
 
     Raises:
-        DataError: there are no films.
+        DataError: there are no images.
     """
-    return figures_of(answer_films(predictor, films), least_patients=least_patients)
+    return metrics_of(answer_images(predictor, images), least_patients=least_patients)
 
 
-def answer_films(predictor: Predictor, films: FilmSet) -> Answers:
-    """Let a classifier answer films.
+def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
+    """Let a classifier answer images.
 
     Raises:
-        DataError: there are no films.
+        DataError: there are no images.
     """
-    if not len(films):
+    if not len(images):
         raise DataError(
-            "there is no film to measure on: about 15 % of the patients make the test split, "
+            "there is no image to measure on: about 15 % of the patients make the test split, "
             "so a data set needs some dozens"
         )
     given = [
         answer
-        for start in range(0, len(films), BATCH)
-        for answer in predictor.predict_batch(films.films[start : start + BATCH])
+        for start in range(0, len(images), BATCH)
+        for answer in predictor.predict_batch(images.images[start : start + BATCH])
     ]
     return Answers(
-        truth=films.labels,
+        truth=images.labels,
         probabilities=np.array([list(answer.probabilities.values()) for answer in given]),
         uncertain=np.array([answer.decision == UNCERTAIN for answer in given]),
-        unfamiliar=np.array([answer.reason is Reason.UNFAMILIAR_FILM for answer in given]),
-        patients=films.patients,
-        sources=films.sources,
+        out_of_distribution=np.array(
+            [answer.reason is Reason.OUT_OF_DISTRIBUTION for answer in given]
+        ),
+        patients=images.patients,
+        sources=images.sources,
     )
 
 
-def figures_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE) -> Figures:
-    """The figures of a classifier's answers.
+def metrics_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE) -> Metrics:
+    """The metrics of a classifier's answers.
 
     Args:
-        answers: to films the classifier has not learned from.
+        answers: to images the classifier has not learned from.
         least_patients: a class with fewer of them in a source is not compared there.
     """
     truth, probabilities, patients = answers.truth, answers.probabilities, answers.patients
 
-    def all_figures(films: Ints) -> Floats:
+    def all_metrics(images: Ints) -> Floats:
         return np.concatenate(
             [
-                _overall(truth[films], probabilities[films]),
-                _each_class(truth[films], probabilities[films]).ravel(),
+                _overall(truth[images], probabilities[images]),
+                _each_class(truth[images], probabilities[images]).ravel(),
                 _each_selective(
-                    truth[films] == probabilities[films].argmax(axis=1),
-                    answers.uncertain[films],
-                    answers.unfamiliar[films],
+                    truth[images] == probabilities[images].argmax(axis=1),
+                    answers.uncertain[images],
+                    answers.out_of_distribution[images],
                 ),
             ]
         )
 
-    intervals = metrics.bootstrap_each(all_figures, truth, patients)
+    intervals = metrics.bootstrap_each(all_metrics, truth, patients)
     overall, selective = intervals[:3], intervals[-len(SELECTIVE) :]
     each_class = intervals[len(overall) : -len(SELECTIVE)]
-    return Figures(
-        films=len(truth),
+    return Metrics(
+        images=len(truth),
         patients=len(set(patients.tolist())),
         accuracy=overall[0],
         macro_auroc=overall[1],
@@ -144,19 +153,19 @@ def figures_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SID
     )
 
 
-def per_class_figures(
+def per_class_metrics(
     truth: Ints, probabilities: Floats, patients: NDArray[np.str_]
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1 and one-against-rest AUROC of every class, with intervals."""
 
-    def each_class(films: Ints) -> Floats:
-        return _each_class(truth[films], probabilities[films]).ravel()
+    def each_class(images: Ints) -> Floats:
+        return _each_class(truth[images], probabilities[images]).ravel()
 
     return _by_label(truth, metrics.bootstrap_each(each_class, truth, patients))
 
 
 def roc_curves(answers: Answers) -> dict[str, list[tuple[float, float]]]:
-    """The ROC curve of every class that has films and against which there are others."""
+    """The ROC curve of every class that has images and against which there are others."""
     curves = {
         label: metrics.roc_curve(answers.truth == k, answers.probabilities[:, k])
         for k, label in enumerate(LABELS)
@@ -201,12 +210,12 @@ def within_source(
     return rows
 
 
-def left_out_films(card: Card, records: Sequence[FilmRecord], source: str) -> list[FilmRecord]:
-    """All films of a source that a classifier was trained without.
+def left_out_images(card: Card, records: Sequence[ImageRecord], source: str) -> list[ImageRecord]:
+    """All images of a source that a classifier was trained without.
 
     Raises:
         BundleError: its card does not say that it was trained without this source.
-        DataError: the data set has no film of a person from this source.
+        DataError: the data set has no image of a person from this source.
     """
     left_out = card.options.get("leave_out", "")
     if left_out != source:
@@ -215,15 +224,15 @@ def left_out_films(card: Card, records: Sequence[FilmRecord], source: str) -> li
             f"classifier {card.version} was trained {learned}, so {source} is no unknown hospital "
             f"to it: give the bundle of a run of xray train classifier --leave-out {source}"
         )
-    films = [record for record in real_films(records) if record.source == source]
-    if not films:
+    images = [record for record in real_images(records) if record.source == source]
+    if not images:
         known = ", ".join(sorted({record.source for record in records}))
-        raise DataError(f"no film comes from {source!r}: the data set has the sources {known}")
-    return films
+        raise DataError(f"no image comes from {source!r}: the data set has the sources {known}")
+    return images
 
 
-def count_films(records: Sequence[FilmRecord]) -> dict[str, dict[str, int]]:
-    """Films: source -> label -> count."""
+def count_images(records: Sequence[ImageRecord]) -> dict[str, dict[str, int]]:
+    """Images: source -> label -> count."""
     counts = Counter((record.source, record.label) for record in records)
     sources = sorted({source for source, _ in counts})
     return {source: {label: counts[source, label] for label in LABELS} for source in sources}
@@ -253,14 +262,16 @@ def _each_class(truth: Ints, probabilities: Floats) -> Floats:
 
 
 def _each_selective(
-    correct: NDArray[np.bool_], uncertain: NDArray[np.bool_], unfamiliar: NDArray[np.bool_]
+    correct: NDArray[np.bool_], uncertain: NDArray[np.bool_], out_of_distribution: NDArray[np.bool_]
 ) -> Floats:
     """(4,) in the order of `SELECTIVE`."""
 
     def share(chosen: NDArray[np.bool_]) -> float:
         return float(correct[chosen].mean()) if chosen.any() else float("nan")
 
-    return np.array([(~uncertain).mean(), share(~uncertain), share(uncertain), unfamiliar.mean()])
+    return np.array(
+        [(~uncertain).mean(), share(~uncertain), share(uncertain), out_of_distribution.mean()]
+    )
 
 
 def _confusion(truth: Ints, probabilities: Floats) -> Ints:
@@ -268,7 +279,7 @@ def _confusion(truth: Ints, probabilities: Floats) -> Ints:
 
 
 def _by_label(truth: Ints, intervals: Sequence[Interval]) -> dict[str, dict[str, Any]]:
-    """Label -> figures; `intervals` run over the classes and within one over `PER_CLASS`."""
+    """Label -> metrics; `intervals` run over the classes and within one over `PER_CLASS`."""
     entries = {}
     for k, label in enumerate(LABELS):
         own = intervals[k * len(PER_CLASS) : (k + 1) * len(PER_CLASS)]

@@ -1,7 +1,7 @@
-"""Figures of a classifier as pure functions of labels and probabilities.
+"""Metrics of a classifier as pure functions of labels and probabilities.
 
 Shapes: `truth` (N,) class numbers, `probabilities` (N, C) rows that sum to 1, `groups` (N,) any
-key of the unit that is drawn in a bootstrap: the patient, since two films of one patient are not
+key of the unit that is drawn in a bootstrap: the patient, since two images of one patient are not
 two observations.
 """
 
@@ -19,7 +19,7 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure with its 95 % bootstrap interval and the number of films behind it."""
+    """A metric with its 95 % bootstrap interval and the number of images behind it."""
 
     value: float
     low: float
@@ -37,7 +37,7 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> Floats:
 
 
 def accuracy(truth: Ints, probabilities: Floats) -> float:
-    """Share of films whose most probable class is the true one."""
+    """Share of images whose most probable class is the true one."""
     return float((probabilities.argmax(axis=1) == truth).mean())
 
 
@@ -48,7 +48,7 @@ def log_loss(truth: Ints, probabilities: Floats) -> float:
 
 
 def auroc(positive: NDArray[np.bool_], score: Floats) -> float:
-    """Area under the ROC curve: the chance that a positive film outscores a negative one.
+    """Area under the ROC curve: the chance that a positive image outscores a negative one.
 
     Ties count half (Hanley and McNeil, 1982). NaN where one of the two sides is empty.
     """
@@ -67,7 +67,7 @@ def roc_curve(positive: NDArray[np.bool_], score: Floats) -> list[tuple[float, f
     """Corners of the ROC curve: (share of negatives named, share of positives named).
 
     From (0, 0) to (1, 1), one point per threshold, without those on a straight line between their
-    neighbours; films of one score move together, so the area beneath is that of `auroc`. Empty
+    neighbours; images of one score move together, so the area beneath is that of `auroc`. Empty
     where one of the two sides is empty.
     """
     positives = int(positive.sum())
@@ -88,7 +88,7 @@ def roc_curve(positive: NDArray[np.bool_], score: Floats) -> list[tuple[float, f
 
 
 def macro_auroc(truth: Ints, probabilities: Floats) -> float:
-    """Mean over the classes of the one-against-rest AUROC; classes without films are left out."""
+    """Mean over the classes of the one-against-rest AUROC; classes without images are left out."""
     areas = [auroc(truth == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
     present = [area for area in areas if not np.isnan(area)]
     return float(np.mean(present)) if present else float("nan")
@@ -97,7 +97,7 @@ def macro_auroc(truth: Ints, probabilities: Floats) -> float:
 def pairwise_auroc(truth: Ints, probabilities: Floats, positive: int, negative: int) -> float:
     """AUROC of one class against one other, by their relative probability.
 
-    Films of all other classes are left out, and so is the probability given to those classes.
+    Images of all other classes are left out, and so is the probability given to those classes.
     """
     keep = (truth == positive) | (truth == negative)
     pair = probabilities[keep][:, [positive, negative]]
@@ -111,7 +111,7 @@ def confusion_matrix(truth: Ints, predicted: Ints, classes: int) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassFigures:
+class ClassMetrics:
     """Precision, recall (sensitivity) and F1 of one class; NaN where undefined."""
 
     precision: float
@@ -120,21 +120,21 @@ class ClassFigures:
     support: int
 
 
-def per_class(confusion: Ints) -> list[ClassFigures]:
+def per_class(confusion: Ints) -> list[ClassMetrics]:
     """Precision, recall and F1 of every class of a confusion matrix."""
-    figures = []
+    metrics = []
     for k in range(len(confusion)):
         hits, support, named = confusion[k, k], confusion[k].sum(), confusion[:, k].sum()
         with np.errstate(invalid="ignore"):
             precision, recall = np.float64(hits) / named, np.float64(hits) / support
             f1 = 2 * np.float64(hits) / (named + support)
-        figures.append(ClassFigures(float(precision), float(recall), float(f1), int(support)))
-    return figures
+        metrics.append(ClassMetrics(float(precision), float(recall), float(f1), int(support)))
+    return metrics
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Films whose confidence fell into one bin of a reliability diagram."""
+    """Images whose confidence fell into one bin of a reliability diagram."""
 
     confidence: float
     accuracy: float
@@ -161,7 +161,7 @@ def calibration_error(truth: Ints, probabilities: Floats, bins: int = 10) -> flo
 
 
 def bootstrap(
-    figure: Callable[[Ints, Floats], float],
+    metric: Callable[[Ints, Floats], float],
     truth: Ints,
     probabilities: Floats,
     groups: NDArray[np.str_],
@@ -169,48 +169,48 @@ def bootstrap(
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> Interval:
-    """A figure with its 95 % percentile interval over resampled patients.
+    """A metric with its 95 % percentile interval over resampled patients.
 
     Whole patients are drawn with replacement. Draws that lack a class, and with it a part of the
-    figure, are left out.
+    metric, are left out.
     """
 
-    def alone(films: Ints) -> Floats:
-        return np.array([figure(truth[films], probabilities[films])])
+    def alone(images: Ints) -> Floats:
+        return np.array([metric(truth[images], probabilities[images])])
 
     return bootstrap_each(alone, truth, groups, draws=draws, seed=seed)[0]
 
 
 def bootstrap_each(
-    figures: Callable[[Ints], Floats],
+    metrics: Callable[[Ints], Floats],
     truth: Ints,
     groups: NDArray[np.str_],
     *,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> list[Interval]:
-    """Several figures with their intervals from the same draws, which is cheaper than one by one.
+    """Several metrics with their intervals from the same draws, which is cheaper than one by one.
 
     Args:
-        figures: positions of films, some of them several times -> (K,) figures; NaN where a
-            figure is not defined, which leaves the draw out for that figure alone.
+        metrics: positions of images, some of them several times -> (K,) metrics; NaN where a
+            metric is not defined, which leaves the draw out for that metric alone.
         truth: (N,) class numbers; draws that lack a class are left out.
         groups: (N,) the unit that is drawn.
         draws: how often patients are drawn.
         seed: of the draws.
     """
-    values = figures(np.arange(len(truth)))
+    values = metrics(np.arange(len(truth)))
     classes = len(np.unique(truth))
     _, patient = np.unique(groups, return_inverse=True)
-    films_of = np.split(np.argsort(patient, kind="stable"), np.cumsum(np.bincount(patient))[:-1])
+    images_of = np.split(np.argsort(patient, kind="stable"), np.cumsum(np.bincount(patient))[:-1])
     random = np.random.default_rng(seed)
     drawn = []
     for _ in range(draws):
-        chosen = random.integers(len(films_of), size=len(films_of))
-        films = np.concatenate([films_of[index] for index in chosen])
-        if len(np.unique(truth[films])) < classes:
+        chosen = random.integers(len(images_of), size=len(images_of))
+        images = np.concatenate([images_of[index] for index in chosen])
+        if len(np.unique(truth[images])) < classes:
             continue
-        drawn.append(figures(films))
+        drawn.append(metrics(images))
     columns = np.array(drawn).reshape(len(drawn), len(values)).T
     return [
         _percentile_interval(float(value), column, len(truth))

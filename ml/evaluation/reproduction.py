@@ -1,10 +1,10 @@
 """The original report's classifier by its own protocol, and what that protocol hides.
 
 "Detection of COVID-19 through chest X-ray using WGAN-GP" (Mumbai, 2021) trained a small network on
-COVID-19 films of one collection, enlarged by changed copies before the split, against the films of
-children from one hospital. It is trained here twice: as reported, and on the same films split by
-patient with copies of training films alone. Both networks then answer the same questions: their
-own test films, films within one source, and films of sources that they never saw.
+COVID-19 images of one collection, enlarged by changed copies before the split, against the images of
+children from one hospital. It is trained here twice: as reported, and on the same images split by
+patient with copies of training images alone. Both networks then answer the same questions: their
+own test images, images within one source, and images of sources that they never saw.
 
 Where the report is silent, this module chooses: the shares of the split are those of `ml.data.manifest`,
 the weights are those of the epoch with the lowest validation loss, and Adam's step is 0.001.
@@ -28,47 +28,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ml.classifier.bundle import finite
-from ml.classifier.networks import FilmClassifier, backbone, build_classifier
+from ml.classifier.networks import ImageClassifier, backbone, build_classifier
 from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import infer, to_unit
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import TEST_SHARE, VALIDATION_SHARE, Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import per_class_figures, within_source
+from ml.evaluation.evaluate import per_class_metrics, within_source
 from ml.files import write_whole
 from ml.labels import DISPLAY_NAMES, LABELS
 from ml.reporting.format import interval, markdown_table
 from ml.training.run_folder import fingerprint
 
 NETWORK = "report-cnn"
-# The report's COVID-19 collection, and the hospital of its pneumonia and normal films.
+# The report's COVID-19 collection, and the hospital of its pneumonia and normal images.
 COLLECTION, CHILDREN = "cohen", "kermany"
-REPORTED_FILMS = {(COLLECTION, "covid"), (CHILDREN, "pneumonia"), (CHILDREN, "normal")}
-UNSEEN_FILMS = {
+REPORTED_IMAGES = {(COLLECTION, "covid"), (CHILDREN, "pneumonia"), (CHILDREN, "normal")}
+UNSEEN_IMAGES = {
     ("cxnet", "covid"),
-    ("figure1", "covid"),
+    ("metric1", "covid"),
     ("nih", "pneumonia"),
     ("nih", "normal"),
     ("radiography", "normal"),
 }
 REPORTED = {"accuracy": 0.98, "recall": {"covid": 1.00, "pneumonia": 0.97, "normal": 1.00}}
 # Name -> what it means, for the tables and the notes below them.
-ARMS = {
-    "as-reported": ("as reported", "copies of COVID-19 films first, then a split by film"),
-    "by-patient": ("by patient", "a split by patient, then copies of training films alone"),
+CONDITIONS = {
+    "as-reported": ("as reported", "copies of COVID-19 images first, then a split by image"),
+    "by-patient": ("by patient", "a split by patient, then copies of training images alone"),
 }
 QUESTIONS = {
-    "test": ("own test films", "the network's own part for tests"),
-    "children": (CHILDREN, f"the test films of {CHILDREN}"),
+    "test": ("own test images", "the network's own part for tests"),
+    "children": (CHILDREN, f"the test images of {CHILDREN}"),
     "collection": (
         COLLECTION,
-        f"the COVID-19 test films of {COLLECTION}, and its films of other patients, never seen",
+        f"the COVID-19 test images of {COLLECTION}, and its images of other patients, never seen",
     ),
-    "unseen": ("other sources", "films of sources that no network here saw"),
+    "unseen": ("other sources", "images of sources that no network here saw"),
 }
-# The first layer's output for 64 films of 256 px would take half a gigabyte.
+# The first layer's output for 64 images of 256 px would take half a gigabyte.
 INFERENCE_BATCH = 16
 JSON, MARKDOWN = "reproduction.json", "reproduction.md"
 
@@ -80,51 +80,51 @@ class ReproductionOptions:
     epochs: int = 8
     batch_size: int = 32
     learning_rate: float = 1e-3
-    covid_films: int = 2055  # what the report enlarged its collection to
+    covid_images: int = 2055  # what the report enlarged its collection to
     precision: str = "float32"
     seed: int = 0
-    limit: int = 0  # most films of a source and class; 0: all
+    limit: int = 0  # most images of a source and class; 0: all
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The report's films, split in one of the two ways."""
+    """The report's images, split in one of the two ways."""
 
-    train: FilmSet
-    validation: FilmSet
-    test: FilmSet
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
 
 
 @dataclass(frozen=True, slots=True)
-class _Films:
-    """All films of a reproduction."""
+class _Images:
+    """All images of a reproduction."""
 
-    reported: list[FilmRecord]
-    strangers: list[FilmRecord]  # the collection's films of patients without COVID-19
-    unseen: list[FilmRecord]
+    reported: list[ImageRecord]
+    strangers: list[ImageRecord]  # the collection's images of patients without COVID-19
+    unseen: list[ImageRecord]
 
-    def load(self) -> tuple[FilmSet, FilmSet, FilmSet]:
+    def load(self) -> tuple[ImageSet, ImageSet, ImageSet]:
         size = backbone(NETWORK).size
         return (
-            load_films(self.reported, size, title="reading the report's films"),
-            load_films(self.strangers, size, title=f"reading other films of {COLLECTION}"),
-            load_films(self.unseen, size, title="reading films of other sources"),
+            load_images(self.reported, size, title="reading the report's images"),
+            load_images(self.strangers, size, title=f"reading other images of {COLLECTION}"),
+            load_images(self.unseen, size, title="reading images of other sources"),
         )
 
 
 def reproduce(
-    records: Sequence[FilmRecord],
+    records: Sequence[ImageRecord],
     out: Path,
     options: ReproductionOptions,
     *,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Train and measure both arms; write `reproduction.json` and `reproduction.md`.
+    """Train and measure both conditions; write `reproduction.json` and `reproduction.md`.
 
-    An arm whose result lies in `out` is not trained again.
+    A condition whose result lies in `out` is not trained again.
 
     Args:
-        records: the films of a data set; those of the report's sources are used.
+        records: the images of a data set; those of the report's sources are used.
         out: the folder of the results.
         options: all that decides the result.
         device: where to compute.
@@ -133,66 +133,66 @@ def reproduce(
         What `reproduction.json` says.
 
     Raises:
-        DataError: the films do not suffice for the report's three classes, or cannot be read.
-        CheckpointError: the folder holds a reproduction with other options or other films.
+        DataError: the images do not suffice for the report's three classes, or cannot be read.
+        CheckpointError: the folder holds a reproduction with other options or other images.
         XrayError: the loss is no longer a number.
     """
-    films = _choose(records, options.limit)
+    images = _choose(records, options.limit)
     for part in Split:
-        require_all_classes(in_split(films.reported, part), f"{COLLECTION} and {CHILDREN} {part}")
+        require_all_classes(in_split(images.reported, part), f"{COLLECTION} and {CHILDREN} {part}")
     settings = {
         "options": asdict(options),
-        "films_sha256": fingerprint([*films.reported, *films.strangers, *films.unseen]),
+        "images_sha256": fingerprint([*images.reported, *images.strangers, *images.unseen]),
     }
     out.mkdir(parents=True, exist_ok=True)
-    arms = {name: _finished(out / f"{name}.json", settings) for name in ARMS}
-    waiting = [name for name, result in arms.items() if result is None]
+    conditions = {name: _finished(out / f"{name}.json", settings) for name in CONDITIONS}
+    waiting = [name for name, result in conditions.items() if result is None]
     if waiting:
-        reported, strangers, unseen = films.load()
+        reported, strangers, unseen = images.load()
     for name in waiting:
-        arm = SPLITS[name](reported, options)
-        network, rows = _fit(arm, options, device, title=name)
-        figures = _answer_questions(network, arm, strangers, unseen, device)
-        arms[name] = finite(settings | {"epochs": rows, "figures": figures})
-        write_whole(out / f"{name}.json", json.dumps(arms[name], indent=2) + "\n")
-    reproduction = settings | {"reported": REPORTED, "arms": arms}
+        condition = SPLITS[name](reported, options)
+        network, rows = _fit(condition, options, device, title=name)
+        scores = _answer_questions(network, condition, strangers, unseen, device)
+        conditions[name] = finite(settings | {"epochs": rows, "metrics": scores})
+        write_whole(out / f"{name}.json", json.dumps(conditions[name], indent=2) + "\n")
+    reproduction = settings | {"reported": REPORTED, "conditions": conditions}
     write_whole(out / JSON, json.dumps(reproduction, indent=2) + "\n")
     write_whole(out / MARKDOWN, render_reproduction(reproduction))
     return reproduction
 
 
-def _choose(records: Sequence[FilmRecord], limit: int) -> _Films:
+def _choose(records: Sequence[ImageRecord], limit: int) -> _Images:
     taken: Counter[tuple[str, str]] = Counter()
     kept = []
     for record in records:
         taken[record.source, record.label] += 1
         if not limit or taken[record.source, record.label] <= limit:
             kept.append(record)
-    reported = [film for film in kept if (film.source, film.label) in REPORTED_FILMS]
-    patients = {film.patient for film in reported}
-    return _Films(
+    reported = [image for image in kept if (image.source, image.label) in REPORTED_IMAGES]
+    patients = {image.patient for image in reported}
+    return _Images(
         reported,
-        [film for film in kept if film.source == COLLECTION and film.patient not in patients],
-        [film for film in kept if (film.source, film.label) in UNSEEN_FILMS],
+        [image for image in kept if image.source == COLLECTION and image.patient not in patients],
+        [image for image in kept if (image.source, image.label) in UNSEEN_IMAGES],
     )
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The result of an arm, where it is there."""
+    """The result of a condition, where it is there."""
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if any(found[key] != value for key, value in settings.items()):
         raise CheckpointError(
-            f"{path} is of other options or other films: give the same, or another --out"
+            f"{path} is of other options or other images: give the same, or another --out"
         )
     return found
 
 
-def split_as_reported(films: FilmSet, options: ReproductionOptions) -> Arm:
-    """Copies first, then a split by film: near-copies of one film stand on both sides."""
+def split_as_reported(images: ImageSet, options: ReproductionOptions) -> Arm:
+    """Copies first, then a split by image: near-copies of one image stand on both sides."""
     random = np.random.default_rng(options.seed)
-    pool = enlarge_covid(films, options.covid_films, random)
+    pool = enlarge_covid(images, options.covid_images, random)
     position = random.permutation(len(pool)) / len(pool)
     in_test = position < TEST_SHARE
     in_validation = ~in_test & (position < TEST_SHARE + VALIDATION_SHARE)
@@ -203,40 +203,40 @@ def split_as_reported(films: FilmSet, options: ReproductionOptions) -> Arm:
     )
 
 
-def split_by_patient(films: FilmSet, options: ReproductionOptions) -> Arm:
-    """The project's split by patient; training films alone are copied, in the same proportion."""
+def split_by_patient(images: ImageSet, options: ReproductionOptions) -> Arm:
+    """The project's split by patient; training images alone are copied, in the same proportion."""
     random = np.random.default_rng(options.seed)
-    splits = np.array([record.split for record in films.records])
-    train, validation, test = (_subset(films, splits == part) for part in Split)
+    splits = np.array([record.split for record in images.records])
+    train, validation, test = (_subset(images, splits == part) for part in Split)
     covid = LABELS.index("covid")
-    share = (train.labels == covid).sum() / (films.labels == covid).sum()
-    return Arm(enlarge_covid(train, round(options.covid_films * share), random), validation, test)
+    share = (train.labels == covid).sum() / (images.labels == covid).sum()
+    return Arm(enlarge_covid(train, round(options.covid_images * share), random), validation, test)
 
 
-SPLITS: dict[str, Callable[[FilmSet, ReproductionOptions], Arm]] = {
+SPLITS: dict[str, Callable[[ImageSet, ReproductionOptions], Arm]] = {
     "as-reported": split_as_reported,
     "by-patient": split_by_patient,
 }
 
 
-def enlarge_covid(films: FilmSet, target: int, random: np.random.Generator) -> FilmSet:
-    """Add changed copies of COVID-19 films until there are `target` of them."""
-    covid = np.flatnonzero(films.labels == LABELS.index("covid"))
-    # Every film is copied about equally often.
+def enlarge_covid(images: ImageSet, target: int, random: np.random.Generator) -> ImageSet:
+    """Add changed copies of COVID-19 images until there are `target` of them."""
+    covid = np.flatnonzero(images.labels == LABELS.index("covid"))
+    # Every image is copied about equally often.
     parents = np.resize(random.permutation(covid), max(0, target - len(covid)))
-    copies = [change_film(films.films[parent], random) for parent in parents]
-    return FilmSet(
-        [*films.records, *(films.records[parent] for parent in parents)],
-        np.concatenate([films.films, *(copy[None] for copy in copies)]),
-        np.concatenate([films.labels, films.labels[parents]]),
+    copies = [change_image(images.images[parent], random) for parent in parents]
+    return ImageSet(
+        [*images.records, *(images.records[parent] for parent in parents)],
+        np.concatenate([images.images, *(copy[None] for copy in copies)]),
+        np.concatenate([images.labels, images.labels[parents]]),
     )
 
 
-def change_film(film: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The report's augmentation of one film, (S, S) -> (S, S).
+def change_image(image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """The report's augmentation of one image, (S, S) -> (S, S).
 
     Rotation by 2 to 5 degrees to either side, shear within 2 degrees, a tilt of 3 to 5 degrees to
-    the left or right as a camera at a distance of the film's width would see it, and a mirror
+    the left or right as a camera at a distance of the image's width would see it, and a mirror
     image every other time; enlarged so that no corner is empty, as Augmentor does.
     """
     angle, tilt = (
@@ -249,15 +249,15 @@ def change_film(film: NDArray[np.uint8], random: np.random.Generator) -> NDArray
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     lean = np.array([[mirror * math.cos(tilt), shear, 0], [0, 1, 0], [math.sin(tilt) / 2, 0, 1]])
     warp = turn @ lean
-    # In coordinates from -1 to 1: how far do the corners reach over the film?
+    # In coordinates from -1 to 1: how far do the corners reach over the image?
     corners = warp @ np.array([[-1, 1, -1, 1], [-1, -1, 1, 1], [1, 1, 1, 1]])
     reach = np.abs(corners[:2] / corners[2]).max()
-    half = len(film) / 2
+    half = len(image) / 2
     to_unit_square = np.array([[1 / half, 0, -1], [0, 1 / half, -1], [0, 0, 1]])
     to_pixels = np.linalg.inv(to_unit_square) @ np.diag([1 / reach, 1 / reach, 1])
     pixels = to_pixels @ warp @ to_unit_square
-    changed = Image.fromarray(film).transform(
-        film.shape[::-1],
+    changed = Image.fromarray(image).transform(
+        image.shape[::-1],
         Image.Transform.PERSPECTIVE,
         tuple((pixels / pixels[2, 2]).ravel()[:8]),
         Image.Resampling.BILINEAR,
@@ -265,21 +265,21 @@ def change_film(film: NDArray[np.uint8], random: np.random.Generator) -> NDArray
     return np.asarray(changed)
 
 
-def _subset(films: FilmSet, chosen: NDArray[np.bool_]) -> FilmSet:
-    records = [record for record, own in zip(films.records, chosen, strict=True) if own]
-    return FilmSet(records, films.films[chosen], films.labels[chosen])
+def _subset(images: ImageSet, chosen: NDArray[np.bool_]) -> ImageSet:
+    records = [record for record, own in zip(images.records, chosen, strict=True) if own]
+    return ImageSet(records, images.images[chosen], images.labels[chosen])
 
 
 def _fit(
-    arm: Arm, options: ReproductionOptions, device: torch.device, *, title: str
-) -> tuple[FilmClassifier, list[dict[str, float]]]:
+    condition: Arm, options: ReproductionOptions, device: torch.device, *, title: str
+) -> tuple[ImageClassifier, list[dict[str, float]]]:
     """Train the report's network: Adam, cross-entropy, no other aid.
 
     Returns:
-        The network at the epoch with the lowest validation loss, and the figures of every epoch.
+        The network at the epoch with the lowest validation loss, and the metrics of every epoch.
     """
-    for part, films in (("training", arm.train), ("validation", arm.validation)):
-        require_all_classes(films.records, part)
+    for part, images in (("training", condition.train), ("validation", condition.validation)):
+        require_all_classes(images.records, part)
     torch.manual_seed(options.seed)
     network = build_classifier(NETWORK, len(LABELS)).to(device)
     network = network.to(memory_format=torch.channels_last)
@@ -287,13 +287,18 @@ def _fit(
     rows: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     with Progress() as progress:
-        steps = math.ceil(len(arm.train) / options.batch_size)
+        steps = math.ceil(len(condition.train) / options.batch_size)
         task = progress.add_task(title, total=options.epochs * steps)
         for epoch in range(1, options.epochs + 1):
             row = {"epoch": epoch} | _train_epoch(
-                network, optimizer, arm.train, options, device, partial(progress.advance, task)
+                network,
+                optimizer,
+                condition.train,
+                options,
+                device,
+                partial(progress.advance, task),
             )
-            row |= _validate(network, arm.validation, device)
+            row |= _validate(network, condition.validation, device)
             if row["validation_loss"] < min((r["validation_loss"] for r in rows), default=math.inf):
                 best = {name: value.clone() for name, value in network.state_dict().items()}
             rows.append(row)
@@ -302,18 +307,18 @@ def _fit(
 
 
 def _train_epoch(
-    network: FilmClassifier,
+    network: ImageClassifier,
     optimizer: torch.optim.Optimizer,
-    films: FilmSet,
+    images: ImageSet,
     options: ReproductionOptions,
     device: torch.device,
     on_step: Callable[[], None],
 ) -> dict[str, float]:
     network.train()
     total, right = 0.0, 0
-    for chosen in torch.split(torch.randperm(len(films)), options.batch_size):
-        batch = to_unit(films.films[chosen.numpy()], device)
-        labels = torch.from_numpy(films.labels[chosen.numpy()]).to(device)
+    for chosen in torch.split(torch.randperm(len(images)), options.batch_size):
+        batch = to_unit(images.images[chosen.numpy()], device)
+        labels = torch.from_numpy(images.labels[chosen.numpy()]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
             logits = network(batch.contiguous(memory_format=torch.channels_last)).float()
         loss = F.cross_entropy(logits, labels)
@@ -325,51 +330,57 @@ def _train_epoch(
         total += loss.item() * len(chosen)
         right += int((logits.argmax(dim=1) == labels).sum())
         on_step()
-    return {"train_loss": total / len(films), "train_accuracy": right / len(films)}
+    return {"train_loss": total / len(images), "train_accuracy": right / len(images)}
 
 
-def _validate(network: FilmClassifier, films: FilmSet, device: torch.device) -> dict[str, float]:
-    probabilities = metrics.softmax(infer(network.eval(), films.films, device, INFERENCE_BATCH))
+def _validate(network: ImageClassifier, images: ImageSet, device: torch.device) -> dict[str, float]:
+    probabilities = metrics.softmax(infer(network.eval(), images.images, device, INFERENCE_BATCH))
     return {
-        "validation_loss": metrics.log_loss(films.labels, probabilities),
-        "validation_accuracy": metrics.accuracy(films.labels, probabilities),
+        "validation_loss": metrics.log_loss(images.labels, probabilities),
+        "validation_accuracy": metrics.accuracy(images.labels, probabilities),
     }
 
 
 def _answer_questions(
-    network: FilmClassifier, arm: Arm, strangers: FilmSet, unseen: FilmSet, device: torch.device
+    network: ImageClassifier,
+    condition: Arm,
+    strangers: ImageSet,
+    unseen: ImageSet,
+    device: torch.device,
 ) -> dict[str, dict[str, Any]]:
-    """Figures for every question that there are films for."""
-    sources = arm.test.sources
+    """Metrics for every question that there are images for."""
+    sources = condition.test.sources
     asked = {
-        "test": arm.test,
-        "children": _subset(arm.test, sources == CHILDREN),
-        "collection": _joined(_subset(arm.test, sources == COLLECTION), strangers),
+        "test": condition.test,
+        "children": _subset(condition.test, sources == CHILDREN),
+        "collection": _joined(_subset(condition.test, sources == COLLECTION), strangers),
         "unseen": unseen,
     }
-    return {name: _measure(network, films, device) for name, films in asked.items() if len(films)}
+    return {
+        name: _measure(network, images, device) for name, images in asked.items() if len(images)
+    }
 
 
-def _joined(one: FilmSet, other: FilmSet) -> FilmSet:
-    return FilmSet(
+def _joined(one: ImageSet, other: ImageSet) -> ImageSet:
+    return ImageSet(
         [*one.records, *other.records],
-        np.concatenate([one.films, other.films]),
+        np.concatenate([one.images, other.images]),
         np.concatenate([one.labels, other.labels]),
     )
 
 
-def _measure(network: FilmClassifier, films: FilmSet, device: torch.device) -> dict[str, Any]:
-    truth, patients = films.labels, films.patients
-    probabilities = metrics.softmax(infer(network, films.films, device, INFERENCE_BATCH))
+def _measure(network: ImageClassifier, images: ImageSet, device: torch.device) -> dict[str, Any]:
+    truth, patients = images.labels, images.patients
+    probabilities = metrics.softmax(infer(network, images.images, device, INFERENCE_BATCH))
     confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
-    within = within_source(truth, probabilities, films.sources, patients)
+    within = within_source(truth, probabilities, images.sources, patients)
     return {
-        "films": len(films),
+        "images": len(images),
         "patients": len(set(patients.tolist())),
         "accuracy": asdict(metrics.bootstrap(metrics.accuracy, truth, probabilities, patients)),
         "per_class": {
             label: own | {key: asdict(own[key]) for key in own if key.endswith("_interval")}
-            for label, own in per_class_figures(truth, probabilities, patients).items()
+            for label, own in per_class_metrics(truth, probabilities, patients).items()
         },
         "confusion": confusion.tolist(),
         "within_source": [row | {"auroc": asdict(row["auroc"])} for row in within],
@@ -377,17 +388,17 @@ def _measure(network: FilmClassifier, films: FilmSet, device: torch.device) -> d
 
 
 def accuracy_table(reproduction: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the report's figures beside ours; `reproduction` as in its JSON file."""
+    """Head and rows of the report's metrics beside ours; `reproduction` as in its JSON file."""
     recalls = [f"recall {DISPLAY_NAMES[label]}" for label in LABELS]
-    head = ["network", "measured on", "films", "patients", "accuracy", *recalls]
+    head = ["network", "measured on", "images", "patients", "accuracy", *recalls]
     reported = reproduction["reported"]
     given = [reported["accuracy"], *(reported["recall"][label] for label in LABELS)]
-    rows = [["the report", "own test films", "3000", "", *(f"{one:.2f}" for one in given)]]
-    for name, question, figures in _answers(reproduction):
-        recall = [figures["per_class"][label]["recall_interval"] for label in LABELS]
-        counts = [str(figures["films"]), str(figures["patients"])]
-        values = [_brief(one) for one in (figures["accuracy"], *recall)]
-        rows.append([ARMS[name][0], QUESTIONS[question][0], *counts, *values])
+    rows = [["the report", "own test images", "3000", "", *(f"{one:.2f}" for one in given)]]
+    for name, question, scores in _answers(reproduction):
+        recall = [scores["per_class"][label]["recall_interval"] for label in LABELS]
+        counts = [str(scores["images"]), str(scores["patients"])]
+        values = [_brief(one) for one in (scores["accuracy"], *recall)]
+        rows.append([CONDITIONS[name][0], QUESTIONS[question][0], *counts, *values])
     return head, rows
 
 
@@ -395,31 +406,31 @@ def auroc_table(reproduction: Mapping[str, Any]) -> tuple[list[str], list[list[s
     """Head and rows of the AUROC within single sources; `reproduction` as in its JSON file."""
     rows = [
         [
-            ARMS[name][0],
+            CONDITIONS[name][0],
             row["source"],
             f"{DISPLAY_NAMES[row['positive']]} against {DISPLAY_NAMES[row['negative']]}",
             str(row["auroc"]["n"]),
             _brief(row["auroc"]),
         ]
-        for name, question, figures in _answers(reproduction)
-        # The test films hold those of the children, and of the collection COVID-19 alone.
+        for name, question, scores in _answers(reproduction)
+        # The test images hold those of the children, and of the collection COVID-19 alone.
         if question != "test"
-        for row in figures["within_source"]
+        for row in scores["within_source"]
     ]
-    return ["network", "source", "question", "films", "AUROC"], rows
+    return ["network", "source", "question", "images", "AUROC"], rows
 
 
 def _answers(reproduction: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for name in ARMS:
-        for question, figures in reproduction["arms"][name]["figures"].items():
-            yield name, question, figures
+    for name in CONDITIONS:
+        for question, scores in reproduction["conditions"][name]["metrics"].items():
+            yield name, question, scores
 
 
-def _brief(figure: Mapping[str, Any]) -> str:
-    """A figure with its interval; nothing where there is no film to it."""
-    if figure["value"] is None:
+def _brief(metric: Mapping[str, Any]) -> str:
+    """A metric with its interval; nothing where there is no image to it."""
+    if metric["value"] is None:
         return ""
-    value, reach = interval(figure)
+    value, reach = interval(metric)
     return f"{value} ({reach})"
 
 
@@ -435,7 +446,10 @@ def render_reproduction(reproduction: Mapping[str, Any]) -> str:
             "",
             markdown_table(*accuracy_table(reproduction)),
             "",
-            *(f"- {name}: {meaning}" for name, meaning in (*ARMS.values(), *QUESTIONS.values())),
+            *(
+                f"- {name}: {meaning}"
+                for name, meaning in (*CONDITIONS.values(), *QUESTIONS.values())
+            ),
             "",
             "AUROC within one source, where its name tells nothing:",
             "",

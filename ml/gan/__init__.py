@@ -1,1 +1,1 @@
-"""Generative adversarial networks: films that nobody took."""
+"""Generative adversarial networks: synthetic images."""

@@ -1,6 +1,6 @@
 """A generator as one file: weights in safetensors, the card in its metadata. No pickle.
 
-The file's SHA-256 is the generator's name: every synthetic film carries it.
+The file's SHA-256 is the generator's name: every synthetic image carries it.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from ml.classifier.bundle import finite
 from ml.errors import CheckpointError, XrayError
 from ml.gan.checks import check_options
 from ml.gan.networks import build_generator
+from ml.legacy import rename_keys
 from ml.options import GanOptions
 from ml.training.checkpoint import replacing
 
@@ -32,14 +33,14 @@ class GeneratorCard:
 
     options: GanOptions
     step: int  # generator steps taken
-    films_seen: int  # real films shown to the critic
-    films_sha256: str  # fingerprint of the data it learned from
-    films: dict[str, int]  # training films by class
+    images_seen: int  # real images shown to the critic
+    images_sha256: str  # fingerprint of the data it learned from
+    images: dict[str, int]  # training images by class
     code_version: str
     created_at: str  # ISO 8601, UTC
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # intended use, limits
-    licence: str = ""  # of the generator and of its films
+    licence: str = ""  # of the generator and of its images
     format: int = CARD_FORMAT
 
     def to_json(self) -> str:
@@ -49,7 +50,7 @@ class GeneratorCard:
 
 @dataclass(frozen=True, slots=True)
 class LoadedGenerator:
-    """A generator ready to make films."""
+    """A generator ready to make images."""
 
     network: nn.Module  # in evaluation mode
     card: GeneratorCard
@@ -105,7 +106,7 @@ def _card_of(content: bytes, path: Path) -> GeneratorCard:
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
-        fields = json.loads(header["__metadata__"]["card"])
+        fields = rename_keys(json.loads(header["__metadata__"]["card"]))
         if fields["format"] != CARD_FORMAT:
             raise CheckpointError(
                 f"{path} has a card of format {fields['format']}, this version reads {CARD_FORMAT}"

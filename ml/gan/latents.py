@@ -1,8 +1,8 @@
-"""From seeds to latents: the noise that a film is made of. NumPy alone, the same everywhere.
+"""From seeds to latents: the noise that an image is made of. NumPy alone, the same everywhere.
 
 A seed starts a Mersenne Twister of its own, and pairs of its numbers become normal ones by Box and
 Muller's formula, in blocks of 16. That is the order in which torch's generator gives them on a
-processor, so a seed's film is the one that it always was; torch's last digits depend on the
+processor, so a seed's image is the one that it always was; torch's last digits depend on the
 processor, these do not.
 """
 
@@ -16,7 +16,7 @@ from ml.errors import XrayError
 
 Latents = NDArray[np.float32]  # (N, length)
 Doubles = NDArray[np.float64]
-# The Mersenne Twister is started with 32 bits: a larger seed would be another name of a film.
+# The Mersenne Twister is started with 32 bits: a larger seed would be another name of an image.
 SEEDS = 2**32
 # Shorter vectors are drawn pair by pair, from numbers of 53 bits instead of 24.
 _BLOCK = 16
@@ -28,7 +28,7 @@ def latents_of(seeds: Sequence[int], length: int, truncation: float = 1.0) -> La
     Args:
         seeds: 0 to 2**32 - 1.
         length: of a vector.
-        truncation: scales the vectors; below 1 films become more usual and less varied.
+        truncation: scales the vectors; below 1 images become more usual and less varied.
 
     Returns:
         (N, length).
@@ -38,7 +38,7 @@ def latents_of(seeds: Sequence[int], length: int, truncation: float = 1.0) -> La
     """
     for seed in seeds:
         if not 0 <= seed < SEEDS:
-            raise XrayError(f"there is no film of seed {seed}: give one of 0 to {SEEDS - 1}")
+            raise XrayError(f"there is no image of seed {seed}: give one of 0 to {SEEDS - 1}")
     draw = _draw_short if length < _BLOCK else _draw_blocks
     twister = np.random.RandomState(0)
     latents = np.empty((len(seeds), length), np.float32)
@@ -64,7 +64,7 @@ def way_between(ends: Latents, steps: int) -> Latents:
     else:
         way = np.sin((1 - place) * angle) * first + np.sin(place * angle) * last
         way /= math.sin(angle)
-    # Rounding must not make them other films than those of the two ends.
+    # Rounding must not make them other images than those of the two ends.
     way[0], way[-1] = first, last
     latents: Latents = way.astype(np.float32)
     return latents

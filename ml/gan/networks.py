@@ -1,4 +1,4 @@
-"""Convolutions that also double or halve the film, in one operation instead of two.
+"""Convolutions that also double or halve the image, in one operation instead of two.
 
 Nearest up-sampling by two followed by a 3 x 3 convolution reads every value up to four times with
 different weights. Adding the weights first gives a transposed convolution with a 4 x 4 kernel and
@@ -81,9 +81,9 @@ class Latent(nn.Module):
 
 
 class Score(nn.Module):
-    """The last layer of a critic: linear, plus how well the film fits its class.
+    """The last layer of a critic: linear, plus how well the image fits its class.
 
-    The class enters as a product of its embedding with the film's features (Miyato and Koyama,
+    The class enters as a product of its embedding with the image's features (Miyato and Koyama,
     "cGANs with Projection Discriminator", 2018).
     """
 
@@ -117,8 +117,8 @@ class MlpGenerator(nn.Module):
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
-        films: Tensor = self.body(self.latent(latents, classes))
-        return films.view(-1, 1, self.size, self.size)
+        images: Tensor = self.body(self.latent(latents, classes))
+        return images.view(-1, 1, self.size, self.size)
 
 
 class MlpCritic(nn.Module):
@@ -132,9 +132,9 @@ class MlpCritic(nn.Module):
         self.body = nn.Sequential(*layers)
         self.score = Score(options, 256)
 
-    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """(B, 1, S, S), (B,) -> (B,)."""
-        score: Tensor = self.score(self.body(films), classes)
+        score: Tensor = self.score(self.body(images), classes)
         return score
 
 
@@ -142,7 +142,7 @@ class ReportGenerator(nn.Module):
     """The report's generator: a dense layer and four up-sampling convolution blocks.
 
     Each block: up-sampling by two, convolution with 256, 128, 64 or 32 filters, batch norm before
-    the activation, LeakyReLU; then cropping to the film and tanh. A dense layer of 16 x 16 gives
+    the activation, LeakyReLU; then cropping to the image and tanh. A dense layer of 16 x 16 gives
     the report's 256 px without cropping; sizes that are no multiple of 16 are cropped from the
     next larger one. The report does not say how many channels the dense layer has (here as the
     first block) nor how one channel comes from 32 (here a last convolution).
@@ -161,15 +161,15 @@ class ReportGenerator(nn.Module):
             layers += [nn.BatchNorm2d(outputs)] if options.generator_norm else []
             layers.append(nn.LeakyReLU(REPORT_SLOPE))
         self.blocks = nn.Sequential(*layers)
-        self.film = nn.Conv2d(REPORT_GENERATOR_FILTERS[-1], 1, 3, padding=1)
+        self.image = nn.Conv2d(REPORT_GENERATOR_FILTERS[-1], 1, 3, padding=1)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
         maps = self.dense(self.latent(latents, classes))
         maps = _as_maps(maps, self.start)
-        films: Tensor = self.film(self.blocks(maps))
-        edge = (films.shape[-1] - self.size) // 2
-        return films[..., edge : edge + self.size, edge : edge + self.size].tanh()
+        images: Tensor = self.image(self.blocks(maps))
+        edge = (images.shape[-1] - self.size) // 2
+        return images[..., edge : edge + self.size, edge : edge + self.size].tanh()
 
 
 class ReportCritic(nn.Module):
@@ -195,14 +195,14 @@ class ReportCritic(nn.Module):
         self.body = nn.Sequential(*layers, nn.Flatten())
         self.score = Score(options, widths[-1] * side**2)
 
-    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """(B, 1, S, S), (B,) -> (B,)."""
-        score: Tensor = self.score(self.body(films), classes)
+        score: Tensor = self.score(self.body(images), classes)
         return score
 
 
 class UpBlock(nn.Module):
-    """A residual block that doubles the film (as in Gulrajani et al., 2017, appendix F)."""
+    """A residual block that doubles the image (as in Gulrajani et al., 2017, appendix F)."""
 
     def __init__(self, inputs: int, outputs: int, *, norm: bool):
         super().__init__()
@@ -221,11 +221,11 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """A residual block that halves the film; no norm, since the penalty is per film."""
+    """A residual block that halves the image; no norm, since the penalty is per image."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        # The channels grow where the film shrinks: at the larger size they would cost twice.
+        # The channels grow where the image shrinks: at the larger size they would cost twice.
         self.conv1 = nn.Conv2d(inputs, inputs, 3, padding=1)
         self.conv2 = DownConv2d(inputs, outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1)
@@ -239,7 +239,7 @@ class DownBlock(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """Residual blocks from 4 x 4 up to the film; twice the channels at half the size, up to 8."""
+    """Residual blocks from 4 x 4 up to the image; twice the channels at half the size, up to 8."""
 
     def __init__(self, options: GanOptions):
         super().__init__()
@@ -251,32 +251,32 @@ class ResnetGenerator(nn.Module):
         pairs = pairwise(widths)
         self.blocks = nn.Sequential(*(UpBlock(*pair, norm=norm) for pair in pairs))
         self.norm = nn.BatchNorm2d(widths[-1]) if norm else nn.Identity()
-        self.film = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        self.image = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
         maps = _as_maps(self.dense(self.latent(latents, classes)), self.start)
         maps = F.leaky_relu(self.norm(self.blocks(maps)), SLOPE)
-        films: Tensor = self.film(maps)
-        return films.tanh()
+        images: Tensor = self.image(maps)
+        return images.tanh()
 
 
 class ResnetCritic(nn.Module):
-    """Residual blocks from the film down to 4 x 4, the mirror image of the generator."""
+    """Residual blocks from the image down to 4 x 4, the mirror image of the generator."""
 
     def __init__(self, options: GanOptions):
         super().__init__()
         widths = _resnet_widths(options)
-        self.film = nn.Conv2d(1, widths[0], 3, padding=1)
+        self.image = nn.Conv2d(1, widths[0], 3, padding=1)
         pairs = pairwise(widths)
         self.blocks = nn.Sequential(*(DownBlock(*pair) for pair in pairs))
         self.batch_std = options.batch_std
         self.last = nn.Conv2d(widths[-1] + options.batch_std, widths[-1], 3, padding=1)
         self.score = Score(options, widths[-1] * 4**2)
 
-    def forward(self, films: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """(B, 1, S, S), (B,) -> (B,)."""
-        maps = F.leaky_relu(self.blocks(self.film(films)), SLOPE)
+        maps = F.leaky_relu(self.blocks(self.image(images)), SLOPE)
         if self.batch_std:
             maps = _with_batch_std(maps)
         maps = F.leaky_relu(self.last(maps), SLOPE)
@@ -299,11 +299,11 @@ def _as_maps(features: Tensor, side: int) -> Tensor:
 def _with_batch_std(maps: Tensor) -> Tensor:
     """Append one map: the mean spread of each value within groups of the batch.
 
-    A critic that sees it notices films that are all alike (Karras et al., "Progressive Growing of
+    A critic that sees it notices images that are all alike (Karras et al., "Progressive Growing of
     GANs", 2018). (B, C, H, W) -> (B, C + 1, H, W); B must be a multiple of the group.
     """
     groups = maps.reshape(-1, min(STD_GROUP, len(maps)), *maps.shape[1:])  # (G, n, C, H, W)
-    # The constant under the root keeps its slope finite where the group is all one film.
+    # The constant under the root keeps its slope finite where the group is all one image.
     spread = (groups.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     column = spread.repeat_interleave(groups.shape[1])[:, None, None, None]
     return torch.cat([maps, column.expand(-1, 1, *maps.shape[2:])], dim=1)
@@ -329,7 +329,7 @@ def network_pair(options: GanOptions) -> Pair:
     """The pair of networks that the options name.
 
     Raises:
-        XrayError: there is none of that name, or none for films of that size.
+        XrayError: there is none of that name, or none for images of that size.
     """
     if options.network not in NETWORKS:
         raise XrayError(
@@ -338,7 +338,7 @@ def network_pair(options: GanOptions) -> Pair:
     pair = NETWORKS[options.network]
     if pair.powers_of_two and options.size & (options.size - 1):
         raise XrayError(
-            f"{options.network} makes films of 16, 32, 64, 128, 256 or 512 px, not {options.size}: "
+            f"{options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not {options.size}: "
             "give another --size, or --network report"
         )
     return pair

@@ -14,20 +14,20 @@ from torch.nn import functional as F
 from ml.errors import XrayError
 from ml.options import GanOptions
 
-Critic = Callable[[Tensor, Tensor], Tensor]  # films (B, 1, S, S), classes (B,) -> scores (B,)
+Critic = Callable[[Tensor, Tensor], Tensor]  # images (B, 1, S, S), classes (B,) -> scores (B,)
 
 
 class Objective(Protocol):
     """One adversarial game."""
 
-    compares_with_real: ClassVar[bool]  # whether the generator's loss needs real films
+    compares_with_real: ClassVar[bool]  # whether the generator's loss needs real images
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """What the critic makes small, without its penalty; scores (B,) -> scalar."""
         ...
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """What the generator makes small; scores (B,) -> scalar. Most ignore the real films."""
+        """What the generator makes small; scores (B,) -> scalar. Most ignore the real images."""
         ...
 
     def penalty(
@@ -36,11 +36,11 @@ class Objective(Protocol):
         """What keeps the critic's slope in bounds, weighted; zero where there is nothing.
 
         Args:
-            critic: scores films of shape (B, 1, S, S).
-            real: films, without gradient.
-            fake: films, without gradient.
+            critic: scores images of shape (B, 1, S, S).
+            real: images, without gradient.
+            fake: images, without gradient.
             classes: (B,) of both.
-            mix: (B,) uniform in [0, 1], the place between a real and a fake film.
+            mix: (B,) uniform in [0, 1], the place between a real and a fake image.
         """
         ...
 
@@ -73,7 +73,7 @@ class Minimax(_Unconstrained):
     """
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Binary cross-entropy: real films are ones, fake films zeros."""
+        """Binary cross-entropy: real images are ones, fake images zeros."""
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class WganGp(_Wasserstein):
     def penalty(
         self, critic: Critic, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor
     ) -> Tensor:
-        """The weighted E[(||grad D(x)||_2 - 1)^2] at a place between each real and fake film."""
+        """The weighted E[(||grad D(x)||_2 - 1)^2] at a place between each real and fake image."""
         between = interpolate(real, fake, mix).requires_grad_()
         slopes = gradient_norms(critic(between, classes), between)
         return self.penalty_weight * (slopes - 1).square().mean()
@@ -127,15 +127,15 @@ class WganGp(_Wasserstein):
 class R3Gan(_Unconstrained):
     """A relativistic game with two penalties (Huang et al., "The GAN is dead", 2024).
 
-    Each real film is compared with a fake one: there is no way to drop modes that pays. R1 and R2
-    penalise the critic's squared slope at real and at fake films.
+    Each real image is compared with a fake one: there is no way to drop modes that pays. R1 and R2
+    penalise the critic's squared slope at real and at fake images.
     """
 
     penalty_weight: float  # the paper's gamma
     compares_with_real: ClassVar[bool] = True
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-log of the chance that the real film of a pair outscores the fake one."""
+        """-log of the chance that the real image of a pair outscores the fake one."""
         return F.softplus(fake - real).mean()
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
@@ -147,24 +147,24 @@ class R3Gan(_Unconstrained):
     ) -> Tensor:
         """The weighted (E[||grad D(real)||^2] + E[||grad D(fake)||^2]) / 2."""
         del mix
-        films = torch.cat([real, fake]).requires_grad_()
-        slopes = gradient_norms(critic(films, torch.cat([classes, classes])), films)
-        # The mean over all films of both sides is half the sum of the two means.
+        images = torch.cat([real, fake]).requires_grad_()
+        slopes = gradient_norms(critic(images, torch.cat([classes, classes])), images)
+        # The mean over all images of both sides is half the sum of the two means.
         return self.penalty_weight * slopes.square().mean()
 
 
 def interpolate(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """One place between each real and fake film, mix real + (1 - mix) fake: (B, 1, S, S)."""
+    """One place between each real and fake image, mix real + (1 - mix) fake: (B, 1, S, S)."""
     return torch.lerp(fake, real, mix.view(-1, 1, 1, 1).to(real.dtype))
 
 
-def gradient_norms(scores: Tensor, films: Tensor) -> Tensor:
-    """Euclidean norm of each score's gradient by its own film: (B,), differentiable.
+def gradient_norms(scores: Tensor, images: Tensor) -> Tensor:
+    """Euclidean norm of each score's gradient by its own image: (B,), differentiable.
 
     In at least float32. The constant under the root keeps its slope finite where the gradient is
     zero.
     """
-    (slopes,) = torch.autograd.grad(scores.sum(), films, create_graph=True)
+    (slopes,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     if slopes.dtype in (torch.bfloat16, torch.float16):
         slopes = slopes.float()
     return (slopes.flatten(1).square().sum(dim=1) + 1e-12).sqrt()
@@ -176,7 +176,7 @@ OBJECTIVES: dict[str, Callable[[GanOptions], Objective]] = {
     "wgan-gp": lambda options: WganGp(options.penalty),
     "r3gan": lambda options: R3Gan(options.penalty),
 }
-# Their penalties are per film; batch norm couples the films of a batch.
+# Their penalties are per image; batch norm couples the images of a batch.
 WITHOUT_CRITIC_NORM = ("wgan-gp", "r3gan")
 
 
@@ -192,7 +192,7 @@ def build_objective(options: GanOptions) -> Objective:
         )
     if options.critic_norm and options.objective in WITHOUT_CRITIC_NORM:
         raise XrayError(
-            f"{options.objective} penalises the slope at each film, and batch norm makes it depend "
+            f"{options.objective} penalises the slope at each image, and batch norm makes it depend "
             "on the others of its batch: leave out --critic-norm"
         )
     return OBJECTIVES[options.objective](options)

@@ -1,4 +1,4 @@
-"""A generator becomes a graph that makes films without torch, and is checked against torch."""
+"""A generator becomes a graph that makes images without torch, and is checked against torch."""
 
 import numpy as np
 import torch
@@ -8,17 +8,17 @@ from ml.errors import BundleError
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.latents import latents_of
 from ml.gan.onnx_generator import FACTS_KEY, GeneratorGraph, GraphFacts
-from ml.gan.sampling import films_of_latents, grey_levels
+from ml.gan.sampling import grey_levels, images_of_latents
 from ml.onnx_bytes import graph_bytes
 
-# Grey levels by which rounding may tell a graph's films from torch's.
+# Grey levels by which rounding may tell a graph's images from torch's.
 TOLERANCE = 1
-# Films of each class that are compared.
+# Images of each class that are compared.
 _CHECKED = 16
 
 
 class _ExportedGraph(nn.Module):
-    """What the graph computes: a generator, and grey levels of its films."""
+    """What the graph computes: a generator, and grey levels of its images."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -33,13 +33,13 @@ def export_graph(loaded: LoadedGenerator) -> bytes:
     """The ONNX graph of a generator, with `ml.gan.onnx_generator.GraphFacts` in its metadata.
 
     Inputs are `latents` (B, L) float32 and, of a conditional generator, `classes` (B,) int64; the
-    output is `films` (B, S, S) uint8.
+    output is `images` (B, S, S) uint8.
 
     Args:
         loaded: the generator, on the CPU.
 
     Raises:
-        BundleError: the graph does not make the films that torch makes.
+        BundleError: the graph does not make the images that torch makes.
     """
     options = loaded.card.options
     inputs: dict[str, Tensor] = {"latents": torch.zeros(2, options.latent)}
@@ -50,7 +50,7 @@ def export_graph(loaded: LoadedGenerator) -> bytes:
         (),
         kwargs=inputs,
         input_names=list(inputs),
-        output_names=["films"],
+        output_names=["images"],
         dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in inputs},
         dynamo=True,
         verbose=False,
@@ -67,15 +67,15 @@ def export_graph(loaded: LoadedGenerator) -> bytes:
 
 
 def require_equal(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
-    """Check that a graph makes the films that torch makes.
+    """Check that a graph makes the images that torch makes.
 
     Raises:
         BundleError: a pixel differs by more than `TOLERANCE`.
     """
     latents = latents_of(range(_CHECKED), loaded.card.options.latent)
     for number, label in enumerate(loaded.labels):
-        expected = films_of_latents(loaded.network, latents, [number] * _CHECKED)
-        made = graph.films_of_latents(latents, number)
+        expected = images_of_latents(loaded.network, latents, [number] * _CHECKED)
+        made = graph.images_of_latents(latents, number)
         gap = int(np.abs(expected.astype(int) - made).max())
         if gap > TOLERANCE:
-            raise BundleError(f"the graph's films of {label} differ from torch by {gap} levels")
+            raise BundleError(f"the graph's images of {label} differ from torch by {gap} levels")

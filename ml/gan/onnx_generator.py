@@ -1,4 +1,4 @@
-"""A released generator and seeds give films. ONNX Runtime only: this module never imports torch."""
+"""A released generator and seeds give images. ONNX Runtime only: this module never imports torch."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ml.errors import BundleError, XrayError
 from ml.gan.latents import Latents, latents_of, way_between
 
-# As in `ml.classifier.predictor`: a program that sees patients' films calls nobody.
+# As in `ml.classifier.predictor`: a program that sees patients' images calls nobody.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 GRAPH, CARD = "generator.onnx", "card.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator"
 # Where the graph carries its `GraphFacts`.
@@ -33,7 +33,7 @@ class GraphFacts:
     Attributes:
         sha256: of the generator's file, whose weights it has: the generator's name.
         labels: the classes, in the order of the class numbers.
-        size: side of a film, in pixels.
+        size: side of an image, in pixels.
         latent: length of a latent.
         conditional: whether it takes class numbers, and makes each class on demand.
     """
@@ -58,7 +58,7 @@ class GraphFacts:
 class GeneratorGraph:
     """The generator of one folder; safe to use from several threads at once.
 
-    A film is that of `ml.gan.sampling` for the same seed and class, up to the rounding of a grey
+    An image is that of `ml.gan.sampling` for the same seed and class, up to the rounding of a grey
     level.
     """
 
@@ -129,7 +129,7 @@ class GeneratorGraph:
 
     @property
     def size(self) -> int:
-        """Side of a film, in pixels."""
+        """Side of an image, in pixels."""
         return self.facts.size
 
     @property
@@ -137,13 +137,13 @@ class GeneratorGraph:
         """Length of a latent."""
         return self.facts.latent
 
-    def films(self, seeds: Sequence[int], label: str, truncation: float = 1.0) -> Films:
-        """Films of one class, each from its own seed alone.
+    def images(self, seeds: Sequence[int], label: str, truncation: float = 1.0) -> GreyImages:
+        """Images of one class, each from its own seed alone.
 
         Args:
-            seeds: one per film, 0 to 2**32 - 1.
+            seeds: one per image, 0 to 2**32 - 1.
             label: the class.
-            truncation: of the latents, above 0 and not above 1; below 1 films vary less.
+            truncation: of the latents, above 0 and not above 1; below 1 images vary less.
 
         Returns:
             (N, S, S) grey levels.
@@ -152,15 +152,15 @@ class GeneratorGraph:
             XrayError: a class that the generator cannot make, or a seed out of its range.
         """
         number = class_number(label, self.labels, conditional=self.facts.conditional)
-        return self.films_of_latents(latents_of(seeds, self.latent, truncation), number)
+        return self.images_of_latents(latents_of(seeds, self.latent, truncation), number)
 
-    def between(self, first: int, second: int, steps: int, label: str) -> Films:
-        """The way from one seed's film to another's, both included.
+    def between(self, first: int, second: int, steps: int, label: str) -> GreyImages:
+        """The way from one seed's image to another's, both included.
 
         Args:
-            first: seed of the first film.
-            second: seed of the last film.
-            steps: how many films, 2 or more.
+            first: seed of the first image.
+            second: seed of the last image.
+            steps: how many images, 2 or more.
             label: the class.
 
         Returns:
@@ -171,22 +171,22 @@ class GeneratorGraph:
         """
         number = class_number(label, self.labels, conditional=self.facts.conditional)
         ends = latents_of((first, second), self.latent)
-        return self.films_of_latents(way_between(ends, steps), number)
+        return self.images_of_latents(way_between(ends, steps), number)
 
-    def films_of_latents(self, latents: Latents, number: int) -> Films:
-        """Films of latents (N, L) and one class number, which only a conditional one looks at.
+    def images_of_latents(self, latents: Latents, number: int) -> GreyImages:
+        """Images of latents (N, L) and one class number, which only a conditional one looks at.
 
         Returns:
             (N, S, S) grey levels.
         """
-        films = np.empty((len(latents), self.size, self.size), np.uint8)
-        # One at a time: a film never depends on those beside it, and more are hardly quicker.
+        images = np.empty((len(latents), self.size, self.size), np.uint8)
+        # One at a time: an image never depends on those beside it, and more are hardly quicker.
         for place, latent in enumerate(latents):
             inputs: dict[str, Any] = {"latents": latent[None]}
             if self.facts.conditional:
                 inputs["classes"] = np.array([number])
-            (films[place : place + 1],) = self._session.run(["films"], inputs)
-        return films
+            (images[place : place + 1],) = self._session.run(None, inputs)
+        return images
 
 
 def class_number(label: str, labels: Sequence[str], *, conditional: bool) -> int:
@@ -197,7 +197,7 @@ def class_number(label: str, labels: Sequence[str], *, conditional: bool) -> int
     """
     if len(labels) > 1 and not conditional:
         raise XrayError(
-            f"this generator mixes {', '.join(labels)} and cannot tell which one a film shows: "
+            f"this generator mixes {', '.join(labels)} and cannot tell which one an image shows: "
             "train one with --conditional, or with one class"
         )
     if label not in labels:

@@ -11,9 +11,9 @@ from typing import Any
 
 from ml.classifier.bundle import finite
 from ml.classifier.export import LICENCE
-from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
-from ml.errors import TooFewFilms
+from ml.errors import TooFewImages
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.real_images import SAMPLES
@@ -33,12 +33,12 @@ FEWEST_SAMPLES = 64
 NOTES = [
     "Intended use: research and education; to enlarge the training part of a data set, never to "
     "judge a patient, and never in a set that a classifier is measured on.",
-    "A film's class is what the generator was asked for, which no physician has confirmed.",
+    "An image's class is what the generator was asked for, which no physician has confirmed.",
     "The classes come from different hospitals and the generator learned their marks with them: a "
-    "classifier that learns from its films learns these marks as well.",
+    "classifier that learns from its images learns these marks as well.",
     "Some samples show anatomy that does not exist. Nobody chose the samples shown: they are those "
     "of seeds 0 to 63.",
-    "A sample may come close to a film that the generator learned from: xray synthesize compares "
+    "A sample may come close to an image that the generator learned from: xray synthesize compares "
     "each one and refuses those that are too near.",
 ]
 
@@ -49,8 +49,8 @@ class Release:
 
     Attributes:
         generator: as its file gives it.
-        evaluation: its figures, as `ml.gan.evaluation.evaluate.measure_generator` gives them; None where
-            there were too few films to measure it, which its card's last note says.
+        evaluation: its metrics, as `ml.gan.evaluation.evaluate.measure_generator` gives them; None where
+            there were too few images to measure it, which its card's last note says.
     """
 
     generator: LoadedGenerator
@@ -59,7 +59,7 @@ class Release:
 
 def release_generator(
     trained: Path,
-    records: Sequence[FilmRecord],
+    records: Sequence[ImageRecord],
     out: Path,
     *,
     features: Sequence[FeatureSpace],
@@ -72,16 +72,16 @@ def release_generator(
 
     Args:
         trained: the generator's file.
-        records: the data set's films, of all splits.
+        records: the data set's images, of all splits.
         out: the folder; it is made where it is missing.
-        features: where films are compared.
-        samples: how many films the generator makes to be measured; `usual_samples` by default.
+        features: where images are compared.
+        samples: how many images the generator makes to be measured; `usual_samples` by default.
         quiet: shows no progress.
 
     Raises:
         CheckpointError: the file holds no generator.
-        DataError: films that are missing or unreadable.
-        BundleError: the generator's graph does not make its films.
+        DataError: images that are missing or unreadable.
+        BundleError: the generator's graph does not make its images.
     """
     loaded = load_generator(trained)
     card = replace(loaded.card, notes=NOTES, licence=LICENCE)
@@ -94,9 +94,9 @@ def release_generator(
             samples=samples or usual_samples(records, loaded.labels),
             quiet=quiet,
         )
-        figures = {key: value for key, value in evaluation.items() if key != "generator"}
-        card = replace(card, figures=figures)
-    except TooFewFilms as problem:
+        metrics = {key: value for key, value in evaluation.items() if key != "generator"}
+        card = replace(card, metrics=metrics)
+    except TooFewImages as problem:
         card = replace(card, notes=[*NOTES, f"Not measured, for {problem}."])
     with _whole_folder(out) as part:
         save_generator(part / GENERATOR, loaded.network, card)
@@ -104,9 +104,9 @@ def release_generator(
     return Release(load_generator(out / GENERATOR), evaluation)
 
 
-def usual_samples(records: Sequence[FilmRecord], labels: Sequence[str]) -> int:
-    """As many samples as there are test films of some classes, but 64 to 512 of them."""
-    test = [film for film in in_split(real_films(records), Split.TEST) if film.label in labels]
+def usual_samples(records: Sequence[ImageRecord], labels: Sequence[str]) -> int:
+    """As many samples as there are test images of some classes, but 64 to 512 of them."""
+    test = [image for image in in_split(real_images(records), Split.TEST) if image.label in labels]
     return min(max(len(test), FEWEST_SAMPLES), SAMPLES)
 
 
@@ -118,7 +118,7 @@ def write_beside(folder: Path, *, trained_sha256: str = "") -> None:
         trained_sha256: of the file that a run left, before it was measured.
 
     Raises:
-        BundleError: the graph does not make the generator's films.
+        BundleError: the graph does not make the generator's images.
     """
     loaded = load_generator(folder / GENERATOR)
     graph = export_graph(loaded)
@@ -167,11 +167,11 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
     classes = ", ".join(label_name(label) for label in loaded.labels)
     technical = [
         ("classes", f"{classes}{', made on demand' if options.conditional else ''}"),
-        ("films", f"{options.size} x {options.size}, 8 bit grey"),
+        ("images", f"{options.size} x {options.size}, 8 bit grey"),
         ("game", f"{options.objective}, {options.network} networks, seed {options.seed}"),
         ("parameters", f"{sum(p.numel() for p in loaded.network.parameters()):,}"),
-        ("trained for", f"{card.step:,} steps, {card.films_seen:,} real films shown"),
-        ("learned from", ", ".join(f"{n:,} {label}" for label, n in card.films.items())),
+        ("trained for", f"{card.step:,} steps, {card.images_seen:,} real images shown"),
+        ("learned from", ", ".join(f"{n:,} {label}" for label, n in card.images.items())),
         ("SHA-256 of the file", f"`{loaded.sha256}`"),
         ("made", f"{card.created_at}, code {card.code_version}"),
     ]
@@ -182,26 +182,26 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
         f"**Licence of the weights.** {card.licence or 'not stated'}",
         markdown_table(("", ""), technical),
     ]
-    if "spaces" in card.figures:
-        parts.append(_figures(card.figures))
+    if "spaces" in card.metrics:
+        parts.append(_metrics(card.metrics))
     return "\n\n".join(parts) + "\n"
 
 
-def _figures(figures: Mapping[str, Any]) -> str:
-    real, samples = figures["real"], figures["samples"]["films"]
-    head = ("figure", f"{samples} samples", "real films")
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    real, samples = metrics["real"], metrics["samples"]["images"]
+    head = ("metric", f"{samples} samples", "real images")
     parts = [
-        f"## Figures\n\n{samples} samples against {real['films']} test films of "
+        f"## Metrics\n\n{samples} samples against {real['images']} test images of "
         f"{real['patients']} patients. In brackets: 95 % intervals; of FIDs, standard errors. "
-        "Right: real training films in the samples' place, or for KID and FID the floor. What each "
-        "figure says stands in [gans.md](gans.md)."
+        "Right: real training images in the samples' place, or for KID and FID the floor. What each "
+        "metric says stands in [gans.md](gans.md)."
     ]
-    for space in figures["spaces"]:
+    for space in metrics["spaces"]:
         parts.append(f"### {space['name']} ({space['sha256'][:12]})")
         parts.append(markdown_table(head, [(r.name, r.value, r.real) for r in space_rows(space)]))
-    pixels = pixel_rows(figures["pixels"], samples, real["held_out_films"])
+    pixels = pixel_rows(metrics["pixels"], samples, real["held_out_images"])
     parts += [
         "### Pixel by pixel",
         markdown_table(head, [(r.name, r.value, r.real) for r in pixels]),
     ]
-    return "\n\n".join([*parts, *figures["notes"]])
+    return "\n\n".join([*parts, *metrics["notes"]])

@@ -1,4 +1,4 @@
-"""From seeds to films: one seed per film, whatever batch it is made in."""
+"""From seeds to images: one seed per image, whatever batch it is made in."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ml.gan.latents import Latents, latents_of
 
 
-def sample_films(
+def sample_images(
     generator: nn.Module,
     seeds: Sequence[int],
     classes: Sequence[int] | int,
@@ -19,15 +19,15 @@ def sample_films(
     truncation: float = 1.0,
     batch_size: int = 32,
 ) -> NDArray[np.uint8]:
-    """Films of seeds, in evaluation mode.
+    """Images of seeds, in evaluation mode.
 
     Args:
         generator: as in `ml.gan.networks`.
-        seeds: one per film.
-        classes: class number of each film, or of all.
+        seeds: one per image.
+        classes: class number of each image, or of all.
         length: of the generator's latents.
         truncation: as in `ml.gan.latents.latents_of`.
-        batch_size: films at a time; a film is the same in whatever batch of that size it comes,
+        batch_size: images at a time; an image is the same in whatever batch of that size it comes,
             and that size changes no more than the rounding of a grey level.
 
     Returns:
@@ -35,16 +35,16 @@ def sample_films(
     """
     wanted = [classes] * len(seeds) if isinstance(classes, int) else list(classes)
     latents = latents_of(seeds, length, truncation)
-    return films_of_latents(generator, latents, wanted, batch_size=batch_size)
+    return images_of_latents(generator, latents, wanted, batch_size=batch_size)
 
 
 @torch.no_grad()
-def films_of_latents(
+def images_of_latents(
     generator: nn.Module, latents: Latents, classes: Sequence[int], *, batch_size: int = 32
 ) -> NDArray[np.uint8]:
-    """Films of latents (N, Z) and class numbers, in evaluation mode: (N, S, S) grey levels.
+    """Images of latents (N, Z) and class numbers, in evaluation mode: (N, S, S) grey levels.
 
-    The last batch is filled up, since a convolution of fewer films may round otherwise.
+    The last batch is filled up, since a convolution of fewer images may round otherwise.
     """
     device = next(generator.parameters()).device
     was_training = generator.training
@@ -64,21 +64,21 @@ def films_of_latents(
 def sample_sheet(
     generator: nn.Module, classes: int, *, length: int, side: int = 8
 ) -> NDArray[np.uint8]:
-    """`side` squared films of seeds from 0, in rows; several classes come in turn: (H, W)."""
+    """`side` squared images of seeds from 0, in rows; several classes come in turn: (H, W)."""
     numbers = [seed % classes for seed in range(side**2)]
-    return grid_of(sample_films(generator, range(side**2), numbers, length=length), side)
+    return grid_of(sample_images(generator, range(side**2), numbers, length=length), side)
 
 
-def grey_levels(films: Tensor) -> Tensor:
+def grey_levels(images: Tensor) -> Tensor:
     """(B, 1, S, S) in [-1, 1] -> (B, S, S) uint8."""
-    return ((films[:, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return ((images[:, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def grid_of(films: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Lay films (N, S, S) in rows of `columns`; places without a film stay black: (H, W)."""
-    count, side = len(films), films.shape[1]
+def grid_of(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Lay images (N, S, S) in rows of `columns`; places without an image stay black: (H, W)."""
+    count, side = len(images), images.shape[1]
     rows = -(-count // columns)
     places = np.zeros((rows * columns, side, side), dtype=np.uint8)
-    places[:count] = films
+    places[:count] = images
     sheet = places.reshape(rows, columns, side, side).swapaxes(1, 2)
     return sheet.reshape(rows * side, columns * side)

@@ -2,9 +2,9 @@
 
 What makes it fast, next to the plain way (`benchmarks/gan_step.py` holds both side by side):
 
-- films for the critic are made without a graph: the plain way walks the generator backwards in
+- images for the critic are made without a graph: the plain way walks the generator backwards in
   each critic step and throws the result away;
-- real and fake films pass the critic as one batch, where no batch norm couples them;
+- real and fake images pass the critic as one batch, where no batch norm couples them;
 - channels-last memory, and `ml.gan.networks`;
 - bfloat16 for all products where it is asked for, the norms of the penalty in float32.
 
@@ -27,21 +27,21 @@ from ml.training.distributed import Processes
 class Draw(NamedTuple):
     """What one update works on; the first dimension is the batch."""
 
-    films: Tensor  # (B, S, S) uint8, real
+    images: Tensor  # (B, S, S) uint8, real
     classes: Tensor  # (B,)
     latents: Tensor  # (B, Z)
     mix: Tensor  # (B,) uniform
-    changes: Tensor  # (B, 2, DRAWS) uniform: of the real and of the fake film
+    changes: Tensor  # (B, 2, DRAWS) uniform: of the real and of the fake image
 
 
-class Figures(NamedTuple):
+class Metrics(NamedTuple):
     """What one adversarial step measured, as tensors that nobody has waited for yet.
 
     Those of the critic are means over its updates: a lazy penalty is in one of several.
     """
 
     critic_loss: Tensor  # without the penalty
-    wasserstein: Tensor  # mean score of real films less that of fakes
+    wasserstein: Tensor  # mean score of real images less that of fakes
     penalty: Tensor
     critic_gradient: Tensor  # norm over all weights
     generator_loss: Tensor
@@ -49,31 +49,33 @@ class Figures(NamedTuple):
 
 
 @dataclass(slots=True)
-class Films:
-    """The training films on the device, and the chance of each to be drawn."""
+class GreyImages:
+    """The training images on the device, and the chance of each to be drawn."""
 
     grey: Tensor  # (N, S, S) uint8, on the device
     classes: Tensor  # (N,) int64, on the CPU
     chances: Tensor  # (N,) on the CPU
 
 
-def draw_step(films: Films, options: GanOptions, step: int, processes: Processes) -> list[Draw]:
+def draw_step(
+    images: GreyImages, options: GanOptions, step: int, processes: Processes
+) -> list[Draw]:
     """The draws of one step: one for each critic update, the last for the generator's."""
     random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
     updates, count = options.critic_steps + 1, options.batch_size
-    chosen = torch.multinomial(films.chances, updates * count, replacement=True, generator=random)
+    chosen = torch.multinomial(images.chances, updates * count, replacement=True, generator=random)
     latents = torch.randn(updates, count, options.latent, generator=random)
     mix = torch.rand(updates, count, generator=random)
     changes = torch.rand(updates, count, 2, DRAWS, generator=random)
     # Dropout is the one thing drawn while the networks run.
     torch.manual_seed(options.seed * 1_000_003 + step)
-    device = films.grey.device
+    device = images.grey.device
     draws = []
     for number, indices in enumerate(chosen.view(updates, count)):
         whole = (indices, latents[number], mix[number], changes[number])
         indices, *rest = (processes.slice_of(part) for part in whole)
-        own = films.grey[indices.to(device)]
-        draws.append(Draw(own, films.classes[indices].to(device), *(r.to(device) for r in rest)))
+        own = images.grey[indices.to(device)]
+        draws.append(Draw(own, images.classes[indices].to(device), *(r.to(device) for r in rest)))
     return draws
 
 
@@ -90,7 +92,7 @@ class AdversarialStep:
         self.generator_optimizer = _optimizer(generator, options.generator_rate, options)
         self.critic_optimizer = _optimizer(critic, options.critic_rate, options)
 
-    def __call__(self, draws: list[Draw], step: int) -> Figures:
+    def __call__(self, draws: list[Draw], step: int) -> Metrics:
         """Update the critic once for each draw but the last, then the generator.
 
         Args:
@@ -103,7 +105,7 @@ class AdversarialStep:
             updates.append(torch.stack(self.update_critic(draw, penalised=penalised)))
         loss, distance, penalty, norm = torch.stack(updates).mean(dim=0)
         of_generator, generator_norm = self.update_generator(draws[-1])
-        return Figures(loss, distance, penalty, norm, of_generator, generator_norm)
+        return Metrics(loss, distance, penalty, norm, of_generator, generator_norm)
 
     def update_critic(
         self, draw: Draw, *, penalised: bool
@@ -120,7 +122,7 @@ class AdversarialStep:
         """The critic's loss, its Wasserstein estimate and its penalty on one draw."""
         with torch.no_grad(), self._reduced():
             fake = self.generator(draw.latents, draw.classes)
-        real = self._augmented(to_signed(draw.films, self.dtype), draw.changes[:, 0])
+        real = self._augmented(to_signed(draw.images, self.dtype), draw.changes[:, 0])
         fake = self._augmented(fake.to(self.dtype), draw.changes[:, 1])
         with self._reduced():
             of_real, of_fake = self._scores(real, fake, draw.classes)
@@ -152,7 +154,7 @@ class AdversarialStep:
             of_fake = self.critic(fake, draw.classes)
             of_real = of_fake.detach()
             if self.objective.compares_with_real:
-                real = self._augmented(to_signed(draw.films, self.dtype), draw.changes[:, 0])
+                real = self._augmented(to_signed(draw.images, self.dtype), draw.changes[:, 0])
                 of_real = self.critic(real, draw.classes)
         return self.objective.generator_loss(_full(of_fake), _full(of_real))
 
@@ -168,8 +170,8 @@ class AdversarialStep:
         of_real, of_fake = _full(scores).chunk(2)
         return of_real, of_fake
 
-    def _augmented(self, films: Tensor, draws: Tensor) -> Tensor:
-        changed = diff_augment(films, draws, self.options.augment)
+    def _augmented(self, images: Tensor, draws: Tensor) -> Tensor:
+        changed = diff_augment(images, draws, self.options.augment)
         return changed.contiguous(memory_format=torch.channels_last)
 
     def _apply(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -181,9 +183,9 @@ class AdversarialStep:
         return norm
 
 
-def to_signed(films: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def to_signed(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """(B, S, S) grey levels -> (B, 1, S, S) in [-1, 1]."""
-    return films[:, None].to(dtype).div(127.5).sub(1)
+    return images[:, None].to(dtype).div(127.5).sub(1)
 
 
 def _full(scores: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ def _optimizer(network: nn.Module, rate: float, options: GanOptions) -> torch.op
 
 
 def prefer_speed(device: torch.device) -> None:
-    """Let a GPU take its fastest kernels: films of one size are worth a search, TF32 its digits."""
+    """Let a GPU take its fastest kernels: images of one size are worth a search, TF32 its digits."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")

@@ -20,19 +20,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, Collapsed, DataError, Diverged, XrayError
 from ml.gan.checks import check_options
 from ml.gan.evaluation.distances import diversity, pixel_points
 from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
 from ml.gan.evaluation.kid import kid
-from ml.gan.evaluation.patient_groups import LEAST_FILMS
+from ml.gan.evaluation.patient_groups import LEAST_IMAGES
 from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
-from ml.gan.sampling import sample_films, sample_sheet
-from ml.gan.step import AdversarialStep, Figures, Films, draw_step, prefer_speed
+from ml.gan.sampling import sample_images, sample_sheet
+from ml.gan.step import AdversarialStep, GreyImages, Metrics, draw_step, prefer_speed
 from ml.options import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import Processes, join_processes
@@ -44,9 +44,9 @@ from ml.version import code_version
 
 SAMPLES = "samples"
 MOST_GRIDS = 200
-TICK_FILMS = 256  # most samples behind a tick's KID
-# More samples for each real film would hardly narrow the KID, and each takes time to embed.
-TICK_FILMS_PER_REAL = 4
+TICK_IMAGES = 256  # most samples behind a tick's KID
+# More samples for each real image would hardly narrow the KID, and each takes time to embed.
+TICK_IMAGES_PER_REAL = 4
 # Seeds of the ticks' KID: apart from those that a person types and looks at.
 FIRST_TICK_SEED = 1_000_000_000
 # Ticks in a row under the bound of diversity that mean collapse.
@@ -59,7 +59,7 @@ ShouldStop = Callable[[], bool]
 
 
 def train_gan(
-    records: Sequence[FilmRecord],
+    records: Sequence[ImageRecord],
     out: Path,
     options: GanOptions,
     *,
@@ -72,14 +72,14 @@ def train_gan(
     """Train on the training split, choose by KID against the validation split.
 
     Args:
-        records: films of all splits and classes; the test split is not opened.
+        records: images of all splits and classes; the test split is not opened.
         out: the run's folder, seen by all hosts.
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work, and the
             first one writes.
         features: where KID is measured; EfficientNet-Lite0 with ImageNet weights by default.
         budget_minutes: time to train for, over all calls together; the run ends cleanly there.
-        on_tick: called with the figures of every tick, in the first process.
+        on_tick: called with the metrics of every tick, in the first process.
         should_stop: asked after every step; a true answer saves the state and ends the call.
 
     Returns:
@@ -88,35 +88,35 @@ def train_gan(
     Raises:
         XrayError: options that do not fit together.
         TrainingFailed: it diverged or collapsed; the last good state and the best generator stay.
-        DataError: films that are missing, unreadable or too few.
-        CheckpointError: the folder holds a run with other options or films, or one that was
+        DataError: images that are missing, unreadable or too few.
+        CheckpointError: the folder holds a run with other options or images, or one that was
             stopped before its first tick.
     """
     check_options(options)
-    training, validation = _chosen_films(records, options)
+    training, validation = _chosen_images(records, options)
     processes = join_processes(device)
     if options.batch_size % processes.world_size:
         raise XrayError(
-            f"a batch of {options.batch_size} films cannot be shared by {processes.world_size} "
+            f"a batch of {options.batch_size} images cannot be shared by {processes.world_size} "
             "processes: give a multiple as --batch-size"
         )
     if options.batch_std and options.batch_size // processes.world_size % STD_GROUP:
         raise XrayError(
-            f"--batch-std looks at groups of {STD_GROUP} films: give a --batch-size that is a "
+            f"--batch-std looks at groups of {STD_GROUP} images: give a --batch-size that is a "
             f"multiple of {STD_GROUP * processes.world_size} for {processes.world_size} process(es)"
         )
     if processes.is_first:
         claim_folder(out, options, [*training, *validation])
     processes.barrier()
-    films_per_step, budget = options.batch_size * options.critic_steps, budget_minutes * 60
+    images_per_step, budget = options.batch_size * options.critic_steps, budget_minutes * 60
     with (
         MetricsLog(out, writes=processes.is_first) as log,
-        TrainingBar(options.steps, films_per_step, budget=budget, shown=processes.is_first) as bar,
+        TrainingBar(options.steps, images_per_step, budget=budget, shown=processes.is_first) as bar,
     ):
         run = _Run(out, options, processes, log, bar, budget)
         run.resume()
         if not run.finished:
-            run.open_films(training, validation, features)
+            run.open_images(training, validation, features)
         while not run.finished and run.steps_to_next_tick(should_stop):
             row = run.tick()
             if on_tick and processes.is_first:
@@ -126,15 +126,15 @@ def train_gan(
     return out / GENERATOR
 
 
-def _chosen_films(
-    records: Sequence[FilmRecord], options: GanOptions
-) -> tuple[list[FilmRecord], list[FilmRecord]]:
-    """The training and validation films of the classes to learn, of people alone."""
-    wanted = [r for r in real_films(records) if r.label in options.label_names]
+def _chosen_images(
+    records: Sequence[ImageRecord], options: GanOptions
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The training and validation images of the classes to learn, of people alone."""
+    wanted = [r for r in real_images(records) if r.label in options.label_names]
     training, validation = (in_split(wanted, part) for part in (Split.TRAIN, Split.VALIDATION))
     missing = set(options.label_names) - {record.label for record in training}
     if missing:
-        raise DataError(f"the training split has no film of {', '.join(sorted(missing))}")
+        raise DataError(f"the training split has no image of {', '.join(sorted(missing))}")
     return training, validation
 
 
@@ -163,7 +163,7 @@ class _Run:
         self.step = 0
         self.seconds = 0.0
         self.rows: list[dict[str, float]] = []
-        self.pending: list[Tensor] = []  # figures of the steps since the last tick, (6,) each
+        self.pending: list[Tensor] = []  # metrics of the steps since the last tick, (6,) each
         self.best_kid, self.best_tick = math.inf, 0
         self.low_ticks = 0
         self.started = time.monotonic()
@@ -208,35 +208,35 @@ class _Run:
             self.log.rewrite([])
         self.processes.barrier()
 
-    def open_films(
+    def open_images(
         self,
-        training: Sequence[FilmRecord],
-        validation: Sequence[FilmRecord],
+        training: Sequence[ImageRecord],
+        validation: Sequence[ImageRecord],
         features: FeatureSpace | None,
     ) -> None:
-        """Put the training films on the device, and embed those that KID is measured against."""
+        """Put the training images on the device, and embed those that KID is measured against."""
         options, device = self.options, self.processes.device
         train_set = _load(training, options, "training", quiet=not self.processes.is_first)
         if len(train_set) < options.batch_size:
             raise DataError(
-                f"{len(train_set)} training film(s) do not fill a batch of {options.batch_size}: "
-                "give a smaller --batch-size, or more films"
+                f"{len(train_set)} training image(s) do not fill a batch of {options.batch_size}: "
+                "give a smaller --batch-size, or more images"
             )
         self.train_set = train_set
         classes = torch.from_numpy(train_set.numbers_in(options.label_names))
-        # Every class as often; within one, films as they are: their mix is what is to be learned.
+        # Every class as often; within one, images as they are: their mix is what is to be learned.
         chances = (1 / torch.bincount(classes).double())[classes]
-        self.films = Films(torch.from_numpy(train_set.films).to(device), classes, chances)
-        self.real_points = pixel_points(train_set.films[:: max(1, len(train_set) // 512)])
+        self.images = GreyImages(torch.from_numpy(train_set.images).to(device), classes, chances)
+        self.real_points = pixel_points(train_set.images[:: max(1, len(train_set) // 512)])
         if self.processes.is_first:
             valid_set = _load(validation, options, "validation", quiet=False)
-            if len(valid_set) < LEAST_FILMS:
+            if len(valid_set) < LEAST_IMAGES:
                 raise DataError(
-                    f"the validation split has {len(valid_set)} film(s) of {options.labels}, and "
-                    f"KID needs {LEAST_FILMS}: give films of more patients"
+                    f"the validation split has {len(valid_set)} image(s) of {options.labels}, and "
+                    f"KID needs {LEAST_IMAGES}: give images of more patients"
                 )
             self.features = features or feature_space(IMAGENET, device=device)
-            self.real_embeddings = self.features.embed(valid_set.films)
+            self.real_embeddings = self.features.embed(valid_set.images)
             # Mixed, so that the first ones of a long list have the classes of the whole.
             mixed = np.random.default_rng(options.seed).permutation(len(valid_set))
             self.real_classes = valid_set.numbers_in(options.label_names)[mixed]
@@ -249,7 +249,7 @@ class _Run:
         last = int(self.rows[-1]["step"]) if self.rows else 0
         due = min(options.steps, (last // options.tick_steps + 1) * options.tick_steps)
         while self.step < due:
-            draws = draw_step(self.films, options, self.step, self.processes)
+            draws = draw_step(self.images, options, self.step, self.processes)
             self.pending.append(torch.stack(list(self.update(draws, self.step))))
             self.step += 1
             self._update_average()
@@ -267,14 +267,14 @@ class _Run:
 
     def tick(self) -> dict[str, float]:
         """Measure, show and save where the run stands."""
-        films = (self.step - self.first_step) * self._films_per_step
-        speed = films / max(self._elapsed(), 1e-9)
-        # Each process knows the losses of its own films.
+        images = (self.step - self.first_step) * self._images_per_step
+        speed = images / max(self._elapsed(), 1e-9)
+        # Each process knows the losses of its own images.
         means = self.processes.sum(torch.stack(self.pending).mean(dim=0)).double()
         means /= self.processes.world_size
-        row: dict[str, float] = {"step": self.step, "films": self.step * self._films_per_step}
-        row |= dict(zip(Figures._fields, means.tolist(), strict=True))
-        row["films_per_second"] = speed
+        row: dict[str, float] = {"step": self.step, "images": self.step * self._images_per_step}
+        row |= dict(zip(Metrics._fields, means.tolist(), strict=True))
+        row["images_per_second"] = speed
         self.pending = []
         problem = ""
         if self.processes.is_first:
@@ -297,7 +297,7 @@ class _Run:
         return row
 
     @property
-    def _films_per_step(self) -> int:
+    def _images_per_step(self) -> int:
         return self.options.batch_size * self.options.critic_steps
 
     def _elapsed(self) -> float:
@@ -305,7 +305,7 @@ class _Run:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        half_life = self.options.ema_films
+        half_life = self.options.ema_images
         forget = 1 - 0.5 ** (self.options.batch_size / half_life) if half_life else 1.0
         # In the first half-lives the average forgets faster, or it would be mostly first noise.
         forget = max(forget, 1 / (self.step + 1))
@@ -323,7 +323,7 @@ class _Run:
         if not norms:
             return
         random = torch.Generator().manual_seed(self.options.seed)
-        chances = self.films.chances
+        chances = self.images.chances
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
@@ -331,14 +331,14 @@ class _Run:
         for _ in range(NORM_BATCHES):
             latents = torch.randn(NORM_BATCH, self.options.latent, generator=random)
             chosen = torch.multinomial(chances, NORM_BATCH, replacement=True, generator=random)
-            classes = self.films.classes[chosen]
+            classes = self.images.classes[chosen]
             self.average(latents.to(self.processes.device), classes.to(self.processes.device))
         self.average.eval()
 
     def _measure(self) -> dict[str, float]:
         """KID and diversity of the averaged generator; writes the tick's grid."""
         self._draw_grid()
-        count = min(TICK_FILMS, TICK_FILMS_PER_REAL * len(self.real_classes))
+        count = min(TICK_IMAGES, TICK_IMAGES_PER_REAL * len(self.real_classes))
         wanted = np.resize(self.real_classes, count).tolist()
         samples = self._samples(range(FIRST_TICK_SEED, FIRST_TICK_SEED + count), wanted)
         spread = diversity(pixel_points(samples), self.real_points)
@@ -346,7 +346,7 @@ class _Run:
         return {"kid": found.value, "diversity": spread}
 
     def _samples(self, seeds: Sequence[int], classes: Sequence[int]) -> Any:
-        return sample_films(self.average, seeds, classes, length=self.options.latent)
+        return sample_images(self.average, seeds, classes, length=self.options.latent)
 
     def _draw_grid(self) -> None:
         """Samples of seeds 0 to 63; a conditional generator shows its classes in turn."""
@@ -369,8 +369,8 @@ class _Run:
         if self.low_ticks < COLLAPSED_TICKS:
             return ""
         return (
-            f"the generator has collapsed: at step {self.step} its films differ by {spread:.3f} of "
-            f"what real films do, for {COLLAPSED_TICKS} ticks in a row under "
+            f"the generator has collapsed: at step {self.step} its images differ by {spread:.3f} of "
+            f"what real images do, for {COLLAPSED_TICKS} ticks in a row under "
             f"--least-diversity {self.options.least_diversity:g}. The state before this tick and "
             f"the best generator stay in {self.out}; start again with another --seed, a smaller "
             "step size or another objective, and another --out"
@@ -378,7 +378,7 @@ class _Run:
 
     def _check_finite(self) -> None:
         recent = torch.stack(self.pending[-STEPS_PER_CHECK:])
-        sums = dict(zip(Figures._fields, recent.sum(dim=0).tolist(), strict=True))
+        sums = dict(zip(Metrics._fields, recent.sum(dim=0).tolist(), strict=True))
         names = [name for name, total in sums.items() if not math.isfinite(total)]
         if not self.processes.agree(bool(names)):
             self.bar.game({name: total / len(recent) for name, total in sums.items()})
@@ -413,18 +413,20 @@ class _Run:
         card = GeneratorCard(
             options=self.options,
             step=self.step,
-            films_seen=int(row["films"]),
-            films_sha256=fingerprint(self.train_set.records),
-            films=dict(Counter(record.label for record in self.train_set.records)),
+            images_seen=int(row["images"]),
+            images_sha256=fingerprint(self.train_set.records),
+            images=dict(Counter(record.label for record in self.train_set.records)),
             code_version=code_version(),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            figures={"kid": row["kid"], "features": self.features.title},
+            metrics={"kid": row["kid"], "features": self.features.title},
         )
         save_generator(self.out / GENERATOR, self.average, card)
 
 
-def _load(records: Sequence[FilmRecord], options: GanOptions, part: str, *, quiet: bool) -> FilmSet:
-    """Films of the run's size; smaller ones are left out, since enlarging makes nothing sharper."""
-    return load_films(
-        records, options.size, title=f"reading {part} films", quiet=quiet, enlarge=False
+def _load(
+    records: Sequence[ImageRecord], options: GanOptions, part: str, *, quiet: bool
+) -> ImageSet:
+    """Images of the run's size; smaller ones are left out, since enlarging makes nothing sharper."""
+    return load_images(
+        records, options.size, title=f"reading {part} images", quiet=quiet, enlarge=False
     )

@@ -1,7 +1,7 @@
-"""The one place where bytes become a film.
+"""The one place where bytes become an image.
 
-`read_film` takes the bytes of a PNG, JPEG, TIFF, WebP or DICOM file and gives a greyscale film,
-or refuses with an `UnreadableFilm` that says what was wrong and what to do. What a file is, is
+`read_image` takes the bytes of a PNG, JPEG, TIFF, WebP or DICOM file and gives a greyscale image,
+or refuses with an `UnreadableImage` that says what was wrong and what to do. What a file is, is
 told by its first bytes, never by its name.
 
 Decoders are large C libraries: a server reads strangers' files in a child process only.
@@ -22,17 +22,17 @@ from ml.imaging.strip_metadata import strip_jpeg, strip_png
 from ml.imaging.types import (
     MIN_SIDE,
     THUMBNAIL_SIDE,
-    Film,
     Format,
     Pixels,
+    Radiograph,
     Refusal,
-    UnreadableFilm,
+    UnreadableImage,
     check_size,
 )
 
 # A progressive JPEG has about ten; each is a pass over the whole picture, even an empty one.
 _MOST_SCANS = 100
-# A film is grey. A tint of the film base and a small coloured mark are let through; a picture
+# An image is grey. A tint of the image base and a small coloured mark are let through; a picture
 # with colour on more than this share of its area is something else.
 COLOUR_SPREAD = 40
 COLOUR_SHARE = 0.05
@@ -40,21 +40,23 @@ COLOUR_SHARE = 0.05
 PLUGINS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 
 
-def read_film(content: bytes, *, shortest: int | None = None, least_side: int = MIN_SIDE) -> Film:
-    """Decode the bytes of a file into a film.
+def read_image(
+    content: bytes, *, shortest: int | None = None, least_side: int = MIN_SIDE
+) -> Radiograph:
+    """Decode the bytes of a file into an image.
 
     Args:
         content: the whole file.
         shortest: where given, a JPEG may come back reduced, its short side at least this many
-            pixels; large films are decoded faster so, those stored in colour twice as fast.
+            pixels; large images are decoded faster so, those stored in colour twice as fast.
         least_side: short side that a picture must have, in pixels.
 
     Returns:
-        The film, its pixels uint8, or uint16 for files of more than 8 bits. Images keep their
+        The image, its pixels uint8, or uint16 for files of more than 8 bits. Images keep their
         stored values; DICOM is rendered through its display window to the full range.
 
     Raises:
-        UnreadableFilm: for whatever is not one readable film.
+        UnreadableImage: for whatever is not one readable image.
     """
     kind = _sniff(content)
     try:
@@ -62,51 +64,51 @@ def read_film(content: bytes, *, shortest: int | None = None, least_side: int = 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(content, kind, shortest, least_side)
-    except UnreadableFilm:
+    except UnreadableImage:
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
-        raise UnreadableFilm(
-            f"the {kind} file needs too much memory: export the film at its normal size",
+        raise UnreadableImage(
+            f"the {kind} file needs too much memory: export the image at its normal size",
             "too-large",
         ) from error
     except Exception as error:
         # Decoders raise whatever they like on damaged bytes, struct.error and KeyError included.
-        raise UnreadableFilm(
-            f"the {kind} file is damaged or cut short: export the film again", "damaged"
+        raise UnreadableImage(
+            f"the {kind} file is damaged or cut short: export the image again", "damaged"
         ) from error
 
 
-def display_image(film: Film, content: bytes) -> tuple[bytes, str]:
+def display_image(image: Radiograph, content: bytes) -> tuple[bytes, str]:
     """Make the picture that is stored and shown, free of the source's metadata.
 
     An upright 8-bit JPEG or PNG is stripped to its pixel data, without re-encoding. Anything
     else becomes an 8-bit greyscale PNG.
 
     Args:
-        film: what `read_film` gave for `content`.
+        image: what `read_image` gave for `content`.
         content: the whole file.
 
     Returns:
         The picture's bytes and its media type, "image/jpeg" or "image/png".
     """
-    if not film.turned and film.format == "JPEG":
+    if not image.turned and image.format == "JPEG":
         stripped = strip_jpeg(content)
         if stripped is not None:
             return stripped, "image/jpeg"
-    if not film.turned and film.format == "PNG":
+    if not image.turned and image.format == "PNG":
         stripped = strip_png(content)
         if stripped is not None:
             return stripped, "image/png"
-    if film.pixels.shape != (film.height, film.width):
-        film = read_film(content)
-    return grey_png(_eight_bits(film.pixels)), "image/png"
+    if image.pixels.shape != (image.height, image.width):
+        image = read_image(content)
+    return grey_png(_eight_bits(image.pixels)), "image/png"
 
 
-def thumbnail_image(film: Film) -> bytes:
+def thumbnail_image(radiograph: Radiograph) -> bytes:
     """Make the small picture for lists: a greyscale JPEG of at most `THUMBNAIL_SIDE` pixels."""
     # Every few rows and columns first: the smoothing that follows needs only twice the size.
-    step = max(1, min(film.pixels.shape) // (2 * THUMBNAIL_SIDE))
-    image = Image.fromarray(_eight_bits(film.pixels[::step, ::step]))
+    step = max(1, min(radiograph.pixels.shape) // (2 * THUMBNAIL_SIDE))
+    image = Image.fromarray(_eight_bits(radiograph.pixels[::step, ::step]))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     picture = io.BytesIO()
     image.save(picture, "JPEG", quality=85)
@@ -138,7 +140,7 @@ _STRANGERS = (
 
 def _sniff(content: bytes) -> Format | Literal["GIF"]:
     if not content:
-        raise UnreadableFilm("the file is empty: choose the film again", "empty")
+        raise UnreadableImage("the file is empty: choose the image again", "empty")
     for signature, kind in _SIGNATURES:
         if content.startswith(signature):
             return kind
@@ -149,9 +151,9 @@ def _sniff(content: bytes) -> Format | Literal["GIF"]:
     raise _not_an_image(_stranger(content))
 
 
-def _not_an_image(name: str) -> UnreadableFilm:
-    return UnreadableFilm(
-        f"expected PNG, JPEG, TIFF, WebP or DICOM, got {name}: export the film itself as an image",
+def _not_an_image(name: str) -> UnreadableImage:
+    return UnreadableImage(
+        f"expected PNG, JPEG, TIFF, WebP or DICOM, got {name}: export the image itself as an image",
         "not-an-image",
     )
 
@@ -173,7 +175,7 @@ def _stranger(content: bytes) -> str:
 # --- raster images -----------------------------------------------------------------------------
 
 _MULTI_FRAME: tuple[str, Refusal] = (
-    "the file holds several pictures or pages: export the one film as a single picture",
+    "the file holds several pictures or pages: export the one image as a single picture",
     "multi-frame",
 )
 _ALPHA = "an alpha channel"
@@ -194,31 +196,31 @@ _COLOUR_MODES = ("RGB", "P", "YCbCr")
 
 def _read(
     content: bytes, kind: Format | Literal["GIF"], shortest: int | None, least_side: int
-) -> Film:
+) -> Radiograph:
     if kind == "GIF":
         raise _gif_refusal(content)
     if kind == "DICOM":
-        # pydicom takes longer to import than all the rest, and most films are no DICOM.
+        # pydicom takes longer to import than all the rest, and most images are no DICOM.
         from ml.imaging.dicom import read_dicom
 
-        film = read_dicom(content)
+        image = read_dicom(content)
     else:
-        film = _read_image(content, kind, shortest, least_side)
-    if film.pixels.min() == film.pixels.max():
-        raise UnreadableFilm("the film is blank: every pixel has the same grey", "blank")
-    return film
+        image = _read_image(content, kind, shortest, least_side)
+    if image.pixels.min() == image.pixels.max():
+        raise UnreadableImage("the image is blank: every pixel has the same grey", "blank")
+    return image
 
 
-def _gif_refusal(content: bytes) -> UnreadableFilm:
+def _gif_refusal(content: bytes) -> UnreadableImage:
     with Image.open(io.BytesIO(content), formats=["GIF"]) as image:
         animated = getattr(image, "is_animated", False)
-    return UnreadableFilm(*_MULTI_FRAME) if animated else _not_an_image("a GIF")
+    return UnreadableImage(*_MULTI_FRAME) if animated else _not_an_image("a GIF")
 
 
-def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Film:
+def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Radiograph:
     if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
-        raise UnreadableFilm(
-            "the JPEG is cut into too many scans: export the film as an ordinary JPEG", "too-slow"
+        raise UnreadableImage(
+            "the JPEG is cut into too many scans: export the image as an ordinary JPEG", "too-slow"
         )
     with Image.open(io.BytesIO(content), formats=[kind]) as image:
         _check_header(image, least_side)
@@ -234,7 +236,7 @@ def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: 
                 width, height = height, width
         pixels = _grey(image)
     bits = 8 * pixels.dtype.itemsize
-    return Film(
+    return Radiograph(
         pixels=pixels,
         width=width,
         height=height,
@@ -248,15 +250,15 @@ def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: 
 def _check_header(image: Image.Image, least_side: int) -> None:
     check_size(*image.size, least_side)
     if getattr(image, "is_animated", False):
-        raise UnreadableFilm(*_MULTI_FRAME)
+        raise UnreadableImage(*_MULTI_FRAME)
     colours = _REFUSED_MODES.get(image.mode)
     if "transparency" in image.info:
         colours = "transparent parts"
     if colours is None and image.mode not in ("L", *_DEEP_MODES, *_COLOUR_MODES):
         colours = f"the colour model {image.mode}"
     if colours is not None:
-        raise UnreadableFilm(
-            f"the picture has {colours}: export the film in greyscale, 8 or 16 bits",
+        raise UnreadableImage(
+            f"the picture has {colours}: export the image in greyscale, 8 or 16 bits",
             "unsupported-colour",
         )
 
@@ -284,14 +286,14 @@ def _refuse_colourful(picture: Image.Image) -> None:
     small = picture.reduce(max(1, min(picture.size) // 256))
     spread = np.ptp(np.asarray(small), axis=2)
     if np.mean(spread > COLOUR_SPREAD) > COLOUR_SHARE:
-        raise UnreadableFilm(
-            "the picture is in colour, a chest film is grey: export the film itself",
-            "not-a-film",
+        raise UnreadableImage(
+            "the picture is in colour, a chest X-ray is grey: export the image itself",
+            "not-a-image",
         )
 
 
 def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    """Render a film for a screen: its grey levels, but for the outermost 0.1 %, to 0..255."""
+    """Render an image for a screen: its grey levels, but for the outermost 0.1 %, to 0..255."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     step = max(1, math.isqrt(pixels.size // 2**20))

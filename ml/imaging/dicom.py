@@ -25,14 +25,14 @@ from ml.imaging.grey_levels import levels_in, look_up
 from ml.imaging.strip_metadata import jpeg_segments
 from ml.imaging.types import (
     MAX_PIXELS,
-    Film,
     Pixels,
+    Radiograph,
     Refusal,
-    UnreadableFilm,
+    UnreadableImage,
     check_size,
 )
 
-# Radiographs of a chest come as computed, digital or digitised film; an unnamed one may pass.
+# Radiographs of a chest come as computed, digital or digitised image; an unnamed one may pass.
 MODALITIES = ("CR", "DX", "RG", "")
 # A deflated file inflates to its pixels and some headers.
 MAX_INFLATED = 2 * MAX_PIXELS + 2**22
@@ -118,26 +118,26 @@ class _Layout:
         return levels
 
 
-def read_dicom(content: bytes) -> Film:
+def read_dicom(content: bytes) -> Radiograph:
     """Decode a DICOM file of one chest radiograph.
 
     Args:
         content: the whole file, with or without the preamble of 128 bytes.
 
     Returns:
-        The film, uint16 over its full range whatever the stored depth, with the modality
+        The image, uint16 over its full range whatever the stored depth, with the modality
         transform and the first display window applied and MONOCHROME1 inverted.
 
     Raises:
-        UnreadableFilm: not a single monochrome radiograph, or a header that contradicts itself.
-        Exception: whatever pydicom or its decoders raise on damaged files; `ml.imaging.decode.read_film`
-            turns it into an `UnreadableFilm`.
+        UnreadableImage: not a single monochrome radiograph, or a header that contradicts itself.
+        Exception: whatever pydicom or its decoders raise on damaged files; `ml.imaging.decode.read_image`
+            turns it into an `UnreadableImage`.
     """
     dataset = _parse(content)
     _refuse_other_objects(dataset)
     layout = _layout(dataset)
     index = _decode(dataset, layout)
-    return Film(
+    return Radiograph(
         pixels=_render(index, layout, dataset),
         width=layout.columns,
         height=layout.rows,
@@ -147,8 +147,8 @@ def read_dicom(content: bytes) -> Film:
     )
 
 
-def _refuse(what: str, code: Refusal = "damaged") -> UnreadableFilm:
-    return UnreadableFilm(f"the DICOM file {what}: export the film again", code)
+def _refuse(what: str, code: Refusal = "damaged") -> UnreadableImage:
+    return UnreadableImage(f"the DICOM file {what}: export the image again", code)
 
 
 # --- parsing ---------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def _check_syntax(content: bytes) -> None:
     if syntax not in _PLUGINS:
         # The name of an unknown one is what stands in the file, which is not to be repeated.
         known = isinstance(syntax, uid.UID) and syntax.name != syntax
-        raise UnreadableFilm(
+        raise UnreadableImage(
             f"the DICOM file is encoded as {syntax.name if known else 'something unknown'}: "
             "export it uncompressed or as JPEG 2000",
             "unsupported-encoding",
@@ -194,7 +194,7 @@ def _check_inflated_size(deflated: bytes) -> None:
         size += len(inflater.decompress(deflated, 2**20))
         deflated = inflater.unconsumed_tail
         if size > MAX_INFLATED:
-            raise _refuse("inflates to more than any film needs", "too-large")
+            raise _refuse("inflates to more than any image needs", "too-large")
 
 
 def _refuse_other_objects(dataset: Dataset) -> None:
@@ -202,21 +202,21 @@ def _refuse_other_objects(dataset: Dataset) -> None:
         # pydicom gives up on the elements it has where an encapsulated value has no end.
         if "Rows" in dataset or not dataset:
             raise _refuse("was cut short before its pixels")
-        raise UnreadableFilm(
-            "the DICOM file holds no picture: choose the object with the film itself",
+        raise UnreadableImage(
+            "the DICOM file holds no picture: choose the object with the image itself",
             "not-an-image",
         )
     modality = str(dataset.get("Modality") or "")
     if modality not in MODALITIES:
         shown = modality if re.fullmatch("[A-Z]{2,4}", modality) else "unknown"
-        raise UnreadableFilm(
-            f"the DICOM modality is {shown}, a chest film is CR, DX or RG: "
+        raise UnreadableImage(
+            f"the DICOM modality is {shown}, a chest X-ray is CR, DX or RG: "
             "choose the radiograph itself",
-            "not-a-film",
+            "not-a-image",
         )
     if _integer(dataset, "NumberOfFrames", 1) != 1:
-        raise UnreadableFilm(
-            "the DICOM file holds several frames: export the one film as a single picture",
+        raise UnreadableImage(
+            "the DICOM file holds several frames: export the one image as a single picture",
             "multi-frame",
         )
 
@@ -229,8 +229,8 @@ def _layout(dataset: Dataset) -> _Layout:
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or (
         _integer(dataset, "SamplesPerPixel", 1) != 1
     ):
-        raise UnreadableFilm(
-            "the DICOM file is not monochrome: export the film in greyscale, 8 or 16 bits",
+        raise UnreadableImage(
+            "the DICOM file is not monochrome: export the image in greyscale, 8 or 16 bits",
             "unsupported-colour",
         )
     layout = _Layout(
@@ -348,7 +348,7 @@ def _render(index: Pixels, layout: _Layout, dataset: Dataset) -> Pixels:
     padding = _padding(values, dataset)
     shown = levels_in(index) & ~padding
     if not shown.any():
-        raise UnreadableFilm("the film is blank: it is all padding", "blank")
+        raise UnreadableImage("the image is blank: it is all padding", "blank")
     _check_range(values[shown], layout)
 
     levels = _modality_transform(values, dataset)
@@ -356,11 +356,11 @@ def _render(index: Pixels, layout: _Layout, dataset: Dataset) -> Pixels:
     if layout.inverted:
         brightness = 1.0 - brightness
     if np.ptp(brightness[shown]) == 0:
-        raise UnreadableFilm("the film is blank: its display window shows a single grey", "blank")
+        raise UnreadableImage("the image is blank: its display window shows a single grey", "blank")
     # Padding lies outside of the exposed field, which is looked at as black.
     brightness[padding] = 0.0
 
-    # 16 bits also for a film of 8: stretched to 8 bits it would be rounded a second time.
+    # 16 bits also for an image of 8: stretched to 8 bits it would be rounded a second time.
     return look_up(np.rint(brightness * 65535.0).astype(np.uint16), index)
 
 

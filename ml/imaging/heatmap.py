@@ -1,4 +1,4 @@
-"""A class activation map as a transparent picture to lay over the film."""
+"""A class activation map as a transparent picture to lay over the image."""
 
 import io
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from PIL import Image
 
 SIDE = 224
 # From faint violet over red to yellow: rises in lightness, so it reads without colour vision and
-# on a dark film. (position, red, green, blue)
+# on a dark image. (position, red, green, blue)
 _RAMP = ((0.0, 60, 20, 110), (0.35, 160, 40, 110), (0.65, 235, 95, 50), (1.0, 255, 225, 90))
 _MOST_OPAQUE = 215
 
@@ -18,7 +18,7 @@ def render_heatmap(activation_map: NDArray[np.float32], index: int) -> bytes:
     """Draw where the evidence for one class lies.
 
     Shown is the class's map less the mean of the other classes' maps: what raises every class
-    alike decides nothing. The scale is common to all classes of the film, so a class without
+    alike decides nothing. The scale is common to all classes of the image, so a class without
     evidence stays clear instead of being stretched to look convincing.
 
     Args:
@@ -26,7 +26,7 @@ def render_heatmap(activation_map: NDArray[np.float32], index: int) -> bytes:
         index: the class.
 
     Returns:
-        A PNG with transparency, 224 x 224; it lies over the whole film when stretched to it.
+        A PNG with transparency, 224 x 224; it lies over the whole image when stretched to it.
     """
     evidence = np.maximum(_evidence(activation_map), 0)
     strongest = max(float(evidence.max()), 1e-6)

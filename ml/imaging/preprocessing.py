@@ -1,6 +1,6 @@
-"""The one preprocessing of a film, the same for training, evaluation and serving.
+"""The one preprocessing of an image, the same for training, evaluation and serving.
 
-`standardise` turns a film of any size and depth into the small square the classifier reads.
+`standardise` turns an image of any size and depth into the small square the classifier reads.
 What remains, scaling to [-1, 1], is part of the network and so of the exported graph: there is
 no second place where it could differ.
 """
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 # Burnt-in letters and collimator borders are few pixels: the darkest and brightest percent of
-# the film do not take part in the stretch.
+# the image do not take part in the stretch.
 LOW_PERCENTILE = 1.0
 HIGH_PERCENTILE = 99.0
 
 
-class BlankFilm(ValueError):
-    """A film without contrast: every pixel has about the same value."""
+class BlankImage(ValueError):
+    """An image without contrast: every pixel has about the same value."""
 
 
 def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.uint8]:
-    """Shrink a film to a square and stretch its grey levels to the full range.
+    """Shrink an image to a square and stretch its grey levels to the full range.
 
-    The whole film is kept: it is squeezed to the square, not cropped, so that a heat map of the
-    square lies over all of the film. The stretch is by percentiles, which makes the result
+    The whole image is kept: it is squeezed to the square, not cropped, so that a heat map of the
+    square lies over all of the image. The stretch is by percentiles, which makes the result
     independent of bit depth and of linear display windows.
 
     Args:
@@ -34,14 +34,14 @@ def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.
         (size, size) grey levels, 0 to 255.
 
     Raises:
-        BlankFilm: the film has no contrast.
+        BlankImage: the image has no contrast.
     """
     if pixels.ndim != 2:
-        raise ValueError(f"expected a film of shape (H, W), got {pixels.shape}")
+        raise ValueError(f"expected an image of shape (H, W), got {pixels.shape}")
     square = _shrink(pixels, size)
     low, high = np.percentile(square, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high - low < 1e-6:
-        raise BlankFilm("the film has no contrast: every pixel has about the same value")
+        raise BlankImage("the image has no contrast: every pixel has about the same value")
     stretched = (square - low) * (255.0 / (high - low))
     grey: NDArray[np.uint8] = np.rint(np.clip(stretched, 0.0, 255.0)).astype(np.uint8)
     return grey
@@ -51,8 +51,8 @@ def _shrink(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.floa
     """(H, W) -> (size, size) in float32, from 0 to 1."""
     height, width = pixels.shape
     image = Image.fromarray(pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32))
-    # A box filter by a whole factor first: much cheaper on large films than one wide kernel. The
-    # last box may reach over the edge, so the film ends within it.
+    # A box filter by a whole factor first: much cheaper on large images than one wide kernel. The
+    # last box may reach over the edge, so the image ends within it.
     factor = max(1, min(height, width) // (2 * size))
     edges = (0.0, 0.0, width / factor, height / factor)
     small = image.reduce(factor).convert("F")

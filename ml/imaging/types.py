@@ -11,7 +11,7 @@ from ml.errors import XrayError
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 64
-# A generator's films may be smaller than any that came out of an X-ray machine.
+# A generator's images may be smaller than any that came out of an X-ray machine.
 MIN_SYNTHETIC_SIDE = 16
 THUMBNAIL_SIDE = 256
 Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM"]
@@ -26,13 +26,13 @@ Refusal = Literal[
     "multi-frame",
     "unsupported-colour",
     "unsupported-encoding",
-    "not-a-film",
+    "not-a-image",
     "blank",
 ]
 
 
-class UnreadableFilm(XrayError, ValueError):
-    """A file that is no usable film; the message says what was wrong and what to do.
+class UnreadableImage(XrayError, ValueError):
+    """A file that is no usable image; the message says what was wrong and what to do.
 
     Attributes:
         code: a stable word for programs, one of `Refusal`.
@@ -44,14 +44,14 @@ class UnreadableFilm(XrayError, ValueError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Film:
-    """A film as it is looked at: upright, grey, bone bright.
+class Radiograph:
+    """An image as it is looked at: upright, grey, bone bright.
 
     Attributes:
         pixels: (H, W), uint8 or uint16, higher is brighter; smaller than `height` x `width`
-            where `read_film` was allowed to reduce it.
-        width: columns of the whole film, after an orientation flag was applied.
-        height: rows of the whole film, after an orientation flag was applied.
+            where `read_image` was allowed to reduce it.
+        width: columns of the whole image, after an orientation flag was applied.
+        height: rows of the whole image, after an orientation flag was applied.
         format: what the file was.
         bits: grey depth of the stored pixels, 1 to 16.
         metadata: a short allow-list of technical values; nothing that names a person or place.
@@ -68,20 +68,20 @@ class Film:
 
 
 def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:
-    """Refuse a size that is no film's, before a pixel of it is decoded.
+    """Refuse a size that is no image's, before a pixel of it is decoded.
 
     Raises:
-        UnreadableFilm: over `MAX_PIXELS`, or a short side under `least_side`.
+        UnreadableImage: over `MAX_PIXELS`, or a short side under `least_side`.
     """
     if width * height > MAX_PIXELS:
-        raise UnreadableFilm(
+        raise UnreadableImage(
             f"the picture has {width} x {height} pixels, more than "
-            f"{MAX_PIXELS // 1_000_000} million: export the film at its normal size",
+            f"{MAX_PIXELS // 1_000_000} million: export the image at its normal size",
             "too-large",
         )
     if min(width, height) < least_side:
-        raise UnreadableFilm(
-            f"the picture has only {width} x {height} pixels, a film has at least {least_side} "
-            "on its short side: export the film itself, not its thumbnail",
+        raise UnreadableImage(
+            f"the picture has only {width} x {height} pixels, an image has at least {least_side} "
+            "on its short side: export the image itself, not its thumbnail",
             "too-small",
         )

@@ -18,7 +18,7 @@ _LEGEND_LINE = 18.0
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """Maps figures to the pixels of a plot."""
+    """Maps metrics to the pixels of a plot."""
 
     x_range: Point
     y_range: Point
@@ -26,12 +26,12 @@ class _Plane:
     height: float
 
     def x(self, value: float) -> float:
-        """From a figure to pixels from the left."""
+        """From a metric to pixels from the left."""
         low, high = self.x_range
         return _MARGINS[0] + self.width * (value - low) / (high - low)
 
     def y(self, value: float) -> float:
-        """From a figure to pixels from the top."""
+        """From a metric to pixels from the top."""
         low, high = self.y_range
         return _MARGINS[1] + self.height * (high - value) / (high - low)
 
@@ -213,7 +213,7 @@ def confusion_chart(counts: Sequence[Sequence[int]], names: Sequence[str], *, ti
             parts.append(_text(middle, y + cell / 2, f"{count:,}", style="count"))
             parts.append(_text(middle, y + cell / 2 + 18, f"{share:.0%}"))
     parts.append(_text(left + side / 2, 14, "most probable class", style="label"))
-    parts.append(_upright(14, top + side / 2, "what the film shows"))
+    parts.append(_upright(14, top + side / 2, "what the image shows"))
     return _frame(left + side + 8, top + side + 8, title, "".join(parts))
 
 

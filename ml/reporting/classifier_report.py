@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ml.classifier.bundle import Card, finite
-from ml.data.manifest import FilmRecord
+from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError
-from ml.evaluation.evaluate import Answers, Figures, count_films, roc_curves
+from ml.evaluation.evaluate import Answers, Metrics, count_images, roc_curves
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from ml.labels import label_name
 from ml.options import ClassifierOptions
@@ -37,9 +37,9 @@ def write_evaluation(out: Path, evaluation: Mapping[str, Any]) -> None:
 
 def describe(
     card: Card,
-    films: Sequence[FilmRecord],
+    images: Sequence[ImageRecord],
     answers: Answers,
-    figures: Figures,
+    metrics: Metrics,
     rows: Sequence[Mapping[str, float]],
     *,
     leave_out: str = "",
@@ -48,14 +48,14 @@ def describe(
 
     Args:
         card: of the classifier.
-        films: what was measured on.
-        answers: the classifier's, to these films.
-        figures: of these answers.
+        images: what was measured on.
+        answers: the classifier's, to these images.
+        metrics: of these answers.
         rows: of a training run's log; may be empty.
-        leave_out: the source that was kept from training, where the films are its.
+        leave_out: the source that was kept from training, where the images are its.
     """
     protocol = (
-        f"All films of the source {leave_out}, none of which was in training or validation."
+        f"All images of the source {leave_out}, none of which was in training or validation."
         if leave_out
         else "The test split: patients in no training or validation set."
     )
@@ -67,8 +67,8 @@ def describe(
             "protocol": protocol,
             "seed": BOOTSTRAP_SEED,
             "draws": BOOTSTRAP_DRAWS,
-            "data": count_films(films),
-            "figures": asdict(figures),
+            "data": count_images(images),
+            "metrics": asdict(metrics),
             "roc": roc_curves(answers),
             "training": rows,
         }
@@ -102,19 +102,19 @@ def read_training_rows(run: Path, card: Card) -> list[dict[str, float]]:
 
 def render_report(evaluation: Mapping[str, Any]) -> str:
     """The report as HTML; `evaluation` is what `describe` gives."""
-    figures, rows = evaluation["figures"], evaluation["training"]
-    names = [label_name(label) for label in figures["per_class"]]
+    metrics, rows = evaluation["metrics"], evaluation["training"]
+    names = [label_name(label) for label in metrics["per_class"]]
     return render_page(
         _TEMPLATE,
         **evaluation,
         names=names,
         confusion_svg=Markup(  # noqa: S704 the charts escape every text given to them
-            confusion_chart(figures["confusion"], names, title="Confusion matrix")
+            confusion_chart(metrics["confusion"], names, title="Confusion matrix")
         ),
         roc_svg=Markup(_roc(evaluation)),  # noqa: S704 as above
         reliability_svg=Markup(  # noqa: S704 as above
             reliability_chart(
-                figures["reliability"], title="Reliability: probability against share right"
+                metrics["reliability"], title="Reliability: probability against share right"
             )
         ),
         training_svgs=[
@@ -128,8 +128,8 @@ def render_report(evaluation: Mapping[str, Any]) -> str:
 
 
 _TRAINING_CHARTS = (
-    ("accuracy", "Accuracy over the epochs", "Accuracy over the epochs (the report's figure 4.5)"),
-    ("loss", "Loss over the epochs", "Loss over the epochs, in nats (the report's figure 4.6)"),
+    ("accuracy", "Accuracy over the epochs", "Accuracy over the epochs (the report's metric 4.5)"),
+    ("loss", "Loss over the epochs", "Loss over the epochs, in nats (the report's metric 4.6)"),
 )
 _TRAINING_COLUMNS = {
     "train_accuracy": "training accuracy",
@@ -152,7 +152,7 @@ def _curves(rows: Sequence[Mapping[str, float]], kind: str, title: str) -> str:
 def _roc(evaluation: Mapping[str, Any]) -> str:
     if not evaluation["roc"]:
         return ""
-    classes = evaluation["figures"]["per_class"]
+    classes = evaluation["metrics"]["per_class"]
     named = {
         f"{label_name(label)}, AUROC {with_interval(classes[label]['auroc_interval'])}": curve
         for label, curve in evaluation["roc"].items()
@@ -165,34 +165,34 @@ _TEMPLATE = """\
 {% block title %}Evaluation of classifier {{ model.version }}{% endblock %}
 {% block main %}
 <h1>Evaluation of classifier {{ model.version }}</h1>
-<p>{{ protocol }} {{ figures.films }} films of {{ figures.patients }} patients. In brackets:
+<p>{{ protocol }} {{ metrics.images }} images of {{ metrics.patients }} patients. In brackets:
 95&nbsp;% intervals from {{ draws }} bootstrap draws of whole patients, seed {{ seed }}. An
 interval without width means that no draw met an error, not that there are none.</p>
-<p>Not a medical device: these figures are about these films, not about a clinic.</p>
+<p>Not a medical device: these metrics are about these images, not about a clinic.</p>
 
 <h2 id="overall">Overall</h2>
 <table aria-labelledby="overall">
-<thead><tr><th scope="col">Figure</th><th scope="col">Value (interval)</th></tr></thead>
+<thead><tr><th scope="col">Metric</th><th scope="col">Value (interval)</th></tr></thead>
 <tbody>
-<tr><th scope="row">Accuracy</th><td>{{ figures.accuracy|with_interval }}</td></tr>
-<tr><th scope="row">Macro AUROC, one against rest</th><td>{{ figures.macro_auroc|with_interval }}\
+<tr><th scope="row">Accuracy</th><td>{{ metrics.accuracy|with_interval }}</td></tr>
+<tr><th scope="row">Macro AUROC, one against rest</th><td>{{ metrics.macro_auroc|with_interval }}\
 </td></tr>
 <tr><th scope="row">Expected calibration error</th>
-<td>{{ figures.calibration_error_interval|with_interval }}</td></tr>
+<td>{{ metrics.calibration_error_interval|with_interval }}</td></tr>
 </tbody>
 </table>
 <p>Sources are mixed here as they are in the data. Where a source gives its label away, these
-figures flatter; the ones within a single source do not.</p>
+metrics flatter; the ones within a single source do not.</p>
 
 <h2 id="classes">Each class</h2>
 <div class="scroll" tabindex="0" role="region" aria-labelledby="classes">
 <table>
 <caption>The form of the report's table 4.2; recall is also called sensitivity</caption>
 <thead><tr><th scope="col">Class</th><th scope="col">Precision</th><th scope="col">Recall</th>
-<th scope="col">F1</th><th scope="col">AUROC against rest</th><th scope="col">Films</th></tr>
+<th scope="col">F1</th><th scope="col">AUROC against rest</th><th scope="col">Images</th></tr>
 </thead>
 <tbody>
-{% for label, own in figures.per_class.items() %}
+{% for label, own in metrics.per_class.items() %}
 <tr><th scope="row">{{ label|name }}</th><td>{{ own.precision_interval|with_interval }}</td>
 <td>{{ own.recall_interval|with_interval }}</td><td>{{ own.f1_interval|with_interval }}</td>
 <td>{{ own.auroc_interval|with_interval }}</td><td>{{ own.support }}</td></tr>
@@ -202,15 +202,15 @@ figures flatter; the ones within a single source do not.</p>
 </div>
 
 <h2 id="confusion">Confusion matrix</h2>
-<figure>{{ confusion_svg }}
-<figcaption>Films by what they show and by the most probable class; shares are of the row (the
-report's figure 4.4)</figcaption></figure>
+<metric>{{ confusion_svg }}
+<figcaption>Images by what they show and by the most probable class; shares are of the row (the
+report's metric 4.4)</figcaption></metric>
 <details><summary>As a table</summary>
 <table aria-labelledby="confusion">
-<thead><tr><th scope="col">Film shows</th>\
+<thead><tr><th scope="col">Image shows</th>\
 {% for column in names %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>
-{% for row in figures.confusion %}
+{% for row in metrics.confusion %}
 <tr><th scope="row">{{ names[loop.index0] }}</th>\
 {% for count in row %}<td>{{ count }}</td>{% endfor %}</tr>
 {% endfor %}
@@ -218,14 +218,14 @@ report's figure 4.4)</figcaption></figure>
 </table></details>
 
 <h2 id="within">Within one source</h2>
-{% if figures.within_source %}
+{% if metrics.within_source %}
 <p>The name of the source tells nothing here.</p>
 <div class="scroll" tabindex="0" role="region" aria-labelledby="within">
 <table>
 <thead><tr><th scope="col">Source</th><th scope="col">Question</th><th scope="col">AUROC</th>
-<th scope="col">Films</th></tr></thead>
+<th scope="col">Images</th></tr></thead>
 <tbody>
-{% for row in figures.within_source %}
+{% for row in metrics.within_source %}
 <tr><th scope="row">{{ row.source }}</th>
 <td>{{ row.positive|name }} against {{ row.negative|name }}</td>
 <td>{{ row.auroc|with_interval }}</td><td>{{ row.auroc.n }}</td></tr>
@@ -239,24 +239,24 @@ report's figure 4.4)</figcaption></figure>
 
 <h2 id="roc">ROC curves</h2>
 {% if roc %}
-<figure>{{ roc_svg }}
+<metric>{{ roc_svg }}
 <figcaption>One class against the two others, over all thresholds of its probability; dotted: a
-guess</figcaption></figure>
+guess</figcaption></metric>
 {% else %}
-<p>All films are of one class: there is nothing to tell it from.</p>
+<p>All images are of one class: there is nothing to tell it from.</p>
 {% endif %}
 
 <h2 id="reliability">Reliability</h2>
-<figure>{{ reliability_svg }}
+<metric>{{ reliability_svg }}
 <figcaption>Probability of the most probable class against the share that was right; dotted:
-perfect. Expected calibration error {{ figures.calibration_error_interval|with_interval }}; drawn
-patients repeat, so its interval lies high</figcaption></figure>
+perfect. Expected calibration error {{ metrics.calibration_error_interval|with_interval }}; drawn
+patients repeat, so its interval lies high</figcaption></metric>
 <details><summary>As a table</summary>
 <table aria-labelledby="reliability">
-<thead><tr><th scope="col">Probability</th><th scope="col">Right</th><th scope="col">Films</th></tr>
+<thead><tr><th scope="col">Probability</th><th scope="col">Right</th><th scope="col">Images</th></tr>
 </thead>
 <tbody>
-{% for bin in figures.reliability %}
+{% for bin in metrics.reliability %}
 <tr><th scope="row">{{ bin.confidence|three }}</th><td>{{ bin.accuracy|three }}</td>
 <td>{{ bin.count }}</td></tr>
 {% endfor %}
@@ -264,29 +264,29 @@ patients repeat, so its interval lies high</figcaption></figure>
 </table></details>
 
 <h2 id="rule">Decision rule</h2>
-<p>Below its threshold of confidence, or on an unfamiliar film, the classifier answers
+<p>Below its threshold of confidence, or on an out-of-distribution image, the classifier answers
 &ldquo;uncertain&rdquo;.</p>
 <table aria-labelledby="rule">
-<thead><tr><th scope="col">Figure</th><th scope="col">Value (interval)</th></tr></thead>
+<thead><tr><th scope="col">Metric</th><th scope="col">Value (interval)</th></tr></thead>
 <tbody>
-{% for key, text in [("coverage", "Share of films answered"),
+{% for key, text in [("coverage", "Share of images answered"),
   ("accuracy_when_answering", "Accuracy of those"),
   ("accuracy_when_uncertain", "Accuracy of the others, had they been answered"),
-  ("unfamiliar", "Share called unfamiliar")] %}
+  ("out-of-distribution", "Share called out-of-distribution")] %}
 <tr><th scope="row">{{ text }}</th>
-<td>{{ figures.selective[key ~ "_interval"]|with_interval }}</td></tr>
+<td>{{ metrics.selective[key ~ "_interval"]|with_interval }}</td></tr>
 {% endfor %}
 </tbody>
 </table>
 
 {% if training %}
 <h2 id="training">Training</h2>
-<p>Training figures are of the changed films that the network learned from, class by class as
-often, as it was at each step; validation figures are of untouched films after each epoch. The two
+<p>Training metrics are of the changed images that the network learned from, class by class as
+often, as it was at each step; validation metrics are of untouched images after each epoch. The two
 are not to be compared to the last digit.</p>
 <div class="charts">
 {% for caption, svg in training_svgs %}
-<figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>
+<metric>{{ svg }}<figcaption>{{ caption }}</figcaption></metric>
 {% endfor %}
 </div>
 <details><summary>As a table</summary>
@@ -304,7 +304,7 @@ are not to be compared to the last digit.</p>
 </div></details>
 {% endif %}
 
-<h2 id="data">Films measured on</h2>
+<h2 id="data">Images measured on</h2>
 <table aria-labelledby="data">
 <thead><tr><th scope="col">Source</th>\
 {% for column in names %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>

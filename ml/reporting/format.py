@@ -1,21 +1,21 @@
-"""Figures as text, the same on the page, in the model card and in the terminal."""
+"""Metrics as text, the same on the page, in the model card and in the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
 def three(value: float | None) -> str:
-    """Three decimals; JSON's null is a figure that is not defined."""
+    """Three decimals; JSON's null is a metric that is not defined."""
     return "not defined" if value is None else f"{value:.3f}"
 
 
-def interval(figure: Mapping[str, Any]) -> tuple[str, str]:
-    """The value of a figure and its 95 % interval."""
-    return three(figure["value"]), f"{three(figure['low'])} to {three(figure['high'])}"
+def interval(metric: Mapping[str, Any]) -> tuple[str, str]:
+    """The value of a metric and its 95 % interval."""
+    return three(metric["value"]), f"{three(metric['low'])} to {three(metric['high'])}"
 
 
-def films_by_source(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Films of all splits together: source -> label -> count; `data` as in a card."""
+def images_by_source(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Images of all splits together: source -> label -> count; `data` as in a card."""
     total: dict[str, dict[str, int]] = {}
     for part in data["by_source"].values():
         for source, counts in part.items():

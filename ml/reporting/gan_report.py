@@ -1,6 +1,6 @@
-"""A generator's figures, and a comparison of many, each as one HTML file that needs nothing else.
+"""A generator's metrics, and a comparison of many, each as one HTML file that needs nothing else.
 
-No real film is on these pages: they may be shown and published where the films may not.
+No real image is on these pages: they may be shown and published where the images may not.
 """
 
 import io
@@ -16,8 +16,8 @@ from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_sheet
 from ml.reporting.charts import Point, curve_chart
 from ml.reporting.gan_tables import (
-    FIGURES,
-    figure_tables,
+    METRIC_COLUMNS,
+    metric_tables,
     model_table,
     pixel_rows,
     significant,
@@ -31,7 +31,7 @@ METRICS, REPORT = "metrics.json", "report.html"
 _WIDE = 30.0
 _TICK_COLUMNS = {
     "step": "step",
-    "films": "films seen",
+    "images": "images seen",
     "minutes": "minutes",
     "kid": "KID",
     "diversity": "diversity",
@@ -39,7 +39,7 @@ _TICK_COLUMNS = {
     "critic_loss": "critic loss",
     "generator_loss": "generator loss",
     "penalty": "penalty",
-    "films_per_second": "films per second",
+    "images_per_second": "images per second",
 }
 Rows = Sequence[Mapping[str, Any]]
 
@@ -73,13 +73,13 @@ def write_evaluation(
 def render_evaluation(evaluation: Mapping[str, Any], sheet: bytes, rows: Rows = ()) -> str:
     """The page of one generator; arguments as for `write_evaluation`."""
     pixels, counts = evaluation["pixels"], evaluation["real"]
-    samples = evaluation["samples"]["films"]
+    samples = evaluation["samples"]["images"]
     return render_page(
         _EVALUATION,
         **evaluation,
         sheet=picture(sheet),
         space_tables=[(_title(space), _tables_of(space)) for space in evaluation["spaces"]],
-        pixel_rows=pixel_rows(pixels, samples, counts["held_out_films"]),
+        pixel_rows=pixel_rows(pixels, samples, counts["held_out_images"]),
         charts=_game_charts(rows) + _kid_charts({"KID": rows}),
         ticks=_tick_table(rows),
     )
@@ -90,7 +90,7 @@ def _title(space: Mapping[str, Any]) -> str:
 
 
 def _tables_of(space: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
-    """The class, empty for all of them, and its rows; none where its films are too few."""
+    """The class, empty for all of them, and its rows; none where its images are too few."""
     of_classes = space["per_class"].items()
     tables = [("", space_rows(space))]
     return tables + [(label, space_rows(own) if own else []) for label, own in of_classes]
@@ -116,8 +116,8 @@ def render_comparison(comparison: Mapping[str, Any], grids: Mapping[str, bytes])
             for title, model in titled
         ],
         model_table=model_table(comparison),
-        figure_tables=figure_tables(comparison),
-        figures=[figure for figure in FIGURES if figure.brief],
+        metric_tables=metric_tables(comparison),
+        metrics=[metric for metric in METRIC_COLUMNS if metric.brief],
         real=measured[0]["real"] if measured else None,
         notes=list(dict.fromkeys(note for one in measured for note in one["notes"])),
         seeds={model["seed"] for _, model in titled},
@@ -129,11 +129,11 @@ def render_comparison(comparison: Mapping[str, Any], grids: Mapping[str, bytes])
 
 
 def _kid_charts(curves: Mapping[str, Rows]) -> list[tuple[Markup, str]]:
-    """KID over time and over films seen, of all that have a curve."""
+    """KID over time and over images seen, of all that have a curve."""
     charts = []
     for label, key, unit in (
         ("minutes of training", "seconds", 60),
-        ("films seen, in thousands", "films", 1000),
+        ("images seen, in thousands", "images", 1000),
     ):
         series = {
             name: [(row[key] / unit, row["kid"]) for row in rows if row["kid"] is not None]
@@ -175,7 +175,7 @@ def _tick_table(rows: Rows) -> tuple[list[str], list[list[str]]]:
 
 
 def _tick_text(key: str, row: Mapping[str, Any]) -> str:
-    return f"{row[key]:,.0f}" if key in ("step", "films") else significant(row[key])
+    return f"{row[key]:,.0f}" if key in ("step", "images") else significant(row[key])
 
 
 _MACROS = """\
@@ -196,7 +196,7 @@ _MACROS = """\
 {% macro explained(rows, label, samples, real) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ label }}">
 <table class="explained">
-<thead><tr><th scope="col">Figure</th><th scope="col">{{ samples }}</th>\
+<thead><tr><th scope="col">Metric</th><th scope="col">{{ samples }}</th>\
 <th scope="col">{{ real }}</th></tr></thead>
 <tbody>
 {% for row in rows %}
@@ -210,7 +210,7 @@ _MACROS = """\
 {% macro drawn(charts) %}
 <div class="pairs">
 {% for svg, caption in charts %}
-<figure>{{ svg }}<figcaption>{{ caption }}</figcaption></figure>
+<metric>{{ svg }}<figcaption>{{ caption }}</figcaption></metric>
 {% endfor %}
 </div>
 {% endmacro %}
@@ -225,42 +225,42 @@ _EVALUATION = (
 {% block main %}
 <h1>Evaluation of generator {{ generator.sha256[:12] }}</h1>
 <p>{{ generator.options.objective }} with the {{ generator.options.network }} networks,
-{{ generator.options.size }} px, {{ generator.options.labels }}. {{ samples.films }} samples of
-seeds from {{ samples.first_seed }} against {{ real.films }} real films of {{ real.patients }}
+{{ generator.options.size }} px, {{ generator.options.labels }}. {{ samples.images }} samples of
+seeds from {{ samples.first_seed }} against {{ real.images }} real images of {{ real.patients }}
 patients, the test split, which neither trained nor chose this generator.</p>
-<p>Synthetic films are no evidence of anything about a patient. No real film is shown here.</p>
+<p>Synthetic images are no evidence of anything about a patient. No real image is shown here.</p>
 {% for note in notes %}<p class="card">{{ note }}</p>
 {% endfor %}
 
 <h2>Samples</h2>
-<figure><img class="sheet" src="{{ sheet }}" alt="64 synthetic chest films in a grid">
+<metric><img class="sheet" src="{{ sheet }}" alt="64 synthetic chest X-rays in a grid">
 <figcaption>Seeds 0 to 63, chosen by nobody{% if samples.classes %}; the classes
-{{ samples.classes|join(", ") }} in turn{% endif %}</figcaption></figure>
+{{ samples.classes|join(", ") }} in turn{% endif %}</figcaption></metric>
 
 {% for title, tables in space_tables %}
 <h2>In the feature space {{ title }}</h2>
 {% for label, rows in tables %}
 {% if label %}<h3>{{ label|name }}</h3>{% endif %}
 {% if rows %}
-{{ explained(rows, title ~ " " ~ label, "Samples", "Real films") }}
+{{ explained(rows, title ~ " " ~ label, "Samples", "Real images") }}
 {% else %}
-<p>Too few films of this class for figures of its own.</p>
+<p>Too few images of this class for metrics of its own.</p>
 {% endif %}
 {% endfor %}
 {% endfor %}
 <p>In brackets: 95&nbsp;% intervals over resampled patients; after &plusmn; the standard error of
-the FID, and the spread of real films over random halves. The column of real films holds what two
-sets of real films that share no patient reach in the same measure, seed {{ real.seed }}. Copies are
-looked for among {{ real.training_films }} training films and their mirror images, beside
-{{ real.held_out_films }} held-out films.</p>
+the FID, and the spread of real images over random halves. The column of real images holds what two
+sets of real images that share no patient reach in the same measure, seed {{ real.seed }}. Copies are
+looked for among {{ real.training_images }} training images and their mirror images, beside
+{{ real.held_out_images }} held-out images.</p>
 
 <h2>Pixel by pixel</h2>
-{{ explained(pixel_rows, "Pixel by pixel", "Samples", "Real films") }}
+{{ explained(pixel_rows, "Pixel by pixel", "Samples", "Real images") }}
 
 {% if ticks[1] %}
 <h2>Training</h2>
-<p>The Wasserstein estimate is the critic's mean score of real films less that of samples. KID is
-against the validation films.</p>
+<p>The Wasserstein estimate is the critic's mean score of real images less that of samples. KID is
+against the validation images.</p>
 {{ drawn(charts) }}
 <details><summary>As a table</summary>
 {{ table(ticks[0], ticks[1], "Ticks of the training") }}
@@ -272,10 +272,10 @@ against the validation films.</p>
 <thead><tr><th scope="col">Property</th><th scope="col">Value</th></tr></thead>
 <tbody>
 <tr><th scope="row">SHA-256</th><td><code>{{ generator.sha256 }}</code></td></tr>
-<tr><th scope="row">steps, films seen</th>
-<td>{{ generator.step }}, {{ generator.films_seen }}</td></tr>
-<tr><th scope="row">training films</th>
-<td>{% for label, count in generator.films.items() %}{{ count }} {{ label }}{{ ", " if not
+<tr><th scope="row">steps, images seen</th>
+<td>{{ generator.step }}, {{ generator.images_seen }}</td></tr>
+<tr><th scope="row">training images</th>
+<td>{% for label, count in generator.images.items() %}{{ count }} {{ label }}{{ ", " if not
 loop.last }}{% endfor %}</td></tr>
 {% for key, value in generator.options.items() %}
 <tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>
@@ -294,29 +294,29 @@ _COMPARISON = (
 {% block title %}Generative adversarial networks compared{% endblock %}
 {% block main %}
 <h1>Generative adversarial networks compared</h1>
-<p>Films of the class {{ options.labels }}, {{ options.size }} px. Time to train for, of each
+<p>Images of the class {{ options.labels }}, {{ options.size }} px. Time to train for, of each
 model and seed: {{ "%g"|format(options.budget_minutes) }} min on the same machine
-({{ device }}). All learned from the same training films; each is measured with the generator that
-had the lowest KID against the validation films on the way.</p>
+({{ device }}). All learned from the same training images; each is measured with the generator that
+had the lowest KID against the validation images on the way.</p>
 {% for note in notes %}<p class="card">{{ note }}</p>
 {% endfor %}
 
 <h2>Samples (the report's table 4.1)</h2>
-<div class="films">
+<div class="images">
 {% for title, model, source in grids %}
-<figure>
+<metric>
 {% if source %}
-<img src="{{ source }}" alt="Synthetic chest films by {{ title }}">
+<img src="{{ source }}" alt="Synthetic chest X-rays by {{ title }}">
 {% else %}
 <p class="card">No generator: training ended before its first tick.</p>
 {% endif %}
 <figcaption><strong>{{ title }}</strong>{% if model.problem %} &mdash;
 {{ model.problem }}{% endif %}</figcaption>
-</figure>
+</metric>
 {% endfor %}
-<figure><p class="card">Real films: none is shown. They belong to patients, and many of their
-licences forbid passing them on. What real films reach stands in the first row of the tables.</p>
-<figcaption><strong>real films</strong></figcaption></figure>
+<metric><p class="card">Real images: none is shown. They belong to patients, and many of their
+licences forbid passing them on. What real images reach stands in the first row of the tables.</p>
+<figcaption><strong>real images</strong></figcaption></metric>
 </div>
 <p>The seeds 0 to 24 of each model, chosen by nobody.</p>
 
@@ -325,14 +325,14 @@ licences forbid passing them on. What real films reach stands in the first row o
 {{ table(head, rows, title) }}
 {% endfor %}
 {% if real %}
-<p>{{ options.samples }} samples of each model against {{ real.films }} test films of
+<p>{{ options.samples }} samples of each model against {{ real.images }} test images of
 {{ real.patients }} patients. {% if seeds|length > 1 %}Mean and standard deviation over the seeds
 {{ seeds|sort|join(", ") }}.{% else %}In brackets the 95&nbsp;% interval of KID over resampled
 patients, after &plusmn; the standard error of FID; one seed, so nothing is known of the spread over
-trainings.{% endif %} The first row is what two sets of real films of different patients reach.</p>
+trainings.{% endif %} The first row is what two sets of real images of different patients reach.</p>
 <dl>
-{% for figure in figures %}
-<dt>{{ figure.name }}</dt><dd>{{ figure.meaning }}</dd>
+{% for metric in metrics %}
+<dt>{{ metric.name }}</dt><dd>{{ metric.meaning }}</dd>
 {% endfor %}
 </dl>
 {% endif %}
@@ -341,12 +341,12 @@ trainings.{% endif %} The first row is what two sets of real films of different 
 {{ table(model_table[0], model_table[1], "Training") }}
 {{ drawn(kid_charts) }}
 {% if seeds|length > 1 %}<p>The curves are of seed {{ first_seed }}.</p>{% endif %}
-<p>The Wasserstein estimate below is the critic's mean score of real films less that of samples:
+<p>The Wasserstein estimate below is the critic's mean score of real images less that of samples:
 a distance under the Wasserstein objectives, under the others only a measure of who is ahead.
 Scales differ from model to model.</p>
 <div class="pairs">
 {% for title, charts in game_charts %}{% for svg, caption in charts %}
-<figure>{{ svg }}<figcaption>{{ title }}</figcaption></figure>
+<metric>{{ svg }}<figcaption>{{ title }}</figcaption></metric>
 {% endfor %}{% endfor %}
 </div>
 {% for title, (head, rows) in ticks %}

@@ -32,9 +32,9 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template("page").render(values)
 
 
-def with_interval(figure: Any) -> str:
-    """A figure followed by its 95 % interval in brackets."""
-    value, reach = interval(figure)
+def with_interval(metric: Any) -> str:
+    """A metric followed by its 95 % interval in brackets."""
+    value, reach = interval(metric)
     return f"{value} ({reach})"
 
 
@@ -67,16 +67,16 @@ th, td { padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--rule); text
 th:first-child, td:first-child { text-align: left; }
 thead th { border-bottom-color: var(--strong); vertical-align: bottom; }
 tbody th { font-weight: 500; }
-.films { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; }
-.films figure { margin: .25rem 0; flex: 1 1 17rem; max-width: 20rem; }
-.films img { width: 100%; }
-.films img, .sheet { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule);
+.images { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; }
+.images metric { margin: .25rem 0; flex: 1 1 17rem; max-width: 20rem; }
+.images img { width: 100%; }
+.images img, .sheet { display: block; max-width: 100%; height: auto; border: 1px solid var(--rule);
   image-rendering: pixelated; }
 .pairs { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
-.pairs figure { flex: 1 1 24rem; max-width: 34rem; min-width: 0; }
+.pairs metric { flex: 1 1 24rem; max-width: 34rem; min-width: 0; }
 .card { border: 1px solid var(--rule); padding: .75rem 1rem; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
-figure { margin: .75rem 0; max-width: 100%; break-inside: avoid; }
+metric { margin: .75rem 0; max-width: 100%; break-inside: avoid; }
 summary { cursor: pointer; color: var(--soft); font-size: .875rem; }
 svg { display: block; max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--ink); }

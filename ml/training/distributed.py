@@ -42,9 +42,9 @@ class Processes:
         return self.rank == 0
 
     def part_of(self, count: int) -> slice:
-        """This process's films of a global batch of `count`: contiguous, sizes differ by one.
+        """This process's images of a global batch of `count`: contiguous, sizes differ by one.
 
-        Empty where the batch has fewer films than there are processes.
+        Empty where the batch has fewer images than there are processes.
         """
         first, last = (count * rank // self.world_size for rank in (self.rank, self.rank + 1))
         return slice(first, last)
@@ -54,7 +54,7 @@ class Processes:
         return batch[self.part_of(len(batch))]
 
     def weight_of(self, count: int) -> float:
-        """The weight of this process's mean loss over its part of a batch of `count` films.
+        """The weight of this process's mean loss over its part of a batch of `count` images.
 
         1.0 where the parts are equal, and in a single process. Else the loss is multiplied by it
         before the backward pass (not the gradients after it: through shared batch statistics the

@@ -1,4 +1,4 @@
-"""The figures of a run as it goes: lines of JSON for programs, event files for TensorBoard."""
+"""The metrics of a run as it goes: lines of JSON for programs, event files for TensorBoard."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.classifier.bundle import finite
+from ml.legacy import rename_keys
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -41,7 +42,7 @@ class MetricsLog:
         """Append a row, on disk when this returns.
 
         Args:
-            row: figures by name.
+            row: metrics by name.
             step: where they stand in the charts: epochs, or steps, but one of them in a run.
         """
         if not self._writes:
@@ -104,13 +105,13 @@ class MetricsLog:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows that a run has written to `metrics.jsonl`, none where it has written nothing yet.
 
-    Figures that JSON cannot say are None.
+    Metrics that JSON cannot say are None.
     """
     path = folder / METRICS
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [finite(json.loads(line)) for line in lines]
+    return [finite(rename_keys(json.loads(line))) for line in lines]
 
 
 @cache

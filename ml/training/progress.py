@@ -1,4 +1,4 @@
-"""How far a run is: a bar for a person at a terminal, rows of figures for whoever watches it."""
+"""How far a run is: a bar for a person at a terminal, rows of metrics for whoever watches it."""
 
 import json
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ml.training.metrics_log import METRICS
 
 
-class FilmLog:
-    """How many films are there, as rows of `metrics.jsonl`: step, of, seconds, films_per_second.
+class ImageLog:
+    """How many images are there, as rows of `metrics.jsonl`: step, of, seconds, images_per_second.
 
-    A call that goes on from an earlier one counts its films again and adds to its seconds.
+    A call that goes on from an earlier one counts its images again and adds to its seconds.
     """
 
     def __init__(self, folder: Path, of: int):
@@ -22,21 +22,21 @@ class FilmLog:
 
         Args:
             folder: of the file; it is made where it is missing.
-            of: how many films there are to be.
+            of: how many images there are to be.
         """
-        self._path, self._of, self._films = folder / METRICS, of, 0
+        self._path, self._of, self._images = folder / METRICS, of, 0
         self._before = _last_seconds(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("", encoding="utf-8")
         self.add(0, 0.0)
 
-    def add(self, films: int, seconds: float) -> None:
-        """Say that there are some films more, and how long all of this call have taken."""
-        self._films += films
-        row: dict[str, float] = {"step": self._films, "of": self._of}
+    def add(self, images: int, seconds: float) -> None:
+        """Say that there are some images more, and how long all of this call have taken."""
+        self._images += images
+        row: dict[str, float] = {"step": self._images, "of": self._of}
         row["seconds"] = round(self._before + seconds, 3)
         if row["seconds"]:
-            row["films_per_second"] = round(self._films / row["seconds"], 3)
+            row["images_per_second"] = round(self._images / row["seconds"], 3)
         with self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
@@ -56,16 +56,16 @@ def _last_seconds(path: Path) -> float:
 class TrainingBar:
     """A progress bar over generator steps; nothing where it is not shown."""
 
-    def __init__(self, steps: int, films_per_step: int, *, budget: float, shown: bool):
+    def __init__(self, steps: int, images_per_step: int, *, budget: float, shown: bool):
         """Prepare a bar.
 
         Args:
             steps: of the whole run.
-            films_per_step: real films that the critic sees in a step.
+            images_per_step: real images that the critic sees in a step.
             budget: seconds after which the run ends, however many steps are done.
             shown: of several processes one shows it.
         """
-        self._steps, self._films_per_step, self._budget = steps, films_per_step, budget
+        self._steps, self._images_per_step, self._budget = steps, images_per_step, budget
         self._progress = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -87,14 +87,14 @@ class TrainingBar:
         """
         total = min(self._steps, max(step, step * self._budget / seconds))
         speed = self._progress.tasks[0].speed
-        shown = f"{speed * self._films_per_step:.0f} films/s" if speed else ""
+        shown = f"{speed * self._images_per_step:.0f} images/s" if speed else ""
         self._progress.update(self._task, completed=step, total=round(total), speed=shown)
 
-    def game(self, figures: Mapping[str, float]) -> None:
-        """Show how the game stands; figures by the names of `ml.gan.step.Figures`."""
+    def game(self, metrics: Mapping[str, float]) -> None:
+        """Show how the game stands; metrics by the names of `ml.gan.step.Metrics`."""
         text = (
-            f"W {figures['wasserstein']:.3g}, penalty {figures['penalty']:.3g}, gradients "
-            f"{figures['critic_gradient']:.2g} and {figures['generator_gradient']:.2g}"
+            f"W {metrics['wasserstein']:.3g}, penalty {metrics['penalty']:.3g}, gradients "
+            f"{metrics['critic_gradient']:.2g} and {metrics['generator_gradient']:.2g}"
         )
         self._progress.update(self._task, game=text)
 

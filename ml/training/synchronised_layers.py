@@ -1,4 +1,4 @@
-"""Layers that couple the films of a batch, or draw for it, made to act as in one process."""
+"""Layers that couple the images of a batch, or draw for it, made to act as in one process."""
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.after = after
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, C, H, W), this process's films -> the same shape."""
+        """(b, C, H, W), this process's images -> the same shape."""
         if self.training or self.running_mean is None:
             normalised = self._normalise(input.float()).to(input.dtype)
         else:
@@ -41,12 +41,12 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         changed: Tensor = self.after(normalised)
         return changed
 
-    def _normalise(self, films: Tensor) -> Tensor:
-        count = films.new_tensor([films.numel() / self.num_features])
-        sums = self.processes.sum(torch.cat([films.sum(dim=(0, 2, 3)), count]))
+    def _normalise(self, images: Tensor) -> Tensor:
+        count = images.new_tensor([images.numel() / self.num_features])
+        sums = self.processes.sum(torch.cat([images.sum(dim=(0, 2, 3)), count]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
-        centred = films - mean[:, None, None]
+        centred = images - mean[:, None, None]
         variance = self.processes.sum(centred.square().sum(dim=(0, 2, 3))) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
@@ -71,16 +71,16 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 class SharedDropout(nn.Dropout):
     """Dropout that draws for the global batch and keeps its part.
 
-    Processes are seeded alike, so without it the first film of each would lose the same units.
+    Processes are seeded alike, so without it the first image of each would lose the same units.
     """
 
     def __init__(self, p: float, processes: Processes):
-        """Drop with chance `p`; `processes` hold the other films of the batch."""
+        """Drop with chance `p`; `processes` hold the other images of the batch."""
         super().__init__(p)
         self.processes = processes
 
     def forward(self, input: Tensor) -> Tensor:
-        """(b, ...), this process's films -> the same shape."""
+        """(b, ...), this process's images -> the same shape."""
         if not self.training:
             return input
         sizes = input.new_zeros(self.processes.world_size, dtype=torch.float32)

@@ -13,7 +13,7 @@ import pytest
 from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.reporting.model_card import render_model_card
 from tests.support import REPOSITORY
-from tests.support.images import jpeg, png, synthetic_film
+from tests.support.images import jpeg, png, synthetic_image
 
 
 def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -34,22 +34,22 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def films(tmp_path: Path) -> Path:
-    """A folder with three films, one of them deeper down."""
+def images(tmp_path: Path) -> Path:
+    """A folder with three images, one of them deeper down."""
     random = np.random.default_rng(3)
-    folder = tmp_path / "films"
+    folder = tmp_path / "images"
     (folder / "deeper").mkdir(parents=True)
-    film = synthetic_film(random, 300, 280)
-    (folder / "a.png").write_bytes(png(film))
-    (folder / "b.jpg").write_bytes(jpeg(film, quality=95))
-    (folder / "deeper" / "c.png").write_bytes(png(film.astype(np.uint16) * 257))
-    (folder / "notes.txt").write_text("no film")
+    image = synthetic_image(random, 300, 280)
+    (folder / "a.png").write_bytes(png(image))
+    (folder / "b.jpg").write_bytes(jpeg(image, quality=95))
+    (folder / "deeper" / "c.png").write_bytes(png(image.astype(np.uint16) * 257))
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
-def test_predict_writes_one_row_for_each_film(films: Path, tmp_path: Path) -> None:
+def test_predict_writes_one_row_for_each_image(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.csv"
-    done = xray("predict", films, "--csv", out)
+    done = xray("predict", images, "--csv", out)
     assert done.returncode == 0, done.stderr
     found = rows(out.read_text())
     assert [Path(row["path"]).name for row in found] == ["a.png", "b.jpg", "c.png"]
@@ -60,14 +60,14 @@ def test_predict_writes_one_row_for_each_film(films: Path, tmp_path: Path) -> No
         assert row["label"] == max(probabilities, key=lambda label: probabilities[label])
         assert row["decision"] in (row["label"], "uncertain")
         assert row["model_sha256"] == card.sha256
-    # The 16-bit twin scores as the 8-bit film.
+    # The 16-bit near-duplicate scores as the 8-bit image.
     assert all(abs(float(found[0][k]) - float(found[2][k])) < 1e-3 for k in card.labels)
-    assert [path.name for path in tmp_path.iterdir()] == ["films", "answers.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images", "answers.csv"]
 
 
-def test_film_that_cannot_be_read_gets_a_row_and_the_status_says_so(films: Path) -> None:
-    (films / "bad.png").write_bytes(b"<html>")
-    done = xray("predict", films)
+def test_image_that_cannot_be_read_gets_a_row_and_the_status_says_so(images: Path) -> None:
+    (images / "bad.png").write_bytes(b"<html>")
+    done = xray("predict", images)
     assert done.returncode == 1
     assert "1 of 4" in done.stderr
     bad = [row for row in rows(done.stdout) if row["error"]]
@@ -143,7 +143,7 @@ def test_model_card_page_is_that_of_the_released_bundle() -> None:
     assert len(graph) < 20e6
 
 
-def test_summary_counts_the_real_films(data_folder: Path) -> None:
+def test_summary_counts_the_real_images(data_folder: Path) -> None:
     done = xray("data", "summary", "--data", data_folder)
     assert done.returncode == 0, done.stderr
     total = done.stdout.strip().splitlines()[-2]
@@ -153,7 +153,7 @@ def test_summary_counts_the_real_films(data_folder: Path) -> None:
         assert str(labels.count(label)) in total
 
 
-def test_real_films_are_answered_as_the_card_says(data_folder: Path, tmp_path: Path) -> None:
+def test_real_images_are_answered_as_the_card_says(data_folder: Path, tmp_path: Path) -> None:
     """A sample of the test split: the released model's accuracy is near its card's."""
     from ml.data.manifest import in_split, read_manifest
     from ml.data.splits import Split
@@ -164,5 +164,5 @@ def test_real_films_are_answered_as_the_card_says(data_folder: Path, tmp_path: P
     assert xray("predict", *(record.path for record in chosen), "--csv", out).returncode == 0
     answers = {row["path"]: row["label"] for row in rows(out.read_text())}
     right = np.mean([answers[str(record.path)] == record.label for record in chosen])
-    interval = read_bundle(PRETRAINED)[0].figures["accuracy"]
+    interval = read_bundle(PRETRAINED)[0].metrics["accuracy"]
     assert interval["low"] - 0.08 <= right <= 1

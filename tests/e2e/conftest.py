@@ -16,7 +16,7 @@ from app.core.database import Database
 from app.core.security import SESSION_COOKIE
 from tests.conftest import leave_out
 from tests.support.browser import find_chromium
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -134,28 +134,28 @@ def console(page: Page, sign_in_admin: Callable[[Page], Page]) -> Page:
 
 
 @pytest.fixture(scope="package")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three different chest-like films as PNG files."""
-    folder = tmp_path_factory.mktemp("films")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three different chest-like images as PNG files."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(20)
-    paths = [folder / f"film-{number}.png" for number in range(3)]
+    paths = [folder / f"image-{number}.png" for number in range(3)]
     for path in paths:
-        path.write_bytes(png(synthetic_film(rng, 640, 512)))
+        path.write_bytes(png(synthetic_image(rng, 640, 512)))
     return paths
 
 
 @pytest.fixture(scope="package")
-def no_film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def no_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that is no picture, with markup in its name."""
     path = tmp_path_factory.mktemp("files") / "<b>letter.png"
-    path.write_bytes(b"%PDF-1.7 not a film")
+    path.write_bytes(b"%PDF-1.7 not an image")
     return path
 
 
 @pytest.fixture
-def screening(page: Page, films: list[Path]) -> Page:
-    """The visitor on the page of a film just screened."""
+def screening(page: Page, images: list[Path]) -> Page:
+    """The visitor on the page of an image just screened."""
     page.goto("/")
-    page.set_input_files("#film", films[0])
+    page.set_input_files("#image", images[0])
     page.wait_for_url("**/screenings/*")
     return page

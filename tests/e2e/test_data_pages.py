@@ -1,4 +1,4 @@
-"""Data sets in the console and reviews on a film's page, in a real browser."""
+"""Data sets in the console and reviews on an image's page, in a real browser."""
 
 import re
 import time
@@ -27,15 +27,15 @@ def version(live_database: Database, live_home: Path, tmp_path: Path) -> DataVer
     """A data version of the server, grown out of another one."""
     settings = Settings(_env_file=None, home=live_home)
     with live_database.session() as session:
-        register = {"kind": DataKind.FILMS, "by": "user:somebody"}
+        register = {"kind": DataKind.IMAGES, "by": "user:somebody"}
         parent = register_data(
-            session, settings, make_folder(tmp_path / "a", 6), name="Films of spring", **register
+            session, settings, make_folder(tmp_path / "a", 6), name="Images of spring", **register
         )
         return register_data(
             session,
             settings,
             make_folder(tmp_path / "b", 9),
-            name="Films of spring and all those that came since",
+            name="Images of spring and all those that came since",
             parent_sha256=parent.sha256,
             **register,
         )
@@ -69,9 +69,9 @@ def require_good_page(page: Page, address: str) -> None:
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, address
 
 
-def test_clinician_reviews_a_film(clinician: Page, films: list[Path]) -> None:
+def test_clinician_reviews_a_image(clinician: Page, images: list[Path]) -> None:
     clinician.goto("/")
-    clinician.set_input_files("#film", films[0])
+    clinician.set_input_files("#image", images[0])
     clinician.wait_for_url("**/screenings/*")
     address = clinician.url
     review = clinician.get_by_role("region", name="Review")
@@ -84,7 +84,7 @@ def test_clinician_reviews_a_film(clinician: Page, films: list[Path]) -> None:
     require_good_page(clinician, address)
     require_good_page(clinician, "/screenings")
     expect(clinician.get_by_text("Reviewed as")).to_be_visible()
-    expect(clinician.get_by_text("1 film of Clinic of dr")).to_be_visible()
+    expect(clinician.get_by_text("1 image of Clinic of dr")).to_be_visible()
 
 
 def test_data_sets_are_shown_and_renamed(console: Page, version: DataVersion) -> None:
@@ -94,13 +94,13 @@ def test_data_sets_are_shown_and_renamed(console: Page, version: DataVersion) ->
     console.goto("/admin/data")
     console.get_by_role("link", name=version.name).click()
     expect(console).to_have_url(re.compile(address))
-    sheet = console.get_by_alt_text("A sheet of some films of each class")
+    sheet = console.get_by_alt_text("A sheet of some images of each class")
     sheet.scroll_into_view_if_needed()
     console.wait_for_function("() => document.querySelector('.contact-sheet').naturalWidth > 0")
-    console.get_by_label("What it is called").fill("All films")
+    console.get_by_label("What it is called").fill("All images")
     console.get_by_role("button", name="Rename").click()
-    expect(console.get_by_role("heading", level=1)).to_have_text("All films")
-    console.get_by_role("button", name="Allow its films").click()
+    expect(console.get_by_role("heading", level=1)).to_have_text("All images")
+    console.get_by_role("button", name="Allow its images").click()
     expect(console.get_by_role("button", name="Show none of them any more")).to_be_visible()
 
 
@@ -108,25 +108,25 @@ def test_archive_is_sent_without_script(
     open_visitor: OpenVisitor,
     sign_in_admin: Callable[[Page], Page],
     version: DataVersion,
-    films: list[Path],
-    no_film: Path,
+    images: list[Path],
+    no_image: Path,
     faults: Faults,
     tmp_path: Path,
 ) -> None:
-    archive = tmp_path / "films.zip"
+    archive = tmp_path / "images.zip"
     with zipfile.ZipFile(archive, "w") as packed:
-        for label, film in zip(("covid", "pneumonia", "normal"), films, strict=True):
-            packed.write(film, f"{label}/{film.name}")
+        for label, image in zip(("covid", "pneumonia", "normal"), images, strict=True):
+            packed.write(image, f"{label}/{image.name}")
     page = sign_in_admin(open_visitor(java_script_enabled=False).new_page())
     page.goto("/admin/data/new")
-    page.get_by_label("Name of the data set").fill("Films of autumn")
+    page.get_by_label("Name of the data set").fill("Images of autumn")
     page.get_by_label("Version to add them to").select_option(version.sha256)
-    page.get_by_label("An archive to upload").set_input_files(no_film)
+    page.get_by_label("An archive to upload").set_input_files(no_image)
     page.get_by_role("button", name="Start the import").click()
     expect(page.get_by_text("neither a ZIP nor a TAR archive")).to_be_visible()
     faults.expect("Failed to load resource")
     # What was typed is there still; a browser does not choose a file again.
-    expect(page.get_by_label("Name of the data set")).to_have_value("Films of autumn")
+    expect(page.get_by_label("Name of the data set")).to_have_value("Images of autumn")
     expect(page.get_by_label("Version to add them to")).to_have_value(version.sha256)
     page.get_by_label("An archive to upload").set_input_files(archive)
     page.get_by_role("button", name="Start the import").click()

@@ -1,4 +1,4 @@
-"""The gallery in a real browser: a selection, the way between two films, a round of the quiz."""
+"""The gallery in a real browser: a selection, the way between two images, a round of the quiz."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from app.core.database import Database
 from app.datasets.tables import DataKind
 from app.gallery.queries import PAGE
-from app.gallery.registration import register_films
+from app.gallery.registration import register_images
 from app.migrations import upgrade
 from app.registry.registration import register_generator
 from app.settings import Settings
@@ -24,25 +24,25 @@ from ml.data.manifest import COLUMNS
 from ml.gan.onnx_generator import PRETRAINED
 from tests.e2e.conftest import Faults
 from tests.e2e.test_pages import AXE_OPTIONS
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.synthetic_set import new_set, new_version
 
-ALL_FILMS = PAGE + 10
+ALL_IMAGES = PAGE + 10
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server whose gallery has a page of films and ten more, and films for the quiz."""
+    """A server whose gallery has a page of images and ten more, and images for the quiz."""
     home = tmp_path_factory.mktemp("gallery")
     settings = Settings(_env_file=None, home=home)
     database = Database(settings.effective_database_url)
     upgrade(database.engine)
     with database.session() as session:
         generator = register_generator(session, settings, PRETRAINED, run=None, by="test")
-        films = [(("covid", "normal")[seed % 2], seed) for seed in range(ALL_FILMS)]
-        version = new_set(session, settings, generator, films)
-        register_films(session, version, home / version.folder)
-        people = new_version(session, "ab" * 32, DataKind.FILMS)
+        images = [(("covid", "normal")[seed % 2], seed) for seed in range(ALL_IMAGES)]
+        version = new_set(session, settings, generator, images)
+        register_images(session, version, home / version.folder)
+        people = new_version(session, "ab" * 32, DataKind.IMAGES)
         people.quiz_allowed = True
         _write_people(home / people.folder)
     database.close()
@@ -56,7 +56,7 @@ def _write_people(folder: Path) -> None:
         rows = csv.DictWriter(file, COLUMNS, restval="")
         rows.writeheader()
         for number in range(12):
-            content = png(synthetic_film(np.random.default_rng(number), 80, 80))
+            content = png(synthetic_image(np.random.default_rng(number), 80, 80))
             (folder / f"{number}.png").write_bytes(content)
             row = {"image": f"{number}.png", "label": ("covid", "normal")[number % 2]}
             row |= {"source": "hospital", "patient": f"p-{number}", "license": "CC BY 4.0"}
@@ -79,39 +79,39 @@ def page(visit: BrowserContext) -> Page:
 
 def test_selection_goes_over_pages_and_is_downloaded(page: Page) -> None:
     page.goto("/gallery")
-    films = page.locator(".shelf-film")
-    expect(films).to_have_count(PAGE)
-    expect(page.get_by_role("button", name="Download the ticked films")).to_be_disabled()
-    films.nth(1).get_by_role("checkbox").check()
-    page.get_by_role("link", name="More films").click()
-    expect(films).to_have_count(ALL_FILMS)
-    expect(page.get_by_role("link", name="More films")).to_be_hidden()
-    films.last.get_by_role("checkbox").check()
-    expect(page.get_by_text("2 films ticked")).to_be_visible()
+    images = page.locator(".shelf-image")
+    expect(images).to_have_count(PAGE)
+    expect(page.get_by_role("button", name="Download the ticked images")).to_be_disabled()
+    images.nth(1).get_by_role("checkbox").check()
+    page.get_by_role("link", name="More images").click()
+    expect(images).to_have_count(ALL_IMAGES)
+    expect(page.get_by_role("link", name="More images")).to_be_hidden()
+    images.last.get_by_role("checkbox").check()
+    expect(page.get_by_text("2 images ticked")).to_be_visible()
     # A page later, and back: the ticks are still there.
-    films.nth(1).locator("a").click()
+    images.nth(1).locator("a").click()
     page.go_back()
-    expect(page.get_by_text("2 films ticked")).to_be_visible()
-    expect(films.nth(1).get_by_role("checkbox")).to_be_checked()
+    expect(page.get_by_text("2 images ticked")).to_be_visible()
+    expect(images.nth(1).get_by_role("checkbox")).to_be_checked()
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the ticked films").click()
+        page.get_by_role("button", name="Download the ticked images").click()
     with zipfile.ZipFile(downloading.value.path()) as archive:
-        manifest = archive.read("synthetic-films/manifest.csv").decode()
+        manifest = archive.read("synthetic-images/manifest.csv").decode()
         assert len(list(csv.DictReader(io.StringIO(manifest)))) == 2
     page.get_by_role("button", name="Untick all").click()
-    expect(page.get_by_text("Tick films to download")).to_be_visible()
+    expect(page.get_by_text("Tick images to download")).to_be_visible()
 
 
-def test_two_films_of_a_class_are_blended(page: Page) -> None:
+def test_two_images_of_a_class_are_blended(page: Page) -> None:
     page.goto("/gallery?label=covid")
-    boxes = page.locator(".shelf-film").get_by_role("checkbox")
+    boxes = page.locator(".shelf-image").get_by_role("checkbox")
     blend = page.get_by_role("link", name="Blend the two")
     boxes.nth(0).check()
     expect(blend).to_be_hidden()
     boxes.nth(1).check()
     blend.click()
     expect(page).to_have_url(re.compile(r"/gallery/between\?.*label=covid"))
-    large = page.get_by_role("img", name="The film at this place of the way")
+    large = page.get_by_role("img", name="The image at this place of the way")
     # Its script shows the scrubber when it has taken hold of it.
     expect(large).to_be_visible()
     page.get_by_label("Place on the way").press("End")
@@ -120,12 +120,12 @@ def test_two_films_of_a_class_are_blended(page: Page) -> None:
     expect(large).to_have_attribute("viewBox", "0 0 256 256")
 
 
-def test_film_is_made_from_a_seed(page: Page) -> None:
+def test_image_is_made_from_a_seed(page: Page) -> None:
     page.goto("/gallery/make")
     page.get_by_label("Seed").fill("42")
     page.get_by_label("Class").select_option("normal")
-    page.get_by_role("button", name="Make the film").click()
-    picture = page.get_by_role("img", name="The synthetic film of seed 42")
+    page.get_by_role("button", name="Make the image").click()
+    picture = page.get_by_role("img", name="The synthetic image of seed 42")
     expect(picture).to_be_visible()
     assert picture.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 512
 
@@ -137,20 +137,20 @@ def test_gallery_and_quiz_work_without_a_script(
     context.on("page", faults.watch)
     page = context.new_page()
     page.goto("/gallery")
-    page.get_by_role("link", name="More films").click()
-    expect(page.locator(".shelf-film")).to_have_count(ALL_FILMS - PAGE)
-    page.locator(".shelf-film").first.get_by_role("checkbox").check()
+    page.get_by_role("link", name="More images").click()
+    expect(page.locator(".shelf-image")).to_have_count(ALL_IMAGES - PAGE)
+    page.locator(".shelf-image").first.get_by_role("checkbox").check()
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the ticked films").click()
+        page.get_by_role("button", name="Download the ticked images").click()
     assert zipfile.is_zipfile(downloading.value.path())
 
     page.goto("/gallery/quiz")
     page.get_by_role("button", name="Begin").click()
-    for group in page.get_by_role("group", name=re.compile("Film ")).all():
+    for group in page.get_by_role("group", name=re.compile("Image ")).all():
         group.get_by_label("synthetic").check()
     page.get_by_role("button", name="See how I did").click()
     expect(page.get_by_role("heading", name="10 of 20 right")).to_be_visible()
-    expect(page.get_by_text("You took 0 of 10 synthetic films for real")).to_be_visible()
+    expect(page.get_by_text("You took 0 of 10 synthetic images for real")).to_be_visible()
     context.close()
 
 

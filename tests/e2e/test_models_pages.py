@@ -1,4 +1,4 @@
-"""The registry in a real browser: looking, comparing, putting in service, rolling back."""
+"""The registry in a real browser: looking, comparing, putting active, rolling back."""
 
 import json
 from collections.abc import Iterator
@@ -15,29 +15,29 @@ from app.datasets.tables import DataKind
 from app.datasets.versions import register_data
 from app.registry.activation import roll_back
 from app.registry.comparisons import record_comparison
-from app.registry.queries import in_service, list_models
+from app.registry.queries import list_models, serving_sha256
 from app.registry.registration import register_classifier
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
 from ml.classifier.bundle import CARD, PRETRAINED, Card
 from ml.data.manifest import MANIFEST
-from ml.data.versioning import seal
+from ml.data.versioning import freeze
 from ml.gan.onnx_generator import PRETRAINED as GENERATOR
 from tests.e2e.conftest import OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS, status_of
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.tiny_models import comparison_of, write_classifier, write_comparison
 
 RELEASED = Card.from_json((PRETRAINED / CARD).read_text(encoding="utf-8"))
 GENERATOR_SHA256 = json.loads((GENERATOR / CARD).read_text(encoding="utf-8"))["sha256"]
-FILMS = 26  # more than a page of changed ones
+IMAGES = 26  # more than a page of changed ones
 BY = "user:somebody"
 REASON = "it is faster, and the clinic agreed to the loss"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A classifier of the server's registry that was compared with the one in service."""
+    """A classifier of the server's registry that was compared with the active one."""
 
     url: str
     comparison_url: str
@@ -51,14 +51,14 @@ class Registry:
         self._database, self._settings, self._folder = database, settings, folder
 
     def add(self, version: str, *, faults: list[str] | None = None) -> Candidate:
-        """Register a classifier that calls every film normal, and a comparison of it."""
+        """Register a classifier that calls every image normal, and a comparison of it."""
         folder = self._folder / version
         parents = {GENERATOR_SHA256: {"covid": 500, "pneumonia": 300, "normal": 200}}
         card = write_classifier(
             folder, version=version, answer="normal", size=64, synthetic=parents
         )
-        data = self._films(version)
-        found = comparison_of(card, RELEASED, faults=faults, changed=FILMS)
+        data = self._images(version)
+        found = comparison_of(card, RELEASED, faults=faults, changed=IMAGES)
         out = write_comparison(folder / "out", found)
         with self._database.session() as session:
             run = Run(
@@ -76,31 +76,31 @@ class Registry:
             url = f"/admin/models/{card.sha256}"
             return Candidate(url, f"{url}/compare/{comparison.id}", version)
 
-    def _films(self, version: str) -> str:
-        folder = self._folder / f"films of {version}"
+    def _images(self, version: str) -> str:
+        folder = self._folder / f"images of {version}"
         (folder / "images").mkdir(parents=True)
         rng = np.random.default_rng(len(version))
         lines = ["image,label,source,patient"]
-        for place in range(FILMS):
-            film = synthetic_film(rng, 160 + place % 4 * 16, 144)
-            (folder / f"images/{place}.png").write_bytes(png(film))
+        for place in range(IMAGES):
+            image = synthetic_image(rng, 160 + place % 4 * 16, 144)
+            (folder / f"images/{place}.png").write_bytes(png(image))
             lines.append(f"images/{place}.png,covid,clinic,p{place}")
         (folder / MANIFEST).write_text("\n".join(lines) + "\n")
-        seal(folder)
+        freeze(folder)
         with self._database.session() as session:
             return register_data(
                 session,
                 self._settings,
                 folder,
-                name=f"Films for {version}",
-                kind=DataKind.FILMS,
+                name=f"Images for {version}",
+                kind=DataKind.IMAGES,
                 by=BY,
             ).sha256
 
     def clear(self) -> None:
-        """Have the released classifier in service again, whatever a test left."""
+        """Have the released classifier active again, whatever a test left."""
         with self._database.session() as session:
-            while in_service(session, self._settings) != RELEASED.sha256:
+            while serving_sha256(session, self._settings) != RELEASED.sha256:
                 roll_back(session, self._settings, by=BY)
 
 
@@ -138,13 +138,13 @@ def test_pages_of_models_are_good_pages(
         assert not found.response["violations"], found.generate_report()
 
 
-def test_classifier_goes_in_service_and_back(
-    console: Page, registry: Registry, films: list[Path], open_visitor: OpenVisitor
+def test_classifier_goes_serving_sha256_and_back(
+    console: Page, registry: Registry, images: list[Path], open_visitor: OpenVisitor
 ) -> None:
     candidate = registry.add("story-1")
     console.goto("/admin/models")
     console.get_by_role("link", name=candidate.version, exact=True).click()
-    expect(console.get_by_text("The gates are open")).to_be_visible()
+    expect(console.get_by_text("The promotion checks are open")).to_be_visible()
     console.get_by_role("link", name="Side by side").click()
     thumbnail = console.get_by_role("img", name="images/0.png").first
     thumbnail.scroll_into_view_if_needed()
@@ -153,12 +153,12 @@ def test_classifier_goes_in_service_and_back(
     console.get_by_role("link", name="Next").click()
     expect(console.get_by_text("Page 2 of 2")).to_be_visible()
     console.goto(candidate.url)
-    console.get_by_role("button", name="Put it in service").click()
-    expect(console.locator(".page-head .standing")).to_have_text("in service")
+    console.get_by_role("button", name="Put it active").click()
+    expect(console.locator(".page-head .standing")).to_have_text("active")
 
     visitor = open_visitor().new_page()
     visitor.goto("/")
-    visitor.set_input_files("#film", films[0])
+    visitor.set_input_files("#image", images[0])
     visitor.wait_for_url("**/screenings/*")
     expect(visitor.get_by_role("heading", level=1)).to_contain_text("Normal")
     expect(visitor.get_by_text(candidate.version).first).to_be_attached()
@@ -175,7 +175,7 @@ def test_shut_gate_opens_by_a_written_reason(console: Page, registry: Registry) 
     console.goto(candidate.url)
     expect(console.get_by_text("Its accuracy is lower by 0.050.")).to_be_visible()
     console.get_by_label("Why in spite of that").fill(REASON)
-    console.get_by_role("button", name="Put it in service all the same").click()
-    expect(console.locator(".page-head .standing")).to_have_text("in service")
+    console.get_by_role("button", name="Put it active all the same").click()
+    expect(console.locator(".page-head .standing")).to_have_text("active")
     console.goto("/admin/models")
     expect(console.locator(".in-service")).to_contain_text(REASON)

@@ -29,23 +29,23 @@ def addresses(screening: Page) -> list[str]:
     return ["/", screening.url, "/screenings", "/model", "/api", NO_SUCH_PAGE]
 
 
-def test_history_lists_this_visitors_films(screening: Page, films: list[Path]) -> None:
+def test_history_lists_this_visitors_images(screening: Page, images: list[Path]) -> None:
     address = screening.url
     screening.goto("/screenings")
-    expect(screening.get_by_text("1 film from this browser")).to_be_visible()
+    expect(screening.get_by_text("1 image from this browser")).to_be_visible()
     screening.locator(".history-row").click()
     expect(screening).to_have_url(address)
 
 
 def test_history_of_a_new_visitor_is_empty(page: Page) -> None:
     page.goto("/screenings")
-    expect(page.get_by_role("heading", name="No films yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
 
 
-def test_last_films_stand_on_the_first_page(screening: Page) -> None:
+def test_last_images_stand_on_the_first_page(screening: Page) -> None:
     address = screening.url
     screening.goto("/")
-    screening.get_by_role("region", name="Your last films").locator(".film-card").click()
+    screening.get_by_role("region", name="Your last images").locator(".image-card").click()
     expect(screening).to_have_url(address)
 
 
@@ -54,9 +54,9 @@ def test_another_visitor_gets_404(
 ) -> None:
     stranger = open_visitor().new_page()
     assert status_of(stranger, screening.url) == 404
-    expect(stranger.get_by_role("link", name="Screen a film").last).to_be_visible()
-    film = stranger.request.get(f"{screening.url}/film")
-    assert film.status == 404
+    expect(stranger.get_by_role("link", name="Screen an image").last).to_be_visible()
+    image = stranger.request.get(f"{screening.url}/image")
+    assert image.status == 404
     faults.expect("Failed to load resource")
 
 
@@ -70,7 +70,7 @@ def test_shared_link_opens_until_sharing_stops(
     guest.goto(link)
     expect(guest.get_by_text("This page was shared with you")).to_be_visible()
     expect(guest.get_by_role("heading", level=1)).to_be_visible()
-    guest.wait_for_function("() => document.getElementById('film').naturalWidth > 0")
+    guest.wait_for_function("() => document.getElementById('image').naturalWidth > 0")
     expect(guest.get_by_role("button", name="Delete for good")).to_have_count(0)
     expect(guest.get_by_role("heading", name="Share")).to_have_count(0)
 
@@ -89,11 +89,11 @@ def test_link_is_copied(screening: Page, context: BrowserContext) -> None:
     assert screening.evaluate("() => navigator.clipboard.readText()") == link
 
 
-def test_deleted_film_is_gone(screening: Page, faults: Faults) -> None:
+def test_deleted_image_is_gone(screening: Page, faults: Faults) -> None:
     address = screening.url
-    screening.get_by_text("Delete this film").click()
+    screening.get_by_text("Delete this image").click()
     screening.get_by_role("button", name="Delete for good").click()
-    expect(screening.get_by_role("heading", name="No films yet")).to_be_visible()
+    expect(screening.get_by_role("heading", name="No images yet")).to_be_visible()
     assert status_of(screening, address) == 404
     faults.expect("Failed to load resource")
 
@@ -120,7 +120,7 @@ def test_keyboard_reaches_the_content_and_the_picker(page: Page) -> None:
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
-    while not page.get_by_role("button", name="Choose films").evaluate(
+    while not page.get_by_role("button", name="Choose images").evaluate(
         "(button) => button === document.activeElement"
     ):
         page.keyboard.press("Tab")

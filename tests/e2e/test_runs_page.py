@@ -40,11 +40,11 @@ class Training:
         return f"/admin/runs/{self.id}"
 
     def tick(self, step: int) -> None:
-        """Write a grid and figures, then record them, as at a checkpoint."""
+        """Write a grid and metrics, then record them, as at a checkpoint."""
         (self.folder / "samples").mkdir(parents=True, exist_ok=True)
         grey = np.full((64, 64), step % 200, np.uint8)
         (self.folder / "samples" / f"{step:07d}.png").write_bytes(png(grey))
-        row = {"step": step, "kid": 100 / step, "diversity": 0.5, "films_per_second": 250.0}
+        row = {"step": step, "kid": 100 / step, "diversity": 0.5, "images_per_second": 250.0}
         with (self.folder / "metrics.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         (self.folder / "log.txt").write_text(f"step {step}\n")
@@ -59,15 +59,15 @@ class Training:
 
 @pytest.fixture
 def data(live_database: Database) -> Iterator[str]:
-    """A data version to name; nothing reads its films."""
+    """A data version to name; nothing reads its images."""
     with live_database.session() as session:
         session.merge(
             DataVersion(
                 sha256=DATA,
-                kind=DataKind.FILMS,
-                name="films of the browser",
+                kind=DataKind.IMAGES,
+                name="images of the browser",
                 folder=f"data/{DATA}",
-                films=180,
+                images=180,
                 summary={},
                 created_by="test",
             )
@@ -96,7 +96,7 @@ def test_page_follows_a_run_to_its_end(console: Page, training: Training) -> Non
     console.evaluate("() => { window.isTheSamePage = true; }")
     training.tick(200)
     expect(console.get_by_text("200 of 1,000")).to_be_visible()
-    expect(console.get_by_alt_text("A grid of synthetic films after step 200")).to_be_visible()
+    expect(console.get_by_alt_text("A grid of synthetic images after step 200")).to_be_visible()
     curve = console.get_by_role("img", name="KID from step 100 to 200: from 0.5 to 1, now 0.5")
     expect(curve).to_be_visible()
     training.end()
@@ -114,13 +114,13 @@ def test_scrubber_keeps_its_place_while_grids_come(console: Page, training: Trai
     expect(scrubber).to_have_value("2")
     scrubber.focus()
     scrubber.press("ArrowLeft")
-    expect(console.get_by_alt_text("A grid of synthetic films after step 200")).to_be_visible()
+    expect(console.get_by_alt_text("A grid of synthetic images after step 200")).to_be_visible()
     expect(scrubber).to_have_attribute("aria-valuetext", "step 200")
     training.tick(400)
     expect(scrubber).to_have_attribute("max", "3")
     expect(scrubber).to_have_value("1")
     expect(scrubber).to_be_focused()
-    expect(console.get_by_alt_text("A grid of synthetic films after step 200")).to_be_visible()
+    expect(console.get_by_alt_text("A grid of synthetic images after step 200")).to_be_visible()
     shown = "() => document.getElementById('sample-image').naturalWidth"
     assert console.evaluate(shown) == 64
 
@@ -208,9 +208,9 @@ def test_everything_is_there_without_a_script(
         training.tick(step)
     page = sign_in_admin(open_visitor(java_script_enabled=False).new_page())
     page.goto(training.url)
-    expect(page.get_by_alt_text("A grid of synthetic films after step 200")).to_be_visible()
+    expect(page.get_by_alt_text("A grid of synthetic images after step 200")).to_be_visible()
     page.get_by_role("link", name="Earlier").click()
-    expect(page.get_by_alt_text("A grid of synthetic films after step 100")).to_be_visible()
+    expect(page.get_by_alt_text("A grid of synthetic images after step 100")).to_be_visible()
     training.tick(300)
     page.get_by_role("link", name="Reload").click()
     expect(page.get_by_text("300 of 1,000")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The whole story in one browser: from no film at all to a classifier in service, and back."""
+"""The whole story in one browser: from no image at all to a classifier active, and back."""
 
 import os
 import re
@@ -108,19 +108,21 @@ def watch_samples(page: Page) -> None:
     assert page.evaluate("window.stayed")
 
 
-def screen(page: Page, film: Path) -> str:
-    """Put in a film; the version of the model that answered it."""
+def screen(page: Page, image: Path) -> str:
+    """Put in an image; the version of the model that answered it."""
     page.goto("/")
-    page.set_input_files("#film", film)
+    page.set_input_files("#image", image)
     page.wait_for_url("**/screenings/*")
     return page.locator("dt:text-is('Model') + dd").inner_text()
 
 
 # Two minutes where nothing else is at work; a busy machine may take longer.
 @pytest.mark.timeout(480)
-def test_from_no_film_to_a_classifier_in_service_and_back(console: Page, films: list[Path]) -> None:
+def test_from_no_image_to_a_classifier_serving_sha256_and_back(
+    console: Page, images: list[Path]
+) -> None:
     page = console
-    released = screen(page, films[0])
+    released = screen(page, images[0])
 
     page.goto("/admin/data")
     expect(page.get_by_role("link", name=re.compile("demonstration", re.I)).first).to_be_visible()
@@ -163,25 +165,23 @@ def test_from_no_film_to_a_classifier_in_service_and_back(console: Page, films: 
     page.locator("#run-result a[href^='/admin/models/']").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Classifier {NAME}")
     candidate = page.url
-    expect(
-        page.get_by_text("It has not been compared with the classifier in service")
-    ).to_be_visible()
+    expect(page.get_by_text("It has not been compared with the active classifier")).to_be_visible()
 
     page.get_by_role("button", name="Compare with classifier").click()
     page.wait_for_url("**/admin/runs/*")
     wait_until_done(page)
     page.goto(candidate)
     expect(page.locator("#comparisons")).to_contain_text("Side by side")
-    # After one epoch it is hardly as good as the released one; if it is, the gates stand open.
+    # After one epoch it is hardly as good as the released one; if it is, the promotion checks stand open.
     if page.locator("#override").count():
         page.locator("#override").fill(WHY)
     page.locator("#service").get_by_role("button").click()
-    expect(page.locator(".page-head")).to_contain_text("in service", ignore_case=True)
-    assert screen(page, films[1]) == NAME
+    expect(page.locator(".page-head")).to_contain_text("active", ignore_case=True)
+    assert screen(page, images[1]) == NAME
 
     page.goto("/admin/models")
     page.get_by_role("button", name="Roll back").click()
     page.wait_for_url("**/admin/models")
-    assert screen(page, films[2]) == released
+    assert screen(page, images[2]) == released
     page.goto("/admin/audit?about=" + candidate.rpartition("/")[2])
     expect(page.locator("main")).to_contain_text("model.activated")

@@ -1,4 +1,4 @@
-"""Putting films in: by file picker, by dropping, by pasting, and without JavaScript."""
+"""Putting images in: by file picker, by dropping, by pasting, and without JavaScript."""
 
 import base64
 import re
@@ -21,16 +21,16 @@ TRANSFER = """([kind, name, content]) => {
 }"""
 
 
-def transfer(page: Page, kind: str, film: Path) -> None:
-    """Dispatch a drag or clipboard event that carries a film."""
-    page.evaluate(TRANSFER, [kind, film.name, base64.b64encode(film.read_bytes()).decode()])
+def transfer(page: Page, kind: str, image: Path) -> None:
+    """Dispatch a drag or clipboard event that carries an image."""
+    page.evaluate(TRANSFER, [kind, image.name, base64.b64encode(image.read_bytes()).decode()])
 
 
-def test_one_chosen_film_leads_to_its_answer(page: Page, films: list[Path]) -> None:
+def test_one_chosen_image_leads_to_its_answer(page: Page, images: list[Path]) -> None:
     page.goto("/")
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose films").click()
-    chooser.value.set_files(films[0])
+        page.get_by_role("button", name="Choose images").click()
+    chooser.value.set_files(images[0])
 
     page.wait_for_url(re.compile(r"/screenings/[0-9a-f-]{36}$"))
     expect(page.get_by_role("heading", level=1)).to_have_text(
@@ -44,16 +44,16 @@ def test_one_chosen_film_leads_to_its_answer(page: Page, films: list[Path]) -> N
     assert widths == pytest.approx([10 * share for share in shares], abs=1)
 
 
-def test_several_films_get_a_row_each(page: Page, films: list[Path]) -> None:
+def test_several_images_get_a_row_each(page: Page, images: list[Path]) -> None:
     page.goto("/")
-    page.set_input_files("#film", films)
+    page.set_input_files("#image", images)
 
     rows = page.locator(".queue-row")
     expect(rows).to_have_count(3)
-    links = page.get_by_role("link", name=re.compile("See the answer for film-"))
+    links = page.get_by_role("link", name=re.compile("See the answer for image-"))
     expect(links).to_have_count(3)
     expect(rows.first.locator(".verdict")).to_be_visible()
-    expect(page.get_by_role("status")).to_contain_text("film-")
+    expect(page.get_by_role("status")).to_contain_text("image-")
 
     links.nth(1).click()
     page.wait_for_url("**/screenings/*")
@@ -63,23 +63,23 @@ def test_several_films_get_a_row_each(page: Page, films: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_film_is_dropped_or_pasted_anywhere(page: Page, films: list[Path], kind: str) -> None:
+def test_image_is_dropped_or_pasted_anywhere(page: Page, images: list[Path], kind: str) -> None:
     page.goto("/")
-    transfer(page, kind, films[1])
+    transfer(page, kind, images[1])
     page.wait_for_url("**/screenings/*")
 
 
-def test_dragging_a_film_shows_where_it_goes(page: Page, films: list[Path]) -> None:
+def test_dragging_a_image_shows_where_it_goes(page: Page, images: list[Path]) -> None:
     page.goto("/")
-    transfer(page, "dragover", films[0])
+    transfer(page, "dragover", images[0])
     expect(page.locator("body")).to_have_class("is-dragging")
-    transfer(page, "dragleave", films[0])
+    transfer(page, "dragleave", images[0])
     expect(page.locator("body")).not_to_have_class("is-dragging")
 
 
-def test_file_that_is_no_film_says_why(page: Page, faults: Faults, no_film: Path) -> None:
+def test_file_that_is_no_image_says_why(page: Page, faults: Faults, no_image: Path) -> None:
     page.goto("/")
-    page.set_input_files("#film", no_film)
+    page.set_input_files("#image", no_image)
 
     row = page.locator(".queue-row")
     expect(row.locator("strong")).to_be_visible()
@@ -89,17 +89,17 @@ def test_file_that_is_no_film_says_why(page: Page, faults: Faults, no_film: Path
     faults.expect("Failed to load resource")
 
 
-def test_too_large_file_is_not_sent(page: Page, films: list[Path]) -> None:
+def test_too_large_file_is_not_sent(page: Page, images: list[Path]) -> None:
     page.goto("/")
     page.locator("#drop").evaluate("(form) => { form.dataset.maxBytes = '1000'; }")
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.method))
-    page.set_input_files("#film", films[0])
+    page.set_input_files("#image", images[0])
     expect(page.locator(".queue-row")).to_contain_text("too large")
     assert "POST" not in sent
 
 
-def test_busy_service_is_asked_again(page: Page, faults: Faults, films: list[Path]) -> None:
+def test_busy_service_is_asked_again(page: Page, faults: Faults, images: list[Path]) -> None:
     refused = 0
 
     def refuse_twice(route: Route) -> None:
@@ -114,17 +114,17 @@ def test_busy_service_is_asked_again(page: Page, faults: Faults, films: list[Pat
 
     page.route("**/screenings", refuse_twice)
     page.goto("/")
-    page.set_input_files("#film", films[0])
+    page.set_input_files("#image", images[0])
     page.wait_for_url("**/screenings/*")
     assert refused == 2
     faults.expect("Failed to load resource")
 
 
-def test_lost_connection_leaves_a_button(page: Page, faults: Faults, films: list[Path]) -> None:
+def test_lost_connection_leaves_a_button(page: Page, faults: Faults, images: list[Path]) -> None:
     page.route("**/screenings", lambda route: route.abort())
     page.clock.install()
     page.goto("/")
-    page.set_input_files("#film", films[0])
+    page.set_input_files("#image", images[0])
     state = page.locator(".queue-state")
     for seconds in (2, 4, 8):
         expect(state).to_contain_text(f"trying again in {seconds} s")
@@ -139,12 +139,12 @@ def test_lost_connection_leaves_a_button(page: Page, faults: Faults, films: list
 
 
 def test_upload_and_answer_work_without_javascript(
-    open_visitor: OpenVisitor, films: list[Path]
+    open_visitor: OpenVisitor, images: list[Path]
 ) -> None:
     page = open_visitor(java_script_enabled=False).new_page()
     page.goto("/")
-    page.get_by_label("Choose films to screen").set_input_files(films[0])
-    page.get_by_role("button", name="Read the films").click()
+    page.get_by_label("Choose images to screen").set_input_files(images[0])
+    page.get_by_role("button", name="Read the images").click()
 
     page.wait_for_url("**/screenings/*")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -156,15 +156,15 @@ def test_upload_and_answer_work_without_javascript(
 
 
 def test_refused_file_without_javascript_shows_the_form_again(
-    open_visitor: OpenVisitor, faults: Faults, films: list[Path], no_film: Path
+    open_visitor: OpenVisitor, faults: Faults, images: list[Path], no_image: Path
 ) -> None:
     page = open_visitor(java_script_enabled=False).new_page()
     page.goto("/")
-    page.get_by_label("Choose films to screen").set_input_files([films[0], no_film])
-    page.get_by_role("button", name="Read the films").click()
+    page.get_by_label("Choose images to screen").set_input_files([images[0], no_image])
+    page.get_by_role("button", name="Read the images").click()
 
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("<b>letter.png")
-    expect(page.get_by_role("button", name="Read the films")).to_be_visible()
-    expect(page.locator(".film-card")).to_have_count(1)
+    expect(page.get_by_role("button", name="Read the images")).to_be_visible()
+    expect(page.locator(".image-card")).to_have_count(1)
     faults.expect("Failed to load resource")

@@ -1,4 +1,4 @@
-"""The film viewer: heat map, window and level, zoom, keyboard."""
+"""The image viewer: heat map, window and level, zoom, keyboard."""
 
 import re
 from typing import cast
@@ -8,20 +8,20 @@ from playwright.sync_api import Page, expect
 
 
 def scale(page: Page) -> float:
-    """How much the film is enlarged beyond its fit."""
+    """How much the image is enlarged beyond its fit."""
     transform = page.locator("#stage").evaluate("(stage) => stage.style.transform")
     return float(transform.split("scale(")[1].rstrip(")"))
 
 
 def grey(page: Page) -> list[int]:
-    """What the film's filter makes of the greys 0, 64, 128, 192, 255."""
+    """What the image's filter makes of the greys 0, 64, 128, 192, 255."""
     return cast(
         "list[int]",
         page.evaluate("""() => {
             const canvas = document.createElement("canvas");
             canvas.width = 5; canvas.height = 1;
             const context = canvas.getContext("2d");
-            context.filter = document.getElementById("film").style.filter;
+            context.filter = document.getElementById("image").style.filter;
             [0, 64, 128, 192, 255].forEach((value, x) => {
                 context.fillStyle = `rgb(${value} ${value} ${value})`;
                 context.fillRect(x, 0, 1, 1);
@@ -44,17 +44,17 @@ def linear(value: int, window: int, level: int) -> float:
     return 255 * min(max((share - level / 256) / (window / 256) + 0.5, 0), 1)
 
 
-def test_heat_map_lies_on_the_film(screening: Page) -> None:
+def test_heat_map_lies_on_the_image(screening: Page) -> None:
     heat = screening.locator(".heat:visible")
     expect(heat).to_have_count(1)
-    screening.wait_for_function("() => document.getElementById('film').complete")
+    screening.wait_for_function("() => document.getElementById('image').complete")
     assert heat.locator("image").bounding_box() == pytest.approx(
         screening.evaluate("""() => {
-            const film = document.getElementById("film");
-            const frame = film.getBoundingClientRect();
+            const image = document.getElementById("image");
+            const frame = image.getBoundingClientRect();
             const fit = Math.min(
-                frame.width / film.naturalWidth, frame.height / film.naturalHeight);
-            const [width, height] = [fit * film.naturalWidth, fit * film.naturalHeight];
+                frame.width / image.naturalWidth, frame.height / image.naturalHeight);
+            const [width, height] = [fit * image.naturalWidth, fit * image.naturalHeight];
             return {
                 x: frame.x + (frame.width - width) / 2, y: frame.y + (frame.height - height) / 2,
                 width, height,

@@ -1,4 +1,4 @@
-"""A tiny world for what trains and compares classifiers: 32 x 32 films that can be told apart."""
+"""A tiny world for what trains and compares classifiers: 32 x 32 images that can be told apart."""
 
 import csv
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ml.classifier.networks import Backbone
 from ml.commands.main import app
 from ml.data.splits import Split, split_of
 from ml.labels import LABELS
-from tests.ml.data.test_near_duplicates import textured_film
+from tests.ml.data.test_near_duplicates import textured_image
 from tests.support.images import png
 
 SIDE = 32
@@ -59,13 +59,15 @@ def patient_in(part: Split, number: int) -> str:
     return next(key for key in tries if split_of(key) is part)
 
 
-def write_data(root: Path, films: dict[Split, int], *, sources: Sequence[str] = ("north",)) -> Path:
-    """A data set with so many films of each class and split, two of each patient.
+def write_data(
+    root: Path, images: dict[Split, int], *, sources: Sequence[str] = ("north",)
+) -> Path:
+    """A data set with so many images of each class and split, two of each patient.
 
-    One class has stripes across the film, another along it, the third none; sources take turns.
+    One class has stripes across the image, another along it, the third none; sources take turns.
     """
     rows = []
-    for part, count in films.items():
+    for part, count in images.items():
         for number in range(count * len(LABELS)):
             label = LABELS[number % len(LABELS)]
             key = f"{part}-{label}-{number // len(LABELS) // 2}"
@@ -74,10 +76,10 @@ def write_data(root: Path, films: dict[Split, int], *, sources: Sequence[str] = 
     return _write(root, rows)
 
 
-def write_synthetic(root: Path, films: dict[str, int]) -> Path:
-    """A folder as of `xray synthesize`, with so many films of each class."""
+def write_synthetic(root: Path, images: dict[str, int]) -> Path:
+    """A folder as of `xray synthesize`, with so many images of each class."""
     source = f"synthetic-{GENERATOR[:12]}"
-    classes = [label for label, count in films.items() for _ in range(count)]
+    classes = [label for label, count in images.items() for _ in range(count)]
     return _write(
         root, [(label, source, f"{source}-{n}", GENERATOR) for n, label in enumerate(classes)]
     )
@@ -90,8 +92,8 @@ def _write(root: Path, rows: Sequence[tuple[str, str, str, str]]) -> Path:
         writer.writerow(("image", "label", "source", "patient", "synthetic"))
         for number, (label, *rest) in enumerate(rows):
             name = f"{root.name}-{number}.png"
-            film = textured_film(crc32(name.encode())) + stripes(label)
-            (root / name).write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
+            image = textured_image(crc32(name.encode())) + stripes(label)
+            (root / name).write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
             writer.writerow((name, label, *rest))
     return root
 

@@ -1,4 +1,4 @@
-"""A tiny world for GANs: small films of two classes, a feature space of pixels, quick options."""
+"""A tiny world for GANs: small images of two classes, a feature space of pixels, quick options."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split, split_of
-from ml.gan.evaluation.features import Embeddings, FeatureSpace, Films
+from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
 from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
 from ml.gan.networks import build_generator
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.run_folder import fingerprint
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 CPU = torch.device("cpu")
 SIDE = 16
 LABELS = ("covid", "normal")
-FILMS_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
+IMAGES_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -37,22 +37,22 @@ def one_thread() -> Iterator[None]:
 
 
 def pixel_space() -> FeatureSpace:
-    """Films shrunk to 8 px as their own features: no network to load."""
+    """Images shrunk to 8 px as their own features: no network to load."""
 
-    def embed(films: Films) -> Embeddings:
-        unit = torch.from_numpy(films.copy())[:, None].float() / 255
+    def embed(images: GreyImages) -> Embeddings:
+        unit = torch.from_numpy(images.copy())[:, None].float() / 255
         small: Embeddings = F.adaptive_avg_pool2d(unit, 8).flatten(1).numpy()
         return small
 
     return FeatureSpace("pixels", "0" * 64, 64, 64, embed)
 
 
-def write_films(
-    folder: Path, films_of_split: Mapping[Split, int] = FILMS_OF_SPLIT
-) -> list[FilmRecord]:
-    """Films of both classes, so many of each in each split, one for each patient."""
+def write_images(
+    folder: Path, images_of_split: Mapping[Split, int] = IMAGES_OF_SPLIT
+) -> list[ImageRecord]:
+    """Images of both classes, so many of each in each split, one for each patient."""
     random = np.random.default_rng(0)
-    missing = {(label, part): count for part, count in films_of_split.items() for label in LABELS}
+    missing = {(label, part): count for part, count in images_of_split.items() for label in LABELS}
     records = []
     number = 0
     while any(missing.values()):
@@ -61,11 +61,11 @@ def write_films(
         if not missing[label, split_of(patient)]:
             continue
         missing[label, split_of(patient)] -= 1
-        film = synthetic_film(random, 72, 72).astype(int)
-        film[20:52, 20:52] += 60 * (number % 2)
+        image = synthetic_image(random, 72, 72).astype(int)
+        image[20:52, 20:52] += 60 * (number % 2)
         path = folder / f"{number}.png"
-        path.write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
-        records.append(FilmRecord(path, label, "generated", patient))
+        path.write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
+        records.append(ImageRecord(path, label, "generated", patient))
     return records
 
 
@@ -84,15 +84,15 @@ def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
     return replace(GAN_PRESETS[preset], **(quick | changes))
 
 
-def untrained(path: Path, records: Sequence[FilmRecord], options: GanOptions) -> LoadedGenerator:
-    """A generator that learned nothing from the training films, as its file gives it."""
+def untrained(path: Path, records: Sequence[ImageRecord], options: GanOptions) -> LoadedGenerator:
+    """A generator that learned nothing from the training images, as its file gives it."""
     learned = [r for r in in_split(records, Split.TRAIN) if r.label in options.label_names]
     card = GeneratorCard(
         options=options,
         step=4,
-        films_seen=64,
-        films_sha256=fingerprint(learned),
-        films=dict(Counter(record.label for record in learned)),
+        images_seen=64,
+        images_sha256=fingerprint(learned),
+        images=dict(Counter(record.label for record in learned)),
         code_version="test",
         created_at="2026-11-24T00:00:00+00:00",
         licence="research use",

@@ -1,4 +1,4 @@
-"""Small synthetic chest films, and the files they may come in."""
+"""Small synthetic chest X-rays, and the files they may come in."""
 
 import io
 import warnings
@@ -13,18 +13,18 @@ from pydicom.encaps import encapsulate
 Greys = NDArray[np.uint8 | np.uint16 | np.int16]
 
 
-def synthetic_film(
+def synthetic_image(
     rng: np.random.Generator, height: int = 96, width: int = 80
 ) -> NDArray[np.uint8]:
-    """A chest-like film: bright body, two dark lungs, ribs across them, noise. (H, W), 0..255."""
+    """A chest-like image: bright body, two dark lungs, ribs across them, noise. (H, W), 0..255."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    film = 150 + 40 * np.exp(-4 * x**2) + 25 * y
+    image = 150 + 40 * np.exp(-4 * x**2) + 25 * y
     for side in (-1, 1):
         lung = ((x - 0.42 * side) / 0.3) ** 2 + ((y + 0.05) / 0.65) ** 2 < 1
-        film[lung] -= 90 + 15 * side * rng.random()
-    film += 12 * (np.sin(14 * (y + 0.4 * x**2)) > 0.6)
-    film += rng.normal(0, 3, film.shape)
-    greys: NDArray[np.uint8] = np.clip(film, 0, 255).astype(np.uint8)
+        image[lung] -= 90 + 15 * side * rng.random()
+    image += 12 * (np.sin(14 * (y + 0.4 * x**2)) > 0.6)
+    image += rng.normal(0, 3, image.shape)
+    greys: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
     return greys
 
 
@@ -63,7 +63,7 @@ def dicom_dataset(stored: Greys, *, bits: int | None = None, **elements: Any) ->
     bits = bits or allocated
     dataset = Dataset()
     dataset.SOPClassUID = uid.DigitalXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = uid.generate_uid(entropy_srcs=["film"])
+    dataset.SOPInstanceUID = uid.generate_uid(entropy_srcs=["image"])
     dataset.Modality = "DX"
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.SamplesPerPixel = 1
@@ -75,7 +75,7 @@ def dicom_dataset(stored: Greys, *, bits: int | None = None, **elements: Any) ->
     dataset.PixelData = stored.tobytes() + b"\0" * (stored.nbytes % 2)
     dataset["PixelData"].VR = "OW"
     with warnings.catch_warnings():
-        # Some films are wrong on purpose.
+        # Some images are wrong on purpose.
         warnings.simplefilter("ignore")
         for keyword, value in elements.items():
             if value is None:

@@ -1,4 +1,4 @@
-"""A small synthetic set: a generator, a folder of films, their certificates, their rows."""
+"""A small synthetic set: a generator, a folder of images, their privacy checks, their rows."""
 
 import csv
 import uuid
@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.core.database import now
 from app.datasets.tables import DataKind, DataVersion
-from app.gallery.registration import register_films
+from app.gallery.registration import register_images
 from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.data.manifest import COLUMNS, SYNTHETIC_COLUMN
-from ml.gan.synthesis.folder import CERTIFICATE_COLUMNS, CERTIFICATES
+from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.gan.synthesis.watermark import Provenance, png_of
 
 SIDE = 32
@@ -35,12 +35,12 @@ def new_generator(session: Session, labels: Sequence[str] = ("covid", "normal"))
 
 
 def write_set(
-    folder: Path, generator: str, films: Iterable[tuple[str, int]], *, certified: bool = True
+    folder: Path, generator: str, images: Iterable[tuple[str, int]], *, certified: bool = True
 ) -> None:
-    """A data set's folder with a film for each class and seed."""
-    rows, certificates = [], []
+    """A data set's folder with an image for each class and seed."""
+    rows, privacy_checks = [], []
     source = f"gan-{generator[:12]}"
-    for label, seed in films:
+    for label, seed in images:
         image = f"images/{source}/{label}-{seed}.png"
         path = folder / image
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def write_set(
                 SYNTHETIC_COLUMN: generator,
             }
         )
-        certificates.append(
+        privacy_checks.append(
             {
                 "seed": str(seed),
                 "file": image,
@@ -71,15 +71,15 @@ def write_set(
                 "near_copy": "no",
                 "realism": "1.120",
                 "features": "pixels",
-                "training_films": "3871",
-                "held_out_films": "214",
+                "training_images": "3871",
+                "held_out_images": "214",
                 "generator_learned_from_them": "yes",
-                "films_sha256": "f" * 64,
+                "images_sha256": "f" * 64,
             }
         )
     _write(folder / "manifest.csv", (*COLUMNS, SYNTHETIC_COLUMN), rows)
     if certified:
-        _write(folder / CERTIFICATES, CERTIFICATE_COLUMNS, certificates)
+        _write(folder / PRIVACY_CHECKS, PRIVACY_CHECK_COLUMNS, privacy_checks)
 
 
 def _write(path: Path, columns: Sequence[str], rows: list[dict[str, str]]) -> None:
@@ -93,14 +93,14 @@ def new_set(
     session: Session,
     settings: Settings,
     generator: ModelVersion,
-    films: Iterable[tuple[str, int]],
+    images: Iterable[tuple[str, int]],
     *,
     certified: bool = True,
 ) -> DataVersion:
-    """A data version of synthetic films, in its place, not in the gallery yet."""
+    """A data version of synthetic images, in its place, not in the gallery yet."""
     sha256 = uuid.uuid4().hex * 2
     folder = settings.home.resolve() / "data" / sha256
-    write_set(folder, generator.sha256, films, certified=certified)
+    write_set(folder, generator.sha256, images, certified=certified)
     return new_version(session, sha256, DataKind.SYNTHETIC)
 
 
@@ -111,7 +111,7 @@ def new_version(session: Session, sha256: str, kind: DataKind) -> DataVersion:
         kind=kind,
         name="a set",
         folder=f"data/{sha256}",
-        films=0,
+        images=0,
         summary={},
         created_at=now(),
         created_by="test",
@@ -122,9 +122,9 @@ def new_version(session: Session, sha256: str, kind: DataKind) -> DataVersion:
 
 
 def in_gallery(
-    session: Session, settings: Settings, generator: ModelVersion, films: Iterable[tuple[str, int]]
+    session: Session, settings: Settings, generator: ModelVersion, images: Iterable[tuple[str, int]]
 ) -> DataVersion:
     """The same, in the gallery."""
-    version = new_set(session, settings, generator, films)
-    register_films(session, version, settings.home.resolve() / version.folder)
+    version = new_set(session, settings, generator, images)
+    register_images(session, version, settings.home.resolve() / version.folder)
     return version

@@ -26,7 +26,7 @@ DATABASES = ("sqlite", "postgresql")
 
 @contextmanager
 def own_database(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of a database with its tables, in which no other test puts anything in service."""
+    """The URL of a database with its tables, in which no other test puts anything active."""
     if kind == "sqlite":
         url: str | None = f"sqlite:///{folder / 'own.db'}"
         _upgrade(str(url))
@@ -66,13 +66,13 @@ def write_classifier(
     synthetic: Mapping[str, Mapping[str, int]] | None = None,
     **changed: Any,
 ) -> Card:
-    """Write a bundle that calls every film the same.
+    """Write a bundle that calls every image the same.
 
     Args:
         folder: it is made.
         version: of the card.
         answer: the label.
-        size: side of its films in pixels.
+        size: side of its images in pixels.
         synthetic: as in a card's data.
         changed: further fields of the card.
     """
@@ -96,7 +96,7 @@ def write_classifier(
 
 
 def _graph(card: Card, answer: str) -> onnx.ModelProto:
-    """Films (B, 1, S, S) -> logits, embedding (B, 1), activation map (B, C, 4, 4), novelty (B,)."""
+    """Images (B, 1, S, S) -> logits, embedding (B, 1), activation map (B, C, 4, 4), out-of-distribution score (B,)."""
     side, classes = card.input_size, len(LABELS)
     bias = np.array([6.0 if label == answer else 0.0 for label in LABELS], np.float32)
     constants = {
@@ -107,7 +107,7 @@ def _graph(card: Card, answer: str) -> onnx.ModelProto:
     }
     pool = {"kernel_shape": [side // 4] * 2, "strides": [side // 4] * 2}
     nodes = [
-        helper.make_node("Cast", ["films"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["images"], ["grey"], to=TensorProto.FLOAT),
         helper.make_node("AveragePool", ["grey"], ["cells"], **pool),
         helper.make_node("Concat", ["cells"] * classes, ["activation_map"], axis=1),
         helper.make_node("ReduceMean", ["grey"], ["embedding"], axes=[2, 3], keepdims=0),
@@ -115,18 +115,18 @@ def _graph(card: Card, answer: str) -> onnx.ModelProto:
         helper.make_node("Add", ["flat", "bias"], ["logits"]),
         helper.make_node("ReduceMean", ["grey"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Mul", ["mean", "zero"], ["still"]),
-        helper.make_node("Add", ["still", "half"], ["novelty"]),
+        helper.make_node("Add", ["still", "half"], ["ood_score"]),
     ]
     shapes = {
         "logits": ["batch", classes],
         "embedding": ["batch", 1],
         "activation_map": ["batch", classes, 4, 4],
-        "novelty": ["batch"],
+        "ood_score": ["batch"],
     }
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("films", TensorProto.UINT8, ["batch", 1, side, side])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 1, side, side])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
             for name, shape in shapes.items()
@@ -161,12 +161,12 @@ def comparison_of(
 ) -> dict[str, Any]:
     """What `xray compare classifiers` writes of two bundles."""
     sides = {
-        name: {"sha256": card.sha256, "version": card.version, "figures": card.figures}
+        name: {"sha256": card.sha256, "version": card.version, "metrics": card.metrics}
         for name, card in (("candidate", candidate), ("reference", reference))
     }
     return {
         **sides,
-        "films": 757,
+        "images": 757,
         "patients": 635,
         "differences": {
             "accuracy": {"value": 0.012, "low": -0.004, "high": 0.027},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ml.classifier import networks
 from ml.classifier.networks import Backbone
 from ml.classifier.training import train_classifier
-from ml.data.manifest import FilmRecord
+from ml.data.manifest import ImageRecord
 from ml.gan.training import train_gan
 from ml.labels import LABELS
 from ml.options import ClassifierOptions
@@ -56,13 +56,13 @@ def register() -> None:
 
 
 def layer_results(processes: Processes, count: int) -> dict[str, Tensor]:
-    """One training step's outputs, gradients and statistics on a batch of `count` films."""
+    """One training step's outputs, gradients and statistics on a batch of `count` images."""
     torch.manual_seed(3)
     network = share_layers(nn.Sequential(small(), nn.Dropout(0.5), nn.Flatten()), processes)
-    films = torch.randn(count, 1, SIDE, SIDE) + 2
+    images = torch.randn(count, 1, SIDE, SIDE) + 2
     targets = torch.randn(count, 96)
     torch.manual_seed(4)
-    output = network(processes.slice_of(films))
+    output = network(processes.slice_of(images))
     loss = (output - processes.slice_of(targets)).square().mean() * processes.weight_of(count)
     torch.autograd.backward(loss)
     processes.average_gradients(network.parameters())
@@ -83,10 +83,10 @@ def second_order(processes: Processes) -> Tensor:
     return curve
 
 
-def records_in(folder: Path) -> list[FilmRecord]:
-    """The films named `<number>-<patient>.png`."""
+def records_in(folder: Path) -> list[ImageRecord]:
+    """The images named `<number>-<patient>.png`."""
     return [
-        FilmRecord(path, LABELS[int(path.stem.split("-")[0]) % 3], "s", path.stem.split("-")[1])
+        ImageRecord(path, LABELS[int(path.stem.split("-")[0]) % 3], "s", path.stem.split("-")[1])
         for path in sorted(folder.glob("*.png"))
     ]
 
@@ -105,8 +105,10 @@ def main(folder: Path) -> None:
     results["curve"] = second_order(processes)
     processes.barrier()
     register()
-    train_classifier(records_in(folder / "films"), folder / "run", OPTIONS, device=CPU)
-    train_gan(records_in(folder / "films"), folder / "gan", GAN, device=CPU, features=pixel_space())
+    train_classifier(records_in(folder / "images"), folder / "run", OPTIONS, device=CPU)
+    train_gan(
+        records_in(folder / "images"), folder / "gan", GAN, device=CPU, features=pixel_space()
+    )
     torch.save(results, folder / f"rank{processes.rank}.pt")
 
 

@@ -1,4 +1,4 @@
-"""A data set that films are added to: as it was found, and as it is written."""
+"""A data set that images are added to: as it was found, and as it is written."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ class Present:
 
     @classmethod
     def read(cls, root: Path) -> "Present":
-        """Read and check a manifest; none is a data set without films.
+        """Read and check a manifest; none is a data set without images.
 
         Raises:
             DataError: as `ml.data.manifest.read_rows`.

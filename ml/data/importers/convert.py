@@ -1,4 +1,4 @@
-"""Films on their way into a data set, decoded and reduced.
+"""Images on their way into a data set, decoded and reduced.
 
 They wait in a folder of their own, where an import that was interrupted finds them again.
 """
@@ -16,24 +16,24 @@ from PIL import Image, UnidentifiedImageError
 
 from ml.data.importers.records import clean_age, clean_sex
 from ml.data.near_duplicates import WORDS, Hashes, file_hash
-from ml.imaging.decode import read_film
+from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import Pixels
 
 DIGEST_LENGTH = 12
 _QUALITY = 95
-# Beyond these the brightest and darkest pixels of a deep film are letters and dead pixels.
+# Beyond these the brightest and darkest pixels of a deep image are letters and dead pixels.
 _RANGE = (0.1, 99.9)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What is known of a film after it was decoded once.
+    """What is known of an image after it was decoded once.
 
     Attributes:
         digest: beginning of the SHA-256 of the source's file.
-        width: of the reduced film, as height.
-        original_width: of the source's film, as original_height.
+        width: of the reduced image, as height.
+        original_width: of the source's image, as original_height.
         fingerprint: the perceptual hash as hexadecimal digits.
     """
 
@@ -55,7 +55,7 @@ class Decoded:
 
 
 class Stage:
-    """A folder of reduced films and a journal of them, one line of JSON each."""
+    """A folder of reduced images and a journal of them, one line of JSON each."""
 
     def __init__(self, folder: Path, short_side: int) -> None:
         self.folder = folder / str(short_side)
@@ -64,51 +64,51 @@ class Stage:
         self._journal = self.folder / "journal.jsonl"
         self._done = self._read_journal()
 
-    def film(self, digest: str) -> Path:
-        """Where the reduced film lies."""
+    def image(self, digest: str) -> Path:
+        """Where the reduced image lies."""
         return self.folder / f"{digest}.jpg"
 
     def mask(self, digest: str) -> Path:
-        """Where the film's lung mask lies, if it has one."""
+        """Where the image's lung mask lies, if it has one."""
         return self.folder / f"{digest}.png"
 
     def decode(self, content: bytes) -> Decoded:
-        """Decode, reduce and stage a film, or recall that this was done.
+        """Decode, reduce and stage an image, or recall that this was done.
 
         Raises:
-            UnreadableFilm: no film.
-            BlankFilm: a film without contrast.
+            UnreadableImage: no image.
+            BlankImage: an image without contrast.
         """
         digest = digest_of(content)
         done = self._done.get(digest)
-        if done and self.film(digest).is_file():
+        if done and self.image(digest).is_file():
             return done
-        film = read_film(content, shortest=2 * self._short_side or None)
+        image = read_image(content, shortest=2 * self._short_side or None)
         # What cannot be standardised cannot be trained on.
-        standardise(film.pixels, 64)
-        reduced = reduce(film.pixels, self._short_side)
+        standardise(image.pixels, 64)
+        reduced = reduce(image.pixels, self._short_side)
         height, width = reduced.shape
         stored = _jpeg(reduced)
         decoded = Decoded(
             digest=digest,
             width=width,
             height=height,
-            original_width=film.width,
-            original_height=film.height,
+            original_width=image.width,
+            original_height=image.height,
             # Of the stored file: whoever looks at the data set later finds the same distances.
             fingerprint=file_hash(stored).astype("<u8").tobytes().hex(),
-            view=film.metadata.get("ViewPosition", ""),
-            sex=clean_sex(film.metadata.get("PatientSex", "")),
-            age=clean_age(film.metadata.get("PatientAge", "")),
+            view=image.metadata.get("ViewPosition", ""),
+            sex=clean_sex(image.metadata.get("PatientSex", "")),
+            age=clean_age(image.metadata.get("PatientAge", "")),
         )
-        write_whole(self.film(digest), lambda path: path.write_bytes(stored))
+        write_whole(self.image(digest), lambda path: path.write_bytes(stored))
         with self._journal.open("a") as journal:
             journal.write(json.dumps(asdict(decoded)) + "\n")
         self._done[digest] = decoded
         return decoded
 
     def stage_mask(self, source: Path, decoded: Decoded) -> None:
-        """Stage a lung mask as a 1-bit PNG of the reduced film's size.
+        """Stage a lung mask as a 1-bit PNG of the reduced image's size.
 
         Raises:
             ValueError: the file is no picture.
@@ -128,8 +128,8 @@ class Stage:
         # A kill may cut the last line short; what is added must not continue it.
         whole, newline, _torn = self._journal.read_text().rpartition("\n")
         write_whole(self._journal, lambda path: path.write_text(whole + newline))
-        films = (Decoded(**json.loads(line)) for line in whole.splitlines())
-        return {film.digest: film for film in films}
+        images = (Decoded(**json.loads(line)) for line in whole.splitlines())
+        return {image.digest: image for image in images}
 
 
 def _jpeg(greys: NDArray[np.uint8]) -> bytes:
@@ -144,10 +144,10 @@ def digest_of(content: bytes) -> str:
 
 
 def reduce(pixels: Pixels, short_side: int) -> NDArray[np.uint8]:
-    """Shrink a film to a short side, never enlarge it, and bring it to 8 bits.
+    """Shrink an image to a short side, never enlarge it, and bring it to 8 bits.
 
     Args:
-        pixels: (H, W); films of 8 bits keep their grey levels, deeper ones are stretched from
+        pixels: (H, W); images of 8 bits keep their grey levels, deeper ones are stretched from
             their darkest to their brightest level.
         short_side: in pixels; 0 keeps the size.
 

@@ -1,4 +1,4 @@
-"""Which of the films found come in, and under which patient's key."""
+"""Which of the images found come in, and under which patient's key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ TWO_SIDES = "ties patients of two splits"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What settling needs to know of a film.
+    """What settling needs to know of an image.
 
     Attributes:
-        name: how the film is called in reports.
+        name: how the image is called in reports.
         digest: beginning of the SHA-256 of the file it came from.
     """
 
@@ -32,8 +32,8 @@ class Settled:
     """The outcome.
 
     Attributes:
-        taken: number of a new film -> its patient's key.
-        refused: number of a new film -> reason and detail.
+        taken: number of a new image -> its patient's key.
+        refused: number of a new image -> reason and detail.
         aliases: other key of a patient -> the key that is used.
     """
 
@@ -45,54 +45,54 @@ class Settled:
 def settle(
     present: Sequence[Known], new: Sequence[Known], hashes: Hashes, *, keep_duplicates: bool = False
 ) -> Settled:
-    """Decide on new films, given those present, which stay as they are.
+    """Decide on new images, given those present, which stay as they are.
 
-    Films that are near-duplicates are of one person, so their patients become one. Where that
-    would join patients that are already on two sides of the split, the new films stay out.
+    Images that are near-duplicates are of one person, so their patients become one. Where that
+    would join patients that are already on two sides of the split, the new images stay out.
 
     Args:
-        present: films of the data set.
-        new: films found, in the order of preference.
-        hashes: of all films, those of the films present first.
+        present: images of the data set.
+        new: images found, in the order of preference.
+        hashes: of all images, those of the images present first.
         keep_duplicates: take near-duplicates of the same label too; never the same file twice.
     """
-    films = [*present, *new]
+    images = [*present, *new]
     groups = duplicate_groups(hashes)
-    keys, ties = _patient_keys(present, films, groups)
+    keys, ties = _patient_keys(present, images, groups)
     joined = {other: key for other, key in keys.items() if other != key and other not in ties}
     settled = Settled(aliases=joined)
     group_of = {member: group for group in groups for member in group}
-    for number, film in enumerate(new):
+    for number, image in enumerate(new):
         group = group_of.get(len(present) + number, [])
-        earlier = [films[member] for member in group if member < len(present) + number]
-        labels = {films[member].label for member in group}
-        twin = next((one for one in earlier if one.digest == film.digest), None)
-        if twin and twin.label == film.label:
+        earlier = [images[member] for member in group if member < len(present) + number]
+        labels = {images[member].label for member in group}
+        twin = next((one for one in earlier if one.digest == image.digest), None)
+        if twin and twin.label == image.label:
             settled.refused[number] = (SAME_FILE, twin.name)
-        elif film.patient in ties:
-            settled.refused[number] = (TWO_SIDES, ties[film.patient])
+        elif image.patient in ties:
+            settled.refused[number] = (TWO_SIDES, ties[image.patient])
         elif len(labels) > 1:
-            other = next(films[member] for member in group if films[member].label != film.label)
+            other = next(images[member] for member in group if images[member].label != image.label)
             settled.refused[number] = (CONFLICT, f"{other.name} is {other.label}")
         elif earlier and not keep_duplicates:
             settled.refused[number] = (NEAR_DUPLICATE, earlier[0].name)
         else:
-            settled.taken[number] = keys[film.patient]
+            settled.taken[number] = keys[image.patient]
     return settled
 
 
 def _patient_keys(
-    present: Sequence[Known], films: Sequence[Known], groups: list[list[int]]
+    present: Sequence[Known], images: Sequence[Known], groups: list[list[int]]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The key of every patient, and those who tie two sides together."""
     people = DisjointSets[str]()
-    for film in films:
-        people.find(film.patient)
+    for image in images:
+        people.find(image.patient)
     for first, *others in groups:
         for other in others:
-            people.join(films[first].patient, films[other].patient)
+            people.join(images[first].patient, images[other].patient)
     # Whoever is in the data set keeps the key, and with it the side.
-    fixed = {film.patient for film in present}
+    fixed = {image.patient for image in present}
     keys: dict[str, str] = {}
     ties: dict[str, str] = {}
     for person in people.groups():

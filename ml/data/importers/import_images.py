@@ -1,4 +1,4 @@
-"""The one way of a film into a data set, whatever layout it was found in."""
+"""The one way of an image into a data set, whatever layout it was found in."""
 
 import csv
 import io
@@ -18,15 +18,15 @@ from ml.data.importers.deduplicate import SAME_FILE, Known, Settled, settle
 from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.records import MISSING, UNREADABLE, Candidate, LeftOut, SourceOptions
 from ml.data.manifest import SYNTHETIC_COLUMN
-from ml.data.near_duplicates import Hashes, hash_films
+from ml.data.near_duplicates import Hashes, hash_images
 from ml.errors import DataError
 from ml.files import write_whole
-from ml.imaging.preprocessing import BlankFilm
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.preprocessing import BlankImage
+from ml.imaging.types import UnreadableImage
 
 SHORT_SIDE = 256
 STAGING = ".import-part"
-MASK = "unreadable lung mask, film taken without it"
+MASK = "unreadable lung mask, image taken without it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Report:
     """What an import did.
 
     Attributes:
-        added: films added, by label.
-        total: films in the data set now.
-        left_out: films not taken, and masks not taken, each with its reason.
-        changed: films that were there and now have another label or patient.
+        added: images added, by label.
+        total: images in the data set now.
+        left_out: images not taken, and masks not taken, each with its reason.
+        changed: images that were there and now have another label or patient.
     """
 
     added: Counter[str]
@@ -46,7 +46,7 @@ class Report:
     changed: int = 0
 
 
-def import_films(
+def import_images(
     kind: str,
     src: Path,
     to: Path,
@@ -54,24 +54,24 @@ def import_films(
     *,
     short_side: int = SHORT_SIDE,
     keep_duplicates: bool = False,
-    on_film: Callable[[], None] = lambda: None,
+    on_image: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Take the films of a public data set into a data set of ours.
+    """Take the images of a public data set into a data set of ours.
 
     The manifest is replaced as the last step: until then the data set is as it was. Interrupted,
-    the same import goes on with the films not decoded yet.
+    the same import goes on with the images not decoded yet.
 
     Args:
         kind: the layout of `src`, one of `LAYOUTS`.
         src: the folder as it was downloaded.
         to: the data set's folder; made where it is missing, added to where it is not.
         options: what the layout needs beyond the folder.
-        short_side: films are reduced to this, in pixels; 0 keeps their size.
+        short_side: images are reduced to this, in pixels; 0 keeps their size.
         keep_duplicates: take near-duplicates of the same label too, under one patient.
-        on_film: called before each film that was found is read; may raise to stop.
+        on_image: called before each image that was found is read; may raise to stop.
 
     Raises:
-        DataError: an unknown layout, no film to take, no readable film, or a data set with
+        DataError: an unknown layout, no image to take, no readable image, or a data set with
             faults.
     """
     if kind not in LAYOUTS:
@@ -84,19 +84,19 @@ def import_films(
     left_out = [one for one in found if isinstance(one, LeftOut)]
     candidates = [one for one in found if isinstance(one, Candidate)]
     if not candidates:
-        raise DataError(f"no film to import in {src}{_reasons(left_out)}")
+        raise DataError(f"no image to import in {src}{_reasons(left_out)}")
     stage = Stage(to / STAGING, short_side)
-    films, unused = _decode(candidates, stage, present, on_film)
+    images, unused = _decode(candidates, stage, present, on_image)
     left_out += unused
-    if not films and all(one.reason in (MISSING, UNREADABLE) for one in unused):
-        raise DataError(f"none of the {len(candidates)} film(s) can be read{_reasons(left_out)}")
+    if not images and all(one.reason in (MISSING, UNREADABLE) for one in unused):
+        raise DataError(f"none of the {len(candidates)} image(s) can be read{_reasons(left_out)}")
 
-    settled, refused = _settle(present, to, films, keep_duplicates=keep_duplicates)
+    settled, refused = _settle(present, to, images, keep_duplicates=keep_duplicates)
     left_out += refused
     if not settled.taken and not present.rows:
-        raise DataError(f"every film of {src} was left out{_reasons(left_out)}")
-    taken = [(*films[number], patient) for number, patient in settled.taken.items()]
-    added = [_move_in(to, stage, *film) for film in taken]
+        raise DataError(f"every image of {src} was left out{_reasons(left_out)}")
+    taken = [(*images[number], patient) for number, patient in settled.taken.items()]
+    added = [_move_in(to, stage, *image) for image in taken]
     if added or settled.aliases:
         write_manifest(to, present, [*present.rows, *added], settled.aliases)
     shutil.rmtree(to / STAGING)
@@ -120,14 +120,14 @@ def _reasons(left_out: Sequence[LeftOut]) -> str:
 
 
 def _decode(
-    candidates: Sequence[Candidate], stage: Stage, present: Present, on_film: Callable[[], None]
+    candidates: Sequence[Candidate], stage: Stage, present: Present, on_image: Callable[[], None]
 ) -> tuple[list[tuple[Candidate, Decoded]], list[LeftOut]]:
     known = {(_digest(row), row["label"], row["patient"]): row["image"] for row in present.rows}
     aliases = present.aliases()
-    films, left_out = [], []
+    images, left_out = [], []
     console = Console(stderr=True)
-    for candidate in track(candidates, "reading films", console=console, transient=True):
-        on_film()
+    for candidate in track(candidates, "reading images", console=console, transient=True):
+        on_image()
         try:
             content = candidate.path.read_bytes()
         except FileNotFoundError:
@@ -143,43 +143,43 @@ def _decode(
             continue
         try:
             decoded = stage.decode(content)
-        except (UnreadableFilm, BlankFilm) as problem:
+        except (UnreadableImage, BlankImage) as problem:
             left_out.append(LeftOut(candidate.path, UNREADABLE, str(problem)))
             continue
-        films.append((candidate, decoded))
+        images.append((candidate, decoded))
         if candidate.lung_mask and not stage.mask(decoded.digest).is_file():
             try:
                 stage.stage_mask(candidate.lung_mask, decoded)
             except ValueError as problem:
                 left_out.append(LeftOut(candidate.lung_mask, MASK, str(problem)))
-    return films, left_out
+    return images, left_out
 
 
 def _settle(
     present: Present,
     to: Path,
-    films: Sequence[tuple[Candidate, Decoded]],
+    images: Sequence[tuple[Candidate, Decoded]],
     *,
     keep_duplicates: bool,
 ) -> tuple[Settled, list[LeftOut]]:
-    if not films:
+    if not images:
         return Settled(), []
     aliases = present.aliases()
-    # A synthetic film is nobody's: it ties no patients together and keeps no film out.
+    # A synthetic image is nobody's: it ties no patients together and keeps no image out.
     rows = [row for row in present.rows if not row.get(SYNTHETIC_COLUMN)]
     old = [Known(row["image"], _digest(row), row["label"], row["patient"]) for row in rows]
     new = []
-    for candidate, decoded in films:
+    for candidate, decoded in images:
         patient, name = _patient_key(candidate, aliases), str(candidate.path)
         new.append(Known(name, decoded.digest, candidate.label, patient))
     hashes: Hashes = np.concatenate(
         [
-            hash_films([to / row["image"] for row in rows]),
-            np.stack([decoded.hash for _, decoded in films]),
+            hash_images([to / row["image"] for row in rows]),
+            np.stack([decoded.hash for _, decoded in images]),
         ]
     )
     settled = settle(old, new, hashes, keep_duplicates=keep_duplicates)
-    refused = [LeftOut(films[n][0].path, *why) for n, why in settled.refused.items()]
+    refused = [LeftOut(images[n][0].path, *why) for n, why in settled.refused.items()]
     return settled, refused
 
 
@@ -199,7 +199,7 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
     image = Path("images", candidate.source, f"{name}.jpg")
     mask = Path("lung_masks", f"{name}.png") if stage.mask(decoded.digest).is_file() else None
     (to / image).parent.mkdir(parents=True, exist_ok=True)
-    stage.film(decoded.digest).replace(to / image)
+    stage.image(decoded.digest).replace(to / image)
     if mask:
         (to / mask).parent.mkdir(exist_ok=True)
         stage.mask(decoded.digest).replace(to / mask)
@@ -222,7 +222,7 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
 
 
 def write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
-    """Write each film that was not taken, and why, as a CSV."""
+    """Write each image that was not taken, and why, as a CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason", "detail"))

@@ -1,4 +1,4 @@
-"""The layouts of public data sets, one function each: a folder -> candidate films."""
+"""The layouts of public data sets, one function each: a folder -> candidate images."""
 
 import hashlib
 import hmac
@@ -12,12 +12,12 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from ml.data.importers.records import (
-    FILM_SUFFIXES,
     FINDING,
+    IMAGE_SUFFIXES,
     LATERAL,
     MISSING,
     MODALITY,
-    NO_FILM,
+    NO_IMAGE,
     NO_LABEL,
     NO_PATIENT,
     UNREADABLE,
@@ -29,7 +29,7 @@ from ml.data.importers.records import (
     clean_age,
     clean_sex,
     files_below,
-    films_below,
+    images_below,
     read_table,
     subfolder,
 )
@@ -41,7 +41,7 @@ FRONTAL_VIEWS = ("PA", "AP", "AP Supine", "AP erect")
 
 
 def covid_chestxray_dataset(src: Path, _options: SourceOptions) -> Found:
-    """A checkout of covid-chestxray-dataset: `metadata.csv`, films in `images/`."""
+    """A checkout of covid-chestxray-dataset: `metadata.csv`, images in `images/`."""
     table = _expected_file(src, "metadata.csv", "a checkout of covid-chestxray-dataset")
     frontal = {view.lower(): view for view in FRONTAL_VIEWS}
     for row in read_table(table, ("patientid", "finding", "view", "modality", "filename")):
@@ -75,7 +75,7 @@ def _cohen_label(finding: str) -> str | None:
 
 
 def radiography(src: Path, _options: SourceOptions) -> Found:
-    """The COVID-19 Radiography Database: a folder per class, films in it or in its `images/`."""
+    """The COVID-19 Radiography Database: a folder per class, images in it or in its `images/`."""
     folders = {
         "covid": subfolder(src, ("COVID", "COVID-19")),
         "normal": subfolder(src, ("Normal",)),
@@ -90,7 +90,7 @@ def radiography(src: Path, _options: SourceOptions) -> Found:
         if folder is None:
             continue
         masks = subfolder(folder, ("masks",)) or folder / "masks"
-        for path in films_below(subfolder(folder, ("images",)) or folder):
+        for path in images_below(subfolder(folder, ("images",)) or folder):
             if path.is_relative_to(masks):
                 continue
             mask = masks / path.name
@@ -104,13 +104,13 @@ def radiography(src: Path, _options: SourceOptions) -> Found:
                 lung_mask=mask if mask.is_file() else None,
             )
     opacity = subfolder(src, ("Lung_Opacity", "Lung Opacity"))
-    for path in films_below(subfolder(opacity, ("images",)) or opacity) if opacity else ():
+    for path in images_below(subfolder(opacity, ("images",)) or opacity) if opacity else ():
         yield LeftOut(path, FINDING, "Lung_Opacity")
 
 
 _KERMANY_NAMES = (
     # person123_bacteria_456.jpeg. Bacteria and virus count their persons together in places: one
-    # key for both joins at worst two children, and never parts the films of one.
+    # key for both joins at worst two children, and never parts the images of one.
     re.compile(r"person(?P<patient>\d+)_(?P<finding>bacteria|virus)_\d+", re.IGNORECASE),
     # IM-0115-0001.jpeg and NORMAL2-IM-1440-0001.jpeg are two series.
     re.compile(r"(?P<patient>(?:NORMAL2?-)?IM-\d+)-\d+(?:-\d+)*", re.IGNORECASE),
@@ -134,7 +134,7 @@ def kermany(src: Path, _options: SourceOptions) -> Found:
         )
     for folder in folders:
         label = folder.name.lower()
-        for path in films_below(folder):
+        for path in images_below(folder):
             names = (form.fullmatch(path.stem) for form in _KERMANY_NAMES)
             found = next(filter(None, names), None)
             if found is None:
@@ -155,21 +155,21 @@ def kermany(src: Path, _options: SourceOptions) -> Found:
 
 
 def nih(src: Path, _options: SourceOptions) -> Found:
-    """ChestX-ray14: `Data_Entry_2017*.csv`, films in any subfolder."""
+    """ChestX-ray14: `Data_Entry_2017*.csv`, images in any subfolder."""
     tables = sorted(src.glob("Data_Entry_2017*.csv"))
     if not tables:
         raise DataError(f"{src} is no ChestX-ray14: expected Data_Entry_2017.csv or ..._v2020.csv")
-    films = {path.name: path for path in films_below(src)}
+    images = {path.name: path for path in images_below(src)}
     for row in read_table(tables[-1], ("image index", "finding labels", "patient id")):
         name, finding = row["image index"], row["finding labels"]
         labels = {"normal", "pneumonia"} & {class_of(word) for word in finding.split("|")}
         if not labels:
             yield LeftOut(src / name, FINDING, finding)
-        elif name not in films:
+        elif name not in images:
             yield LeftOut(src / name, MISSING)
         else:
             yield Candidate(
-                path=films[name],
+                path=images[name],
                 label=labels.pop(),
                 source="nih",
                 patient=row["patient id"].zfill(8),
@@ -182,11 +182,11 @@ def nih(src: Path, _options: SourceOptions) -> Found:
 
 
 def folders(src: Path, options: SourceOptions) -> Found:
-    """Films below folders that are named after classes."""
+    """Images below folders that are named after classes."""
     pattern = _patient_pattern(options.patient_pattern)
     for path in files_below(src):
-        if path.suffix.lower() not in FILM_SUFFIXES:
-            yield LeftOut(path, NO_FILM, f"expected one of {', '.join(sorted(FILM_SUFFIXES))}")
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            yield LeftOut(path, NO_IMAGE, f"expected one of {', '.join(sorted(IMAGE_SUFFIXES))}")
             continue
         inner = path.relative_to(src)
         named = [(folder, class_of(folder)) for folder in reversed(inner.parts[:-1])]
@@ -243,13 +243,13 @@ def dicom(src: Path, options: SourceOptions) -> Found:
         name = path.relative_to(src).as_posix()
         name = name if key == "file" else str(header.get("SOPInstanceUID", ""))
         seen.add(name)
-        yield _dicom_film(path, header, rows.get(name), src, options)
+        yield _dicom_image(path, header, rows.get(name), src, options)
     for name in rows:
         if name not in seen:
             yield LeftOut(src / name, MISSING)
 
 
-def _dicom_film(
+def _dicom_image(
     path: Path, header: Dataset, row: dict[str, str] | None, src: Path, options: SourceOptions
 ) -> Candidate | LeftOut:
     if row is None:
@@ -304,7 +304,7 @@ def _source_name(src: Path, options: SourceOptions) -> str:
         raise DataError(f"{name!r} is no source's name: give --source with a-z, 0-9 and -")
     if name == DEMONSTRATION:
         raise DataError(
-            f"the source's name {name!r} is that of the demonstration films: give another --source"
+            f"the source's name {name!r} is that of the demonstration images: give another --source"
         )
     return name
 

@@ -1,4 +1,4 @@
-"""A data set joins another one: its films come as they are, its patients keep their keys."""
+"""A data set joins another one: its images come as they are, its patients keep their keys."""
 
 import hashlib
 import shutil
@@ -25,27 +25,27 @@ from ml.data.near_duplicates import Hashes, hash_records
 from ml.errors import DataError
 from ml.files import link_or_copy
 from ml.gan.synthesis.folder import (
-    CERTIFICATES,
+    PRIVACY_CHECKS,
     THUMBNAILS,
-    read_certificates,
+    read_privacy_checks,
     thumbnail_name,
-    write_certificates,
+    write_privacy_checks,
 )
 
 NOT_LISTED = "in no row of the manifest"
-# What else lies in a data set's folder and is no film.
-_COMPANIONS = (MANIFEST, CERTIFICATES, "summary.json", "contact-sheet.jpg")
+# What else lies in a data set's folder and is no image.
+_COMPANIONS = (MANIFEST, PRIVACY_CHECKS, "summary.json", "contact-sheet.jpg")
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A data set whose films were all looked at.
+    """A data set whose images were all looked at.
 
     Attributes:
         root: its folder.
         rows: of its manifest.
-        digests: SHA-256 of each film's file.
-        hashes: of each film, as in `ml.data.near_duplicates`.
+        digests: SHA-256 of each image's file.
+        hashes: of each image, as in `ml.data.near_duplicates`.
     """
 
     root: Path
@@ -54,40 +54,40 @@ class DataSet:
     hashes: Hashes
 
     @classmethod
-    def read(cls, root: Path, on_film: Callable[[], None] = lambda: None) -> "DataSet":
-        """Check a manifest and its films.
+    def read(cls, root: Path, on_image: Callable[[], None] = lambda: None) -> "DataSet":
+        """Check a manifest and its images.
 
         Raises:
-            DataError: names every fault of the manifest, or the films that cannot be read; or
-                films of people call themselves those of the demonstration.
+            DataError: names every fault of the manifest, or the images that cannot be read; or
+                images of people call themselves those of the demonstration.
         """
         rows = read_rows(root)[1]
         _refuse_false_stand_ins(root, rows)
         records = [record_of(root, row) for row in rows]
         digests = [_sha256(record.path) for record in records]
-        return cls(root, rows, digests, hash_records(records, on_film))
+        return cls(root, rows, digests, hash_records(records, on_image))
 
 
-def copy_whole(root: Path, to: Path, *, link: bool, on_film: Callable[[], None]) -> Report:
+def copy_whole(root: Path, to: Path, *, link: bool, on_image: Callable[[], None]) -> Report:
     """Begin a data set as the copy of another one: the same manifest, and so the same content.
 
     Args:
         root: the other one.
         to: the new one's folder, without a manifest.
         link: share the files, where the file system can: of a data set that nobody changes.
-        on_film: called before each film; may raise to stop.
+        on_image: called before each image; may raise to stop.
 
     Raises:
-        DataError: names every fault of the manifest; or films of people call themselves those of
+        DataError: names every fault of the manifest; or images of people call themselves those of
             the demonstration.
     """
     rows = read_rows(root)[1]
     _refuse_false_stand_ins(root, rows)
     for row in rows:
-        on_film()
+        on_image()
         for name in _files_of(root, row):
             _place(root / name, to / name, link=link)
-    for name in (CERTIFICATES, ".patient-salt"):
+    for name in (PRIVACY_CHECKS, ".patient-salt"):
         if (root / name).is_file():
             _place(root / name, to / name, link=False)
     _place(root / MANIFEST, to / MANIFEST, link=False)
@@ -95,7 +95,7 @@ def copy_whole(root: Path, to: Path, *, link: bool, on_film: Callable[[], None])
 
 
 def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
-    """By their source films are known to be nobody's: only those that are shipped may have it."""
+    """By their source images are known to be nobody's: only those that are shipped may have it."""
     named = [row["image"] for row in rows if row["source"] == DEMONSTRATION]
     if not named:
         return
@@ -105,25 +105,25 @@ def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
     false = [image for image in named if _sha256(root / image) not in shipped]
     if false:
         raise DataError(
-            f"{len(false)} film(s) of {root} have the source {DEMONSTRATION!r} and are none of the "
+            f"{len(false)} image(s) of {root} have the source {DEMONSTRATION!r} and are none of the "
             f"demonstration set's, such as {false[0]}: give their source another name"
         )
 
 
 def add_data_set(
-    added: DataSet, to: Path, *, keep_duplicates: bool, on_film: Callable[[], None]
+    added: DataSet, to: Path, *, keep_duplicates: bool, on_image: Callable[[], None]
 ) -> Report:
-    """Take the films of a data set into another one, as they are.
+    """Take the images of a data set into another one, as they are.
 
-    Of films that are there already, from the same source, the row that is added counts: that is
+    Of images that are there already, from the same source, the row that is added counts: that is
     how a corrected label takes the place of the one before. For others, near-duplicates are
     settled as in an import.
 
     Args:
-        added: the films.
+        added: the images.
         to: the folder of the data set they come into; its manifest changes at the very end.
-        keep_duplicates: as in `ml.data.importers.import_images.import_films`.
-        on_film: called before each film; may raise to stop.
+        keep_duplicates: as in `ml.data.importers.import_images.import_images`.
+        on_image: called before each image; may raise to stop.
 
     Raises:
         DataError: the data set they come into has faults.
@@ -157,9 +157,9 @@ def add_data_set(
     used = {*_COMPANIONS} | {row.get(name, "") for row in kept for name in ("image", "lung_mask")}
     taken = []
     for n, patient in sorted(settled.taken.items()):
-        on_film()
+        on_image()
         taken.append(_move_in(added, new[n], to, rows[new[n]] | {"patient": patient}, used))
-    _add_certificates(added, to, taken)
+    _add_privacy_checks(added, to, taken)
     if taken or changed or settled.aliases:
         all_rows = [*kept, *(row for _, row in taken)]
         write_manifest(to, present, all_rows, settled.aliases | aliases_of([r for _, r in taken]))
@@ -181,9 +181,9 @@ def _settle(
     *,
     keep_duplicates: bool,
 ) -> Settled:
-    """Which of the new films come in; numbers are places in `new`."""
+    """Which of the new images come in; numbers are places in `new`."""
     settled = Settled()
-    # A synthetic film is nobody's: it ties no patients together and keeps no film out.
+    # A synthetic image is nobody's: it ties no patients together and keeps no image out.
     real = []
     for n, number in enumerate(new):
         if rows[number].get(SYNTHETIC_COLUMN):
@@ -217,7 +217,7 @@ def _known(row: Row, digest: str) -> Known:
 
 
 def _move_in(added: DataSet, number: int, to: Path, row: Row, used: set[str]) -> tuple[str, Row]:
-    """Copy a film and what belongs to it; its image's name before, and its row now."""
+    """Copy an image and what belongs to it; its image's name before, and its row now."""
     before = row["image"]
     row = row | {"image": _free_name(used, "images", before, added.digests[number])}
     _place(added.root / before, to / row["image"], link=False)
@@ -231,24 +231,24 @@ def _move_in(added: DataSet, number: int, to: Path, row: Row, used: set[str]) ->
 
 
 def _free_name(used: set[str], folder: str, name: str, digest: str) -> str:
-    """A file's own name, or where another one has it, one made of the film's content."""
+    """A file's own name, or where another one has it, one made of the image's content."""
     if name in used:
         name = f"{folder}/added/{digest}{Path(name).suffix}"
     used.add(name)
     return name
 
 
-def _add_certificates(added: DataSet, to: Path, taken: Sequence[tuple[str, Row]]) -> None:
-    own = read_certificates(added.root / CERTIFICATES)
+def _add_privacy_checks(added: DataSet, to: Path, taken: Sequence[tuple[str, Row]]) -> None:
+    own = read_privacy_checks(added.root / PRIVACY_CHECKS)
     new = {
         row["image"]: own[before] | {"file": row["image"]} for before, row in taken if before in own
     }
     if new:
-        write_certificates(to / CERTIFICATES, read_certificates(to / CERTIFICATES) | new)
+        write_privacy_checks(to / PRIVACY_CHECKS, read_privacy_checks(to / PRIVACY_CHECKS) | new)
 
 
 def _files_of(root: Path, row: Row) -> list[str]:
-    """The film, its mask and its thumbnail, as far as there are such."""
+    """The image, its mask and its thumbnail, as far as there are such."""
     names = [row["image"]]
     if row.get("lung_mask"):
         names.append(row["lung_mask"])

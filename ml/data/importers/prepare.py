@@ -1,4 +1,4 @@
-"""A new data set made of an older one and films that are added to it, sealed at the end.
+"""A new data set made of an older one and images that are added to it, frozen at the end.
 
 Everything is done in a folder beside the result, which gets its name when it is whole. What was
 done there is written down step by step: the same call after an interruption goes on.
@@ -14,7 +14,7 @@ from typing import Any
 from ml.data.importers.import_images import (
     SHORT_SIDE,
     Report,
-    import_films,
+    import_images,
     left_out_name,
     write_left_out,
 )
@@ -24,7 +24,7 @@ from ml.data.importers.prepare_state import PrepareJournal, PrepareProgress, as_
 from ml.data.importers.records import LeftOut, SourceOptions, files_below
 from ml.data.importers.unpack import unpack
 from ml.data.manifest import MANIFEST, read_rows
-from ml.data.versioning import SUMMARY, read_seal, seal
+from ml.data.versioning import SUMMARY, freeze, read_version
 from ml.errors import DataError
 from ml.files import write_whole
 
@@ -40,7 +40,7 @@ WORK = ".prepare-part"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Films to add.
+    """Images to add.
 
     Attributes:
         path: a folder, or a ZIP or TAR archive of one.
@@ -59,12 +59,12 @@ class Wanted:
         base: the data set that it grows out of.
         sources: what is added, in this order.
         name: what people call it.
-        source: name of the source of films whose layout knows none; made of the name or the file's
+        source: name of the source of images whose layout knows none; made of the name or the file's
             otherwise.
         patient_pattern: as in `SourceOptions`.
-        labels: as in `SourceOptions`; `labels.csv` beside the films otherwise.
-        short_side: films of a layout are reduced to this, in pixels; 0 keeps their size.
-        keep_duplicates: as in `import_films`.
+        labels: as in `SourceOptions`; `labels.csv` beside the images otherwise.
+        short_side: images of a layout are reduced to this, in pixels; 0 keeps their size.
+        keep_duplicates: as in `import_images`.
     """
 
     base: Path | None = None
@@ -82,8 +82,8 @@ class Prepared:
     """What came of it.
 
     Attributes:
-        folder: the sealed data set.
-        summary: of its seal.
+        folder: the frozen data set.
+        summary: of its freeze.
         reports: of the base and of each source, by its name.
     """
 
@@ -101,7 +101,7 @@ def prepare(wanted: Wanted, out: Path, should_stop: Callable[[], bool] = lambda:
     Args:
         wanted: the data set.
         out: the folder; made where it is missing.
-        should_stop: asked after each film.
+        should_stop: asked after each image.
 
     Raises:
         DataError: names every fault of what is to be added, or of the base; nothing is left of it.
@@ -115,13 +115,13 @@ def prepare(wanted: Wanted, out: Path, should_stop: Callable[[], bool] = lambda:
         # An interruption at the very end leaves what was unpacked.
         shutil.rmtree(work, ignore_errors=True)
         reports = json.loads(receipt.read_text())["reports"]
-        return Prepared(finished, read_seal(finished), as_reports(reports))
+        return Prepared(finished, read_version(finished), as_reports(reports))
     out.mkdir(parents=True, exist_ok=True)
     try:
         journal = PrepareJournal.open(work, inputs)
         progress = PrepareProgress(out, should_stop)
         reports = _make(wanted, work, journal, progress)
-        summary = seal(work / SET, progress)
+        summary = freeze(work / SET, progress)
     except (DataError, OSError):
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -139,7 +139,7 @@ def _checked(wanted: Wanted) -> dict[str, Any]:
     faults = [f"unknown kind {kind!r}, expected one of {', '.join(KINDS)}" for kind in unknown]
     faults += [f"no such file or folder: {path}" for path in paths if not path.exists()]
     if not paths:
-        faults.append("nothing to make a data set of: give a base, or films to add")
+        faults.append("nothing to make a data set of: give a base, or images to add")
     if faults:
         raise DataError("\n".join(faults))
     inputs: dict[str, Any] = json.loads(json.dumps(asdict(wanted), default=str))
@@ -149,16 +149,16 @@ def _checked(wanted: Wanted) -> dict[str, Any]:
 def _make(
     wanted: Wanted, work: Path, journal: PrepareJournal, progress: PrepareProgress
 ) -> dict[str, Report]:
-    """Everything but the seal."""
+    """Everything but the freeze."""
     to = work / SET
     names = _names(wanted.sources)
     missing = [name for name in names if name not in journal.reports]
-    # Faults of all sources are told together, before the first film is taken.
+    # Faults of all sources are told together, before the first image is taken.
     opened = _open_all(wanted, {name: names[name] for name in missing}, work, progress)
     if wanted.base and _BASE not in journal.reports:
         progress.expect(len(read_rows(wanted.base)[1]))
-        sealed = (wanted.base / SUMMARY).exists()
-        journal.add(_BASE, copy_whole(wanted.base, to, link=sealed, on_film=progress))
+        frozen = (wanted.base / SUMMARY).exists()
+        journal.add(_BASE, copy_whole(wanted.base, to, link=frozen, on_image=progress))
     for name, source in opened.items():
         try:
             journal.add(name, _add(source, to, wanted, progress))
@@ -220,14 +220,14 @@ def _open(
 ) -> _Opened:
     owned = source.path.is_file()
     top = _unpacked(source.path, _place_of(work, name), progress) if owned else source.path
-    folders = _down_to_films(top)
+    folders = _down_to_images(top)
     root = next((folder for folder in folders if (folder / MANIFEST).is_file()), None)
     if root:
         progress.expect(len(read_rows(root)[1]))
         return _Opened(root, DATA_SET, DataSet.read(root, progress), owned, SourceOptions())
     if source.kind == DATA_SET:
         raise DataError(
-            f"{source.path.name} has no {MANIFEST}: say how its films are laid out (--kind "
+            f"{source.path.name} has no {MANIFEST}: say how its images are laid out (--kind "
             f"{', '.join(LAYOUTS)})"
         )
     labels = wanted.labels
@@ -236,7 +236,7 @@ def _open(
         folders = [each for each in folders if (each / LABELS_FILE).is_file()] or folders
         labels = folders[0] / LABELS_FILE if (folders[0] / LABELS_FILE).is_file() else None
     options = SourceOptions(
-        wanted.source or source_slug(wanted.name) or source_slug(source.path.stem) or "films",
+        wanted.source or source_slug(wanted.name) or source_slug(source.path.stem) or "images",
         wanted.patient_pattern,
         labels,
         work / SET / ".patient-salt",
@@ -256,7 +256,7 @@ def _unpacked(archive: Path, to: Path, progress: PrepareProgress) -> Path:
     return to
 
 
-def _down_to_films(top: Path) -> list[Path]:
+def _down_to_images(top: Path) -> list[Path]:
     """A folder, and those in it as long as there is nothing else: archives often begin so."""
     folders = [top]
     while True:
@@ -289,23 +289,23 @@ def _root_of(source: Source, folders: Sequence[Path], options: SourceOptions) ->
 
 def _add(source: _Opened, to: Path, wanted: Wanted, progress: PrepareProgress) -> Report:
     if source.data is None:
-        report = import_films(
+        report = import_images(
             source.kind,
             source.root,
             to,
             source.options,
             short_side=wanted.short_side,
             keep_duplicates=wanted.keep_duplicates,
-            on_film=progress,
+            on_image=progress,
         )
         # It names paths of this machine; the data set may travel.
         (to / left_out_name(source.kind)).unlink()
     elif (to / MANIFEST).exists():
         report = add_data_set(
-            source.data, to, keep_duplicates=wanted.keep_duplicates, on_film=progress
+            source.data, to, keep_duplicates=wanted.keep_duplicates, on_image=progress
         )
     else:
-        report = copy_whole(source.root, to, link=source.owned, on_film=progress)
+        report = copy_whole(source.root, to, link=source.owned, on_image=progress)
     left_out = [_from_within(source.root, one) for one in report.left_out]
     return Report(report.added, report.total, left_out, report.changed)
 

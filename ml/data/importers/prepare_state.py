@@ -78,7 +78,7 @@ def as_reports(done: Mapping[str, Any]) -> dict[str, Report]:
 
 @dataclass(slots=True)
 class PrepareProgress:
-    """Counts films as they pass, writes how far it is, and ends the work when it is to end."""
+    """Counts images as they pass, writes how far it is, and ends the work when it is to end."""
 
     out: Path
     should_stop: Callable[[], bool]
@@ -89,9 +89,9 @@ class PrepareProgress:
     def __post_init__(self) -> None:
         (self.out / METRICS).write_text("")
 
-    def expect(self, films: int) -> None:
+    def expect(self, images: int) -> None:
         """So many more are to come."""
-        self.of += films
+        self.of += images
 
     def stop_if_asked(self) -> None:
         """Nothing is counted, but this may be the end."""

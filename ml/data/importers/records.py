@@ -1,4 +1,4 @@
-"""What a layout finds in a public data set: films to take, and films left out with a reason."""
+"""What a layout finds in a public data set: images to take, and images left out with a reason."""
 
 import csv
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ml.errors import DataError
 
-FILM_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"))
-# Why a film is left out; the words are counted in the report.
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"))
+# Why an image is left out; the words are counted in the report.
 FINDING = "finding outside the classes"
 LATERAL = "not a frontal view"
 MODALITY = "not an X-ray"
 MISSING = "file missing"
-NO_FILM = "no film by its name"
+NO_IMAGE = "no image by its name"
 NO_LABEL = "no label"
 NO_PATIENT = "no patient"
 UNREADABLE = "unreadable"
@@ -35,10 +35,10 @@ _SYNONYMS = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A film that a layout offers.
+    """An image that a layout offers.
 
     Attributes:
-        path: the film's file.
+        path: the image's file.
         label: one of the classes.
         source: the name of the set; part of file names and of patient keys.
         patient: the patient's name within the source.
@@ -59,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A film that is not taken: `reason` in fixed words, `detail` for this film."""
+    """An image that is not taken: `reason` in fixed words, `detail` for this image."""
 
     path: Path
     reason: str
@@ -110,9 +110,9 @@ def files_below(folder: Path) -> list[Path]:
     )
 
 
-def films_below(folder: Path) -> list[Path]:
-    """The files below a folder that end like films, in order."""
-    return [path for path in files_below(folder) if path.suffix.lower() in FILM_SUFFIXES]
+def images_below(folder: Path) -> list[Path]:
+    """The files below a folder that end like images, in order."""
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def subfolder(folder: Path, names: Iterable[str]) -> Path | None:

@@ -40,8 +40,8 @@ class Bounds:
     Attributes:
         files: most files in it.
         bytes: of all of them together.
-        ratio: how many times the size of the archive that may be. Films are packed already, so
-            an archive that grows much more is no archive of films.
+        ratio: how many times the size of the archive that may be. Images are packed already, so
+            an archive that grows much more is no archive of images.
         free: bytes that small archives may come to whatever the ratio.
     """
 
@@ -110,7 +110,9 @@ def unpack(
         elif _is_tar(archive):
             _unpack_tar(archive, unpacker, most)
         else:
-            raise DataError(f"{archive.name} is neither a ZIP nor a TAR archive: pack the films so")
+            raise DataError(
+                f"{archive.name} is neither a ZIP nor a TAR archive: pack the images so"
+            )
     except _TooMuch as problem:
         raise DataError(f"{archive.name} {problem}") from problem
     except (
@@ -235,7 +237,7 @@ class _Counted(io.RawIOBase):
         self.allowed -= len(chunk)
         self._left -= len(chunk)
         if self._left < 0 or self.allowed < 0:
-            raise _TooMuch("has headers of a size that no archive of films has: pack it again")
+            raise _TooMuch("has headers of a size that no archive of images has: pack it again")
         return chunk
 
 

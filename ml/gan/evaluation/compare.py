@@ -1,6 +1,6 @@
 """GANs compared: every preset under the same time, measured the same way, on one page.
 
-A model that diverges or collapses is a result too: it gets that verdict, and the figures of its
+A model that diverges or collapses is a result too: it gets that verdict, and the metrics of its
 best generator where there is one.
 """
 
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import torch
 
 from ml.classifier.bundle import finite
-from ml.data.manifest import FilmRecord
+from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
 from ml.gan.checks import check_options
 from ml.gan.evaluation.evaluate import measure_generator
 from ml.gan.evaluation.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
-from ml.gan.evaluation.real_images import SAMPLES, RealFilms, read_real_films
+from ml.gan.evaluation.real_images import SAMPLES, RealImages, read_real_images
 from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Films, draw_step
+from ml.gan.step import AdversarialStep, GreyImages, draw_step
 from ml.gan.training import train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
@@ -38,7 +38,7 @@ RESULT, GRID = "result.json", "grid.png"
 GRID_SIDE = 5
 # Time ends a training, not the number of steps.
 ENDLESS = 1_000_000_000
-# A tick measures some hundred films: so often that curves have a shape, and not much oftener.
+# A tick measures some hundred images: so often that curves have a shape, and not much oftener.
 SECONDS_PER_TICK = 60
 LEAST_TICKS, MOST_TICKS = 4, 20
 TRIAL_SECONDS, TRIAL_STEPS = 2.0, 50
@@ -70,12 +70,12 @@ class ComparisonOptions:
     """What is compared, and under which conditions.
 
     Attributes:
-        size: side of the films, in pixels.
+        size: side of the images, in pixels.
         labels: the classes to learn, separated by commas.
         budget_minutes: time to train for, of each preset and seed.
         presets: names of `GAN_PRESETS`.
         seeds: how many seeds each preset is trained with, from 0.
-        samples: how many films of each model are measured.
+        samples: how many images of each model are measured.
         changes: fields of `GanOptions` that every preset gets.
         changes_of: the same by the name of a preset, for it alone.
     """
@@ -118,17 +118,17 @@ class ComparisonOptions:
         runs = [Run(preset, seed) for seed in range(self.seeds) for preset in self.presets]
         for run in runs:
             check_options(self.options_of(run))
-        if len({_films_of(self.options_of(run)) for run in runs}) > 1:
-            raise XrayError("all presets of a comparison learn the same films at the same size")
+        if len({_images_of(self.options_of(run)) for run in runs}) > 1:
+            raise XrayError("all presets of a comparison learn the same images at the same size")
         return runs
 
 
-def _films_of(options: GanOptions) -> tuple[int, tuple[str, ...], bool]:
+def _images_of(options: GanOptions) -> tuple[int, tuple[str, ...], bool]:
     return options.size, options.label_names, options.conditional
 
 
 def compare_gans(
-    records: Sequence[FilmRecord],
+    records: Sequence[ImageRecord],
     out: Path,
     options: ComparisonOptions,
     *,
@@ -144,13 +144,13 @@ def compare_gans(
     later; one that was interrupted is trained for the rest of its time.
 
     Args:
-        records: the data set's films, of all splits and classes.
+        records: the data set's images, of all splits and classes.
         out: the folder of the results, with a training run for every preset and seed.
         options: what is compared.
         device: where to train.
-        features: where films are compared, the first one also during training; EfficientNet-Lite0
+        features: where images are compared, the first one also during training; EfficientNet-Lite0
             with ImageNet weights and the released classifier by default.
-        on_tick: called with preset, seed and the figures of every tick.
+        on_tick: called with preset, seed and the metrics of every tick.
         should_stop: asked after every step; a true answer saves the state and ends the call.
         quiet: shows no progress of reading and measuring.
 
@@ -162,8 +162,8 @@ def compare_gans(
 
     Raises:
         XrayError: presets or options that do not exist or do not fit together.
-        DataError: films that are missing, unreadable or too few.
-        CheckpointError: the folder holds a model of other options or films.
+        DataError: images that are missing, unreadable or too few.
+        CheckpointError: the folder holds a model of other options or images.
     """
     runs = options.runs()
     if join_processes(device).world_size > 1:
@@ -173,8 +173,8 @@ def compare_gans(
     wanted = [record for record in records if record.label in labels]
     job = _Job(wanted, out, options, tuple(spaces), device, quiet)
     results = {run: job.finished(run) for run in runs}
-    # Before any training: films that are missing must not cost an hour first.
-    real = job.read_real_films() if None in results.values() else None
+    # Before any training: images that are missing must not cost an hour first.
+    real = job.read_real_images() if None in results.values() else None
     for run in runs:
         if results[run] is None and real:
             ending = job.train(run, on_tick, should_stop)
@@ -189,7 +189,7 @@ def compare_gans(
 class _Job:
     """A comparison at work."""
 
-    records: list[FilmRecord]
+    records: list[ImageRecord]
     out: Path
     options: ComparisonOptions
     spaces: tuple[FeatureSpace, ...]
@@ -207,7 +207,7 @@ class _Job:
             "options": options,
             "budget_minutes": self.options.budget_minutes,
             "samples": self.options.samples,
-            "films_sha256": fingerprint(self.records),
+            "images_sha256": fingerprint(self.records),
             "features": [space.title for space in self.spaces],
         }
 
@@ -227,10 +227,10 @@ class _Job:
         result["grid"] = str(run.folder / GRID) if result.get("evaluation") else None
         return result
 
-    def read_real_films(self) -> RealFilms:
-        """The films that all models are measured against."""
-        size, labels, conditional = _films_of(self.options.options_of(self.options.runs()[0]))
-        return read_real_films(
+    def read_real_images(self) -> RealImages:
+        """The images that all models are measured against."""
+        size, labels, conditional = _images_of(self.options.options_of(self.options.runs()[0]))
+        return read_real_images(
             self.records,
             labels,
             size,
@@ -282,7 +282,7 @@ class _Job:
         steps = seconds / ticks / seconds_per_step(options, self.device)
         return replace(options, tick_steps=max(1, round(steps)))
 
-    def measure(self, run: Run, real: RealFilms, ending: Ending) -> dict[str, Any]:
+    def measure(self, run: Run, real: RealImages, ending: Ending) -> dict[str, Any]:
         """The result of a training, and its grid of samples."""
         folder = self.out / run.folder
         best, evaluation = folder / GENERATOR, None
@@ -321,13 +321,13 @@ def seconds_per_step(options: GanOptions, device: torch.device) -> float:
     update = AdversarialStep(generator.train(), critic.train(), options, processes)
     grey = torch.randint(256, (options.batch_size, options.size, options.size), dtype=torch.uint8)
     classes = torch.arange(options.batch_size) % len(options.label_names)
-    films = Films(grey.to(device), classes, torch.ones(options.batch_size))
+    images = GreyImages(grey.to(device), classes, torch.ones(options.batch_size))
     for step in range(TRIAL_STEPS + 1):
         if step == 1:
             # The first step prepares what the others find ready.
             started = time.monotonic()
         # A number is asked for, so that a GPU has really done the step.
-        update(draw_step(films, options, step, processes), step).generator_loss.item()
+        update(draw_step(images, options, step, processes), step).generator_loss.item()
         if step and time.monotonic() - started > TRIAL_SECONDS:
             break
     return max((time.monotonic() - started) / step, 1e-6)

@@ -1,4 +1,4 @@
-"""Distances between points: films' embeddings, or the films themselves made small."""
+"""Distances between points: images' embeddings, or the images themselves made small."""
 
 from collections.abc import Iterator
 
@@ -9,22 +9,22 @@ Points = NDArray[np.floating]  # (N, F)
 Floats = NDArray[np.float64]
 # Rows compared at once: 40 MB of distances to 10,000 points.
 _BLOCK = 512
-# Side that films are averaged down to where pixels are compared.
+# Side that images are averaged down to where pixels are compared.
 _SIDE = 32
 
 
-def pixel_points(films: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Films as points without any network: (N, S, S) -> (N, F), grey levels from 0 to 1.
+def pixel_points(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images as points without any network: (N, S, S) -> (N, F), grey levels from 0 to 1.
 
-    Films of 64 px and more are averaged in square boxes: the noise of single pixels says little
-    about what a film shows, and less is quicker.
+    Images of 64 px and more are averaged in square boxes: the noise of single pixels says little
+    about what an image shows, and less is quicker.
     """
-    factor = max(1, films.shape[1] // _SIDE)
-    side = films.shape[1] // factor
-    trimmed = films[:, : side * factor, : side * factor]
-    boxes = trimmed.reshape(len(films), side, factor, side, factor)
+    factor = max(1, images.shape[1] // _SIDE)
+    side = images.shape[1] // factor
+    trimmed = images[:, : side * factor, : side * factor]
+    boxes = trimmed.reshape(len(images), side, factor, side, factor)
     points: NDArray[np.float32] = boxes.mean(axis=(2, 4), dtype=np.float32) / 255
-    return points.reshape(len(films), side * side)
+    return points.reshape(len(images), side * side)
 
 
 def distances(points: Points, references: Points) -> Floats:
@@ -83,16 +83,16 @@ def mean_pairwise_distance(points: Points) -> float:
 
 
 def diversity(samples: Points, real: Points) -> float:
-    """Mean distance of two samples over that of two real films: 1 as varied as real, 0 collapsed.
+    """Mean distance of two samples over that of two real images: 1 as varied as real, 0 collapsed.
 
     Args:
         samples: (M, F) embeddings, or `pixel_points`, which need no network.
-        real: (N, F) of films of the same classes.
+        real: (N, F) of images of the same classes.
 
     Raises:
         ValueError: fewer than two points on a side, or all real ones equal.
     """
     spread = mean_pairwise_distance(real)
     if spread == 0:
-        raise ValueError("all real films are equal: there is no diversity to compare with")
+        raise ValueError("all real images are equal: there is no diversity to compare with")
     return mean_pairwise_distance(samples) / spread

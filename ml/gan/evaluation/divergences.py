@@ -1,4 +1,4 @@
-"""Divergences between real and synthetic films, as the report's chapter 3 discusses them.
+"""Divergences between real and synthetic images, as the report's chapter 3 discusses them.
 
 Kullback-Leibler (KL), which is unbounded and not symmetric, Jensen-Shannon (JS), at most log 2,
 and Wasserstein-1, which keeps falling as two distributions draw near. All in nats, Wasserstein in
@@ -76,45 +76,45 @@ def _kl(p: Floats, q: Floats) -> float:
 
 
 def pixel_divergences(real: NDArray[np.uint8], samples: NDArray[np.uint8]) -> Divergences:
-    """Divergences of the grey levels of two sets of films, (N, S, S) and (M, S, S).
+    """Divergences of the grey levels of two sets of images, (N, S, S) and (M, S, S).
 
-    Over all pixels of all films, one bin per grey level; Wasserstein in grey levels.
+    Over all pixels of all images, one bin per grey level; Wasserstein in grey levels.
     """
     return histogram_divergences(_grey_levels(real), _grey_levels(samples))
 
 
-def _grey_levels(films: NDArray[np.uint8]) -> Counts:
+def _grey_levels(images: NDArray[np.uint8]) -> Counts:
     """(256,) how often each grey level occurs."""
     counts = np.zeros(GREY_LEVELS, np.int64)
-    # Film by film: counting turns every pixel into eight bytes.
-    for film in films:
-        counts += np.bincount(film.ravel(), minlength=GREY_LEVELS)
+    # Image by image: counting turns every pixel into eight bytes.
+    for image in images:
+        counts += np.bincount(image.ravel(), minlength=GREY_LEVELS)
     return counts
 
 
 def embedding_divergences(
     real: Points, samples: Points, *, axes: int = AXES, bins: int = BINS
 ) -> Divergences:
-    """Divergences of embeddings, the mean over the real films' leading principal axes.
+    """Divergences of embeddings, the mean over the real images' leading principal axes.
 
-    A density in a thousand dimensions cannot be estimated from some hundred films, the one along
+    A density in a thousand dimensions cannot be estimated from some hundred images, the one along
     an axis can. Along each axis: KL and JS of histograms whose bins hold equal shares of the real
-    films, the outer ones open; the Wasserstein-1 distance of the projections themselves, in
-    standard deviations of the real films on that axis. Few films make all of them positive
-    also where nothing differs: compare with two halves of real films.
+    images, the outer ones open; the Wasserstein-1 distance of the projections themselves, in
+    standard deviations of the real images on that axis. Few images make all of them positive
+    also where nothing differs: compare with two halves of real images.
 
     Args:
         real: (N, F) embeddings.
         samples: (M, F) embeddings.
-        axes: at most so many axes; no more than the real films spread along.
+        axes: at most so many axes; no more than the real images spread along.
         bins: of each axis.
 
     Raises:
-        ValueError: fewer real films than bins, no sample, or all real films equal.
+        ValueError: fewer real images than bins, no sample, or all real images equal.
     """
     if len(real) < bins or not len(samples):
         raise ValueError(
-            f"{len(real)} real films and {len(samples)} samples do not fill {bins} bins"
+            f"{len(real)} real images and {len(samples)} samples do not fill {bins} bins"
         )
     of_real, of_samples = _along_principal_axes(real, samples, axes)
     parts = [
@@ -130,13 +130,13 @@ def embedding_divergences(
 
 
 def _along_principal_axes(real: Points, samples: Points, axes: int) -> tuple[Floats, Floats]:
-    """Projections in standard deviations of the real films, (N, A) and (M, A)."""
+    """Projections in standard deviations of the real images, (N, A) and (M, A)."""
     centre = real.mean(axis=0, dtype=np.float64)
     centred = real - centre
     _, singular, directions = np.linalg.svd(centred, full_matrices=False)
     kept = min(axes, int((singular > 1e-9 * max(1.0, singular[0])).sum()))
     if kept == 0:
-        raise ValueError("all real films are equal: they spread along no axis")
+        raise ValueError("all real images are equal: they spread along no axis")
     scaled = directions[:kept].T / (singular[:kept] / np.sqrt(len(real)))
     return centred @ scaled, (samples - centre) @ scaled
 

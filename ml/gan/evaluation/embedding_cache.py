@@ -1,6 +1,6 @@
-"""Embeddings of real films, kept between calls: they take minutes, and are always the same ones.
+"""Embeddings of real images, kept between calls: they take minutes, and are always the same ones.
 
-A file's name is a hash of the films' grey levels and of the network that looked at them, so what is
+A file's name is a hash of the images' grey levels and of the network that looked at them, so what is
 found there is right whatever became of the data set. No picture is kept.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.gan.evaluation.features import Embeddings, FeatureSpace, Films
+from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
 from ml.training.checkpoint import replacing
 
 # Three files for each data set, size and network.
@@ -40,15 +40,15 @@ class EmbeddingCache:
         self._folder = folder
 
     def points(
-        self, space: FeatureSpace, films: Films, embed: Callable[[Films], Embeddings]
+        self, space: FeatureSpace, images: GreyImages, embed: Callable[[GreyImages], Embeddings]
     ) -> Embeddings:
-        """The embeddings of films (N, S, S), computed where they are not kept: (N, F)."""
+        """The embeddings of images (N, S, S), computed where they are not kept: (N, F)."""
         if self._folder is None:
-            return embed(films)
-        path = self._folder / f"{_name(space, films)}.npy"
-        points = _read(path, (len(films), space.features))
+            return embed(images)
+        path = self._folder / f"{_name(space, images)}.npy"
+        points = _read(path, (len(images), space.features))
         if points is None:
-            points = embed(films)
+            points = embed(images)
             self._keep(path, points)
         return points
 
@@ -62,7 +62,7 @@ class EmbeddingCache:
             for old in files[:-MOST_FILES]:
                 old.unlink(missing_ok=True)
         except OSError as problem:
-            # The films were compared all the same.
+            # The images were compared all the same.
             print(
                 f"warning: embeddings are not kept in {path.parent} ({problem.strerror}): the next "
                 "call computes them again; --cache names another folder",
@@ -70,9 +70,9 @@ class EmbeddingCache:
             )
 
 
-def _name(space: FeatureSpace, films: Films) -> str:
-    digest = hashlib.sha256(f"{space.name} {space.sha256} {films.shape}\n".encode())
-    digest.update(films.tobytes())
+def _name(space: FeatureSpace, images: GreyImages) -> str:
+    digest = hashlib.sha256(f"{space.name} {space.sha256} {images.shape}\n".encode())
+    digest.update(images.tobytes())
     return digest.hexdigest()
 
 

@@ -1,11 +1,11 @@
-"""Films as points of a feature space, the same way for real and synthetic ones.
+"""Images as points of a feature space, the same way for real and synthetic ones.
 
-A distance between sets of films means something only together with the network that sees them.
-So a feature space carries a name and the SHA-256 of its weights, which stand beside every figure.
+A distance between sets of images means something only together with the network that sees them.
+So a feature space carries a name and the SHA-256 of its weights, which stand beside every metric.
 
-Films come in at the size of a run. Real films are standardised to that size first
+Images come in at the size of a run. Real images are standardised to that size first
 (`ml.imaging.preprocessing.standardise`), and what a network needs besides is done here, to both: resolution
-never tells a real film from a synthetic one.
+never tells a real image from a synthetic one.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ IMAGENET = "efficientnet-lite0"
 CLASSIFIER = "classifier"
 INCEPTION = "inception"
 FEATURE_SPACES = (IMAGENET, CLASSIFIER, INCEPTION)
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 Embeddings = NDArray[np.float32]  # (N, F)
-# On one core small batches stay in the cache: 8 films at a time are 1.7 times as fast as 64.
+# On one core small batches stay in the cache: 8 images at a time are 1.7 times as fast as 64.
 _CPU_BATCH = 8
 _DEVICE_BATCH = 64
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -40,66 +40,68 @@ _INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST[:8]}.pth"
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpace:
-    """A network that turns films into points.
+    """A network that turns images into points.
 
     Attributes:
         name: what it was asked for by.
         sha256: of the weights.
         features: length of an embedding.
-        batch_size: films embedded at once.
+        batch_size: images embedded at once.
     """
 
     name: str
     sha256: str
     features: int
     batch_size: int
-    _embed: Callable[[Films], Embeddings] = field(repr=False)
+    _embed: Callable[[GreyImages], Embeddings] = field(repr=False)
 
     @property
     def title(self) -> str:
-        """The name with the start of the digest, to stand beside a figure."""
+        """The name with the start of the digest, to stand beside a metric."""
         return f"{self.name} ({self.sha256[:12]})"
 
-    def embed(self, films: Films, *, on_step: Callable[[int], None] | None = None) -> Embeddings:
-        """Embed films of one size.
+    def embed(
+        self, images: GreyImages, *, on_step: Callable[[int], None] | None = None
+    ) -> Embeddings:
+        """Embed images of one size.
 
-        A film's embedding is the same in whatever batch it comes, up to the rounding of float32.
+        An image's embedding is the same in whatever batch it comes, up to the rounding of float32.
 
         Args:
-            films: (N, S, S) grey levels; S is any size.
-            on_step: called after every batch with the number of films in it.
+            images: (N, S, S) grey levels; S is any size.
+            on_step: called after every batch with the number of images in it.
 
         Returns:
             (N, F).
 
         Raises:
-            ValueError: no uint8 films of shape (N, S, S).
+            ValueError: no uint8 images of shape (N, S, S).
         """
-        if films.dtype != np.uint8 or films.ndim != 3:
+        if images.dtype != np.uint8 or images.ndim != 3:
             raise ValueError(
-                f"expected uint8 films of shape (N, S, S), got {films.dtype} {films.shape}"
+                f"expected uint8 images of shape (N, S, S), got {images.dtype} {images.shape}"
             )
-        embeddings = np.empty((len(films), self.features), np.float32)
-        for start in range(0, len(films), self.batch_size):
-            batch = films[start : start + self.batch_size]
+        embeddings = np.empty((len(images), self.features), np.float32)
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
             embeddings[start : start + len(batch)] = self._embed(batch)
             if on_step:
                 on_step(len(batch))
         return embeddings
 
 
-def resize(films: Films, size: int) -> Tensor:
+def resize(images: GreyImages, size: int) -> Tensor:
     """(B, S, S) grey levels -> (B, 1, size, size) in [0, 1], bilinear and smoothed in shrinking."""
-    unit = _tensor(films).float() / 255
+    unit = _tensor(images).float() / 255
     if unit.shape[-1] == size:
         return unit
     return F.interpolate(unit, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def _tensor(films: Films) -> Tensor:
+def _tensor(images: GreyImages) -> Tensor:
     """(B, S, S) -> (B, 1, S, S) uint8."""
-    # A mirrored film is a view with a negative stride, which torch does not take.
-    return torch.from_numpy(np.ascontiguousarray(films))[:, None]
+    # A mirrored image is a view with a negative stride, which torch does not take.
+    return torch.from_numpy(np.ascontiguousarray(images))[:, None]
 
 
 def feature_space(
@@ -113,7 +115,7 @@ def feature_space(
 
     Args:
         name: `efficientnet-lite0` has learned from photographs and is the same for everybody;
-            `classifier` knows chest films; `inception` is what published FIDs are measured in.
+            `classifier` knows chest X-rays; `inception` is what published FIDs are measured in.
         bundle: the folder of the classifier, for `classifier` only.
         weights: the file of Inception's weights, for `inception` only.
         device: where to compute, the CPU by default; a classifier's bundle always runs there.
@@ -145,8 +147,8 @@ def _imagenet_space(device: torch.device) -> FeatureSpace:
     network = network.to(device).eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def embed(films: Films) -> Embeddings:
-        unit = resize(films, entry.size).to(device).contiguous(memory_format=torch.channels_last)
+    def embed(images: GreyImages) -> Embeddings:
+        unit = resize(images, entry.size).to(device).contiguous(memory_format=torch.channels_last)
         embeddings: Embeddings = network(unit * 2 - 1).mean(dim=(2, 3)).cpu().numpy()
         return embeddings
 
@@ -154,16 +156,16 @@ def _imagenet_space(device: torch.device) -> FeatureSpace:
 
 
 def _classifier_space(bundle: Path) -> FeatureSpace:
-    """What a classifier's last layer sees of a film.
+    """What a classifier's last layer sees of an image.
 
     The grey levels are not stretched again as for an answer: that would hide a generator that
-    makes pale films, and fail on a blank one.
+    makes pale images, and fail on a blank one.
     """
     predictor = Predictor.load(bundle, threads=torch.get_num_threads())
     size = predictor.card.input_size
 
-    def embed(films: Films) -> Embeddings:
-        greys = (resize(films, size)[:, 0] * 255).round().to(torch.uint8).numpy()
+    def embed(images: GreyImages) -> Embeddings:
+        greys = (resize(images, size)[:, 0] * 255).round().to(torch.uint8).numpy()
         return np.stack([answer.embedding for answer in predictor.predict_batch(greys)])
 
     features = embed(np.zeros((1, size, size), np.uint8)).shape[1]
@@ -171,7 +173,7 @@ def _classifier_space(bundle: Path) -> FeatureSpace:
 
 
 def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace:
-    """Inception v3 as published FIDs use it: 2048 features, films resized by the library itself."""
+    """Inception v3 as published FIDs use it: 2048 features, images resized by the library itself."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as missing:
@@ -197,8 +199,8 @@ def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace
     ).to(device)
 
     @torch.inference_mode()
-    def embed(films: Films) -> Embeddings:
-        coloured = _tensor(films).expand(-1, 3, -1, -1).to(device)
+    def embed(images: GreyImages) -> Embeddings:
+        coloured = _tensor(images).expand(-1, 3, -1, -1).to(device)
         embeddings: Embeddings = network(coloured)[0].float().cpu().numpy()
         return embeddings
 

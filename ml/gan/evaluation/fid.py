@@ -7,7 +7,7 @@ import numpy as np
 from ml.gan.evaluation.distances import Floats, Points
 from ml.gan.evaluation.kid import NORMAL_95
 from ml.gan.evaluation.patient_groups import (
-    LEAST_FILMS,
+    LEAST_IMAGES,
     Groups,
     draw_by_group,
     patient_groups,
@@ -19,7 +19,7 @@ HALVINGS = 20
 
 @dataclass(frozen=True, slots=True)
 class Fid:
-    """A Frechet distance of `n` films to `n` others, with its standard error."""
+    """A Frechet distance of `n` images to `n` others, with its standard error."""
 
     value: float
     error: float
@@ -40,12 +40,12 @@ def frechet_distance(real: Points, samples: Points) -> float:
     """The Frechet distance of two sets of embeddings, in float64.
 
     The trace of the root of the product of two covariances is the sum of the singular values of
-    what the centred sets have in common, a matrix of films by films. With hundreds of films of a
+    what the centred sets have in common, a matrix of images by images. With hundreds of images of a
     thousand features that takes a thirtieth of the time of a root of features by features, as
     libraries compute it, and equals it (`tests/test_gan_quality.py` compares with torchmetrics).
 
     Raises:
-        DataError: too few films.
+        DataError: too few images.
     """
     require_enough_images(real, samples)
     (one, mean), (other, other_mean) = (_centred(points) for points in (real, samples))
@@ -70,28 +70,30 @@ def fid(
     halvings: int = HALVINGS,
     seed: int = 0,
 ) -> Fid:
-    """The FID at an equal number of films, with its standard error.
+    """The FID at an equal number of images, with its standard error.
 
-    A bootstrap would be wrong here: a film drawn twice takes rank from the covariance, so every
-    draw lies above the figure. Instead both sets are halved at random, without repetition, many
+    A bootstrap would be wrong here: an image drawn twice takes rank from the covariance, so every
+    draw lies above the metric. Instead both sets are halved at random, without repetition, many
     times: the standard deviation over halves estimates the standard error of the whole (the
     delete-half jackknife; Shao and Wu, "A General Theory for Jackknife Variance Estimation",
-    1989). Only the spread is taken from the halves, since their own level is that of fewer films.
+    1989). Only the spread is taken from the halves, since their own level is that of fewer images.
     The error is right where the sets differ and too large, up to twice, where they hardly do.
 
     Args:
         real: (N, F) embeddings.
         samples: (M, F) embeddings.
-        patients: (N,) keys; halves then share no patient. Each film its own where left out.
-        n: films of each side, drawn at random from the larger sets; the smaller side by default.
+        patients: (N,) keys; halves then share no patient. Each image its own where left out.
+        n: images of each side, drawn at random from the larger sets; the smaller side by default.
         halvings: how often the sets are halved; 0 leaves the error out, as NaN.
         seed: of the draws.
 
     Raises:
-        DataError: a side has fewer films than n, or than can be halved.
+        DataError: a side has fewer images than n, or than can be halved.
     """
     n = min(len(real), len(samples)) if n is None else n
-    require_enough_images(real, samples, least=max(n, 2 * LEAST_FILMS if halvings else LEAST_FILMS))
+    require_enough_images(
+        real, samples, least=max(n, 2 * LEAST_IMAGES if halvings else LEAST_IMAGES)
+    )
     groups = patient_groups(patients, real)
     random = np.random.default_rng(seed)
     chosen = np.sort(random.permutation(len(real))[:n])

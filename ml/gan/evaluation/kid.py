@@ -1,10 +1,10 @@
-"""How far a set of synthetic films is from a set of real ones: KID and FID, with what they mean.
+"""How far a set of synthetic images is from a set of real ones: KID and FID, with what they mean.
 
 Both compare embeddings (`ml.gan.evaluation.features`). KID (Binkowski et al., "Demystifying MMD GANs", 2018)
-is unbiased, so it comes first where films are few. FID (Heusel et al., "GANs Trained by a Two
+is unbiased, so it comes first where images are few. FID (Heusel et al., "GANs Trained by a Two
 Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017) is biased upwards, the more
-the fewer films: it is compared at equal numbers of films only, and beside the floor that real
-films reach against other real films of that number.
+the fewer images: it is compared at equal numbers of images only, and beside the floor that real
+images reach against other real images of that number.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from ml.gan.evaluation.distances import Floats, Points
 from ml.gan.evaluation.patient_groups import (
-    LEAST_FILMS,
+    LEAST_IMAGES,
     Groups,
     patient_groups,
     require_enough_images,
@@ -40,9 +40,9 @@ class Kid:
         spread: standard deviation over them.
         low: lower end of the 95 % bootstrap interval.
         high: upper end.
-        real: number of real films.
-        samples: number of synthetic films.
-        subset_size: films of each side in a subset.
+        real: number of real images.
+        samples: number of synthetic images.
+        subset_size: images of each side in a subset.
     """
 
     value: float
@@ -55,7 +55,7 @@ class Kid:
 
 
 class _Given(nn.Module):
-    """Stands where torchmetrics expects a feature network: the films are embedded already."""
+    """Stands where torchmetrics expects a feature network: the images are embedded already."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -77,25 +77,25 @@ def kid(
 ) -> Kid:
     """The KID with its spread over random subsets and its 95 % bootstrap interval.
 
-    The interval resamples patients on the real side and films on the synthetic one. Pairs of a
-    film, or a patient, with its own second copy are left out of every draw: the kernel of a film
-    with itself is large, and would push all draws above the figure. The interval is wider than
+    The interval resamples patients on the real side and images on the synthetic one. Pairs of a
+    image, or a patient, with its own second copy are left out of every draw: the kernel of an image
+    with itself is large, and would push all draws above the metric. The interval is wider than
     needed where the sets hardly differ.
 
     Args:
         real: (N, F) embeddings.
         samples: (M, F) embeddings; M may differ from N, since KID is unbiased.
-        patients: (N,) keys; each film its own where left out.
-        subset_size: films of each side in a subset: by default half of the smaller side, 1000 at
+        patients: (N,) keys; each image its own where left out.
+        subset_size: images of each side in a subset: by default half of the smaller side, 1000 at
             most.
         subsets: how many subsets are drawn; the global random state stays as it was.
         draws: bootstrap draws; 0 leaves the interval out, as NaN.
         seed: of the draws.
 
     Raises:
-        DataError: too few films, or fewer than a subset has.
+        DataError: too few images, or fewer than a subset has.
     """
-    require_enough_images(real, samples, least=subset_size or LEAST_FILMS)
+    require_enough_images(real, samples, least=subset_size or LEAST_IMAGES)
     size = subset_size or min(KID_SUBSET, min(len(real), len(samples)) // 2)
     value, spread = _kid_of_subsets(real, samples, size, subsets, seed)
     low, high = float("nan"), float("nan")
@@ -127,14 +127,14 @@ def _kid_of_subsets(
 def _bootstrap_kid(
     real: Points, samples: Points, groups: NDArray[np.generic], draws: int, seed: int
 ) -> Floats:
-    """(draws,) unbiased KIDs of resampled patients against resampled films."""
+    """(draws,) unbiased KIDs of resampled patients against resampled images."""
     random = np.random.default_rng(seed)
     within_real = _KernelSums(real, groups)
     within_samples = _KernelSums(samples, np.arange(len(samples)))
     across = within_real.membership @ _kernel(real, samples)  # (P, M)
     of_real = within_real.draw_counts(random, draws)  # (draws, P)
     of_samples = within_samples.draw_counts(random, draws)  # (draws, M)
-    pairs = (of_real @ within_real.films) * len(samples)
+    pairs = (of_real @ within_real.images) * len(samples)
     crossed = ((of_real @ across) * of_samples).sum(axis=1) / pairs
     kids: Floats = within_real.mean(of_real) + within_samples.mean(of_samples) - 2 * crossed
     return kids
@@ -152,24 +152,24 @@ class _KernelSums:
 
     def __init__(self, points: Points, groups: NDArray[np.generic]):
         _, group = np.unique(groups, return_inverse=True)
-        self.films = np.bincount(group).astype(np.float64)  # (P,)
-        self.membership = np.zeros((len(self.films), len(points)))  # (P, N)
+        self.images = np.bincount(group).astype(np.float64)  # (P,)
+        self.membership = np.zeros((len(self.images), len(points)))  # (P, N)
         self.membership[group, np.arange(len(points))] = 1
         kernel = _kernel(points, points)
         self._between = self.membership @ kernel @ self.membership.T  # (P, P)
-        # Within one copy of a group every pair of different films counts.
+        # Within one copy of a group every pair of different images counts.
         self._inside = np.diag(self._between) - self.membership @ np.diag(kernel)
         np.fill_diagonal(self._between, 0.0)
 
     def draw_counts(self, random: np.random.Generator, draws: int) -> Floats:
         """(draws, P) how often each group is drawn."""
-        groups = len(self.films)
+        groups = len(self.images)
         return random.multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(float)
 
     def mean(self, counts: Floats) -> Floats:
-        """(draws, P) -> (draws,) mean kernel of two different films of a draw."""
+        """(draws, P) -> (draws,) mean kernel of two different images of a draw."""
         total = ((counts @ self._between) * counts).sum(axis=1) + counts @ self._inside
-        films = counts @ self.films
-        same_group = (counts**2) @ self.films**2 - counts @ (self.films * (self.films - 1))
-        means: Floats = total / (films**2 - same_group)
+        images = counts @ self.images
+        same_group = (counts**2) @ self.images**2 - counts @ (self.images * (self.images - 1))
+        means: Floats = total / (images**2 - same_group)
         return means

@@ -1,11 +1,11 @@
-"""Has a generator learned, or learned by heart: samples against the films it was trained on.
+"""Has a generator learned, or learned by heart: samples against the images it was trained on.
 
-What is a suspicious distance to a training film? The one that films of other people do not
-have: so every sample is measured against held-out real films, of patients in no training set.
-A mirrored copy is a copy too, so a mirrored training film counts as one: measure distances against
+What is a suspicious distance to a training image? The one that images of other people do not
+have: so every sample is measured against held-out real images, of patients in no training set.
+A mirrored copy is a copy too, so a mirrored training image counts as one: measure distances against
 `with_mirrored(training)`.
 
-No space sees every kind of copy. On chest films of 64 px, pixels (`ml.gan.evaluation.distances.pixel_points`)
+No space sees every kind of copy. On chest X-rays of 64 px, pixels (`ml.gan.evaluation.distances.pixel_points`)
 and the perceptual hash find copies that were blurred or made noisy, which embeddings miss, and
 embeddings find copies that were moved aside, which pixels and the hash miss. So ask several, and
 believe the one that says copy.
@@ -17,50 +17,50 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.near_duplicates import MAX_DISTANCE, Hashes, close_to, film_hash
+from ml.data.near_duplicates import MAX_DISTANCE, Hashes, close_to, image_hash
 from ml.errors import DataError
 from ml.evaluation.metrics import auroc
 from ml.gan.evaluation.distances import Floats, Points, nearest
 
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 Flags = NDArray[np.bool_]
-# Cells with fewer films of either side say nothing of their own.
+# Cells with fewer images of either side say nothing of their own.
 LEAST_IN_CELL = 20
 CELLS = 5
 
 
-def with_mirrored(films: Films) -> Films:
-    """Films followed by their mirror images: (N, S, S) -> (2 N, S, S)."""
-    return np.concatenate([films, films[:, :, ::-1]])
+def with_mirrored(images: GreyImages) -> GreyImages:
+    """Images followed by their mirror images: (N, S, S) -> (2 N, S, S)."""
+    return np.concatenate([images, images[:, :, ::-1]])
 
 
 def nearest_percentiles(samples: Floats, held_out: Floats) -> Floats:
-    """How unremarkable each sample's distance to its nearest training film is, (M,) in [0, 1].
+    """How unremarkable each sample's distance to its nearest training image is, (M,) in [0, 1].
 
-    The share of held-out real films that are at least as close to a training film as the sample
-    is. Low is suspicious: at 0 the sample is closer to a training film than any real film of
-    another patient. Films that are independent of the training films spread evenly over 0 to 1.
+    The share of held-out real images that are at least as close to a training image as the sample
+    is. Low is suspicious: at 0 the sample is closer to a training image than any real image of
+    another patient. Images that are independent of the training images spread evenly over 0 to 1.
 
     Args:
-        samples: (M,) distances of samples to their nearest training film (`nearest`).
-        held_out: (N,) the same of held-out real films.
+        samples: (M,) distances of samples to their nearest training image (`nearest`).
+        held_out: (N,) the same of held-out real images.
 
     Raises:
-        DataError: there is no held-out film.
+        DataError: there is no held-out image.
     """
     if not len(held_out):
-        raise DataError("there is no held-out real film to compare samples with")
+        raise DataError("there is no held-out real image to compare samples with")
     percentiles: Floats = np.searchsorted(np.sort(held_out), samples, side="right") / len(held_out)
     return percentiles
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """How close samples are to the training films, in one space.
+    """How close samples are to the training images, in one space.
 
     Attributes:
         percentiles: (M,) of each sample, as `nearest_percentiles` gives them.
-        nearest: (M,) number of each sample's nearest training film.
+        nearest: (M,) number of each sample's nearest training image.
         copying: C_T, as `copying_statistic` gives it.
     """
 
@@ -70,18 +70,18 @@ class Closeness:
 
 
 def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
-    """Measure samples against held-out real films by their distances to the training films.
+    """Measure samples against held-out real images by their distances to the training images.
 
     Args:
         samples: (M, F) embeddings or `pixel_points`.
-        held_out: (N, F) of real films of the same classes and of other patients.
-        training: (T, F), of mirrored films too: those of `with_mirrored`.
+        held_out: (N, F) of real images of the same classes and of other patients.
+        training: (T, F), of mirrored images too: those of `with_mirrored`.
 
     Raises:
         DataError: a set is empty.
     """
     if not len(training):
-        raise DataError("there is no training film that could have been copied")
+        raise DataError("there is no training image that could have been copied")
     distance, number = nearest(samples, training)
     of_held_out = nearest(held_out, training)[0]
     return Closeness(
@@ -92,29 +92,29 @@ def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
 
 
 def copying_statistic(samples: Floats, held_out: Floats) -> float:
-    """C_T over the whole space: are samples closer to the training films than real films are?
+    """C_T over the whole space: are samples closer to the training images than real images are?
 
     The Z-scored Mann-Whitney U of the two sets of distances (Meehan, Chaudhuri, Dasgupta, "A
     Non-Parametric Test to Detect Data-Copying in Generative Models", 2020), with its variance
-    corrected for ties. About standard normal where samples are as far from the training films as
-    held-out films; below -3 says data copying, far above 3 says that samples miss the data.
-    Several films of one patient make it larger than it should be.
+    corrected for ties. About standard normal where samples are as far from the training images as
+    held-out images; below -3 says data copying, far above 3 says that samples miss the data.
+    Several images of one patient make it larger than it should be.
 
     Args:
-        samples: (M,) distances of samples to their nearest training film.
-        held_out: (N,) the same of held-out real films.
+        samples: (M,) distances of samples to their nearest training image.
+        held_out: (N,) the same of held-out real images.
 
     Raises:
         DataError: a side is empty.
     """
     m, n = len(samples), len(held_out)
     if not m or not n:
-        raise DataError(f"expected samples and held-out films, got {m} and {n}")
+        raise DataError(f"expected samples and held-out images, got {m} and {n}")
     both = np.concatenate([samples, held_out])
     _, ties = np.unique(both, return_counts=True)
-    # With one film in all there would be a division by zero; two sides make two.
-    tied = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
-    variance = (m + n + 1 - tied) / (12 * m * n)
+    # With one image in all there would be a division by zero; two sides make two.
+    end_with_parent = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
+    variance = (m + n + 1 - end_with_parent) / (12 * m * n)
     if variance <= 0:
         return 0.0
     # The area under the ROC curve is U over its greatest value, m n.
@@ -127,9 +127,9 @@ class CellCopying:
     """C_T by cells: its weighted mean, and what it rests on.
 
     Attributes:
-        value: mean of the cells' statistics, weighted by their held-out films; NaN without a cell.
+        value: mean of the cells' statistics, weighted by their held-out images; NaN without a cell.
         lowest: the statistic of the cell that is copied most; NaN without a cell.
-        cells: number of cells with enough films to count.
+        cells: number of cells with enough images to count.
     """
 
     value: float
@@ -148,24 +148,24 @@ def copying_by_cell(
 ) -> CellCopying:
     """C_T by regions of the space, which finds copying in one region that others make up for.
 
-    The training films are clustered by k-means; within each cluster the distances of its samples
-    and held-out films to its training films are compared (sections 3.2 and 3.3 of Meehan et al.).
+    The training images are clustered by k-means; within each cluster the distances of its samples
+    and held-out images to its training images are compared (sections 3.2 and 3.3 of Meehan et al.).
 
     Args:
         samples: (M, F) embeddings.
         held_out: (N, F) embeddings.
         training: (T, F) embeddings.
         cells: number of clusters.
-        least: cells with fewer samples or held-out films are left out.
+        least: cells with fewer samples or held-out images are left out.
         seed: of the clustering.
 
     Raises:
-        DataError: fewer training films than cells.
+        DataError: fewer training images than cells.
     """
     from sklearn.cluster import KMeans
 
     if len(training) < cells:
-        raise DataError(f"{len(training)} training films do not make {cells} cells")
+        raise DataError(f"{len(training)} training images do not make {cells} cells")
     clusters = KMeans(cells, n_init=3, random_state=seed).fit(training.astype(np.float64))
     of_training = clusters.labels_
     of_samples = clusters.predict(samples.astype(np.float64))
@@ -186,27 +186,29 @@ def copying_by_cell(
     return CellCopying(mean, min(statistics), len(statistics))
 
 
-def exact_copies(samples: Films, training: Films) -> Flags:
-    """(M,) whether a sample equals a training film or its mirror image in every pixel."""
-    known = {_digest(film) for film in with_mirrored(training)}
-    return np.array([_digest(film) in known for film in samples], bool)
+def exact_copies(samples: GreyImages, training: GreyImages) -> Flags:
+    """(M,) whether a sample equals a training image or its mirror image in every pixel."""
+    known = {_digest(image) for image in with_mirrored(training)}
+    return np.array([_digest(image) in known for image in samples], bool)
 
 
-def _digest(film: Films) -> bytes:
-    return hashlib.sha256(film.tobytes()).digest()
+def _digest(image: GreyImages) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
-def hash_all(films: Films) -> Hashes:
-    """Perceptual hashes of films, (N, S, S) -> (N, CUTS, WORDS)."""
-    return np.stack([film_hash(film) for film in films])
+def hash_all(images: GreyImages) -> Hashes:
+    """Perceptual hashes of images, (N, S, S) -> (N, CUTS, WORDS)."""
+    return np.stack([image_hash(image) for image in images])
 
 
-def near_copies(samples: Films, training: Films, max_distance: int = MAX_DISTANCE) -> Flags:
-    """(M,) whether a sample is a near-duplicate of a training film or of its mirror image.
+def near_copies(
+    samples: GreyImages, training: GreyImages, max_distance: int = MAX_DISTANCE
+) -> Flags:
+    """(M,) whether a sample is a near-duplicate of a training image or of its mirror image.
 
     By the perceptual hash that finds duplicates in data sets (`ml.data.near_duplicates`): it sees coarse
     structure, so a copy stays one when its brightness changes, it is compressed, blurred or
-    slightly cut. Now and then films of different people are that alike: compare with the share
-    among held-out real films.
+    slightly cut. Now and then images of different people are that alike: compare with the share
+    among held-out real images.
     """
     return close_to(hash_all(samples), hash_all(with_mirrored(training)), max_distance)

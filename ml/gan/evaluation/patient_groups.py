@@ -8,40 +8,40 @@ from ml.gan.evaluation.distances import Points
 
 Groups = NDArray[np.str_]  # (N,) patient keys
 Ints = NDArray[np.int64]
-LEAST_FILMS = 4
+LEAST_IMAGES = 4
 
 
 def draw_by_group(
     groups: NDArray[np.generic], n: int, random: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """At most n films of groups in random order, and all films of the groups not touched.
+    """At most n images of groups in random order, and all images of the groups not touched.
 
-    The last group gives as many films as are wanted; its other films belong to neither side.
+    The last group gives as many images as are wanted; its other images belong to neither side.
     """
     _, group = np.unique(groups, return_inverse=True)
     order = random.permutation(group.max() + 1)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    films = np.argsort(rank[group], kind="stable")
-    ends_inside = n > 0 and n < len(films) and group[films[n - 1]] == group[films[n]]
-    rest = films[n:]
+    images = np.argsort(rank[group], kind="stable")
+    ends_inside = n > 0 and n < len(images) and group[images[n - 1]] == group[images[n]]
+    rest = images[n:]
     if ends_inside:
-        rest = rest[group[rest] != group[films[n - 1]]]
-    return films[:n], rest
+        rest = rest[group[rest] != group[images[n - 1]]]
+    return images[:n], rest
 
 
 def patient_groups(patients: Groups | None, real: Points) -> NDArray[np.generic]:
     if patients is None:
         return np.arange(len(real))
     if len(patients) != len(real):
-        raise ValueError(f"{len(patients)} patient keys for {len(real)} films")
+        raise ValueError(f"{len(patients)} patient keys for {len(real)} images")
     return patients
 
 
-def require_enough_images(real: Points, samples: Points, least: int = LEAST_FILMS) -> None:
+def require_enough_images(real: Points, samples: Points, least: int = LEAST_IMAGES) -> None:
     fewest = min(len(real), len(samples))
     if fewest < least:
         raise DataError(
-            f"expected {least} films or more on each side, got {len(real)} real and "
-            f"{len(samples)} synthetic ones: give more films or compare fewer"
+            f"expected {least} images or more on each side, got {len(real)} real and "
+            f"{len(samples)} synthetic ones: give more images or compare fewer"
         )

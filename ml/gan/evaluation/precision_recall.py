@@ -1,9 +1,9 @@
-"""Are samples like real films, and are all real films represented: by nearest neighbours.
+"""Are samples like real images, and are all real images represented: by nearest neighbours.
 
 Precision and recall: Kynkaanniemi et al., "Improved Precision and Recall Metric for Assessing
 Generative Models", 2019. Density and coverage: Naeem et al., "Reliable Fidelity and Diversity
-Metrics for Generative Models", 2020. The real films' neighbourhood is the union of balls around
-them, each reaching to its film's k-th nearest other one.
+Metrics for Generative Models", 2020. The real images' neighbourhood is the union of balls around
+them, each reaching to its image's k-th nearest other one.
 """
 
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True, slots=True)
 class Manifold:
-    """Figures of neighbourhoods; they depend on the numbers of films, which stand beside them.
+    """Metrics of neighbourhoods; they depend on the numbers of images, which stand beside them.
 
     Attributes:
-        precision: share of samples in the real films' neighbourhood.
-        recall: share of real films in the samples' neighbourhood.
-        density: mean number of balls around real films that a sample lies in, over k; may
-            exceed 1. Unlike precision it is not moved by one outlying real film.
-        coverage: share of real films with a sample in their ball.
+        precision: share of samples in the real images' neighbourhood.
+        recall: share of real images in the samples' neighbourhood.
+        density: mean number of balls around real images that a sample lies in, over k; may
+            exceed 1. Unlike precision it is not moved by one outlying real image.
+        coverage: share of real images with a sample in their ball.
         realism: (M,) of each sample: the largest ratio of a ball's radius to the sample's distance
             from its centre, over the smaller half of the balls; 1 or more inside one of them
             (section 5 of Kynkaanniemi et al.).
-        real: number of real films.
+        real: number of real images.
         samples: number of samples.
     """
 
@@ -43,19 +43,19 @@ class Manifold:
 
 
 def manifold(real: Points, samples: Points, k: int = NEIGHBOURS) -> Manifold:
-    """Compare the neighbourhoods of real films and samples.
+    """Compare the neighbourhoods of real images and samples.
 
     Args:
         real: (N, F) embeddings.
-        samples: (M, F) embeddings; as many as real films where recall is to mean something.
+        samples: (M, F) embeddings; as many as real images where recall is to mean something.
         k: neighbours that make a ball.
 
     Raises:
-        DataError: a side has k films or fewer.
+        DataError: a side has k images or fewer.
     """
     if min(len(real), len(samples)) <= k:
         raise DataError(
-            f"expected more than {k} films on each side, got {len(real)} real and "
+            f"expected more than {k} images on each side, got {len(real)} real and "
             f"{len(samples)} synthetic ones"
         )
     real_radii, sample_radii = neighbour_radii(real, k), neighbour_radii(samples, k)
@@ -83,15 +83,15 @@ def realism_of(distance: Floats, radii: Floats) -> Floats:
     """How realistic each sample is by itself, as `Manifold.realism`.
 
     Args:
-        distance: (M, N) of samples to real films.
-        radii: (N,) of the balls around the real films (`neighbour_radii`).
+        distance: (M, N) of samples to real images.
+        radii: (N,) of the balls around the real images (`neighbour_radii`).
 
     Returns:
         (M,).
     """
-    # A lonely real film has a ball that holds anything.
+    # A lonely real image has a ball that holds anything.
     trusted = radii <= np.median(radii)
-    # A copy of a real film lies at no distance: as real as can be told apart from infinity.
+    # A copy of a real image lies at no distance: as real as can be told apart from infinity.
     nearness: Floats = radii[trusted] / np.maximum(distance[:, trusted], 1e-9)
     realism: Floats = nearness.max(axis=1)
     return realism

@@ -9,30 +9,30 @@ from ml.errors import DataError
 from ml.gan.evaluation.distances import Points
 from ml.gan.evaluation.fid import Fid, frechet_distance
 from ml.gan.evaluation.kid import kid
-from ml.gan.evaluation.patient_groups import LEAST_FILMS, Groups, draw_by_group
+from ml.gan.evaluation.patient_groups import LEAST_IMAGES, Groups, draw_by_group
 
 FLOOR_REPEATS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What real films reach against other real films: mean and spread over random halves."""
+    """What real images reach against other real images: mean and spread over random halves."""
 
     fid: float
     fid_spread: float
     kid: float
     kid_spread: float
-    n: int  # films of each half
+    n: int  # images of each half
     repeats: int
 
     def ratio(self, fid: Fid) -> float:
-        """Floor over FID: 1 where samples are as near as other real films, towards 0 if farther.
+        """Floor over FID: 1 where samples are as near as other real images, towards 0 if farther.
 
         Raises:
-            ValueError: the two are of different numbers of films, which compares nothing.
+            ValueError: the two are of different numbers of images, which compares nothing.
         """
         if fid.n != self.n:
-            raise ValueError(f"an FID of {fid.n} films has no floor of {self.n} films")
+            raise ValueError(f"an FID of {fid.n} images has no floor of {self.n} images")
         return self.fid / fid.value
 
 
@@ -44,28 +44,28 @@ def real_floor(
     repeats: int = FLOOR_REPEATS,
     seed: int = 0,
 ) -> Floor:
-    """FID and KID between two sets of real films, of n films each, that share no patient.
+    """FID and KID between two sets of real images, of n images each, that share no patient.
 
     Args:
-        real: (N, F) embeddings of all real films that may be drawn, 2 n or more; those that
+        real: (N, F) embeddings of all real images that may be drawn, 2 n or more; those that
             trained a generator are as real as others.
         patients: (N,) keys.
-        n: films of each side: as many as in the comparison that the floor is for.
+        n: images of each side: as many as in the comparison that the floor is for.
         repeats: how often two sets are drawn.
         seed: of the draws.
 
     Raises:
-        DataError: there are not enough films of different patients.
+        DataError: there are not enough images of different patients.
     """
     random = np.random.default_rng(seed)
     fids, kids = [], []
     for _ in range(repeats):
         one, rest = draw_by_group(patients, n, random)
-        if len(one) < n or len(rest) < n or n < LEAST_FILMS:
+        if len(one) < n or len(rest) < n or n < LEAST_IMAGES:
             raise DataError(
-                f"{len(real)} real films of {len(set(patients.tolist()))} patients do not make "
-                f"two sets of {max(n, LEAST_FILMS)} films that share no patient: compare fewer "
-                "samples, or give more films"
+                f"{len(real)} real images of {len(set(patients.tolist()))} patients do not make "
+                f"two sets of {max(n, LEAST_IMAGES)} images that share no patient: compare fewer "
+                "samples, or give more images"
             )
         other = rest[:n]
         fids.append(frechet_distance(real[one], real[other]))

@@ -1,8 +1,8 @@
-"""The real films that a generator is measured against, read and embedded once for many generators.
+"""The real images that a generator is measured against, read and embedded once for many generators.
 
 Samples are compared with the test split, which neither trained nor chose a generator; copies are
-looked for among the training films and their mirror images, since a mirrored copy is a copy too;
-held-out films are those of validation and test together.
+looked for among the training images and their mirror images, since a mirrored copy is a copy too;
+held-out images are those of validation and test together.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,34 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress, TextColumn
 
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.near_duplicates import Hashes
 from ml.data.splits import Split
-from ml.errors import DataError, TooFewFilms
+from ml.errors import DataError, TooFewImages
 from ml.gan.evaluation.distances import Points
 from ml.gan.evaluation.divergences import BINS
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.memorisation import hash_all, with_mirrored
 from ml.gan.evaluation.real_floor import Floor, real_floor
 
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 SAMPLES = 512
 # As many as a histogram of embeddings has bins.
-LEAST_FILMS = BINS
-# With fewer films the figures are given, and said to be rough.
-FEW_FILMS = 100
+LEAST_IMAGES = BINS
+# With fewer images the metrics are given, and said to be rough.
+FEW_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All films, or those of one class.
+    """All images, or those of one class.
 
     Attributes:
         label: the class; empty for all.
-        real: (N,) which real films belong to it.
+        real: (N,) which real images belong to it.
         samples: (M,) which samples do.
     """
 
@@ -49,14 +49,14 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedFilms:
-    """The real films in one feature space.
+class EmbeddedImages:
+    """The real images in one feature space.
 
     Attributes:
         space: where.
-        points: (N, F) of all real films.
-        mirrored: (T, F) of the training films' mirror images.
-        floors: of each group by its label; missing where films are too few.
+        points: (N, F) of all real images.
+        mirrored: (T, F) of the training images' mirror images.
+        floors: of each group by its label; missing where images are too few.
     """
 
     space: FeatureSpace
@@ -66,28 +66,28 @@ class EmbeddedFilms:
 
 
 @dataclass(frozen=True, slots=True)
-class RealFilms:
-    """Real films of some classes at one size, and the plan of the samples to compare with them.
+class RealImages:
+    """Real images of some classes at one size, and the plan of the samples to compare with them.
 
     Attributes:
         labels: the classes, in the order of the generator's class numbers.
         size: side in pixels.
-        films: of all splits.
+        images: of all splits.
         numbers: (N,) class numbers.
         training: (N,) which are of the training split.
         test: (N,) which are of the test split.
-        too_small: how many films were left out since they are smaller than `size`.
-        hashes: perceptual ones of training films, then of their mirror images.
+        too_small: how many images were left out since they are smaller than `size`.
+        hashes: perceptual ones of training images, then of their mirror images.
         classes: (M,) class number of each sample, mixed as in the test split.
-        groups: all films, then each class where generators make classes on demand.
-        spaces: the films' embeddings.
+        groups: all images, then each class where generators make classes on demand.
+        spaces: the images' embeddings.
         seed: of every draw.
-        notes: what the figures cannot say, as sentences.
+        notes: what the metrics cannot say, as sentences.
     """
 
     labels: tuple[str, ...]
     size: int
-    films: FilmSet
+    images: ImageSet
     numbers: Ints
     training: Flags
     test: Flags
@@ -95,23 +95,23 @@ class RealFilms:
     hashes: Hashes
     classes: Ints
     groups: tuple[Group, ...]
-    spaces: tuple[EmbeddedFilms, ...]
+    spaces: tuple[EmbeddedImages, ...]
     seed: int
     notes: tuple[str, ...]
 
     @property
     def held_out(self) -> Flags:
-        """(N,) which films are of patients that no generator was trained on."""
+        """(N,) which images are of patients that no generator was trained on."""
         return ~self.training
 
     def like_samples(self, samples: Flags | None = None) -> Ints:
-        """Numbers of training films that can stand where samples do.
+        """Numbers of training images that can stand where samples do.
 
         Args:
             samples: (M,) which of the samples; all by default.
 
         Returns:
-            Each class as often as among the samples, or as often as there are training films.
+            Each class as often as among the samples, or as often as there are training images.
         """
         random = np.random.default_rng(self.seed)
         wanted = self.classes if samples is None else self.classes[samples]
@@ -122,8 +122,8 @@ class RealFilms:
         return np.concatenate(chosen)
 
 
-def read_real_films(
-    records: Sequence[FilmRecord],
+def read_real_images(
+    records: Sequence[ImageRecord],
     labels: Sequence[str],
     size: int,
     *,
@@ -132,50 +132,50 @@ def read_real_films(
     by_class: bool = False,
     seed: int = 0,
     quiet: bool = False,
-) -> RealFilms:
-    """Read and embed the real films; those smaller than `size` are left out, as in training.
+) -> RealImages:
+    """Read and embed the real images; those smaller than `size` are left out, as in training.
 
     Args:
-        records: the data set's films, of all splits and classes.
+        records: the data set's images, of all splits and classes.
         labels: the classes, in the order of the generator's class numbers.
-        size: side of the generator's films, in pixels.
-        features: where films are compared.
+        size: side of the generator's images, in pixels.
+        features: where images are compared.
         samples: how many samples they are compared with.
         by_class: each class is compared by itself, too.
         seed: of every draw.
         quiet: shows no progress.
 
     Raises:
-        DataError: films that are missing or unreadable.
-        TooFewFilms: the training or the test split has too few of them.
+        DataError: images that are missing or unreadable.
+        TooFewImages: the training or the test split has too few of them.
     """
-    wanted = [record for record in real_films(records) if record.label in labels]
-    films = _load(wanted, size, quiet=quiet)
-    splits = np.array([record.split for record in films.records])
+    wanted = [record for record in real_images(records) if record.label in labels]
+    images = _load(wanted, size, quiet=quiet)
+    splits = np.array([record.split for record in images.records])
     training, test = splits == Split.TRAIN, splits == Split.TEST
     _require(training, test, labels, size, samples)
-    numbers = films.numbers_in(labels)
+    numbers = images.numbers_in(labels)
     classes = _classes_of_samples(numbers[test], samples, seed)
     groups = _groups(labels, numbers, classes, by_class=by_class)
-    both_ways = with_mirrored(films.films[training])
+    both_ways = with_mirrored(images.images[training])
     mirror_images = both_ways[training.sum() :]
-    rough = test.sum() < FEW_FILMS
-    notes = [f"Only {test.sum()} test films: all figures are rough."] if rough else []
+    rough = test.sum() < FEW_IMAGES
+    notes = [f"Only {test.sum()} test images: all metrics are rough."] if rough else []
     spaces = []
     for space in features:
-        points = embed(space, films.films, title="real films", quiet=quiet)
-        mirrored = embed(space, mirror_images, title="mirrored films", quiet=quiet)
-        floors, reasons = _floors(points, films, test, groups, seed)
+        points = embed(space, images.images, title="real images", quiet=quiet)
+        mirrored = embed(space, mirror_images, title="mirrored images", quiet=quiet)
+        floors, reasons = _floors(points, images, test, groups, seed)
         notes += [f"{space.title}: {reason}" for reason in reasons]
-        spaces.append(EmbeddedFilms(space, points, mirrored, floors))
-    return RealFilms(
+        spaces.append(EmbeddedImages(space, points, mirrored, floors))
+    return RealImages(
         labels=tuple(labels),
         size=size,
-        films=films,
+        images=images,
         numbers=numbers,
         training=training,
         test=test,
-        too_small=len(wanted) - len(films),
+        too_small=len(wanted) - len(images),
         hashes=hash_all(both_ways),
         classes=classes,
         groups=tuple(groups),
@@ -185,21 +185,21 @@ def read_real_films(
     )
 
 
-def _load(wanted: Sequence[FilmRecord], size: int, *, quiet: bool) -> FilmSet:
-    """The films of all splits, one split after the other."""
+def _load(wanted: Sequence[ImageRecord], size: int, *, quiet: bool) -> ImageSet:
+    """The images of all splits, one split after the other."""
     ordered = [record for part in Split for record in in_split(wanted, part)]
-    return load_films(ordered, size, title="reading films", quiet=quiet, enlarge=False)
+    return load_images(ordered, size, title="reading images", quiet=quiet, enlarge=False)
 
 
 def _classes_of_samples(test: Ints, samples: int, seed: int) -> Ints:
-    """Class numbers of so many samples, mixed as those of the test films: (M,)."""
-    # Shuffled before it is repeated: any number of samples has the mix of the test films.
+    """Class numbers of so many samples, mixed as those of the test images: (M,)."""
+    # Shuffled before it is repeated: any number of samples has the mix of the test images.
     shuffled = np.random.default_rng(seed).permutation(test)
     return np.resize(shuffled, samples)
 
 
 def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bool) -> list[Group]:
-    """All films, then each class where it is compared by itself."""
+    """All images, then each class where it is compared by itself."""
     groups = [Group("", np.ones(len(numbers), bool), np.ones(len(classes), bool))]
     if by_class:
         groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
@@ -207,56 +207,56 @@ def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bo
 
 
 def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
-    if samples < LEAST_FILMS:
-        raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_FILMS} or more")
+    if samples < LEAST_IMAGES:
+        raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_IMAGES} or more")
     for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
-        if chosen.sum() < LEAST_FILMS:
-            raise TooFewFilms(
-                f"the {part} split has {chosen.sum()} film(s) of {', '.join(labels)} with "
-                f"{size} px or more on each side, and an evaluation needs {LEAST_FILMS}: "
-                "give films of more patients"
+        if chosen.sum() < LEAST_IMAGES:
+            raise TooFewImages(
+                f"the {part} split has {chosen.sum()} image(s) of {', '.join(labels)} with "
+                f"{size} px or more on each side, and an evaluation needs {LEAST_IMAGES}: "
+                "give images of more patients"
             )
 
 
 def _floors(
-    points: Points, films: FilmSet, test: Flags, groups: Sequence[Group], seed: int
+    points: Points, images: ImageSet, test: Flags, groups: Sequence[Group], seed: int
 ) -> tuple[dict[str, Floor], list[str]]:
-    """The floor of each group at the number of films of its FID, and why one is missing."""
+    """The floor of each group at the number of images of its FID, and why one is missing."""
     floors, reasons = {}, []
     for group in groups:
         count = min(int((group.real & test).sum()), int(group.samples.sum()))
         try:
             floors[group.label] = real_floor(
-                points[group.real], films.patients[group.real], count, seed=seed
+                points[group.real], images.patients[group.real], count, seed=seed
             )
         except DataError as problem:
-            reasons.append(f"no floor of {group.label or 'all films'}: {problem}")
+            reasons.append(f"no floor of {group.label or 'all images'}: {problem}")
     return floors, reasons
 
 
 def embed(
     space: FeatureSpace,
-    films: Films,
+    images: GreyImages,
     *,
     title: str,
     quiet: bool,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Embeddings:
-    """Embed films (N, S, S) behind a progress bar: (N, F).
+    """Embed images (N, S, S) behind a progress bar: (N, F).
 
     Args:
         space: where.
-        films: grey levels.
-        title: what the films are.
+        images: grey levels.
+        title: what the images are.
         quiet: shows no bar.
-        on_batch: called after every few films; what it raises ends the work.
+        on_batch: called after every few images; what it raises ends the work.
     """
-    columns = (*Progress.get_default_columns(), TextColumn("{task.total} films"))
+    columns = (*Progress.get_default_columns(), TextColumn("{task.total} images"))
     with Progress(*columns, transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"embedding {title} in {space.name}", total=len(films))
+        task = bar.add_task(f"embedding {title} in {space.name}", total=len(images))
 
         def on_step(some: int) -> None:
             bar.advance(task, some)
             on_batch()
 
-        return space.embed(films, on_step=on_step)
+        return space.embed(images, on_step=on_step)

@@ -1,7 +1,7 @@
-"""A data set of synthetic films: a manifest as any other's, a certificate and thumbnail of each.
+"""A data set of synthetic images: a manifest as any other's, a privacy check and thumbnail of each.
 
-Films come first, certificates second, the manifest last: whatever interrupts, the manifest names
-complete films alone, and the same command goes on from there.
+Images come first, privacy checks second, the manifest last: whatever interrupts, the manifest names
+complete images alone, and the same command goes on from there.
 """
 
 import csv
@@ -13,10 +13,12 @@ from pathlib import Path
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
 from ml.errors import DataError
 from ml.files import write_whole
+from ml.legacy import rename_keys
 
-CERTIFICATES = "certificates.csv"
+PRIVACY_CHECKS = "privacy_checks.csv"
+PRIVACY_CHECKS_OF_0_1 = "certificates.csv"
 THUMBNAILS = "thumbnails"
-CERTIFICATE_COLUMNS = (
+PRIVACY_CHECK_COLUMNS = (
     "seed",
     "file",
     "label",
@@ -28,76 +30,76 @@ CERTIFICATE_COLUMNS = (
     "near_copy",
     "realism",
     "features",
-    "training_films",
-    "held_out_films",
+    "training_images",
+    "held_out_images",
     "generator_learned_from_them",
-    "films_sha256",
+    "images_sha256",
 )
 Row = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class NewFilm:
-    """A film to be added.
+class NewImage:
+    """An image to be added.
 
     Attributes:
         content: its PNG file.
         thumbnail: its JPEG file, small and marked.
         row: its row in the manifest.
-        certificate: its row in the certificates; None where it was not compared.
+        privacy check: its row in the privacy checks; None where it was not compared.
     """
 
     content: bytes
     thumbnail: bytes
     row: Row
-    certificate: Row | None
+    privacy_check: Row | None
 
 
 class SyntheticFolder:
-    """A folder of synthetic films as it is on disk."""
+    """A folder of synthetic images as it is on disk."""
 
     def __init__(self, root: Path):
         """Read what is there; nothing is written yet.
 
         Raises:
-            DataError: the folder is a data set with real films, or one with faults.
+            DataError: the folder is a data set with real images, or one with faults.
         """
         self.root = root
-        manifest, certificates = root / MANIFEST, root / CERTIFICATES
+        manifest, privacy_checks = root / MANIFEST, root / PRIVACY_CHECKS
         self._text = manifest.read_bytes() if manifest.exists() else b""
         columns, rows = read_rows(root) if self._text else ([], [])
         real = [row["image"] for row in rows if not row.get(SYNTHETIC_COLUMN)]
         if real:
             raise DataError(
-                f"{root} has {len(real)} film(s) that are not synthetic, such as {real[0]}: give "
-                "synthetic films a folder of their own, or they would be taken for patients"
+                f"{root} has {len(real)} image(s) that are not synthetic, such as {real[0]}: give "
+                "synthetic images a folder of their own, or they would be taken for patients"
             )
         self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
         self.rows = {row["image"]: row for row in rows}
-        self.certificates = read_certificates(certificates)
+        self.privacy_checks = read_privacy_checks(privacy_checks)
 
-    def change(self, added: Sequence[NewFilm], removed: Sequence[str]) -> None:
-        """Add films and take others out, by the name of their image.
+    def change(self, added: Sequence[NewImage], removed: Sequence[str]) -> None:
+        """Add images and take others out, by the name of their image.
 
         Raises:
             DataError: the manifest was changed by something else meanwhile.
             OSError: there is no room, or no right to write; the manifest stays as it was.
         """
-        for film in added:
-            image = film.row["image"]
+        for radiograph in added:
+            image = radiograph.row["image"]
             for name, content in (
-                (image, film.content),
-                (thumbnail_name(image), film.thumbnail),
+                (image, radiograph.content),
+                (thumbnail_name(image), radiograph.thumbnail),
             ):
                 path = self.root / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, content)
         gone = [image for image in removed if image in self.rows]
-        self.rows |= {film.row["image"]: film.row for film in added}
-        self.certificates |= {f.row["image"]: f.certificate for f in added if f.certificate}
+        self.rows |= {radiograph.row["image"]: radiograph.row for radiograph in added}
+        self.privacy_checks |= {f.row["image"]: f.privacy_check for f in added if f.privacy_check}
         for image in gone:
             del self.rows[image]
-            self.certificates.pop(image, None)
+            self.privacy_checks.pop(image, None)
         if added or gone:
             self._write()
         for image in gone:
@@ -105,8 +107,8 @@ class SyntheticFolder:
                 (self.root / name).unlink(missing_ok=True)
 
     def _write(self) -> None:
-        if self.certificates:
-            write_certificates(self.root / CERTIFICATES, self.certificates)
+        if self.privacy_checks:
+            write_privacy_checks(self.root / PRIVACY_CHECKS, self.privacy_checks)
         manifest = self.root / MANIFEST
         now = manifest.read_bytes() if manifest.exists() else b""
         if now != self._text:
@@ -126,24 +128,27 @@ def thumbnail_name(image: str) -> str:
     return f"{THUMBNAILS}/{image}.jpg"
 
 
-def read_certificates(path: Path) -> dict[str, Row]:
-    """The certificates of films by the name of their image; none where there is no such file.
+def read_privacy_checks(path: Path) -> dict[str, Row]:
+    """The privacy checks of images by the name of their image; none where there is no such file.
 
     Raises:
         DataError: the file is no CSV.
     """
     if not path.exists():
+        path = path.with_name(PRIVACY_CHECKS_OF_0_1)
+    if not path.exists():
         return {}
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            return {row.get("file", ""): row for row in csv.DictReader(lines, restval="")}
+            rows = [rename_keys(row) for row in csv.DictReader(lines, restval="")]
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+    return {row.get("file", ""): row for row in rows}
 
 
-def write_certificates(path: Path, certificates: Mapping[str, Row]) -> None:
-    """Write the certificates of films, by the name of their image, in one step."""
-    write_whole(path, _as_csv(CERTIFICATE_COLUMNS, certificates))
+def write_privacy_checks(path: Path, privacy_checks: Mapping[str, Row]) -> None:
+    """Write the privacy checks of images, by the name of their image, in one step."""
+    write_whole(path, _as_csv(PRIVACY_CHECK_COLUMNS, privacy_checks))
 
 
 def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:

@@ -1,10 +1,10 @@
-"""A certificate for each synthetic film: how near it comes to a film the generator learned from.
+"""A privacy check for each synthetic image: how near it comes to an image the generator learned from.
 
 Three things are asked, since none of them sees every kind of copy (`ml.gan.evaluation.memorisation`): pixels,
-embeddings and a perceptual hash, each of the film and of its mirror image, since a mirrored copy is
-a copy too. Distances mean something only beside those of real films that the generator never saw:
+embeddings and a perceptual hash, each of the image and of its mirror image, since a mirrored copy is
+a copy too. Distances mean something only beside those of real images that the generator never saw:
 those of the validation split. The test split is not opened, for a classifier may learn from the
-films that pass, and is measured on it.
+images that pass, and is measured on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, real_films
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.near_duplicates import Hashes, close_to
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError
@@ -36,24 +36,24 @@ from ml.gan.generator_file import LoadedGenerator
 from ml.labels import LABELS
 from ml.training.run_folder import fingerprint
 
-Films = NDArray[np.uint8]  # (N, S, S)
+GreyImages = NDArray[np.uint8]  # (N, S, S)
 # With fewer a percentile is no percentile.
 LEAST_HELD_OUT = 20
-# Percent: one in a hundred films of other people comes as near to a training film.
+# Percent: one in a hundred images of other people comes as near to a training image.
 REFUSE_BELOW = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """What is known of one synthetic film.
+class PrivacyCheck:
+    """What is known of one synthetic image.
 
     Attributes:
-        pixel_percentile: percent of the held-out real films of its class that come as near to a
-            training film, by pixels; low is suspicious.
+        pixel_percentile: percent of the held-out real images of its class that come as near to a
+            training image, by pixels; low is suspicious.
         embedding_percentile: the same in a feature space.
-        near_copy: whether it is a near-duplicate of a training film, by perceptual hash; exact
+        near_copy: whether it is a near-duplicate of a training image, by perceptual hash; exact
             copies are.
-        realism: how near it is to the training films of its class: 1 or more within the
+        realism: how near it is to the training images of its class: 1 or more within the
             neighbourhood of one (Kynkaanniemi et al., 2019, section 5). No network of ours had a
             say in it.
     """
@@ -69,52 +69,52 @@ class Certificate:
         return min(self.pixel_percentile, self.embedding_percentile)
 
     def refusal(self, refuse_below: float) -> str:
-        """Why the film must not be given away; empty where it may.
+        """Why the image must not be given away; empty where it may.
 
         Args:
             refuse_below: percentile that is too low, 0 to 100.
         """
         if self.near_copy:
-            return "a near copy of a training film"
+            return "a near copy of a training image"
         if self.nearest_percentile < refuse_below:
-            return f"nearer to a training film than {100 - refuse_below:g} % of held-out films"
+            return f"nearer to a training image than {100 - refuse_below:g} % of held-out images"
         return ""
 
 
-class Certifier:
-    """Compares films of a generator with the real films of a data set."""
+class PrivacyChecker:
+    """Compares images of a generator with the real images of a data set."""
 
     def __init__(
         self,
         loaded: LoadedGenerator,
-        records: Sequence[FilmRecord],
+        records: Sequence[ImageRecord],
         space: Callable[[], FeatureSpace],
         *,
         cache: EmbeddingCache | None = None,
         quiet: bool = False,
     ):
-        """Read the real films of the generator's classes; they are embedded when first needed.
+        """Read the real images of the generator's classes; they are embedded when first needed.
 
         Args:
             loaded: the generator.
             records: of the data set it learned from, all splits and classes.
             space: loads the feature space.
-            cache: keeps the embeddings of the real films between calls.
+            cache: keeps the embeddings of the real images between calls.
             quiet: shows no progress.
 
         Raises:
-            DataError: films that are unreadable or too few.
+            DataError: images that are unreadable or too few.
         """
         self._load_space, self._quiet = space, quiet
         self._cache = cache or EmbeddingCache(None)
         self._should_stop: Callable[[], bool] = lambda: False
         self._neighbourhoods: dict[str, tuple[Points, Floats]] = {}
-        wanted = [film for film in real_films(records) if film.label in loaded.labels]
+        wanted = [image for image in real_images(records) if image.label in loaded.labels]
         self.training, self.held_out = (
-            load_films(
+            load_images(
                 in_split(wanted, part),
                 loaded.card.options.size,
-                title=f"reading {part} films",
+                title=f"reading {part} images",
                 quiet=quiet,
                 enlarge=False,
             )
@@ -123,15 +123,15 @@ class Certifier:
         for label in loaded.labels:
             _require(self.training, label, Split.TRAIN, NEIGHBOURS + 1)
             _require(self.held_out, label, Split.VALIDATION, LEAST_HELD_OUT)
-        self.films_sha256 = fingerprint(self.training.records)
-        # Whether these are the films that the generator learned from.
-        self.complete = self.films_sha256 == loaded.card.films_sha256
+        self.images_sha256 = fingerprint(self.training.records)
+        # Whether these are the images that the generator learned from.
+        self.complete = self.images_sha256 == loaded.card.images_sha256
 
     def prepare(self, should_stop: Callable[[], bool] = lambda: False) -> None:
-        """Embed and hash the real films now, which takes minutes, and not with the first sample.
+        """Embed and hash the real images now, which takes minutes, and not with the first sample.
 
         Args:
-            should_stop: asked after every few films.
+            should_stop: asked after every few images.
 
         Raises:
             XrayError: the feature space cannot be loaded.
@@ -141,18 +141,18 @@ class Certifier:
         _ = self._pixels, self._embeddings, self._hashes
 
     def count_held_out(self, label: str) -> int:
-        """How many held-out films a percentile of that class rests on."""
+        """How many held-out images a percentile of that class rests on."""
         return int((self.held_out.labels == LABELS.index(label)).sum())
 
-    def certify(self, films: Films, label: str) -> list[Certificate]:
-        """Compare films of one class, (M, S, S).
+    def check(self, images: GreyImages, label: str) -> list[PrivacyCheck]:
+        """Compare images of one class, (M, S, S).
 
         Raises:
             XrayError: the feature space cannot be loaded.
         """
         held_out = self.held_out.labels == LABELS.index(label)
-        _, pixel_distances = self._pixels.look(films)
-        points, embedding_distances = self._embeddings.look(films)
+        _, pixel_distances = self._pixels.look(images)
+        points, embedding_distances = self._embeddings.look(images)
         pixel, embedding = (
             100 * nearest_percentiles(found, space.held_out[held_out])
             for space, found in (
@@ -162,12 +162,12 @@ class Certifier:
         )
         centres, radii = self._neighbourhood(label)
         realism = realism_of(distances(points, centres), radii)
-        rows = zip(pixel, embedding, self._near_copies(films), realism, strict=True)
-        return [Certificate(float(p), float(e), bool(c), float(r)) for p, e, c, r in rows]
+        rows = zip(pixel, embedding, self._near_copies(images), realism, strict=True)
+        return [PrivacyCheck(float(p), float(e), bool(c), float(r)) for p, e, c, r in rows]
 
     @cached_property
     def space(self) -> FeatureSpace:
-        """Where films are embedded."""
+        """Where images are embedded."""
         return self._load_space()
 
     @cached_property
@@ -176,35 +176,35 @@ class Certifier:
 
     @cached_property
     def _embeddings(self) -> "_Nearness":
-        def of_films(films: Films) -> Points:
-            return embed(self.space, films, title="films", quiet=True)
+        def of_images(images: GreyImages) -> Points:
+            return embed(self.space, images, title="images", quiet=True)
 
-        def of_real_films(films: Films) -> Points:
-            return self._cache.points(self.space, films, self._embed_real)
+        def of_real_images(images: GreyImages) -> Points:
+            return self._cache.points(self.space, images, self._embed_real)
 
-        return _Nearness(of_films, self.training, self.held_out, of_real_films)
+        return _Nearness(of_images, self.training, self.held_out, of_real_images)
 
-    def _embed_real(self, films: Films) -> Embeddings:
+    def _embed_real(self, images: GreyImages) -> Embeddings:
         def go_on() -> None:
             if self._should_stop():
-                raise CheckpointError("stopped before the real films were embedded")
+                raise CheckpointError("stopped before the real images were embedded")
 
-        return embed(self.space, films, title="real films", quiet=self._quiet, on_batch=go_on)
+        return embed(self.space, images, title="real images", quiet=self._quiet, on_batch=go_on)
 
     @cached_property
     def _hashes(self) -> Hashes:
-        return hash_all(self.training.films)
+        return hash_all(self.training.images)
 
-    def _near_copies(self, films: Films) -> NDArray[np.bool_]:
-        """(M,) whether a film or its mirror image is a near-duplicate of a training film."""
+    def _near_copies(self, images: GreyImages) -> NDArray[np.bool_]:
+        """(M,) whether an image or its mirror image is a near-duplicate of a training image."""
         straight, mirrored = (
-            close_to(hash_all(side), self._hashes) for side in (films, films[:, :, ::-1])
+            close_to(hash_all(side), self._hashes) for side in (images, images[:, :, ::-1])
         )
         near: NDArray[np.bool_] = straight | mirrored
         return near
 
     def _neighbourhood(self, label: str) -> tuple[Points, Floats]:
-        """The training films of a class as points, and the radii of the balls around them."""
+        """The training images of a class as points, and the radii of the balls around them."""
         if label not in self._neighbourhoods:
             own = self._embeddings.training[self.training.labels == LABELS.index(label)]
             self._neighbourhoods[label] = own, neighbour_radii(own, NEIGHBOURS)
@@ -212,47 +212,49 @@ class Certifier:
 
 
 class _Nearness:
-    """How near films come to the training films in one space, and how near held-out films do."""
+    """How near images come to the training images in one space, and how near held-out images do."""
 
     def __init__(
         self,
-        points_of: Callable[[Films], Points],
-        training: FilmSet,
-        held_out: FilmSet,
-        points_of_real: Callable[[Films], Points] | None = None,
+        points_of: Callable[[GreyImages], Points],
+        training: ImageSet,
+        held_out: ImageSet,
+        points_of_real: Callable[[GreyImages], Points] | None = None,
     ):
-        """Look at the real films.
+        """Look at the real images.
 
         Args:
-            points_of: films as points.
-            training: the films that others may be near to.
-            held_out: films of other people.
-            points_of_real: the same for real films, where these are looked at otherwise.
+            points_of: images as points.
+            training: the images that others may be near to.
+            held_out: images of other people.
+            points_of_real: the same for real images, where these are looked at otherwise.
         """
         self._points_of = points_of
         of_real = points_of_real or points_of
-        self.training = of_real(training.films)  # (T, F)
-        self.held_out = self._look(held_out.films, of_real)[1]  # (V,)
+        self.training = of_real(training.images)  # (T, F)
+        self.held_out = self._look(held_out.images, of_real)[1]  # (V,)
 
-    def look(self, films: Films) -> tuple[Points, Floats]:
-        """Films as points (M, F), and the distance of each, or of its mirror image, to the
-        nearest training film (M,).
+    def look(self, images: GreyImages) -> tuple[Points, Floats]:
+        """Images as points (M, F), and the distance of each, or of its mirror image, to the
+        nearest training image (M,).
 
-        A mirrored copy of a training film is as near as its mirror image is to the film; that way
-        round the many training films are looked at once.
+        A mirrored copy of a training image is as near as its mirror image is to the image; that way
+        round the many training images are looked at once.
         """
-        return self._look(films, self._points_of)
+        return self._look(images, self._points_of)
 
-    def _look(self, films: Films, points_of: Callable[[Films], Points]) -> tuple[Points, Floats]:
-        points = points_of(films)
-        sides = (points, points_of(films[:, :, ::-1]))
+    def _look(
+        self, images: GreyImages, points_of: Callable[[GreyImages], Points]
+    ) -> tuple[Points, Floats]:
+        points = points_of(images)
+        sides = (points, points_of(images[:, :, ::-1]))
         return points, np.minimum(*(nearest(side, self.training)[0] for side in sides))
 
 
-def _require(films: FilmSet, label: str, part: Split, least: int) -> None:
-    found = int((films.labels == LABELS.index(label)).sum())
+def _require(images: ImageSet, label: str, part: Split, least: int) -> None:
+    found = int((images.labels == LABELS.index(label)).sum())
     if found < least:
         raise DataError(
-            f"the {part} split has {found} film(s) of {label} of the generator's size, and a "
-            f"certificate needs {least}: give films of more patients, or --no-certificate"
+            f"the {part} split has {found} image(s) of {label} of the generator's size, and a "
+            f"privacy check needs {least}: give images of more patients, or --no-privacy check"
         )

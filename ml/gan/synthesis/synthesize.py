@@ -1,7 +1,7 @@
-"""Making films: seeds in, a data set of certified synthetic films out.
+"""Making images: seeds in, a data set of privacy-checked synthetic images out.
 
-A film depends on its generator, seed, class and truncation alone, so the same command makes the
-same films: those that are there already are not made again, and an interrupted command goes on.
+An image depends on its generator, seed, class and truncation alone, so the same command makes the
+same images: those that are there already are not made again, and an interrupted command goes on.
 """
 
 import time
@@ -20,33 +20,33 @@ from ml.files import write_whole
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.latents import SEEDS, latents_of, way_between
 from ml.gan.onnx_generator import class_number
-from ml.gan.sampling import films_of_latents, grid_of, sample_films
-from ml.gan.synthesis.folder import NewFilm, Row, SyntheticFolder
-from ml.gan.synthesis.privacy_check import REFUSE_BELOW, Certificate, Certifier
+from ml.gan.sampling import grid_of, images_of_latents, sample_images
+from ml.gan.synthesis.folder import NewImage, Row, SyntheticFolder
+from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
 from ml.version import code_version
 
-Film = NDArray[np.uint8]  # (S, S)
-# Takes a number of films, and seconds.
-OnFilms = Callable[[int, float], None]
-# Seeds that are tried for each film before the generator is given up.
+GreyImage = NDArray[np.uint8]  # (S, S)
+# Takes a number of images, and seconds.
+OnImages = Callable[[int, float], None]
+# Seeds that are tried for each image before the generator is given up.
 MOST_TRIES = 10
 MOST_SEEDS = 1_000_000
-# Films between two writings of the manifest, and in memory at once.
+# Images between two writings of the manifest, and in memory at once.
 _CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which films to make, and how.
+    """Which images to make, and how.
 
     Attributes:
-        count: how many, from seed 0 on; a film that is refused is replaced by the next seed.
+        count: how many, from seed 0 on; an image that is refused is replaced by the next seed.
         seeds: these and no others, instead of a count.
         label: the class; empty for as many of each of the generator's classes.
         truncation: of the latents, above 0 and not above 1.
-        mark: write the word SYNTHETIC on the films.
-        refuse_below: percentile under which a film is too near to a training film, 0 to 100.
+        mark: write the word SYNTHETIC on the images.
+        refuse_below: percentile under which an image is too near to a training image, 0 to 100.
     """
 
     count: int = 0
@@ -59,13 +59,13 @@ class Wanted:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the films.
+    """What became of the images.
 
     Attributes:
-        written: films added.
-        present: films that were there already.
-        refused: films not given away, by the reason.
-        seconds: for making, comparing and writing, without reading real films.
+        written: images added.
+        present: images that were there already.
+        refused: images not given away, by the reason.
+        seconds: for making, comparing and writing, without reading real images.
     """
 
     written: int = 0
@@ -97,7 +97,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def classes_to_make(loaded: LoadedGenerator, label: str) -> list[str]:
-    """The labels of the films to come.
+    """The labels of the images to come.
 
     Args:
         loaded: the generator.
@@ -116,56 +116,56 @@ def synthesize(
     loaded: LoadedGenerator,
     folder: SyntheticFolder,
     wanted: Wanted,
-    certifier: Certifier | None,
+    privacy_checker: PrivacyChecker | None,
     *,
-    on_films: OnFilms = lambda _films, _seconds: None,
+    on_images: OnImages = lambda _images, _seconds: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Make films and add them to a folder.
+    """Make images and add them to a folder.
 
-    Where films of several classes are wanted, a seed makes one of them: its remainder tells which.
-    So neighbouring seeds give as many films of each class.
+    Where images of several classes are wanted, a seed makes one of them: its remainder tells which.
+    So neighbouring seeds give as many images of each class.
 
     Args:
         loaded: the generator.
         folder: where to.
-        wanted: which films.
-        certifier: what films are compared with; None makes films without a certificate.
-        on_films: called after some films with the number of them that are in the folder, and the
-            seconds that all films so far have taken.
-        should_stop: asked after some films; a true answer ends the call, and what was made stays.
+        wanted: which images.
+        certifier: what images are compared with; None makes images without a privacy check.
+        on_images: called after some images with the number of them that are in the folder, and the
+            seconds that all images so far have taken.
+        should_stop: asked after some images; a true answer ends the call, and what was made stays.
 
     Raises:
-        XrayError: a class that the generator cannot make, or too many films refused; those that
+        XrayError: a class that the generator cannot make, or too many images refused; those that
             were good are in the folder.
-        CheckpointError: it was to stop while the real films were looked at.
-        OSError: there is no room; the folder's manifest names the films that are complete.
+        CheckpointError: it was to stop while the real images were looked at.
+        OSError: there is no room; the folder's manifest names the images that are complete.
     """
-    maker = _Maker(loaded, folder, wanted, certifier, should_stop)
+    maker = _Maker(loaded, folder, wanted, privacy_checker, should_stop)
     labels = classes_to_make(loaded, wanted.label)
     missing = 0
     for number, label in enumerate(labels):
-        seeds, open_films = _plan(wanted, number, len(labels))
-        while chunk := list(islice(seeds, min(open_films, _CHUNK))):
+        seeds, open_images = _plan(wanted, number, len(labels))
+        while chunk := list(islice(seeds, min(open_images, _CHUNK))):
             good = maker.make(label, chunk)
             # A seed that was asked for by its number is not replaced.
-            open_films -= len(chunk) if wanted.seeds else good
-            on_films(len(chunk) if wanted.seeds else good, maker.outcome.seconds)
+            open_images -= len(chunk) if wanted.seeds else good
+            on_images(len(chunk) if wanted.seeds else good, maker.outcome.seconds)
             if should_stop():
                 return maker.outcome
-        missing += open_films
+        missing += open_images
     refused = maker.outcome.refused
     if missing:
         raise XrayError(
-            f"{missing} of {wanted.count} film(s) are missing, for {refused.total()} were refused: "
+            f"{missing} of {wanted.count} image(s) are missing, for {refused.total()} were refused: "
             f"{', '.join(refused)}. The generator repeats what it learned from: train it on more "
-            "films, or for a shorter time"
+            "images, or for a shorter time"
         )
     return maker.outcome
 
 
 def _plan(wanted: Wanted, number: int, classes: int) -> tuple[Iterator[int], int]:
-    """The seeds to try for one of the classes, and how many films are to come of them."""
+    """The seeds to try for one of the classes, and how many images are to come of them."""
     if wanted.seeds:
         own = [seed for seed in wanted.seeds if seed % classes == number]
         return iter(own), len(own)
@@ -174,49 +174,49 @@ def _plan(wanted: Wanted, number: int, classes: int) -> tuple[Iterator[int], int
 
 
 class _Maker:
-    """Makes, compares and files away the films of some seeds."""
+    """Makes, compares and files away the images of some seeds."""
 
     def __init__(
         self,
         loaded: LoadedGenerator,
         folder: SyntheticFolder,
         wanted: Wanted,
-        certifier: Certifier | None,
+        privacy_checker: PrivacyChecker | None,
         should_stop: Callable[[], bool],
     ):
         self.loaded, self.folder, self.wanted = loaded, folder, wanted
-        self.certifier, self.should_stop = certifier, should_stop
+        self.privacy_checker, self.should_stop = privacy_checker, should_stop
         self.outcome = Outcome()
         self.software = software()
 
     def make(self, label: str, seeds: Sequence[int]) -> int:
-        """Make the films of seeds that are not there yet; how many are there now."""
+        """Make the images of seeds that are not there yet; how many are there now."""
         images = {seed: self._image(label, seed) for seed in seeds}
         new = [seed for seed in seeds if not self._is_done(images[seed])]
         self.outcome.present += len(seeds) - len(new)
         if not new:
             return len(seeds)
-        if self.certifier:
-            self.certifier.prepare(self.should_stop)
+        if self.privacy_checker:
+            self.privacy_checker.prepare(self.should_stop)
         started = time.monotonic()
-        films = sample_films(
+        radiographs = sample_images(
             self.loaded.network,
             new,
             self.loaded.labels.index(label),
             length=self.loaded.card.options.latent,
             truncation=self.wanted.truncation,
         )
-        certificates: Sequence[Certificate | None] = [None] * len(new)
-        if self.certifier:
-            certificates = self.certifier.certify(films, label)
+        privacy_checks: Sequence[PrivacyCheck | None] = [None] * len(new)
+        if self.privacy_checker:
+            privacy_checks = self.privacy_checker.check(radiographs, label)
         added, refused = [], []
-        for seed, film, certificate in zip(new, films, certificates, strict=True):
-            reason = certificate.refusal(self.wanted.refuse_below) if certificate else ""
+        for seed, radiograph, privacy_check in zip(new, radiographs, privacy_checks, strict=True):
+            reason = privacy_check.refusal(self.wanted.refuse_below) if privacy_check else ""
             if reason:
                 self.outcome.refused[reason] += 1
                 refused.append(images[seed])
             else:
-                added.append(self._new_film(images[seed], label, seed, film, certificate))
+                added.append(self._new_image(images[seed], label, seed, radiograph, privacy_check))
         self.folder.change(added, refused)
         self.outcome.written += len(added)
         self.outcome.seconds += time.monotonic() - started
@@ -230,20 +230,25 @@ class _Maker:
         return f"images/{self._source}/{label}-{seed}{_variant(self.wanted)}.png"
 
     def _is_done(self, image: str) -> bool:
-        """Whether the film is there with the certificate that it would get today."""
+        """Whether the image is there with the privacy check that it would get today."""
         if image not in self.folder.rows:
             return False
-        if self.certifier is None:
+        if self.privacy_checker is None:
             return True
-        row = self.folder.certificates.get(image, {})
+        row = self.folder.privacy_checks.get(image, {})
         return (
-            row.get("films_sha256") == self.certifier.films_sha256
+            row.get("images_sha256") == self.privacy_checker.images_sha256
             and float(row["nearest_percentile"]) >= self.wanted.refuse_below
         )
 
-    def _new_film(
-        self, image: str, label: str, seed: int, film: Film, certificate: Certificate | None
-    ) -> NewFilm:
+    def _new_image(
+        self,
+        image: str,
+        label: str,
+        seed: int,
+        radiograph: GreyImage,
+        privacy_check: PrivacyCheck | None,
+    ) -> NewImage:
         provenance = Provenance(
             self.loaded.sha256, str(seed), label, self.wanted.truncation, self.software
         )
@@ -253,15 +258,17 @@ class _Maker:
             "source": self._source,
             "patient": f"{self._source}-{seed}",
             "license": self.loaded.card.licence,
-            "width": str(film.shape[1]),
-            "height": str(film.shape[0]),
+            "width": str(radiograph.shape[1]),
+            "height": str(radiograph.shape[0]),
             SYNTHETIC_COLUMN: self.loaded.sha256,
         }
-        content = png_of(marked(film) if self.wanted.mark else film, provenance)
-        return NewFilm(content, thumbnail_of(film), row, self._certificate(row, seed, certificate))
+        content = png_of(marked(radiograph) if self.wanted.mark else radiograph, provenance)
+        return NewImage(
+            content, thumbnail_of(radiograph), row, self._privacy_check(row, seed, privacy_check)
+        )
 
-    def _certificate(self, row: Row, seed: int, certificate: Certificate | None) -> Row | None:
-        if certificate is None or self.certifier is None:
+    def _privacy_check(self, row: Row, seed: int, privacy_check: PrivacyCheck | None) -> Row | None:
+        if privacy_check is None or self.privacy_checker is None:
             return None
         return {
             "seed": str(seed),
@@ -269,16 +276,16 @@ class _Maker:
             "label": row["label"],
             "generator_sha256": self.loaded.sha256,
             "truncation": f"{self.wanted.truncation:g}",
-            "nearest_percentile": f"{certificate.nearest_percentile:.2f}",
-            "pixel_percentile": f"{certificate.pixel_percentile:.2f}",
-            "embedding_percentile": f"{certificate.embedding_percentile:.2f}",
-            "near_copy": "yes" if certificate.near_copy else "no",
-            "realism": f"{certificate.realism:.3f}",
-            "features": self.certifier.space.title,
-            "training_films": str(len(self.certifier.training)),
-            "held_out_films": str(self.certifier.count_held_out(row["label"])),
-            "generator_learned_from_them": "yes" if self.certifier.complete else "no",
-            "films_sha256": self.certifier.films_sha256,
+            "nearest_percentile": f"{privacy_check.nearest_percentile:.2f}",
+            "pixel_percentile": f"{privacy_check.pixel_percentile:.2f}",
+            "embedding_percentile": f"{privacy_check.embedding_percentile:.2f}",
+            "near_copy": "yes" if privacy_check.near_copy else "no",
+            "realism": f"{privacy_check.realism:.3f}",
+            "features": self.privacy_checker.space.title,
+            "training_images": str(len(self.privacy_checker.training)),
+            "held_out_images": str(self.privacy_checker.count_held_out(row["label"])),
+            "generator_learned_from_them": "yes" if self.privacy_checker.complete else "no",
+            "images_sha256": self.privacy_checker.images_sha256,
         }
 
 
@@ -288,35 +295,35 @@ def draw_way(
     ends: tuple[int, int],
     steps: int,
     wanted: Wanted,
-    certifier: Certifier | None,
+    privacy_checker: PrivacyChecker | None,
 ) -> Path:
-    """Draw the way from one seed's film to another's: films side by side, a row for each class.
+    """Draw the way from one seed's image to another's: images side by side, a row for each class.
 
     Args:
         loaded: the generator.
         out: the folder of the picture; it is made where it is missing.
-        ends: the seeds; their films are the first and the last.
-        steps: films in a row, both ends included.
+        ends: the seeds; their images are the first and the last.
+        steps: images in a row, both ends included.
         wanted: class, truncation, mark and what is too near; its seeds and count mean nothing here.
-        certifier: what films are compared with; None draws without.
+        certifier: what images are compared with; None draws without.
 
     Returns:
         The picture's file.
 
     Raises:
-        XrayError: a class that the generator cannot make, or a film too near to a training film.
+        XrayError: a class that the generator cannot make, or an image too near to a training image.
     """
     options = loaded.card.options
     way = way_between(latents_of(ends, options.latent, wanted.truncation), steps)
     labels = classes_to_make(loaded, wanted.label)
-    films = []
+    images = []
     for label in labels:
-        row = films_of_latents(loaded.network, way, [loaded.labels.index(label)] * steps)
-        found = certifier.certify(row, label) if certifier else []
+        row = images_of_latents(loaded.network, way, [loaded.labels.index(label)] * steps)
+        found = privacy_checker.check(row, label) if privacy_checker else []
         reasons = {one.refusal(wanted.refuse_below) for one in found} - {""}
         if reasons:
-            raise XrayError(f"no strip: a film in it is {' or '.join(sorted(reasons))}")
-        films += [marked(film) if wanted.mark else film for film in row]
+            raise XrayError(f"no strip: an image in it is {' or '.join(sorted(reasons))}")
+        images += [marked(image) if wanted.mark else image for image in row]
     provenance = Provenance(
         loaded.sha256,
         "{} to {}".format(*ends),
@@ -327,16 +334,16 @@ def draw_way(
     name = "-".join(["interpolation", loaded.sha256[:12], *map(str, (*ends, steps)), *labels])
     path = out / f"{name}{_variant(wanted)}.png"
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, png_of(grid_of(np.stack(films), steps), provenance))
+    write_whole(path, png_of(grid_of(np.stack(images), steps), provenance))
     return path
 
 
 def _variant(wanted: Wanted) -> str:
-    """What tells a film's file from that of the same seed made otherwise."""
+    """What tells an image's file from that of the same seed made otherwise."""
     truncated = f"-t{wanted.truncation:g}" if wanted.truncation != 1 else ""
     return truncated + ("-marked" if wanted.mark else "")
 
 
 def software() -> str:
-    """The name and version that synthetic films carry."""
+    """The name and version that synthetic images carry."""
     return f"xray-screening {code_version()}"

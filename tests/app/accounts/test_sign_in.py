@@ -323,10 +323,12 @@ def test_audit_log_is_read_page_by_page(admin: TestClient, database: Database) -
 
 
 def test_clinician_sees_the_clinics_screenings_and_no_other(
-    sign_in: Callable[[str], TestClient], film_bytes: bytes
+    sign_in: Callable[[str], TestClient], image_bytes: bytes
 ) -> None:
     one, other = sign_in("clinician"), sign_in("clinician")
-    address = one.post("/screenings", files={"film": ("film.png", film_bytes)}).headers["location"]
+    address = one.post("/screenings", files={"image": ("image.png", image_bytes)}).headers[
+        "location"
+    ]
     assert one.get(address).status_code == 200
     assert other.get(address).status_code == 404
     one.post("/sign-out")

@@ -1,4 +1,4 @@
-"""Artefacts in a folder and in S3, and the sweep of films that no screening names."""
+"""Artefacts in a folder and in S3, and the sweep of images that no screening names."""
 
 import uuid
 from collections.abc import Iterator
@@ -49,13 +49,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 def test_artefact_is_written_once_read_and_removed(storage: Storage) -> None:
-    key = f"films/{uuid.uuid4()}/film"
+    key = f"images/{uuid.uuid4()}/image"
     assert storage.get(key) is None
     storage.put(key, b"first")
     with pytest.raises(AlreadyExistsError):
         storage.put(key, b"second")
     assert storage.get(key) == b"first"
-    assert key in [entry.key for entry in storage.entries("films")]
+    assert key in [entry.key for entry in storage.entries("images")]
     storage.check()
     storage.delete(key)
     storage.delete(key)
@@ -67,14 +67,14 @@ def test_unknown_storage_is_named() -> None:
         Storage.open("ftp://somewhere")
 
 
-def test_sweep_removes_only_films_without_a_screening(
-    application: FastAPI, visitor: TestClient, film_bytes: bytes
+def test_sweep_removes_only_images_without_a_screening(
+    application: FastAPI, visitor: TestClient, image_bytes: bytes
 ) -> None:
     services = application.state.services
-    visitor.post("/screenings", files={"film": film_bytes})
-    kept = {entry.key for entry in services.storage.entries("films")}
-    orphan = f"films/{uuid.uuid4()}/film"
+    visitor.post("/screenings", files={"image": image_bytes})
+    kept = {entry.key for entry in services.storage.entries("images")}
+    orphan = f"images/{uuid.uuid4()}/image"
     services.storage.put(orphan, b"left by a crash")
     assert sweep(services.database, services.storage) == 0, "it may still be recorded"
     assert sweep(services.database, services.storage, grace=timedelta(0)) == 1
-    assert {entry.key for entry in services.storage.entries("films")} == kept
+    assert {entry.key for entry in services.storage.entries("images")} == kept

@@ -36,7 +36,7 @@ from app.datasets.versions import (
 )
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import queue as runs
-from app.runs.handlers import SET, Completion, Preparation, gather_films, keep_data, upload_folder
+from app.runs.handlers import SET, Completion, Preparation, gather_images, keep_data, upload_folder
 from app.runs.kind_options import DATA_SET
 from app.runs.options import checked_options
 from app.runs.program import trainer_command
@@ -46,29 +46,29 @@ from app.services import Services
 from ml.commands.main import app as ml_app
 from ml.data.importers.prepare import KINDS
 from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
-from ml.data.versioning import seal, verify_seal
+from ml.data.versioning import freeze, verify_version
 from ml.errors import DataError
 from ml.labels import LABELS
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 Folder = Callable[..., Path]
 _count = iter(range(10**6))
 
 
 def make_folder(
-    folder: Path, films: int = 3, *, seed: int | None = None, source: str = "s"
+    folder: Path, images: int = 3, *, seed: int | None = None, source: str = "s"
 ) -> Path:
-    """A sealed data set of small films, of other content each time unless a seed is given."""
+    """A frozen data set of small images, of other content each time unless a seed is given."""
     rng = np.random.default_rng(next(_count) if seed is None else [seed, 7])
     (folder / "images").mkdir(parents=True)
     rows = []
-    for number in range(films):
+    for number in range(images):
         image = f"images/{number}.png"
-        (folder / image).write_bytes(png(synthetic_film(rng)))
+        (folder / image).write_bytes(png(synthetic_image(rng)))
         label = LABELS[number % len(LABELS)]
         rows.append({"image": image, "label": label, "source": source, "patient": f"p{number}"})
     write_rows(folder, rows)
-    seal(folder)
+    freeze(folder)
     return folder
 
 
@@ -91,10 +91,10 @@ def services(application: FastAPI) -> Services:
 
 
 def register(
-    services: Services, folder: Path, name: str = "Films", **options: object
+    services: Services, folder: Path, name: str = "Images", **options: object
 ) -> DataVersion:
     """Register a folder and commit."""
-    kind = options.pop("kind", DataKind.FILMS)
+    kind = options.pop("kind", DataKind.IMAGES)
     with services.database.session() as session:
         return register_data(
             session,
@@ -123,8 +123,8 @@ def test_folder_from_elsewhere_is_copied_and_one_of_a_run_is_moved(
 ) -> None:
     outside = make_folder(tmp_path / "set")
     before = contents(outside)
-    version = register(services, outside, " Films  of spring ")
-    assert (version.name, version.films, version.kind) == ("Films of spring", 3, DataKind.FILMS)
+    version = register(services, outside, " Images  of spring ")
+    assert (version.name, version.images, version.kind) == ("Images of spring", 3, DataKind.IMAGES)
     assert version.summary["sha256"] == version.sha256
     folder = data_folder(services.settings, version)
     assert folder == services.settings.home.resolve() / "data" / version.sha256
@@ -149,7 +149,7 @@ def test_folder_from_elsewhere_is_copied_and_one_of_a_run_is_moved(
 
 
 @pytest.mark.parametrize("fault", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
-def test_films_of_a_run_are_registered_where_files_cannot_be_shared(
+def test_images_of_a_run_are_registered_where_files_cannot_be_shared(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
 ) -> None:
     def refuse(source: object, target: object) -> None:
@@ -157,16 +157,16 @@ def test_films_of_a_run_are_registered_where_files_cannot_be_shared(
 
     monkeypatch.setattr("os.link", refuse)
     with services.database.session() as session:
-        options = {"name": "Films", "kind": "folders", "corrections": True}
+        options = {"name": "Images", "kind": "folders", "corrections": True}
         run = create_run(session, "import-data", options, requested_by="test")
         run.status = RunStatus.RUNNING
     folder = services.settings.home / "runs" / str(run.id)
-    films = contents(make_folder(folder / SET))
+    images = contents(make_folder(folder / SET))
     with services.database.session() as session:
         result = keep_data(Completion(session, services.settings, run, folder))
         version = find_data(session, result["data"])
         runs.get_run(session, run.id).status = RunStatus.SUCCEEDED
-    assert contents(data_folder(services.settings, version)) == contents(folder / SET) == films
+    assert contents(data_folder(services.settings, version)) == contents(folder / SET) == images
 
 
 def test_same_content_again_is_the_version_that_is_there(
@@ -222,7 +222,7 @@ def test_what_a_crash_left_is_taken_over(services: Services, tmp_path: Path) -> 
     good = contents(folder)
     with services.database.sessions() as session:
         version = register_data(
-            session, services.settings, folder, name="Films", kind=DataKind.FILMS, by="test"
+            session, services.settings, folder, name="Images", kind=DataKind.IMAGES, by="test"
         )
         # The folder has its name already, and the row is not committed.
         left = data_folder(services.settings, version)
@@ -250,7 +250,7 @@ def test_many_at_once_make_one_version(
         try:
             with database.session() as session:
                 version = register_data(
-                    session, services.settings, folder, name="x", kind=DataKind.FILMS, by="test"
+                    session, services.settings, folder, name="x", kind=DataKind.IMAGES, by="test"
                 )
                 made.append(version.sha256)
         except Exception as problem:
@@ -277,7 +277,7 @@ def test_many_at_once_make_one_version(
     assert not list(folder.parent.glob(".copy-*"))
 
 
-def test_folder_that_is_not_sealed_or_was_changed_or_has_no_name_is_refused(
+def test_folder_that_is_not_frozen_or_was_changed_or_has_no_name_is_refused(
     services: Services, tmp_path: Path
 ) -> None:
     folder = make_folder(tmp_path / "a")
@@ -285,10 +285,10 @@ def test_folder_that_is_not_sealed_or_was_changed_or_has_no_name_is_refused(
         with pytest.raises(BadForm):
             register(services, folder, name)
     (folder / "images" / "0.png").write_bytes((folder / "images" / "1.png").read_bytes())
-    with pytest.raises(DataError, match="changed after it was sealed"):
+    with pytest.raises(DataError, match="changed after it was frozen"):
         register(services, folder)
     (folder / "summary.json").unlink()
-    with pytest.raises(DataError, match="seal it first"):
+    with pytest.raises(DataError, match="freeze it first"):
         register(services, folder)
     assert not list((services.settings.home / "data").glob(".copy-*"))
 
@@ -330,8 +330,8 @@ def test_demonstration_is_registered_once_and_marked(
 
 
 def test_demonstration_is_shipped_whole() -> None:
-    summary = verify_seal(SHIPPED)
-    assert summary["demonstration"] == summary["films"] > 100
+    summary = verify_version(SHIPPED)
+    assert summary["demonstration"] == summary["images"] > 100
     # So that every job can be tried: each class is in each split.
     assert len(summary["by_split"]) == 3
     assert all(count for split in summary["by_split"].values() for count in split.values())
@@ -359,7 +359,7 @@ def test_data_sets_are_for_admins_alone(
         assert foreign.status_code == 403
     with services.database.sessions() as session:
         unchanged = find_data(session, version.sha256)
-    assert (unchanged.name, unchanged.quiz_allowed) == ("Films", False)
+    assert (unchanged.name, unchanged.quiz_allowed) == ("Images", False)
 
 
 def test_pages_of_versions(services: Services, admin: TestClient, tmp_path: Path) -> None:
@@ -367,14 +367,14 @@ def test_pages_of_versions(services: Services, admin: TestClient, tmp_path: Path
     grown = tmp_path / "b"
     shutil.copytree(tmp_path / "a", grown)
     rows = read_rows(grown)
-    # One film added, one removed, one relabelled.
+    # One image added, one removed, one relabelled.
     shutil.copy(grown / rows[0]["image"], grown / "images" / "new.png")
-    (grown / "images" / "new.png").write_bytes(png(synthetic_film(np.random.default_rng(99))))
+    (grown / "images" / "new.png").write_bytes(png(synthetic_image(np.random.default_rng(99))))
     rows.append(rows[0] | {"image": "images/new.png", "patient": "new"})
     rows[1]["label"] = LABELS[2]
     del rows[2]
     write_rows(grown, rows)
-    seal(grown)
+    freeze(grown)
     child = register(services, grown, "Summer", parent_sha256=parent.sha256)
 
     listed = admin.get("/admin/data").text
@@ -488,7 +488,7 @@ def staged(services: Services) -> list[Path]:
 
 
 def order(**fields: str) -> dict[str, str]:
-    return {"name": "Autumn films", "layout": "folders"} | fields
+    return {"name": "Autumn images", "layout": "folders"} | fields
 
 
 def test_layouts_are_those_that_can_be_imported() -> None:
@@ -503,7 +503,7 @@ def test_archive_is_uploaded_and_its_run_begins(
     assert (
         f'value="{base.sha256}" selected' in admin.get(f"/admin/data/new?base={base.sha256}").text
     )
-    content = zipped(film=os.urandom(100_000))
+    content = zipped(image=os.urandom(100_000))
     sent = admin.post(
         "/admin/data/new",
         data=order(base=base.sha256),
@@ -514,7 +514,7 @@ def test_archive_is_uploaded_and_its_run_begins(
     assert (sent.status_code, sent.headers["location"]) == (303, f"/admin/runs/{run.id}")
     assert run.status is RunStatus.QUEUED
     assert {name: run.options[name] for name in ("name", "kind", "base", "folder")} == {
-        "name": "Autumn films",
+        "name": "Autumn images",
         "kind": "folders",
         "base": base.sha256,
         "folder": "",
@@ -530,16 +530,16 @@ def test_archive_that_is_no_data_set_is_refused_where_one_was_meant(
     name = str(uuid.uuid4())
     staging = upload_folder(services.settings, name)
     staging.mkdir(parents=True)
-    film = png(synthetic_film(np.random.default_rng(3)))
-    (staging / "archive").write_bytes(zipped(**{"covid/a.png": film}))
+    image = png(synthetic_image(np.random.default_rng(3)))
+    (staging / "archive").write_bytes(zipped(**{"covid/a.png": image}))
     run = Run(kind="import-data", options={}, queue="cpu")
     with services.database.sessions() as session:
         options = {"name": "x", "kind": DATA_SET, "upload": name}
         run.options = checked_options(session, run.kind, options)
-        flags = gather_films(Preparation(session, services.settings, run, tmp_path))
+        flags = gather_images(Preparation(session, services.settings, run, tmp_path))
     _, _, _, *command = trainer_command(run, tmp_path, {}, flags)
     answer = CliRunner().invoke(ml_app, command)
-    assert "archive has no manifest.csv: say how its films are laid out" in str(answer.exception)
+    assert "archive has no manifest.csv: say how its images are laid out" in str(answer.exception)
     shutil.rmtree(staging)
 
 
@@ -547,16 +547,16 @@ def test_folder_of_the_server_is_imported(
     services: Services, admin: TestClient, tmp_path: Path
 ) -> None:
     before = staged(services)
-    make_folder(tmp_path / "films")
+    make_folder(tmp_path / "images")
     sent = admin.post(
         "/admin/data/new",
-        data=order(folder=str(tmp_path / "films"), layout=DATA_SET),
+        data=order(folder=str(tmp_path / "images"), layout=DATA_SET),
         files={"archive": ("", b"")},
     )
     run = newest_import(services)
     assert run
     assert sent.headers["location"] == f"/admin/runs/{run.id}"
-    assert (run.options["folder"], run.options["upload"]) == (str(tmp_path / "films"), "")
+    assert (run.options["folder"], run.options["upload"]) == (str(tmp_path / "images"), "")
     assert run.options["kind"] == DATA_SET
     assert staged(services) == before
 
@@ -564,13 +564,13 @@ def test_folder_of_the_server_is_imported(
 @pytest.mark.parametrize(
     ("fields", "archive", "field"),
     [
-        ({"name": " "}, zipped(a=b"film"), "name"),
-        ({"layout": "heap"}, zipped(a=b"film"), "layout"),
-        ({"base": "0" * 64}, zipped(a=b"film"), "base"),
+        ({"name": " "}, zipped(a=b"image"), "name"),
+        ({"layout": "heap"}, zipped(a=b"image"), "layout"),
+        ({"base": "0" * 64}, zipped(a=b"image"), "base"),
         ({}, b"no archive " * 100, "archive"),
         ({}, None, "archive"),
-        ({"folder": "/"}, zipped(a=b"film"), "folder"),
-        ({"folder": "films"}, None, "folder"),
+        ({"folder": "/"}, zipped(a=b"image"), "folder"),
+        ({"folder": "images"}, None, "folder"),
         ({"folder": "/no/such/folder"}, None, "folder"),
         ({"folder": "/"}, None, "folder"),
         ({"folder": "HOME/artefacts"}, None, "folder"),
@@ -592,7 +592,7 @@ def test_order_that_makes_no_sense_starts_nothing(
         for name, value in fields.items()
     }
     before = staged(services), newest_import(services)
-    content = ("films.zip", archive) if archive else ("", b"")
+    content = ("images.zip", archive) if archive else ("", b"")
     refused = admin.post("/admin/data/new", data=order(**fields), files={"archive": content})
     assert refused.status_code == 422
     assert re.findall(r'id="(\w+)-fault"', refused.text) == [field]
@@ -636,7 +636,7 @@ def test_uploads_without_a_run_are_removed(services: Services) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_films_of_imports_that_ended_without_a_worker_are_removed(services: Services) -> None:
+def test_images_of_imports_that_ended_without_a_worker_are_removed(services: Services) -> None:
     kept = {RunStatus.QUEUED: True, RunStatus.RUNNING: True, RunStatus.CANCELLED: False}
     folders = {}
     with services.database.session() as session:

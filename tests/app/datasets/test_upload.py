@@ -22,7 +22,7 @@ def text(name: str, value: str) -> bytes:
     return f"{head}\r\n\r\n{value}\r\n".encode()
 
 
-def file(content: bytes, name: str = "archive", filename: str = "../films.zip") -> bytes:
+def file(content: bytes, name: str = "archive", filename: str = "../images.zip") -> bytes:
     head = f'--{BOUNDARY.decode()}\r\nContent-Disposition: form-data; name="{name}"; '
     return f'{head}filename="{filename}"\r\n\r\n'.encode() + content + b"\r\n"
 
@@ -32,13 +32,13 @@ def read(sent: Request, folder: Path, limits: ArchiveLimits = LIMITS) -> Archive
 
 
 def test_archive_goes_to_its_folder_and_texts_are_read(tmp_path: Path) -> None:
-    content = b"films" * 300_000
-    body = text("name", "Films of spring") + file(content) + text("base", "") + END
+    content = b"images" * 300_000
+    body = text("name", "Images of spring") + file(content) + text("base", "") + END
     pieces: list[bytes | float | None] = [
         body[start : start + 65_536] for start in range(0, len(body), 65_536)
     ]
     form = read(request(pieces), tmp_path)
-    assert form.fields == {"name": "Films of spring", "base": ""}
+    assert form.fields == {"name": "Images of spring", "base": ""}
     # Whatever the sender called it, it stays in the folder.
     assert form.archive == tmp_path / "archive"
     assert form.archive.read_bytes() == content
@@ -47,8 +47,8 @@ def test_archive_goes_to_its_folder_and_texts_are_read(tmp_path: Path) -> None:
 
 def test_form_without_a_file(tmp_path: Path) -> None:
     # A browser sends an empty part without a name where nothing was chosen.
-    form = read(request([text("folder", "/films") + file(b"", filename="") + END]), tmp_path)
-    assert (form.archive, form.fields) == (None, {"folder": "/films"})
+    form = read(request([text("folder", "/images") + file(b"", filename="") + END]), tmp_path)
+    assert (form.archive, form.fields) == (None, {"folder": "/images"})
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_form_without_a_file(tmp_path: Path) -> None:
         ([b"never looked at"], {"content_length": "999999999"}, UploadTooLarge),
         ([file(b"start")[:-2], None], {}, BadUpload),
         ([file(b"two") + file(b"files") + END], {}, BadUpload),
-        ([file(b"film", "film") + END], {}, BadUpload),
+        ([file(b"image", "image") + END], {}, BadUpload),
         ([text("name", "x" * 100_000) + END], {}, BadUpload),
         ([b"nonsense"], {"kind": "text/plain"}, BadUpload),
     ],
@@ -95,6 +95,6 @@ def test_archive_for_which_there_is_no_room(
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: Usage(10**9, 10**9, 2_000_000))
     # The archive has room, what is in it has not.
     with pytest.raises(StorageFull, match="make room"):
-        read(request([file(b"films") + END], content_length="1500000"), tmp_path)
+        read(request([file(b"images") + END], content_length="1500000"), tmp_path)
     assert not list(tmp_path.iterdir())
-    assert read(request([file(b"films") + END], content_length="900"), tmp_path).archive
+    assert read(request([file(b"images") + END], content_length="900"), tmp_path).archive

@@ -1,4 +1,4 @@
-"""The gallery: registering, finding page by page, pictures, films from seeds, downloads."""
+"""The gallery: registering, finding page by page, pictures, images from seeds, downloads."""
 
 import csv
 import io
@@ -20,14 +20,14 @@ from starlette.testclient import TestClient
 
 from app.core import rate_limit as allowance
 from app.core.errors import Conflict
-from app.core.rate_limit import Allowance
+from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataVersion
 from app.gallery import queries as gallery
 from app.gallery.on_demand import MOST_PER_MINUTE, Generators, TooManyPictures
 from app.gallery.queries import Choice, neighbours, newest, queries, shelves
-from app.gallery.registration import register_films
-from app.gallery.tables import SyntheticFilm
-from app.gallery.views import certificate_in_words
+from app.gallery.registration import register_images
+from app.gallery.tables import SyntheticImage
+from app.gallery.views import describe_privacy_check
 from app.registry.registration import register_generator
 from app.registry.tables import ModelVersion
 from app.settings import Settings
@@ -55,7 +55,7 @@ def generator(session: Session) -> ModelVersion:
 
 
 @pytest.fixture
-def films(session: Session, settings: Settings, generator: ModelVersion) -> list[SyntheticFilm]:
+def images(session: Session, settings: Settings, generator: ModelVersion) -> list[SyntheticImage]:
     """Two classes in turn, oldest first."""
     kinds = [(COVID, seed) if seed % 2 else (NORMAL, seed) for seed in range(12)]
     in_gallery(session, settings, generator, kinds)
@@ -76,14 +76,14 @@ def folder_of(settings: Settings, version: DataVersion) -> Path:
 # --- registering -----------------------------------------------------------------------------
 
 
-def test_registered_films_have_seed_and_certificate(
+def test_registered_images_have_seed_and_privacy_check(
     session: Session, settings: Settings, generator: ModelVersion
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 7), (NORMAL, 2**32 - 1)])
-    assert register_films(session, version, folder_of(settings, version)) == 2
+    assert register_images(session, version, folder_of(settings, version)) == 2
     normal, covid = newest(session, Choice(generator.sha256), 9)
     assert (covid.label, covid.seed, covid.nearest_percentile) == (COVID, "7", 44.25)
-    assert covid.certificate["held_out_films"] == "214"
+    assert covid.privacy_check["held_out_images"] == "214"
     assert (normal.label, normal.seed) == (NORMAL, str(2**32 - 1))
 
 
@@ -92,13 +92,13 @@ def test_registering_again_adds_what_is_missing(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, seed) for seed in range(5)])
     folder = folder_of(settings, version)
-    assert register_films(session, version, folder) == 5
-    assert register_films(session, version, folder) == 0
-    session.execute(delete(SyntheticFilm).where(SyntheticFilm.image.endswith("covid-3.png")))
-    assert register_films(session, version, folder) == 1
+    assert register_images(session, version, folder) == 5
+    assert register_images(session, version, folder) == 0
+    session.execute(delete(SyntheticImage).where(SyntheticImage.image.endswith("covid-3.png")))
+    assert register_images(session, version, folder) == 1
 
 
-def test_many_films_are_inserted_in_several_statements(
+def test_many_images_are_inserted_in_several_statements(
     session: Session,
     settings: Settings,
     generator: ModelVersion,
@@ -106,34 +106,34 @@ def test_many_films_are_inserted_in_several_statements(
 ) -> None:
     monkeypatch.setattr(gallery, "_INSERTED_AT_ONCE", 4)
     version = new_set(session, settings, generator, [(COVID, seed) for seed in range(11)])
-    assert register_films(session, version, folder_of(settings, version)) == 11
+    assert register_images(session, version, folder_of(settings, version)) == 11
 
 
-def test_films_without_certificate_say_so(
+def test_images_without_privacy_check_say_so(
     session: Session, settings: Settings, generator: ModelVersion
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 99)], certified=False)
-    register_films(session, version, folder_of(settings, version))
-    (film,) = newest(session, Choice(generator.sha256), 9)
-    assert (film.seed, film.nearest_percentile, film.certificate) == ("99", None, {})
-    assert "not compared with real films" in certificate_in_words(film.certificate)[0]
+    register_images(session, version, folder_of(settings, version))
+    (image,) = newest(session, Choice(generator.sha256), 9)
+    assert (image.seed, image.nearest_percentile, image.privacy_check) == ("99", None, {})
+    assert "not compared with real images" in describe_privacy_check(image.privacy_check)[0]
 
 
-def test_films_of_an_unknown_generator_are_refused(
+def test_images_of_an_unknown_generator_are_refused(
     session: Session, settings: Settings, generator: ModelVersion
 ) -> None:
     stranger = ModelVersion(sha256="9" * 64)
     version = new_set(session, settings, stranger, [(COVID, 1)])
     with pytest.raises(Conflict, match="generator 999999999999, which is not registered"):
-        register_films(session, version, folder_of(settings, version))
+        register_images(session, version, folder_of(settings, version))
 
 
-def test_real_films_are_refused(
+def test_real_images_are_refused(
     session: Session, settings: Settings, generator: ModelVersion
 ) -> None:
     version = new_set(session, settings, ModelVersion(sha256=""), [(COVID, 1)])
     with pytest.raises(Conflict, match="no generator made"):
-        register_films(session, version, folder_of(settings, version))
+        register_images(session, version, folder_of(settings, version))
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_real_films_are_refused(
         ("options.latent", None, "options.latent is missing"),
         ("options.labels", "cat", "expected some of covid,pneumonia,normal"),
         ("options", [], r"options is \[\], expected an object"),
-        ("films_seen", None, "films_seen is missing"),
+        ("images_seen", None, "images_seen is missing"),
         ("code_version", 1, "code_version is 1, expected a text"),
         ("created_at", "yesterday", "created_at is 'yesterday', expected a moment"),
-        ("films", {"covid": "many"}, "no number of films"),
+        ("images", {"covid": "many"}, "no number of images"),
         ("notes", [1], "no text"),
-        ("figures", {"spaces": [1]}, "figures cannot be told"),
-        ("figures", {"pixels": {}}, "figures cannot be told"),
+        ("metrics", {"spaces": [1]}, "metrics cannot be told"),
+        ("metrics", {"pixels": {}}, "metrics cannot be told"),
     ],
 )
 def test_generator_of_an_odd_card_is_refused_in_words(
@@ -183,38 +183,38 @@ def test_generator_whose_graph_is_not_as_its_card_says_is_refused(
 # --- finding ---------------------------------------------------------------------------------
 
 
-def test_pages_show_every_film_of_a_choice_once(
-    session: Session, films: list[SyntheticFilm], generator: ModelVersion
+def test_pages_show_every_image_of_a_choice_once(
+    session: Session, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
     for label in (None, COVID, NORMAL):
-        wanted = [film.id for film in films[::-1] if label in (None, film.label)]
+        wanted = [image.id for image in images[::-1] if label in (None, image.label)]
         found: list[int] = []
         while some := newest(
             session, Choice(generator.sha256, label), 5, found[-1] if found else None
         ):
-            found += [film.id for film in some]
+            found += [image.id for image in some]
         assert found == wanted
 
 
 def test_neighbours_are_of_the_same_class(
-    session: Session, films: list[SyntheticFilm], generator: ModelVersion
+    session: Session, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
-    covid = [film for film in films if film.label == COVID]
+    covid = [image for image in images if image.label == COVID]
     assert neighbours(session, covid[2]) == (covid[3].id, covid[1].id)
     assert neighbours(session, covid[-1])[0] is None
     assert neighbours(session, covid[0])[1] is None
 
 
-def test_shelves_count_the_films(
-    session: Session, films: list[SyntheticFilm], generator: ModelVersion
+def test_shelves_count_the_images(
+    session: Session, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
     (shelf,) = (one for one in shelves(session) if one.model.sha256 == generator.sha256)
-    assert (shelf.films, shelf.total) == ({COVID: 6, NORMAL: 6}, 12)
+    assert (shelf.images, shelf.total) == ({COVID: 6, NORMAL: 6}, 12)
 
 
 @pytest.mark.parametrize("choice", [Choice(), Choice(label=COVID), Choice("a"), Choice("a", COVID)])
 def test_no_page_is_sorted_or_read_whole(
-    session: Session, films: list[SyntheticFilm], choice: Choice
+    session: Session, images: list[SyntheticImage], choice: Choice
 ) -> None:
     """Each query walks an index backwards, from the key on, and stops when its page is full."""
     engine = session.get_bind()
@@ -243,7 +243,7 @@ def ids_in(page: str) -> list[int]:
 
 def test_gallery_leads_from_page_to_page(
     visitor: TestClient,
-    films: list[SyntheticFilm],
+    images: list[SyntheticImage],
     generator: ModelVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -254,14 +254,14 @@ def test_gallery_leads_from_page_to_page(
         found += ids_in(page)
         following = re.search(r'href="([^"]+)" rel="next"', page)
         address = following[1].replace("&amp;", "&") if following else ""
-    assert found == [film.id for film in films[::-1]]
+    assert found == [image.id for image in images[::-1]]
 
 
 def test_gallery_filters(
-    visitor: TestClient, films: list[SyntheticFilm], generator: ModelVersion
+    visitor: TestClient, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
     page = visitor.get(f"/gallery?model={generator.sha256}&label={COVID}").text
-    assert ids_in(page) == [film.id for film in films[::-1] if film.label == COVID]
+    assert ids_in(page) == [image.id for image in images[::-1] if image.label == COVID]
     assert "COVID-19: 6" in page
     assert 'loading="lazy"' in page
     assert visitor.get(f"/gallery?label={COVID}&model=").status_code == 200
@@ -275,7 +275,7 @@ def test_gallery_filters(
         "/gallery?model=%00",
         "/gallery/999999",
         "/gallery/99999999999999999999",
-        "/gallery/999999/film.png",
+        "/gallery/999999/image.png",
         "/gallery/x",
         "/gallery/make.png?model=none&label=covid&seed=1",
     ],
@@ -284,34 +284,34 @@ def test_what_is_not_there_is_404(visitor: TestClient, address: str) -> None:
     assert visitor.get(address).status_code == 404
 
 
-def test_film_page_tells_its_origin_in_words(
-    visitor: TestClient, films: list[SyntheticFilm], generator: ModelVersion
+def test_image_page_tells_its_origin_in_words(
+    visitor: TestClient, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
-    film = films[5]
-    page = visitor.get(f"/gallery/{film.id}").text
+    image = images[5]
+    page = visitor.get(f"/gallery/{image.id}").text
     assert f"/models/{generator.sha256}" in page
-    assert "percentile 42.2 among held-out films" in page or "percentile 42.3" in page
+    assert "percentile 42.2 among held-out images" in page or "percentile 42.3" in page
     assert "Neither it nor its mirror image is a near copy" in page
-    assert f"/gallery/{films[7].id}" in page
-    assert f"/gallery/{films[3].id}" in page
+    assert f"/gallery/{images[7].id}" in page
+    assert f"/gallery/{images[3].id}" in page
 
 
-def test_certificate_warns_of_what_is_near() -> None:
+def test_privacy_check_warns_of_what_is_near() -> None:
     near = {
         "nearest_percentile": "0.40",
         "pixel_percentile": "0.40",
         "embedding_percentile": "3.00",
         "near_copy": "yes",
         "realism": "0.8",
-        "training_films": "100",
-        "held_out_films": "20",
+        "training_images": "100",
+        "held_out_images": "20",
         "generator_learned_from_them": "no",
     }
-    words = " ".join(certificate_in_words(near))
+    words = " ".join(describe_privacy_check(near))
     assert "Less than 1 % of those come as near" in words
     assert "It is a near copy" in words
     assert "outside of what" in words
-    assert "learned from other films than these" in words
+    assert "learned from other images than these" in words
 
 
 # --- pictures --------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def picture(client: TestClient, address: str) -> Image.Image:
 
 
 def carries_the_word(image: Image.Image) -> bool:
-    """Whether the lower left corner is that of a marked film."""
+    """Whether the lower left corner is that of a marked image."""
     pixels = np.asarray(image.convert("L")) > 128
     for scale in range(1, min(9, image.height // 8)):
         blank = np.zeros((image.height, image.width), np.uint8)
@@ -337,45 +337,45 @@ def carries_the_word(image: Image.Image) -> bool:
 
 
 def test_pictures_carry_the_word_and_the_file_its_origin(
-    visitor: TestClient, films: list[SyntheticFilm]
+    visitor: TestClient, images: list[SyntheticImage]
 ) -> None:
-    film = films[1]
-    large = picture(visitor, f"/gallery/{film.id}/film.png")
+    image = images[1]
+    large = picture(visitor, f"/gallery/{image.id}/image.png")
     assert large.size == (512, 512)
     assert carries_the_word(large)
-    assert large.text["seed"] == film.seed
-    assert carries_the_word(picture(visitor, f"/gallery/{film.id}/thumbnail.jpg"))
-    stored = picture(visitor, f"/gallery/{film.id}/download.png")
+    assert large.text["seed"] == image.seed
+    assert carries_the_word(picture(visitor, f"/gallery/{image.id}/thumbnail.jpg"))
+    stored = picture(visitor, f"/gallery/{image.id}/download.png")
     assert stored.size == (SIDE, SIDE)
     assert not carries_the_word(stored)
     assert stored.text["synthetic"] == "true"
 
 
 def test_thumbnail_is_made_once_and_kept(
-    session: Session, settings: Settings, visitor: TestClient, films: list[SyntheticFilm]
+    session: Session, settings: Settings, visitor: TestClient, images: list[SyntheticImage]
 ) -> None:
-    film = films[2]
-    version = session.get_one(DataVersion, film.data_sha256)
-    kept = folder_of(settings, version) / "thumbnails" / f"{film.image}.jpg"
+    image = images[2]
+    version = session.get_one(DataVersion, image.data_sha256)
+    kept = folder_of(settings, version) / "thumbnails" / f"{image.image}.jpg"
     assert not kept.exists()
-    first = visitor.get(f"/gallery/{film.id}/thumbnail.jpg").content
+    first = visitor.get(f"/gallery/{image.id}/thumbnail.jpg").content
     assert kept.read_bytes() == first
     kept.write_bytes(b"as it was made")
-    assert visitor.get(f"/gallery/{film.id}/thumbnail.jpg").content == b"as it was made"
+    assert visitor.get(f"/gallery/{image.id}/thumbnail.jpg").content == b"as it was made"
 
 
-def test_film_whose_file_is_gone_is_404(
-    session: Session, settings: Settings, visitor: TestClient, films: list[SyntheticFilm]
+def test_image_whose_file_is_gone_is_404(
+    session: Session, settings: Settings, visitor: TestClient, images: list[SyntheticImage]
 ) -> None:
-    film = films[4]
-    version = session.get_one(DataVersion, film.data_sha256)
-    (folder_of(settings, version) / film.image).unlink()
-    for picture_name in ("film.png", "thumbnail.jpg", "download.png"):
-        assert visitor.get(f"/gallery/{film.id}/{picture_name}").status_code == 404
+    image = images[4]
+    version = session.get_one(DataVersion, image.data_sha256)
+    (folder_of(settings, version) / image.image).unlink()
+    for picture_name in ("image.png", "thumbnail.jpg", "download.png"):
+        assert visitor.get(f"/gallery/{image.id}/{picture_name}").status_code == 404
 
 
 @pytest.mark.parametrize("outside", ["../secret.key", "link.png"])
-def test_films_outside_of_their_set_are_not_taken_in(
+def test_images_outside_of_their_set_are_not_taken_in(
     session: Session,
     settings: Settings,
     generator: ModelVersion,
@@ -390,43 +390,43 @@ def test_films_outside_of_their_set_are_not_taken_in(
     inside = image.relative_to(folder).as_posix()
     manifest.write_text(manifest.read_text().replace(inside, outside))
     with pytest.raises(DataError, match="outside the data set"):
-        register_films(session, version, folder)
+        register_images(session, version, folder)
 
 
-@pytest.mark.parametrize("name", ["film.png", "thumbnail.jpg", "download.png"])
+@pytest.mark.parametrize("name", ["image.png", "thumbnail.jpg", "download.png"])
 def test_link_that_leads_out_of_a_set_is_not_followed(
     session: Session,
     settings: Settings,
     visitor: TestClient,
-    films: list[SyntheticFilm],
+    images: list[SyntheticImage],
     name: str,
 ) -> None:
-    film = films[0]
-    folder = folder_of(settings, session.get_one(DataVersion, film.data_sha256))
-    stranger = folder.parent / f"stranger-{film.id}.png"
-    (folder / film.image).rename(stranger)
-    (folder / film.image).symlink_to(stranger)
-    assert visitor.get(f"/gallery/{film.id}/{name}").status_code == 404
-    answer = visitor.post("/gallery/download", data={"film": str(film.id)})
+    image = images[0]
+    folder = folder_of(settings, session.get_one(DataVersion, image.data_sha256))
+    stranger = folder.parent / f"stranger-{image.id}.png"
+    (folder / image.image).rename(stranger)
+    (folder / image.image).symlink_to(stranger)
+    assert visitor.get(f"/gallery/{image.id}/{name}").status_code == 404
+    answer = visitor.post("/gallery/download", data={"image": str(image.id)})
     assert answer.status_code == 404
     # Nor where the link is the folder of the thumbnails.
-    (folder / film.image).unlink()
-    stranger.rename(folder / film.image)
+    (folder / image.image).unlink()
+    stranger.rename(folder / image.image)
     (folder / "thumbnails").symlink_to(folder.parent)
-    assert visitor.get(f"/gallery/{film.id}/thumbnail.jpg").status_code == 404
+    assert visitor.get(f"/gallery/{image.id}/thumbnail.jpg").status_code == 404
 
 
 # --- made on the spot --------------------------------------------------------------------------
 
 
-def test_film_of_a_seed_is_always_the_same(visitor: TestClient, released: str) -> None:
+def test_image_of_a_seed_is_always_the_same(visitor: TestClient, released: str) -> None:
     address = f"/gallery/make.png?model={released}&label=covid&seed=42"
     made = picture(visitor, address)
     assert carries_the_word(made)
     assert (made.text["seed"], made.text["class"]) == ("42", "covid")
     assert visitor.get(address).content == visitor.get(address).content
-    (film,) = GeneratorGraph.load(PRETRAINED).films([42], "covid")
-    whole = np.asarray(Image.fromarray(film).resize((512, 512), Image.Resampling.BICUBIC))
+    (image,) = GeneratorGraph.load(PRETRAINED).images([42], "covid")
+    whole = np.asarray(Image.fromarray(image).resize((512, 512), Image.Resampling.BICUBIC))
     assert (np.asarray(made)[:400] == whole[:400]).all()
 
 
@@ -446,7 +446,7 @@ def test_make_without_a_seed_leads_to_any(visitor: TestClient, released: str) ->
         ("label=covid&seed=-1", "a seed is a whole number"),
         ("label=covid&seed=²", "a seed is a whole number"),
         ("label=cat&seed=1", "this generator makes COVID-19, Pneumonia, Normal"),
-        ("model=none&seed=1", "no such generator makes films here"),
+        ("model=none&seed=1", "no such generator makes images here"),
     ],
 )
 def test_make_says_what_is_wrong(
@@ -458,13 +458,13 @@ def test_make_says_what_is_wrong(
     assert "make.png" not in answer.text
 
 
-def test_way_between_two_seeds_ends_in_their_films(visitor: TestClient, released: str) -> None:
+def test_way_between_two_seeds_ends_in_their_images(visitor: TestClient, released: str) -> None:
     same = f"model={released}&label=normal"
     strip = np.asarray(picture(visitor, f"/gallery/between.png?{same}&from=3&to=9&steps=4"))
     assert strip.shape == (256, 4 * 256)
-    first, last = GeneratorGraph.load(PRETRAINED).films([3, 9], "normal")
-    for film, frame in ((first, strip[:, :256]), (last, strip[:, -256:])):
-        whole = np.asarray(Image.fromarray(film).resize((256, 256), Image.Resampling.BICUBIC))
+    first, last = GeneratorGraph.load(PRETRAINED).images([3, 9], "normal")
+    for image, frame in ((first, strip[:, :256]), (last, strip[:, -256:])):
+        whole = np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC))
         assert np.abs(frame[:200].astype(int) - whole[:200]).max() <= 2
         assert carries_the_word(Image.fromarray(frame))
 
@@ -472,7 +472,7 @@ def test_way_between_two_seeds_ends_in_their_films(visitor: TestClient, released
 def test_between_page_needs_no_script(visitor: TestClient, released: str) -> None:
     same = f"model={released}&label=normal"
     page = visitor.get(f"/gallery/between?{same}&from=3&to=9&steps=5").text
-    assert page.count("Synthetic film") == 5
+    assert page.count("Synthetic image") == 5
     assert visitor.get(f"/gallery/between?{same}&from=3").status_code == 303
     for fault in ("from=3&to=x", "from=3&to=9&steps=99", "from=3&to=9&steps=1"):
         assert visitor.get(f"/gallery/between?{same}&{fault}").status_code == 422
@@ -494,7 +494,7 @@ def test_generators_are_loaded_once_and_few_are_kept(
     assert loaded == ["a", "b", "c", "b"]
 
 
-def test_one_address_cannot_have_films_made_without_end() -> None:
+def test_one_address_cannot_have_images_made_without_end() -> None:
     generators = Generators()
     for _ in range(MOST_PER_MINUTE):
         with generators.turn("192.0.2.1"):
@@ -523,7 +523,7 @@ def test_nothing_is_loaded_or_drawn_for_an_address_that_had_too_much(
     loaded: list[Path] = []
     generators = application.state.services.generators
     monkeypatch.setattr(generators, "get", loaded.append)
-    monkeypatch.setattr(generators, "_pictures", Allowance(0, 60))
+    monkeypatch.setattr(generators, "_pictures", RateLimit(0, 60))
     assert visitor.get(f"/gallery/{address.format(released)}").status_code == 429
     assert loaded == []
 
@@ -531,7 +531,7 @@ def test_nothing_is_loaded_or_drawn_for_an_address_that_had_too_much(
 def test_allowance_begins_again_when_its_while_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([0.0, 1.0, 59.0, 59.5, 60.0])
     monkeypatch.setattr(allowance, "monotonic", lambda: next(moments))
-    allowed = Allowance(2, 60)
+    allowed = RateLimit(2, 60)
     assert [allowed.take("a") for _ in range(3)] == [True, True, False]
     assert [allowed.take("b"), allowed.take("a")] == [True, True]
 
@@ -552,24 +552,26 @@ def test_samples_of_a_generator_are_marked(visitor: TestClient, released: str) -
 
 def unpacked(content: bytes, folder: Path) -> Path:
     zipfile.ZipFile(io.BytesIO(content)).extractall(folder)
-    return folder / "synthetic-films"
+    return folder / "synthetic-images"
 
 
 @pytest.mark.parametrize("with_script", [True, False])
 def test_selection_is_a_data_set(
-    visitor: TestClient, films: list[SyntheticFilm], tmp_path: Path, with_script: bool
+    visitor: TestClient, radiographs: list[SyntheticImage], tmp_path: Path, with_script: bool
 ) -> None:
-    wanted = [films[1], films[3], films[8]]
-    ids = [str(film.id) for film in wanted]
-    fields = {"films": ",".join(ids)} if with_script else {"film": ids, "films": ""}
+    wanted = [radiographs[1], radiographs[3], radiographs[8]]
+    ids = [str(radiograph.id) for radiograph in wanted]
+    fields = {"images": ",".join(ids)} if with_script else {"image": ids, "images": ""}
     answer = visitor.post("/gallery/download", data=fields)
     assert answer.headers["content-type"] == "application/zip"
     folder = unpacked(answer.content, tmp_path)
     records = read_synthetic_manifest(folder)
     assert {record.label for record in records} == {COVID, NORMAL}
     assert {record.license for record in records} == {LICENCE}
-    with (folder / "certificates.csv").open(newline="") as lines:
-        assert {row["seed"] for row in csv.DictReader(lines)} == {film.seed for film in wanted}
+    with (folder / "privacy_checks.csv").open(newline="") as lines:
+        assert {row["seed"] for row in csv.DictReader(lines)} == {
+            radiograph.seed for radiograph in wanted
+        }
     for record in records:
         with Image.open(record.path) as image:
             assert image.text["generator_sha256"] == wanted[0].model_sha256
@@ -577,7 +579,7 @@ def test_selection_is_a_data_set(
     assert "No person was X-rayed" in (folder / "README.txt").read_text()
 
 
-def test_same_film_of_two_sets_comes_once(
+def test_same_image_of_two_sets_comes_once(
     session: Session,
     settings: Settings,
     visitor: TestClient,
@@ -589,14 +591,14 @@ def test_same_film_of_two_sets_comes_once(
         in_gallery(session, settings, model, [(COVID, seed) for seed in seeds])
     session.commit()
     chosen = [
-        film for model in (generator, other) for film in newest(session, Choice(model.sha256), 9)
+        image for model in (generator, other) for image in newest(session, Choice(model.sha256), 9)
     ]
     assert len(chosen) == 5
-    answer = visitor.post("/gallery/download", data={"film": [str(film.id) for film in chosen]})
+    answer = visitor.post("/gallery/download", data={"image": [str(image.id) for image in chosen]})
     assert len(read_synthetic_manifest(unpacked(answer.content, tmp_path))) == 4
 
 
-def test_sets_that_name_their_films_alike_do_not_overwrite_each_other(
+def test_sets_that_name_their_images_alike_do_not_overwrite_each_other(
     session: Session, settings: Settings, visitor: TestClient, tmp_path: Path
 ) -> None:
     for model in (new_generator(session), new_generator(session)):
@@ -607,34 +609,34 @@ def test_sets_that_name_their_films_alike_do_not_overwrite_each_other(
         manifest = folder / "manifest.csv"
         old = image.relative_to(folder).as_posix()
         manifest.write_text(manifest.read_text().replace(old, "images/1.png"))
-        register_films(session, version, folder)
+        register_images(session, version, folder)
     session.commit()
-    ids = [str(film.id) for film in newest(session, Choice(), 2)]
-    answer = visitor.post("/gallery/download", data={"film": ids})
+    ids = [str(radiograph.id) for radiograph in newest(session, Choice(), 2)]
+    answer = visitor.post("/gallery/download", data={"image": ids})
     records = read_synthetic_manifest(unpacked(answer.content, tmp_path))
     assert len({record.path for record in records}) == 2
     assert len({record.synthetic for record in records}) == 2
 
 
 def test_download_of_nothing_says_what_to_do(visitor: TestClient) -> None:
-    for fields in ({}, {"films": "x,y"}, {"film": ["999999999"]}):
+    for fields in ({}, {"images": "x,y"}, {"image": ["999999999"]}):
         answer = visitor.post("/gallery/download", data=fields)
         assert answer.status_code == 422
-        assert "tick the films that you want" in answer.text
+        assert "tick the images that you want" in answer.text
 
 
 def test_download_is_bounded(visitor: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     too_many = ",".join(str(number) for number in range(1, 5002))
-    assert visitor.post("/gallery/download", data={"films": too_many}).status_code == 413
-    assert visitor.post("/gallery/download", data={"films": "1" * 200_000}).status_code == 413
+    assert visitor.post("/gallery/download", data={"images": too_many}).status_code == 413
+    assert visitor.post("/gallery/download", data={"images": "1" * 200_000}).status_code == 413
 
 
 def test_download_is_for_our_own_pages(
-    visitor: TestClient, films: list[SyntheticFilm], new_clinic: Callable[[str], TestClient]
+    visitor: TestClient, images: list[SyntheticImage], new_clinic: Callable[[str], TestClient]
 ) -> None:
     answer = visitor.post(
         "/gallery/download",
-        data={"film": str(films[0].id)},
+        data={"image": str(images[0].id)},
         headers={"sec-fetch-site": "cross-site"},
     )
     assert answer.status_code == 403

@@ -1,4 +1,4 @@
-""" "Real or synthetic?": which films may be shown, what gives them away, what the answers say."""
+""" "Real or synthetic?": which images may be shown, what gives them away, what the answers say."""
 
 import csv
 import io
@@ -19,12 +19,12 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core.errors import Conflict
-from app.core.rate_limit import Allowance
+from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import DEMONSTRATION_NAME, allow_in_quiz, ensure_demonstration
 from app.quiz import rounds as quiz
 from app.quiz.contact_sheet import RIM, STEP, TILE
-from app.quiz.selection import FILMS, HALF, may_be_shown, offer
+from app.quiz.selection import HALF, IMAGES, may_be_shown, offer
 from app.quiz.statistics import Guesses, realism_of, share_over_readers, wilson
 from app.quiz.tables import QuizRound
 from app.registry.queries import find_model
@@ -32,7 +32,7 @@ from app.registry.registration import register_generator
 from app.settings import Settings
 from ml.data.manifest import COLUMNS, DEMONSTRATION
 from ml.gan.onnx_generator import PRETRAINED
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.synthetic_set import new_generator, new_version
 
 LABELS = ("covid", "pneumonia", "normal")
@@ -51,11 +51,11 @@ def released(application: FastAPI, settings: Settings) -> str:
 
 
 @cache
-def film(number: int, side: int) -> bytes:
-    return png(synthetic_film(np.random.default_rng(number), side, side))
+def radiograph(number: int, side: int) -> bytes:
+    return png(synthetic_image(np.random.default_rng(number), side, side))
 
 
-def film_set(
+def image_set(
     session: Session,
     settings: Settings,
     licences: list[str],
@@ -64,9 +64,9 @@ def film_set(
     demonstration: int = 0,
     side: int = 72,
 ) -> DataVersion:
-    """A data version with a film for each licence, each of a patient, the classes in turn.
+    """A data version with an image for each licence, each of a patient, the classes in turn.
 
-    The first of them are films of the demonstration.
+    The first of them are images of the demonstration.
     """
     sha256 = uuid.uuid4().hex * 2
     folder = settings.home.resolve() / "data" / sha256
@@ -76,19 +76,19 @@ def film_set(
         writer.writeheader()
         for number, licence in enumerate(licences):
             image = f"{number}.png"
-            (folder / image).write_bytes(film(number, side))
+            (folder / image).write_bytes(radiograph(number, side))
             source = DEMONSTRATION if number < demonstration else "hospital-of-people"
             row = {"image": image, "label": LABELS[number % 3], "source": source}
             size = {"width": str(side), "height": str(side)}
             writer.writerow(row | size | {"patient": f"p-{number}", "license": licence})
-    version = new_version(session, sha256, DataKind.FILMS)
+    version = new_version(session, sha256, DataKind.IMAGES)
     version.quiz_allowed = allowed
     return version
 
 
 @pytest.fixture
 def only(session: Session, application: FastAPI) -> Iterator[None]:
-    """No films of people and no rounds but a test's own."""
+    """No images of people and no rounds but a test's own."""
     yield
     session.rollback()
     with application.state.services.database.session() as opened:
@@ -99,8 +99,8 @@ def only(session: Session, application: FastAPI) -> Iterator[None]:
 
 @pytest.fixture
 def people(session: Session, settings: Settings, only: None) -> DataVersion:
-    """Films of people that may be shown."""
-    version = film_set(session, settings, ["CC BY 4.0"] * 15)
+    """Images of people that may be shown."""
+    version = image_set(session, settings, ["CC BY 4.0"] * 15)
     session.commit()
     return version
 
@@ -118,12 +118,12 @@ def round_at(session: Session, address: str) -> QuizRound:
 
 def answers(found: QuizRound, wrong: int = 0) -> dict[str, str]:
     """A form with the right words, and so many wrong ones."""
-    truth = [bool(film["real"]) for film in found.films]
+    truth = [bool(image["real"]) for image in found.images]
     said = [real != (number < wrong) for number, real in enumerate(truth)]
-    return {f"film-{n}": "real" if real else "synthetic" for n, real in enumerate(said)}
+    return {f"image-{n}": "real" if real else "synthetic" for n, real in enumerate(said)}
 
 
-# --- which films -------------------------------------------------------------------------------
+# --- which images -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -142,47 +142,47 @@ def answers(found: QuizRound, wrong: int = 0) -> dict[str, str]:
         ("not CC BY", False),
     ],
 )
-def test_only_licences_that_allow_it_let_a_film_be_shown(licence: str, allowed: bool) -> None:
+def test_only_licences_that_allow_it_let_a_image_be_shown(licence: str, allowed: bool) -> None:
     assert may_be_shown(licence) is allowed
 
 
-def test_films_are_shown_where_the_admin_and_the_licence_allow(
+def test_images_are_shown_where_the_admin_and_the_licence_allow(
     session: Session, settings: Settings, released: str, only: None
 ) -> None:
     model = find_model(session, released)
-    film_set(session, settings, ["CC BY 4.0"] * 12, allowed=False)
-    film_set(session, settings, ["CC BY-ND 4.0", ""] * 12)
-    film_set(session, settings, ["CC BY 4.0"] * 12, side=63)
+    image_set(session, settings, ["CC BY 4.0"] * 12, allowed=False)
+    image_set(session, settings, ["CC BY-ND 4.0", ""] * 12)
+    image_set(session, settings, ["CC BY 4.0"] * 12, side=63)
     with pytest.raises(Conflict, match="nothing to tell"):
         offer(session, settings, model, LABELS, [model])
     # Nine are no half of a round.
-    film_set(session, settings, ["CC BY 4.0"] * 9 + ["CC BY-ND"] * 9)
+    image_set(session, settings, ["CC BY 4.0"] * 9 + ["CC BY-ND"] * 9)
     with pytest.raises(Conflict):
         offer(session, settings, model, LABELS, [model])
-    allowed = film_set(session, settings, ["CC BY-SA 3.0", ""] * 10)
+    allowed = image_set(session, settings, ["CC BY-SA 3.0", ""] * 10)
     found = offer(session, settings, model, LABELS, [model])
     assert found.counts
-    assert {film.licence for film in found.pool} == {"CC BY 4.0", "CC BY-SA 3.0"}
-    assert sum(film.data == allowed.sha256 for film in found.pool) == 10
+    assert {image.licence for image in found.pool} == {"CC BY 4.0", "CC BY-SA 3.0"}
+    assert sum(image.data == allowed.sha256 for image in found.pool) == 10
     session.rollback()
 
 
-def test_without_films_of_people_a_round_is_practice(
+def test_without_images_of_people_a_round_is_practice(
     session: Session, settings: Settings, released: str, only: None
 ) -> None:
     model = find_model(session, released)
     other = new_generator(session, LABELS)
     found = offer(session, settings, model, LABELS, [model, other])
     assert (found.counts, found.other) == (False, other)
-    # Films are not nobody's because their set says so: nobody allowed them.
-    film_set(session, settings, ["CC BY 4.0"] * 12, allowed=False, demonstration=12)
+    # Images are not nobody's because their set says so: nobody allowed them.
+    image_set(session, settings, ["CC BY 4.0"] * 12, allowed=False, demonstration=12)
     assert offer(session, settings, model, LABELS, [model, other]).other == other
     shipped = ensure_demonstration(session, settings)
     found = offer(session, settings, model, LABELS, [model, other])
     assert not found.counts
-    assert {film.data for film in found.pool} == {shipped.sha256}
-    # Nor do they count as films of people where they are allowed as such.
-    film_set(session, settings, ["CC BY 4.0"] * 21, demonstration=12)
+    assert {image.data for image in found.pool} == {shipped.sha256}
+    # Nor do they count as images of people where they are allowed as such.
+    image_set(session, settings, ["CC BY 4.0"] * 21, demonstration=12)
     assert not offer(session, settings, model, LABELS, [model, other]).counts
     session.rollback()
 
@@ -193,11 +193,13 @@ def test_round_has_both_halves_of_the_same_classes_and_a_patient_once(
     model = find_model(session, released)
     for _ in range(5):
         begun = quiz.begin(session, settings, uuid.uuid4().hex, model, LABELS, [model])
-        real = [film for film in begun.films if film["real"]]
-        made = [film for film in begun.films if not film["real"]]
+        real = [image for image in begun.images if image["real"]]
+        made = [image for image in begun.images if not image["real"]]
         assert len(real) == len(made) == HALF
-        assert Counter(film["label"] for film in real) == Counter(film["label"] for film in made)
-        assert len({film["patient"] for film in real}) == HALF
+        assert Counter(image["label"] for image in real) == Counter(
+            image["label"] for image in made
+        )
+        assert len({image["patient"] for image in real}) == HALF
     session.rollback()
 
 
@@ -210,14 +212,14 @@ def test_page_and_picture_do_not_tell_which_is_which(
     address = begin(visitor, released)
     found = round_at(session, address)
     page = visitor.get(address).text
-    for film in found.films:
-        secret = str(film.get("seed") or film["image"])
+    for image in found.images:
+        secret = str(image.get("seed") or image["image"])
         assert not re.search(rf"\b{re.escape(secret)}\b", page.replace(str(found.id), ""))
     assert "hospital-of-people" not in page
     # One picture for all, and the same markup for each.
     assert set(re.findall(r'<image href="([^"]+)"', page)) == {f"{address}/sheet.png"}
     items = re.findall(r"<li>\s*<fieldset.*?</li>", page, re.DOTALL)
-    assert len(items) == FILMS
+    assert len(items) == IMAGES
     assert len({re.sub(r"\d+", "", item) for item in items}) == 1
     picture = Image.open(io.BytesIO(visitor.get(f"{address}/sheet.png").content))
     assert picture.size == (5 * STEP, 4 * STEP)
@@ -228,7 +230,7 @@ def test_page_and_picture_do_not_tell_which_is_which(
 def tiles(content: bytes) -> list[np.ndarray]:
     sheet = np.asarray(Image.open(io.BytesIO(content)))
     return [
-        sheet[STEP * (n // 5) + RIM :, STEP * (n % 5) + RIM :][:TILE, :TILE] for n in range(FILMS)
+        sheet[STEP * (n // 5) + RIM :, STEP * (n % 5) + RIM :][:TILE, :TILE] for n in range(IMAGES)
     ]
 
 
@@ -237,7 +239,7 @@ def marks(content: bytes) -> list[bool]:
     return [bool((tile[-2:, :40] == 0).all()) for tile in tiles(content)]
 
 
-def test_word_is_on_no_film_before_the_answers_and_then_on_the_synthetic(
+def test_word_is_on_no_image_before_the_answers_and_then_on_the_synthetic(
     session: Session, visitor: TestClient, released: str, people: DataVersion
 ) -> None:
     address = begin(visitor, released)
@@ -248,11 +250,11 @@ def test_word_is_on_no_film_before_the_answers_and_then_on_the_synthetic(
     assert {(int(tile.min()), int(tile.max())) for tile in tiles(before)} == {(0, 255)}
     visitor.post(address, data=answers(found))
     after = visitor.get(f"{address}/answers.png").content
-    assert marks(after) == [not film["real"] for film in found.films]
+    assert marks(after) == [not image["real"] for image in found.images]
     assert marks(before) != marks(after)
 
 
-def test_films_that_are_no_longer_allowed_are_shown_in_no_round(
+def test_images_that_are_no_longer_allowed_are_shown_in_no_round(
     session: Session, visitor: TestClient, released: str, people: DataVersion
 ) -> None:
     address = begin(visitor, released)
@@ -265,7 +267,7 @@ def test_films_that_are_no_longer_allowed_are_shown_in_no_round(
     assert visitor.get(f"{address}/sheet.png").status_code == 404
 
 
-def test_all_films_of_practice_are_marked_and_it_says_so(
+def test_all_images_of_practice_are_marked_and_it_says_so(
     session: Session, settings: Settings, visitor: TestClient, released: str, only: None
 ) -> None:
     ensure_demonstration(session, settings)
@@ -283,7 +285,7 @@ def test_all_films_of_practice_are_marked_and_it_says_so(
 # --- a round's life ----------------------------------------------------------------------------
 
 
-def test_reader_gets_a_score_and_the_generator_a_figure(
+def test_reader_gets_a_score_and_the_generator_a_metric(
     session: Session, visitor: TestClient, released: str, people: DataVersion
 ) -> None:
     address = begin(visitor, released)
@@ -294,16 +296,16 @@ def test_reader_gets_a_score_and_the_generator_a_figure(
     expected = binomtest(15, 20).proportion_ci(method="wilson")
     assert f"{100 * expected.low:.0f} to {100 * expected.high:.0f} %" in page
     assert "source hospital-of-people, CC BY 4.0" in page
-    figure = quiz.realism(session, released)
-    assert figure
-    taken = sum(not film["real"] for film in found.films[:5])
-    assert figure.synthetic.value == pytest.approx(taken / HALF)
-    assert figure.real.value == pytest.approx(1 - (5 - taken) / HALF)
-    assert (figure.readers, figure.rounds, figure.films) == (1, 1, HALF)
-    assert f"{100 * figure.synthetic.value:.0f} %" in visitor.get("/gallery/quiz").text
+    metric = quiz.realism(session, released)
+    assert metric
+    taken = sum(not image["real"] for image in found.images[:5])
+    assert metric.synthetic.value == pytest.approx(taken / HALF)
+    assert metric.real.value == pytest.approx(1 - (5 - taken) / HALF)
+    assert (metric.readers, metric.rounds, metric.images) == (1, 1, HALF)
+    assert f"{100 * metric.synthetic.value:.0f} %" in visitor.get("/gallery/quiz").text
 
 
-def test_figure_is_of_readers_and_not_of_their_rounds(
+def test_metric_is_of_readers_and_not_of_their_rounds(
     session: Session, visitor: TestClient, outsider: TestClient, released: str, people: DataVersion
 ) -> None:
     wrong = {visitor: (2, 7), outsider: (4,)}
@@ -314,13 +316,13 @@ def test_figure_is_of_readers_and_not_of_their_rounds(
             found = round_at(session, address)
             reader.post(address, data=answers(found, some))
             guesses = round_at(session, address).guesses or []
-            both = zip(found.films, guesses, strict=True)
-            taken.update(film["real"] for film, said in both if said)
-    figure = quiz.realism(session, released)
-    assert figure
-    assert (figure.readers, figure.rounds, figure.films) == (2, 3, 3 * HALF)
-    assert figure.synthetic.value == pytest.approx(taken[False] / (3 * HALF))
-    assert figure.real.value == pytest.approx(taken[True] / (3 * HALF))
+            both = zip(found.images, guesses, strict=True)
+            taken.update(image["real"] for image, said in both if said)
+    metric = quiz.realism(session, released)
+    assert metric
+    assert (metric.readers, metric.rounds, metric.images) == (2, 3, 3 * HALF)
+    assert metric.synthetic.value == pytest.approx(taken[False] / (3 * HALF))
+    assert metric.real.value == pytest.approx(taken[True] / (3 * HALF))
 
 
 def test_answers_count_once(
@@ -332,7 +334,7 @@ def test_answers_count_once(
     for _ in range(2):
         assert visitor.post(address, data=answers(found, wrong=20)).status_code == 409
     with pytest.raises(Conflict):
-        quiz.finish(session, found, [True] * FILMS)
+        quiz.finish(session, found, [True] * IMAGES)
     session.rollback()
     found = round_at(session, address)
     assert (found.right, session.scalar(select(QuizRound.right))) == (20, 20)
@@ -370,12 +372,12 @@ def test_missing_answers_are_asked_for_and_the_others_stay(
 ) -> None:
     address = begin(visitor, released)
     given = answers(round_at(session, address))
-    del given["film-3"]
-    given["film-7"] = "cat"
+    del given["image-3"]
+    given["image-7"] = "cat"
     answer = visitor.post(address, data=given)
     assert answer.status_code == 422
-    assert ">film 4</a> and <a" in answer.text
-    assert answer.text.count(" checked") == FILMS - 2
+    assert ">image 4</a> and <a" in answer.text
+    assert answer.text.count(" checked") == IMAGES - 2
     assert round_at(session, address).finished_at is None
 
 
@@ -424,7 +426,7 @@ def test_one_address_cannot_begin_rounds_without_end(
     people: DataVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    few = Allowance(1, 60)
+    few = RateLimit(1, 60)
     monkeypatch.setattr(application.state.services.quiz_rounds, "take", few.take)
     first = begin(visitor, released)
     # To go on with a round is to begin none.
@@ -456,30 +458,30 @@ def test_forms_are_for_our_own_pages(
     assert visitor.post(address, data=answers(found), headers=foreign).status_code == 403
 
 
-# --- figures -----------------------------------------------------------------------------------
+# --- metrics -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hits", "films"), [(0, 20), (7, 20), (20, 20), (431, 1000)])
-def test_wilson_agrees_with_scipy(hits: int, films: int) -> None:
-    expected = binomtest(hits, films).proportion_ci(method="wilson")
-    share = wilson(hits, films)
+@pytest.mark.parametrize(("hits", "images"), [(0, 20), (7, 20), (20, 20), (431, 1000)])
+def test_wilson_agrees_with_scipy(hits: int, images: int) -> None:
+    expected = binomtest(hits, images).proportion_ci(method="wilson")
+    share = wilson(hits, images)
     assert (share.low, share.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
-def test_readers_who_agree_are_as_many_independent_films() -> None:
+def test_readers_who_agree_are_as_many_independent_images() -> None:
     assert share_over_readers([(4, 10)] * 10) == wilson(40, 100)
 
 
 def test_readers_who_differ_widen_the_interval() -> None:
-    # Half of the readers take all films for real, half none: ten readers are ten observations.
+    # Half of the readers take all images for real, half none: ten readers are ten observations.
     share = share_over_readers([(10 * (reader % 2), 10) for reader in range(10)])
     expected = wilson(4.5, 9)
     assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_rounds_of_one_reader_are_one_reader() -> None:
-    figure = realism_of([Guesses(2, 8, 18, 20), Guesses(1, 4, 8, 10)])
-    assert figure
-    assert (figure.readers, figure.rounds, figure.films) == (2, 3, 30)
-    assert figure.synthetic.value == pytest.approx(12 / 30)
+    metric = realism_of([Guesses(2, 8, 18, 20), Guesses(1, 4, 8, 10)])
+    assert metric
+    assert (metric.readers, metric.rounds, metric.images) == (2, 3, 30)
+    assert metric.synthetic.value == pytest.approx(12 / 30)
     assert realism_of([]) is None

@@ -1,4 +1,4 @@
-"""Putting classifiers in service while films are answered: nothing fails, nothing is mixed up."""
+"""Putting classifiers active while images are answered: nothing fails, nothing is mixed up."""
 
 import logging
 import shutil
@@ -30,14 +30,14 @@ from app.registry.queries import active_sha256, find_model, list_models
 from app.registry.registration import register_classifier
 from app.registry.serving import ActiveClassifier
 from app.registry.tables import ModelKind
-from app.screenings.decoder import DecodedFilm
+from app.screenings.decoder import DecodedImage
 from app.settings import Settings
 from ml.classifier.bundle import Card
 from tests.support.tiny_models import DATABASES, own_database, settings_for, write_classifier
 
 BY = "user:anna"
 REASON = "two classifiers take turns in this test"
-ANSWERS = {"covid": 32, "normal": 48}  # what each of the two says, and the side of its films
+ANSWERS = {"covid": 32, "normal": 48}  # what each of the two says, and the side of its images
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -77,7 +77,7 @@ def application(settings: Settings, pair: list[Card]) -> Iterator[FastAPI]:
         yield app
 
 
-def put_in_service(database: Database, settings: Settings, card: Card) -> None:
+def activate_model(database: Database, settings: Settings, card: Card) -> None:
     with database.session() as session:
         if active_sha256(session) != card.sha256:
             model = find_model(session, card.sha256)
@@ -92,13 +92,13 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 
 class Load:
-    """Threads that send one film after the other, and what was answered."""
+    """Threads that send one image after the other, and what was answered."""
 
-    def __init__(self, app: FastAPI, film: bytes):
+    def __init__(self, app: FastAPI, image: bytes):
         with app.state.services.database.session() as session:
             key = create_key(session, f"load {time.monotonic_ns()}", "test")
         self._client = TestClient(app, headers={"Authorization": f"Bearer {key}"})
-        self._film = film
+        self._image = image
         self._stop = threading.Event()
         self.failed: list[tuple[int, str]] = []
         self.answers: Counter[tuple[str, str]] = Counter()  # (SHA-256, label)
@@ -106,7 +106,7 @@ class Load:
 
     def send(self) -> None:
         while not self._stop.is_set():
-            answer = self._client.post("/api/v1/screenings", files={"film": self._film})
+            answer = self._client.post("/api/v1/screenings", files={"image": self._image})
             if answer.status_code == 201:
                 body = answer.json()
                 self.answers[body["model"]["sha256"], body["label"]] += 1
@@ -130,15 +130,15 @@ def test_swapping_under_load_fails_no_request(
     application: FastAPI,
     settings: Settings,
     pair: list[Card],
-    film_bytes: bytes,
+    image_bytes: bytes,
     record_property: Callable[[str, object], None],
 ) -> None:
     services = application.state.services
     swaps = []
-    with Load(application, film_bytes) as load:
+    with Load(application, image_bytes) as load:
         for turn in range(8):
             card = pair[turn % 2]
-            put_in_service(services.database, settings, card)
+            activate_model(services.database, settings, card)
             begin = time.perf_counter()
             services.classifier.follow()
             swaps.append(time.perf_counter() - begin)
@@ -147,7 +147,7 @@ def test_swapping_under_load_fails_no_request(
             wait_until(lambda own=own, before=before: load.answers[own] > before + 3, "answers")  # type: ignore[misc]
     assert not load.failed
     assert set(load.probes) == {200}
-    # Each answer is that of the model it names, made from films of that model's size.
+    # Each answer is that of the model it names, made from images of that model's size.
     released = services.settings.bundle
     expected = {(card.sha256, card.version) for card in pair}
     expected.add((Card.from_json((released / "card.json").read_text()).sha256, "pneumonia"))
@@ -156,20 +156,20 @@ def test_swapping_under_load_fails_no_request(
     assert max(swaps) < 5
 
 
-def test_film_under_way_ends_with_the_classifier_it_began_with(
+def test_image_under_way_ends_with_the_classifier_it_began_with(
     application: FastAPI,
     settings: Settings,
     pair: list[Card],
-    film_bytes: bytes,
+    image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     services = application.state.services
-    put_in_service(services.database, settings, pair[0])
+    activate_model(services.database, settings, pair[0])
     services.classifier.follow()
     decoding, swapped = threading.Event(), threading.Event()
     decode = type(services.decoder).decode
 
-    def slow(self: object, content: bytes, size: int) -> DecodedFilm:
+    def slow(self: object, content: bytes, size: int) -> DecodedImage:
         decoding.set()
         assert swapped.wait(30)
         return decode(self, content, size)  # type: ignore[arg-type]
@@ -177,10 +177,10 @@ def test_film_under_way_ends_with_the_classifier_it_began_with(
     monkeypatch.setattr(type(services.decoder), "decode", slow)
     with ThreadPoolExecutor(1) as threads:
         under_way = threads.submit(
-            services.screener.screen, BytesIO(film_bytes), Owner(visitor_id="one")
+            services.screener.screen, BytesIO(image_bytes), Owner(visitor_id="one")
         )
         assert decoding.wait(30)
-        put_in_service(services.database, settings, pair[1])
+        activate_model(services.database, settings, pair[1])
         services.classifier.follow()
         assert services.classifier.card == pair[1]
         swapped.set()
@@ -197,7 +197,7 @@ def test_every_process_follows_by_itself(
     other.start()
     try:
         for card in (*pair, *pair):
-            put_in_service(database, settings, card)
+            activate_model(database, settings, card)
             wait_until(lambda card=card: other.card == card, card.version)  # type: ignore[misc]
     finally:
         other.close()
@@ -208,7 +208,7 @@ def test_restart_answers_with_the_classifier_that_was_activated(
     settings: Settings, pair: list[Card]
 ) -> None:
     database = Database(settings.effective_database_url)
-    put_in_service(database, settings, pair[0])
+    activate_model(database, settings, pair[0])
     with running(settings) as app:
         assert app.state.services.classifier.card == pair[0]
         assert (
@@ -222,9 +222,9 @@ def test_restart_answers_with_the_classifier_that_was_activated(
 
 @pytest.fixture
 def follower(settings: Settings, pair: list[Card]) -> Iterator[ActiveClassifier]:
-    """Another process's classifier, which looks when it is told to; the first one is in service."""
+    """Another process's classifier, which looks when it is told to; the first one is active."""
     database = Database(settings.effective_database_url)
-    put_in_service(database, settings, pair[0])
+    activate_model(database, settings, pair[0])
     followed = ActiveClassifier(settings, database)
     followed.follow()
     assert followed.card == pair[0]
@@ -232,11 +232,11 @@ def follower(settings: Settings, pair: list[Card]) -> Iterator[ActiveClassifier]
     database.close()
 
 
-def test_one_that_cannot_be_loaded_leaves_the_old_one_in_service(
+def test_one_that_cannot_be_loaded_leaves_the_old_one_serving_sha256(
     follower: ActiveClassifier, settings: Settings, pair: list[Card], tmp_path: Path
 ) -> None:
     database = Database(settings.effective_database_url)
-    put_in_service(database, settings, pair[1])
+    activate_model(database, settings, pair[1])
     with database.sessions() as session:
         folder = model_folder(settings, find_model(session, pair[1].sha256))
     shutil.move(folder, tmp_path / "away")
@@ -264,7 +264,7 @@ def test_nothing_but_the_activated_one_answers_after_a_restart(
     settings: Settings, pair: list[Card], tmp_path: Path
 ) -> None:
     database = Database(settings.effective_database_url)
-    put_in_service(database, settings, pair[0])
+    activate_model(database, settings, pair[0])
     with database.sessions() as session:
         folder = model_folder(settings, find_model(session, pair[0].sha256))
     shutil.move(folder, tmp_path / "away")
@@ -296,7 +296,7 @@ def test_database_that_is_away_changes_nothing(
         with pytest.raises(NotReady, match="records cannot be reached"):
             starting.get(0)
     assert len(caplog.records) == 2  # one for each of them
-    put_in_service(database, settings, pair[1])
+    activate_model(database, settings, pair[1])
     for one in (follower, starting):
         one.follow()
         assert one.card == pair[1]

@@ -26,7 +26,7 @@ from app.main import create_app
 from app.quiz.tables import QuizRound
 from app.registry.comparisons import record_comparison
 from app.registry.files import model_folder
-from app.registry.queries import in_service, list_models
+from app.registry.queries import list_models, serving_sha256
 from app.registry.registration import register_classifier, register_generator
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
 from app.runs.tables import Run, RunQueue
@@ -34,9 +34,9 @@ from app.screenings.tables import Screening
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, Card
 from ml.data.manifest import MANIFEST
-from ml.data.versioning import seal
+from ml.data.versioning import freeze
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.tiny_models import (
     DATABASES,
     comparison_of,
@@ -115,25 +115,25 @@ class Room:
             session.flush()
             return record_comparison(session, self.settings, folder, run=run).id
 
-    def films(self, number: int) -> str:
-        """Register a data version of some films; its SHA-256."""
+    def images(self, number: int) -> str:
+        """Register a data version of some images; its SHA-256."""
         folder = self.folder / "set"
         (folder / "images").mkdir(parents=True)
         rng = np.random.default_rng(3)
         lines = ["image,label,source,patient"]
         for place in range(number):
-            (folder / f"images/{place}.png").write_bytes(png(synthetic_film(rng, 96, 80)))
+            (folder / f"images/{place}.png").write_bytes(png(synthetic_image(rng, 96, 80)))
             lines.append(f"images/{place}.png,covid,clinic,p{place}")
         (folder / MANIFEST).write_text("\n".join(lines) + "\n")
-        seal(folder)
+        freeze(folder)
         with self.app.state.services.database.session() as session:
             return register_data(
-                session, self.settings, folder, name="Films of May", kind=DataKind.FILMS, by=BY
+                session, self.settings, folder, name="Images of May", kind=DataKind.IMAGES, by=BY
             ).sha256
 
-    def in_service(self) -> str | None:
+    def serving_sha256(self) -> str | None:
         with self.app.state.services.database.sessions() as session:
-            return in_service(session, self.settings)
+            return serving_sha256(session, self.settings)
 
     def events(self, action: str) -> list[AuditEvent]:
         with self.app.state.services.database.sessions() as session:
@@ -160,7 +160,7 @@ def room(application: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[R
 
 
 def seen(page: str) -> str:
-    """The classifier that a page says is in service."""
+    """The classifier that a page says is active."""
     found = re.search(r'name="seen" value="([0-9a-f]*)"', page)
     assert found
     return found[1]
@@ -173,19 +173,19 @@ def test_room_is_for_admins(
     comparison = room.compared(card, changed=1)
     own = f"/admin/models/{card.sha256}"
     looks = ["/admin/models", own, f"{own}/bundle.zip", f"{own}/compare/{comparison}"]
-    looks.append(f"{own}/compare/{comparison}/films/0.jpg")
+    looks.append(f"{own}/compare/{comparison}/images/0.jpg")
     for path in looks:
         assert visitor.get(path).status_code == 303
         assert clinician.get(path).status_code == 403
     acts = ["/admin/models/roll-back"]
-    acts += [f"{own}/{act}" for act in ("activate", "retire", "reinstate", "compare")]
+    acts += [f"{own}/{act}" for act in ("activate", "archive", "restore", "compare")]
     other_site = {"Sec-Fetch-Site": "cross-site"}
     for path in acts:
         assert visitor.post(path).status_code == 303
         assert clinician.post(path).status_code == 403
         assert admin.post(path, headers=other_site).status_code == 403
-    assert room.in_service() == room.released.sha256
-    assert not room.events("model.retired")
+    assert room.serving_sha256() == room.released.sha256
+    assert not room.events("model.archived")
 
 
 def test_registry_lists_versions_with_their_state(room: Room, admin: TestClient) -> None:
@@ -195,17 +195,17 @@ def test_registry_lists_versions_with_their_state(room: Room, admin: TestClient)
         options={},
         queue=RunQueue.CPU,
         requested_by=BY,
-        data_sha256=room.films(1),
+        data_sha256=room.images(1),
     )
     card = room.classifier("second", run)
     room.compared(card, faults=["it is worse"])
     text = admin.get("/admin/models").text
-    assert "in service" in text
-    assert "gate shut" in text
-    assert "Films of May" in text
+    assert "active" in text
+    assert "promotion check shut" in text
+    assert "Images of May" in text
     assert f"/admin/runs/{run.id}" in text
-    for figure in ("accuracy", "macro_auroc"):
-        assert f"{card.figures[figure]['value']:.3f}" in text
+    for metric in ("accuracy", "macro_auroc"):
+        assert f"{card.metrics[metric]['value']:.3f}" in text
     assert "wgan-gp-64" in text
     assert "Roll back" not in text
 
@@ -218,18 +218,18 @@ def test_unknown_model_is_not_found(room: Room, admin: TestClient, sha256: str) 
 
 
 def test_activating_swaps_at_once_and_rolls_back(
-    room: Room, admin: TestClient, visitor: TestClient, film_bytes: bytes
+    room: Room, admin: TestClient, visitor: TestClient, image_bytes: bytes
 ) -> None:
     card = room.classifier("second", size=48)
     room.compared(card)
     own = f"/admin/models/{card.sha256}"
     form = admin.get(own)
-    assert "gates are open" in form.text
+    assert "promotion checks are open" in form.text
     assert "override" not in form.text
     done = admin.post(f"{own}/activate", data={"seen": seen(form.text)})
     assert (done.status_code, done.headers["location"]) == (303, own)
     answer = visitor.post(
-        "/screenings", files={"film": film_bytes}, headers={"Accept": "application/json"}
+        "/screenings", files={"image": image_bytes}, headers={"Accept": "application/json"}
     )
     assert answer.json()["label"] == "normal"
     assert visitor.get("/model").headers["location"] == f"/models/{card.sha256}"
@@ -256,29 +256,29 @@ def test_shut_gate_asks_for_an_override(room: Room, admin: TestClient) -> None:
     assert refused.status_code == 422
     assert "Nothing was changed" in refused.text
     assert "&lt;b&gt;why not" in refused.text
-    assert room.in_service() == room.released.sha256
+    assert room.serving_sha256() == room.released.sha256
     admin.post(f"{own}/activate", data={"seen": seen(form), "override": REASON})
-    assert room.in_service() == card.sha256
+    assert room.serving_sha256() == card.sha256
     assert REASON in admin.get("/admin/models").text
     (event,) = room.events("model.activated")
     assert event.detail["override"] == REASON
 
 
-def test_comparison_on_other_films_is_shown_and_opens_no_gate(
+def test_comparison_on_other_images_is_shown_and_opens_no_gate(
     room: Room, admin: TestClient
 ) -> None:
     card = room.classifier("second")
-    comparison = room.compared(card, data=room.films(2), card_reproduced=None)
+    comparison = room.compared(card, data=room.images(2), card_reproduced=None)
     own = f"/admin/models/{card.sha256}"
-    told = "t was compared on other films than its card speaks of"
+    told = "t was compared on other images than its card speaks of"
     for page in (own, f"{own}/compare/{comparison}"):
         text = admin.get(page).text
         assert told in text
         assert "open" not in re.sub(r"<[^>]+>", "", text)
-    assert "gate shut" in admin.get("/admin/models").text
+    assert "promotion check shut" in admin.get("/admin/models").text
     refused = admin.post(f"{own}/activate")
     assert refused.status_code == 422
-    assert room.in_service() == room.released.sha256
+    assert room.serving_sha256() == room.released.sha256
 
 
 def test_decision_on_an_old_page_changes_nothing(room: Room, admin: TestClient) -> None:
@@ -289,7 +289,7 @@ def test_decision_on_an_old_page_changes_nothing(room: Room, admin: TestClient) 
     late = admin.post(f"/admin/models/{second.sha256}/activate", data=override)
     assert late.status_code == 409
     assert "meanwhile" in late.text
-    assert room.in_service() == first.sha256
+    assert room.serving_sha256() == first.sha256
 
 
 def test_unusable_classifier_is_refused_in_words(room: Room, admin: TestClient) -> None:
@@ -302,7 +302,7 @@ def test_unusable_classifier_is_refused_in_words(room: Room, admin: TestClient) 
     refused = admin.post(f"{own}/activate", data={"override": REASON})
     assert refused.status_code == 409
     assert "damaged" in refused.text
-    assert room.in_service() == room.released.sha256
+    assert room.serving_sha256() == room.released.sha256
 
 
 def test_classifier_that_cannot_be_loaded_is_told(room: Room, admin: TestClient) -> None:
@@ -325,24 +325,24 @@ def test_classifier_that_cannot_be_loaded_is_told(room: Room, admin: TestClient)
 def test_retiring_and_taking_back(room: Room, admin: TestClient) -> None:
     card = room.classifier("second")
     own = f"/admin/models/{card.sha256}"
-    assert admin.post(f"{own}/retire").status_code == 303
+    assert admin.post(f"{own}/archive").status_code == 303
     page = admin.get(own).text
     assert "Take it back into use" in page
-    assert "Put it in service" not in page
-    assert admin.post(f"{own}/retire").status_code == 409
-    assert "A retired model" in admin.get(f"/models/{card.sha256}").text
-    assert admin.post(f"{own}/reinstate").status_code == 303
-    assert "Put it in service" in admin.get(own).text
-    refused = admin.post(f"/admin/models/{room.released.sha256}/retire")
+    assert "Put it active" not in page
+    assert admin.post(f"{own}/archive").status_code == 409
+    assert "A archived model" in admin.get(f"/models/{card.sha256}").text
+    assert admin.post(f"{own}/restore").status_code == 303
+    assert "Put it active" in admin.get(own).text
+    refused = admin.post(f"/admin/models/{room.released.sha256}/archive")
     assert refused.status_code == 409
-    assert "in service" in refused.text
+    assert "active" in refused.text
 
 
 def test_comparing_starts_a_run(room: Room, admin: TestClient) -> None:
-    data = room.films(2)
+    data = room.images(2)
     card = room.classifier("second")
     own = f"/admin/models/{card.sha256}"
-    assert "Films of May" in admin.get(own).text
+    assert "Images of May" in admin.get(own).text
     started = admin.post(f"{own}/compare", data={"data": data})
     assert started.status_code == 303, started.text
     started_id = uuid.UUID(started.headers["location"].removeprefix("/admin/runs/"))
@@ -359,10 +359,10 @@ def test_comparing_starts_a_run(room: Room, admin: TestClient) -> None:
 
 def test_comparison_stands_side_by_side(room: Room, admin: TestClient) -> None:
     card = room.classifier("second")
-    comparison = room.compared(card, changed=30, data=room.films(26))
+    comparison = room.compared(card, changed=30, data=room.images(26))
     own = f"/admin/models/{card.sha256}/compare/{comparison}"
     first = admin.get(own).text
-    assert "The gate is open" in first
+    assert "The promotion check is open" in first
     assert "+0.012" in first
     assert "\N{MINUS SIGN}0.004 to +0.027" in first
     assert "Uncertain; Normal at 55 %" in first
@@ -379,25 +379,25 @@ def test_comparison_stands_side_by_side(room: Room, admin: TestClient) -> None:
     )
     assert admin.get(f"/admin/models/{card.sha256}/compare/{uuid.uuid4()}").status_code == 404
 
-    picture = admin.get(f"{own}/films/1.jpg")
+    picture = admin.get(f"{own}/images/1.jpg")
     assert picture.headers["content-type"] == "image/jpeg"
     assert picture.headers["cache-control"] == "private, no-store"
     assert Image.open(io.BytesIO(picture.content)).size == (80, 96)
     # What is not in the data set any more, and what never was in the comparison.
-    assert admin.get(f"{own}/films/26.jpg").status_code == 404
-    assert admin.get(f"{own}/films/30.jpg").status_code == 404
-    assert admin.get(f"{own}/films/-1.jpg").status_code == 404
+    assert admin.get(f"{own}/images/26.jpg").status_code == 404
+    assert admin.get(f"{own}/images/30.jpg").status_code == 404
+    assert admin.get(f"{own}/images/-1.jpg").status_code == 404
 
 
-def test_no_film_outside_the_data_set_is_shown(room: Room, admin: TestClient) -> None:
+def test_no_image_outside_the_data_set_is_shown(room: Room, admin: TestClient) -> None:
     card = room.classifier("second")
-    comparison = room.compared(card, changed=1, data=room.films(1))
+    comparison = room.compared(card, changed=1, data=room.images(1))
     with room.app.state.services.database.session() as session:
         row = session.get_one(Comparison, comparison)
-        changed = [row.figures["changed"][0] | {"image": "../../../released/card.json"}]
-        row.figures = row.figures | {"changed": changed}
+        changed = [row.metrics["changed"][0] | {"image": "../../../released/card.json"}]
+        row.metrics = row.metrics | {"changed": changed}
     assert (
-        admin.get(f"/admin/models/{card.sha256}/compare/{comparison}/films/0.jpg").status_code
+        admin.get(f"/admin/models/{card.sha256}/compare/{comparison}/images/0.jpg").status_code
         == 404
     )
 
@@ -427,29 +427,29 @@ def test_generator_has_a_public_card(room: Room, visitor: TestClient, admin: Tes
         assert escape(note) in text
     assert visitor.get(f"/gallery/samples/{generator.sha256}.png").status_code == 200
     own = admin.get(f"/admin/models/{generator.sha256}").text
-    assert "Put it in service" not in own
-    assert "Retire this generator" in own
+    assert "Put it active" not in own
+    assert "Archive this generator" in own
 
 
-def test_generators_card_tells_how_real_its_films_look(room: Room, visitor: TestClient) -> None:
+def test_generators_card_tells_how_real_its_images_look(room: Room, visitor: TestClient) -> None:
     with room.app.state.services.database.session() as session:
         (generator,) = list_models(session, ModelKind.GENERATOR)
         address = f"/models/{generator.sha256}"
-        films = [{"real": number < 10} for number in range(20)]
+        images = [{"real": number < 10} for number in range(20)]
         played = QuizRound(
             visitor_id="somebody",
             model_sha256=generator.sha256,
             finished_at=now(),
             counts=True,
-            films=films,
+            images=images,
             guesses=[number < 14 for number in range(20)],
             right=16,
             synthetic_taken_for_real=4,
             real_taken_for_real=10,
         )
-        assert "of its films for real" not in visitor.get(address).text
+        assert "of its images for real" not in visitor.get(address).text
         session.add(played)
-    assert "40 % of its films for real" in visitor.get(address).text
+    assert "40 % of its images for real" in visitor.get(address).text
     with room.app.state.services.database.session() as session:
         session.execute(delete(QuizRound))
 
@@ -459,7 +459,7 @@ def test_generator_that_was_not_measured_says_so(
 ) -> None:
     card = write_generator(room.folder / "g")
     path = room.folder / "g" / CARD
-    path.write_text(json.dumps(card | {"figures": {}}))
+    path.write_text(json.dumps(card | {"metrics": {}}))
     with room.app.state.services.database.session() as session:
         register_generator(session, room.settings, room.folder / "g", run=None, by=BY)
     try:

@@ -42,8 +42,8 @@ def make_bundle(folder: Path) -> None:
     write_classifier(folder, version="2", answer="normal")
 
 
-def register_films(session: Session, settings: Settings, source: Path) -> DataVersion:
-    return register_data(session, settings, source, name="x", kind=DataKind.FILMS, by="test")
+def register_images(session: Session, settings: Settings, source: Path) -> DataVersion:
+    return register_data(session, settings, source, name="x", kind=DataKind.IMAGES, by="test")
 
 
 def register_bundle(session: Session, settings: Settings, source: Path) -> ModelVersion:
@@ -57,7 +57,7 @@ def count(database: Database, table: type[Any]) -> int:
 
 @pytest.mark.parametrize(
     ("make", "register", "table"),
-    [(make_folder, register_films, DataVersion), (make_bundle, register_bundle, ModelVersion)],
+    [(make_folder, register_images, DataVersion), (make_bundle, register_bundle, ModelVersion)],
 )
 def test_registration_that_crashed_before_its_commit_is_done_again(
     settings: Settings,

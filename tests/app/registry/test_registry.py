@@ -1,4 +1,4 @@
-"""The registry: what is registered, what the gates let through, who wins, what is written down."""
+"""The registry: what is registered, what the promotion checks let through, who wins, what is written down."""
 
 import hashlib
 import json
@@ -20,23 +20,23 @@ from app.core.errors import BadForm, Conflict, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.activation import (
     activate,
-    gate_faults,
-    reinstate,
-    retire,
+    archive,
+    promotion_blockers,
+    restore,
     roll_back,
     roll_back_target,
 )
 from app.registry.cli import model_app
 from app.registry.comparisons import (
     OTHER_DATA,
-    OTHER_FILMS,
+    OTHER_IMAGES,
     STAND_INS,
-    UNKNOWN_FILMS,
+    UNKNOWN_IMAGES,
     ComparisonError,
     list_comparisons,
     record_comparison,
 )
-from app.registry.queries import active_sha256, find_model, in_service, lineage, list_models
+from app.registry.queries import active_sha256, find_model, lineage, list_models, serving_sha256
 from app.registry.registration import (
     model_folder,
     register_classifier,
@@ -68,7 +68,7 @@ REASON = "the clinic asked for it, see letter 12"
 
 @dataclass
 class World:
-    """A registry of its own; `released` is in service until something is activated."""
+    """A registry of its own; `released` is active until something is activated."""
 
     settings: Settings
     database: Database
@@ -99,8 +99,8 @@ class World:
         version: str = "",
         **found: object,
     ) -> Comparison:
-        """Record a comparison with the classifier in service, on a data version if one is given."""
-        reference = session.get_one(ModelVersion, in_service(session, self.settings))
+        """Record a comparison with the active classifier, on a data version if one is given."""
+        reference = session.get_one(ModelVersion, serving_sha256(session, self.settings))
         cards = (Card.from_json(json.dumps(one.card)) for one in (model, reference))
         folder = write_comparison(self.folder / "out", comparison_of(*cards, faults=faults) | found)
         run = run_on(session, "compare-classifiers", version) if version else None
@@ -120,10 +120,10 @@ def data_version(session: Session, name: str, **summary: int) -> str:
     sha256 = hashlib.sha256(name.encode()).hexdigest()
     version = DataVersion(
         sha256=sha256,
-        kind=DataKind.FILMS,
+        kind=DataKind.IMAGES,
         name=name,
         folder=f"data/{sha256}",
-        films=10,
+        images=10,
         summary=summary,
         created_by=BY,
     )
@@ -172,7 +172,7 @@ def events(session: Session, subject: str) -> list[str]:
 
 def test_registered_bundle_is_copied_and_described(world: World, session: Session) -> None:
     parents = {"b" * 64: {"covid": 3}, "a" * 64: {"covid": 1}}
-    data = data_version(session, "films")
+    data = data_version(session, "images")
     run = run_on(session, "train-classifier", data)
     card = world.bundle("2", synthetic=parents)
     model = register_classifier(session, world.settings, world.folder / "2", run=run, by=BY)
@@ -389,7 +389,7 @@ def test_comparison_is_kept_and_listed_for_both(world: World, session: Session) 
     released = find_model(session, world.released.sha256)
     assert list_comparisons(session, model) == list_comparisons(session, released) == [comparison]
     assert comparison.passed
-    assert comparison.figures["films"] == 757
+    assert comparison.metrics["images"] == 757
 
 
 def test_comparison_that_is_none_is_refused(world: World, session: Session) -> None:
@@ -413,27 +413,29 @@ def test_comparison_that_is_none_is_refused(world: World, session: Session) -> N
     assert list_comparisons(session, model) == []
 
 
-# --- in service ------------------------------------------------------------------------------
+# --- active ------------------------------------------------------------------------------
 
 
-def test_bundle_is_in_service_until_something_is_activated(world: World, session: Session) -> None:
+def test_bundle_is_serving_sha256_until_something_is_activated(
+    world: World, session: Session
+) -> None:
     assert active_sha256(session) is None
-    assert in_service(session, world.settings) == world.released.sha256
+    assert serving_sha256(session, world.settings) == world.released.sha256
     model = world.classifier(session, "2")
     world.compared(session, model)
-    assert gate_faults(session, world.settings, model) == []
+    assert promotion_blockers(session, world.settings, model) == []
     activation = activate(session, world.settings, model, by=BY)
     session.commit()
     assert (activation.by, activation.override) == (BY, None)
-    assert in_service(session, world.settings) == active_sha256(session) == model.sha256
+    assert serving_sha256(session, world.settings) == active_sha256(session) == model.sha256
     assert events(session, model.sha256) == ["model.registered", "model.activated"]
-    with pytest.raises(Conflict, match="in service already"):
+    with pytest.raises(Conflict, match="active already"):
         activate(session, world.settings, model, by=BY)
 
 
 def test_gates_open_by_a_written_override_alone(world: World, session: Session) -> None:
     model = world.classifier(session, "2")
-    (fault,) = gate_faults(session, world.settings, model)
+    (fault,) = promotion_blockers(session, world.settings, model)
     assert "not been compared" in fault
     for override in (None, "", "   ", "because I say so"):
         with pytest.raises(BadForm, match="not been compared"):
@@ -441,7 +443,7 @@ def test_gates_open_by_a_written_override_alone(world: World, session: Session) 
 
     worse = "Its accuracy is 0.050 lower (95 % interval 0.020 to 0.081)."
     world.compared(session, model, faults=[worse])
-    assert gate_faults(session, world.settings, model) == [worse]
+    assert promotion_blockers(session, world.settings, model) == [worse]
     with pytest.raises(BadForm, match="lower"):
         activate(session, world.settings, model, by=BY)
     assert active_sha256(session) is None
@@ -454,7 +456,7 @@ def test_gates_open_by_a_written_override_alone(world: World, session: Session) 
     assert event.detail["instead_of"] == world.released.sha256
 
 
-def test_newest_comparison_counts_and_only_with_the_one_in_service(
+def test_newest_comparison_counts_and_only_with_the_one_serving_sha256(
     world: World, session: Session
 ) -> None:
     second, third = (world.classifier(session, version) for version in ("2", "3"))
@@ -463,66 +465,66 @@ def test_newest_comparison_counts_and_only_with_the_one_in_service(
     world.compared(session, third)
     activate(session, world.settings, second, by=BY)
     session.commit()
-    # The third was compared with the released one, which is not in service any more.
-    assert "not been compared" in gate_faults(session, world.settings, third)[0]
+    # The third was compared with the released one, which is not active any more.
+    assert "not been compared" in promotion_blockers(session, world.settings, third)[0]
     # An override that nothing needs is not kept.
     world.compared(session, third)
     assert activate(session, world.settings, third, by=BY, override=REASON).override is None
 
 
-def test_comparison_on_the_films_of_the_card_counts_alone(world: World, session: Session) -> None:
+def test_comparison_on_the_images_of_the_card_counts_alone(world: World, session: Session) -> None:
     own, other = (data_version(session, name, demonstration=0) for name in ("own", "other"))
     model = world.learned(session, "2", own)
 
     def faults() -> list[str]:
-        return gate_faults(session, world.settings, model)
+        return promotion_blockers(session, world.settings, model)
 
     world.compared(session, model, version=other, card_reproduced=None)
-    assert faults() == [OTHER_FILMS]
-    with pytest.raises(BadForm, match="other films than its card speaks of"):
+    assert faults() == [OTHER_IMAGES]
+    with pytest.raises(BadForm, match="other images than its card speaks of"):
         activate(session, world.settings, model, by=BY)
-    # Nor do films count that only look like its own.
+    # Nor do images count that only look like its own.
     world.compared(session, model, version=other)
     assert faults() == [OTHER_DATA]
     world.compared(session, model, ["it is worse"], version=own)
     assert faults() == ["it is worse"]
-    # What was found on its own films is not undone on others.
+    # What was found on its own images is not undone on others.
     world.compared(session, model, version=other, card_reproduced=None)
     world.compared(session, model)
     assert faults() == ["it is worse"]
     world.compared(session, model, version=own, card_reproduced=None)
-    assert faults() == [UNKNOWN_FILMS]
+    assert faults() == [UNKNOWN_IMAGES]
     world.compared(session, model, version=own)
     assert faults() == []
-    # And what opened the gates is not undone either.
+    # And what opened the promotion checks is not undone either.
     world.compared(session, model, ["it is worse"], version=other, card_reproduced=None)
     assert activate(session, world.settings, model, by=BY, override=REASON).override is None
 
 
-def test_model_from_elsewhere_is_compared_on_films_of_its_card(
+def test_model_from_elsewhere_is_compared_on_images_of_its_card(
     world: World, session: Session
 ) -> None:
     small = data_version(session, "a handful", demonstration=0)
     model = world.classifier(session, "2")
     world.compared(session, model, version=small, card_reproduced=None)
-    assert gate_faults(session, world.settings, model) == [OTHER_FILMS]
+    assert promotion_blockers(session, world.settings, model) == [OTHER_IMAGES]
     false = ["the card gives the accuracy as 0.990000"]
     world.compared(session, model, false, card_reproduced=False, card_faults=false)
     world.compared(session, model, version=small, card_reproduced=None)
-    assert gate_faults(session, world.settings, model) == false
+    assert promotion_blockers(session, world.settings, model) == false
     world.compared(session, model)
-    assert gate_faults(session, world.settings, model) == []
+    assert promotion_blockers(session, world.settings, model) == []
 
 
-def test_films_of_the_demonstration_open_no_gate(world: World, session: Session) -> None:
+def test_images_of_the_demonstration_open_no_gate(world: World, session: Session) -> None:
     shipped = data_version(session, "demonstration", demonstration=10)
     learned = world.learned(session, "2", shipped)
     world.compared(session, learned, version=shipped)
-    # Of a folder there are the films of each source.
+    # Of a folder there are the images of each source.
     other = world.classifier(session, "3")
     world.compared(session, other, data={DEMONSTRATION: {"covid": 4}, "clinic": {"covid": 4}})
     for model in (learned, other):
-        assert gate_faults(session, world.settings, model) == [STAND_INS]
+        assert promotion_blockers(session, world.settings, model) == [STAND_INS]
         with pytest.raises(BadForm, match="nothing about patients"):
             activate(session, world.settings, model, by=BY)
     assert activate(session, world.settings, learned, by=BY, override=REASON).override == REASON
@@ -532,7 +534,7 @@ def test_changed_files_cannot_be_activated_by_any_override(world: World, session
     model = world.classifier(session, "2")
     world.compared(session, model)
     _damage_graph(model_folder(world.settings, model))
-    assert "damaged" in gate_faults(session, world.settings, model)[0]
+    assert "damaged" in promotion_blockers(session, world.settings, model)[0]
     with pytest.raises(Conflict, match="damaged"):
         activate(session, world.settings, model, by=BY, override=REASON)
     shutil.rmtree(model_folder(world.settings, model))
@@ -540,7 +542,7 @@ def test_changed_files_cannot_be_activated_by_any_override(world: World, session
         activate(session, world.settings, model, by=BY, override=REASON)
 
 
-def test_generator_cannot_be_put_in_service(world: World, session: Session) -> None:
+def test_generator_cannot_be_record_activation(world: World, session: Session) -> None:
     write_generator(world.folder / "g")
     generator = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
     with pytest.raises(Conflict, match="only a classifier"):
@@ -557,8 +559,8 @@ def test_rolling_back_undoes_the_last_activation(world: World, session: Session)
     roll_back(session, world.settings, by=BY)
     assert active_sha256(session) == second.sha256
     assert events(session, second.sha256)[-1] == "model.rolled-back"
-    # What is retired is passed over; then the released one is the earlier one.
-    retire(session, world.settings, third, by=BY)
+    # What is archived is passed over; then the released one is the earlier one.
+    archive(session, world.settings, third, by=BY)
     roll_back(session, world.settings, by=BY)
     assert active_sha256(session) == world.released.sha256
 
@@ -573,30 +575,30 @@ def test_roll_back_to_a_damaged_classifier_changes_nothing(world: World, session
     assert active_sha256(session) == second.sha256
 
 
-def test_retired_models_are_kept_and_not_used(world: World, session: Session) -> None:
+def test_archived_models_are_kept_and_not_used(world: World, session: Session) -> None:
     released = find_model(session, world.released.sha256)
-    with pytest.raises(Conflict, match="in service"):
-        retire(session, world.settings, released, by=BY)
+    with pytest.raises(Conflict, match="active"):
+        archive(session, world.settings, released, by=BY)
     model = world.classifier(session, "2")
-    retire(session, world.settings, model, by=BY)
+    archive(session, world.settings, model, by=BY)
     session.commit()
     assert list_models(session, ModelKind.CLASSIFIER) == [released]
     assert model in list_models(session, all_of_them=True)
-    with pytest.raises(Conflict, match="retired already"):
-        retire(session, world.settings, model, by=BY)
-    with pytest.raises(Conflict, match="is retired"):
+    with pytest.raises(Conflict, match="archived already"):
+        archive(session, world.settings, model, by=BY)
+    with pytest.raises(Conflict, match="is archived"):
         activate(session, world.settings, model, by=BY, override=REASON)
     assert active_sha256(session) is None
-    reinstate(session, model, by=BY)
+    restore(session, model, by=BY)
     activate(session, world.settings, model, by=BY, override=REASON)
     assert active_sha256(session) == model.sha256
-    with pytest.raises(Conflict, match="not retired"):
-        reinstate(session, model, by=BY)
+    with pytest.raises(Conflict, match="not archived"):
+        restore(session, model, by=BY)
 
 
 def test_decision_on_an_old_page_is_refused(world: World, session: Session) -> None:
     second, third = (world.classifier(session, version) for version in ("2", "3"))
-    seen = in_service(session, world.settings)
+    seen = serving_sha256(session, world.settings)
     activate(session, world.settings, second, by=BY, override=REASON, seen=seen)
     session.commit()
     with pytest.raises(Conflict, match="meanwhile"):
@@ -612,10 +614,10 @@ def test_of_admins_at_once_one_wins(world: World) -> None:
         digests = [world.classifier(session, version).sha256 for version in versions]
     together = Barrier(3)
 
-    def put_in_service(sha256: str) -> str:
+    def activate_model(sha256: str) -> str:
         with world.database.sessions() as session:
             model = find_model(session, sha256)
-            seen = in_service(session, world.settings)
+            seen = serving_sha256(session, world.settings)
             together.wait()
             try:
                 activate(session, world.settings, model, by=BY, override=REASON, seen=seen)
@@ -625,7 +627,7 @@ def test_of_admins_at_once_one_wins(world: World) -> None:
         return sha256
 
     with ThreadPoolExecutor(3) as threads:
-        outcomes = list(threads.map(put_in_service, digests))
+        outcomes = list(threads.map(activate_model, digests))
     assert sorted(outcomes)[1:] == ["refused", "refused"]
     with world.database.sessions() as session:
         assert session.scalars(select(Activation.model_sha256)).all() == [min(outcomes)]
@@ -633,7 +635,7 @@ def test_of_admins_at_once_one_wins(world: World) -> None:
         assert actions.count("model.activated") == 1
 
 
-def test_nothing_is_in_service_and_retired(world: World) -> None:
+def test_nothing_is_serving_sha256_and_archived(world: World) -> None:
     with world.database.session() as session:
         digests = [world.classifier(session, version).sha256 for version in ("2", "3", "4", "5")]
 
@@ -646,7 +648,7 @@ def test_nothing_is_in_service_and_retired(world: World) -> None:
                 together.wait()
                 try:
                     if retiring:
-                        retire(session, world.settings, model, by=BY)
+                        archive(session, world.settings, model, by=BY)
                     else:
                         activate(session, world.settings, model, by=BY, override=REASON)
                     session.commit()
@@ -660,8 +662,8 @@ def test_nothing_is_in_service_and_retired(world: World) -> None:
     for sha256 in digests:
         assert sum(both(sha256)) == 1
         with world.database.sessions() as session:
-            is_retired = find_model(session, sha256).retired_at is not None
-            assert is_retired != (active_sha256(session) == sha256)
+            is_archived = find_model(session, sha256).archived_at is not None
+            assert is_archived != (active_sha256(session) == sha256)
 
 
 # --- from the command line -------------------------------------------------------------------
@@ -685,9 +687,9 @@ def test_command_line_registers_activates_and_rolls_back(
     assert xray("register", str(world.folder / "g")).stdout.strip() == generator
     shut = xray("activate", card.sha256[:10])
     assert isinstance(shut.exception, BadForm)
-    assert "in service" in xray("activate", card.sha256[:10], "--override", REASON).stdout
+    assert "active" in xray("activate", card.sha256[:10], "--override", REASON).stdout
     listed = {line.split()[1]: line for line in xray("list").stdout.splitlines() if "│" in line}
-    assert "in service" in listed[card.sha256[:12]]
+    assert "active" in listed[card.sha256[:12]]
     assert "registered" in listed[world.released.sha256[:12]]
     assert "generator" in listed[generator[:12]]
     assert world.released.sha256 in xray("roll-back").stdout

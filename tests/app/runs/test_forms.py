@@ -35,14 +35,14 @@ def digest(letter: str) -> str:
     return letter * 64
 
 
-def add_data(session: Session, letter: str, kind: DataKind = DataKind.FILMS) -> str:
+def add_data(session: Session, letter: str, kind: DataKind = DataKind.IMAGES) -> str:
     session.add(
         DataVersion(
             sha256=digest(letter),
             kind=kind,
             name=f"set {letter}",
             folder="data/x",
-            films=1200,
+            images=1200,
             summary={},
             created_by="test",
         )
@@ -121,12 +121,12 @@ def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session)
     add_model(session, "c", ModelKind.CLASSIFIER)
     add_model(session, "d", ModelKind.GENERATOR)
     add_model(session, "e", ModelKind.CLASSIFIER, folder=None)
-    retired = add_model(session, "f", ModelKind.CLASSIFIER)
-    retired.retired_at = retired.registered_at
+    archived = add_model(session, "f", ModelKind.CLASSIFIER)
+    archived.archived_at = archived.registered_at
 
     data = field_of(session, "train-gan", "data")
     assert [(each.value, each.text) for each in data.choices] == [
-        (digest("a"), "set a, 1,200 films (aaaaaaaa)")
+        (digest("a"), "set a, 1,200 images (aaaaaaaa)")
     ]
     assert data.value == digest("a")
     synthetic = field_of(session, "train-classifier", "synthetic")
@@ -139,16 +139,16 @@ def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session)
     assert [each.value for each in generator.choices] == [digest("d")]
 
 
-def test_classifier_is_compared_with_the_one_in_service(session: Session) -> None:
+def test_classifier_is_compared_with_the_one_serving_sha256(session: Session) -> None:
     for letter in "ab":
         add_model(session, letter, ModelKind.CLASSIFIER)
-    for in_service, other in (("a", "b"), ("b", "a")):
-        form = forms.fields_of(KINDS["compare-classifiers"], session, digest(in_service))
+    for serving_sha256, other in (("a", "b"), ("b", "a")):
+        form = forms.fields_of(KINDS["compare-classifiers"], session, digest(serving_sha256))
         fields_by_name = {each.name: each for each in form}
         assert fields_by_name["bundle"].value == digest(other)
-        assert fields_by_name["reference"].value == digest(in_service)
+        assert fields_by_name["reference"].value == digest(serving_sha256)
         texts = {each.value: each.text for each in fields_by_name["bundle"].choices}
-        assert texts[digest(in_service)].endswith("in service)")
+        assert texts[digest(serving_sha256)].endswith("active)")
 
 
 def test_link_chooses_what_can_be_chosen(session: Session) -> None:
@@ -204,9 +204,9 @@ def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) 
 
 def test_folder_that_an_earlier_run_named_can_be_chosen_again(session: Session) -> None:
     add_data(session, "a")
-    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), {"data": "/films"})
-    assert form[0].value == "/films"
-    assert form[0].choices[0] == forms.Choice("/films", "/films")
+    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), {"data": "/images"})
+    assert form[0].value == "/images"
+    assert form[0].choices[0] == forms.Choice("/images", "/images")
 
 
 def test_switch_that_is_off_is_told_from_one_that_is_on(session: Session) -> None:
@@ -234,7 +234,7 @@ class OneOption:
 
 
 def test_option_without_metadata_gets_a_field_too(session: Session) -> None:
-    kind = Kind("Try", "Try it.", ("x",), (Input("data", Ref.DATA, "Films."),), OneOption)
+    kind = Kind("Try", "Try it.", ("x",), (Input("data", Ref.DATA, "Images."),), OneOption)
     assert [(each.name, each.value) for each in forms.fields_of(kind, session)] == [
         ("data", ""),
         ("steps", "3"),

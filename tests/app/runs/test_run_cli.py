@@ -58,7 +58,7 @@ def test_kinds_and_their_options_are_listed(home: Path) -> None:
     listed = told("run", "kinds")
     assert all(name in listed for name in KINDS)
     options = told("run", "kinds", "synthesize")
-    assert "Films of these seeds instead" in options
+    assert "Images of these seeds instead" in options
     assert "One of: covid, pneumonia, normal." in options
 
 

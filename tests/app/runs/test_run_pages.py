@@ -65,14 +65,14 @@ def services(application: FastAPI) -> Services:
 def registered(services: Services) -> Iterator[None]:
     """Something to work on, of every sort."""
     with services.database.session() as session:
-        for sha256, kind in ((DATA, DataKind.FILMS), (SYNTHETIC, DataKind.SYNTHETIC)):
+        for sha256, kind in ((DATA, DataKind.IMAGES), (SYNTHETIC, DataKind.SYNTHETIC)):
             session.merge(
                 DataVersion(
                     sha256=sha256,
                     kind=kind,
                     name=f"set {sha256[0]}",
                     folder=f"data/{sha256}",
-                    films=180,
+                    images=180,
                     summary={},
                     created_by="test",
                 )
@@ -123,7 +123,7 @@ def fetch(services: Services, run_id: uuid.UUID) -> Run:
 
 # What a form cannot know beforehand.
 _TYPED = {
-    "import-data": {"name": "films of a clinic", "folder": "/somewhere"},
+    "import-data": {"name": "images of a clinic", "folder": "/somewhere"},
     "evaluate-gan": {"generator": GENERATOR},
     "compare-classifiers": {"bundle": CLASSIFIERS[0], "reference": CLASSIFIERS[1]},
 }
@@ -362,7 +362,7 @@ def test_page_shows_curves_samples_log_and_report(
     page = admin.get(f"/admin/runs/{run_id}").text
     assert "KID from step 200 to 600: from 0.2 to 0.4, now 0.3" in page
     assert '<polyline class="plot-line" points="0.0,0.0 150.0,120.0 300.0,60.0"/>' in page
-    assert "A grid of synthetic films after step 600" in page
+    assert "A grid of synthetic images after step 600" in page
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert f"/admin/runs/{run_id}/files/report.html" in page
@@ -376,7 +376,7 @@ def test_earlier_grid_is_reached_by_a_plain_link(
     run_id = new_run()
     write_run(settings, run_id)
     page = admin.get(f"/admin/runs/{run_id}?sample=400").text
-    assert "A grid of synthetic films after step 400" in page
+    assert "A grid of synthetic images after step 400" in page
     assert f'rel="prev" href="/admin/runs/{run_id}?sample=200#run-samples"' in page
     assert f'rel="next" href="/admin/runs/{run_id}?sample=600#run-samples"' in page
 
@@ -410,11 +410,11 @@ def test_result_links_to_what_was_registered(
     admin: TestClient, services: Services, new_run: Callable[..., uuid.UUID]
 ) -> None:
     run_id = new_run()
-    result = {"generator": GENERATOR, "version": "7", "films": 1000, "passed": True}
+    result = {"generator": GENERATOR, "version": "7", "images": 1000, "passed": True}
     change(services, run_id, status=RunStatus.SUCCEEDED, result=result)
     page = admin.get(f"/admin/runs/{run_id}").text
     assert f'Generator: <a href="/admin/models/{GENERATOR}">vc</a>' in page
-    assert "<dt>Films</dt><dd>1,000</dd>" in page
+    assert "<dt>Images</dt><dd>1,000</dd>" in page
     assert f'<a href="/admin/models/{GENERATOR}">' in admin.get("/admin/runs").text
 
 
@@ -490,8 +490,8 @@ def test_files_are_shown_as_what_they_are_or_downloaded(
     ("path", "kept"),
     [
         ("samples/0000200.png", "private, max-age=86400"),
-        ("set/images/film.png", "private, no-store"),
-        ("set/samples/film.png", "private, no-store"),
+        ("set/images/image.png", "private, no-store"),
+        ("set/samples/image.png", "private, no-store"),
         ("metrics.jsonl", "private, no-store"),
         ("report.html", "private, no-store"),
     ],
@@ -507,7 +507,7 @@ def test_browsers_keep_no_files_but_samples(
     folder = write_run(settings, run_id)
     for part in ("images", "samples"):
         (folder / "set" / part).mkdir(parents=True)
-        (folder / "set" / part / "film.png").write_bytes(b"\x89PNG")
+        (folder / "set" / part / "image.png").write_bytes(b"\x89PNG")
     answer = admin.get(f"/admin/runs/{run_id}/files/{path}")
     assert answer.headers["cache-control"] == kept
 
@@ -549,7 +549,7 @@ def test_file_of_a_linked_home_is_found(tmp_path: Path) -> None:
     assert find_file(tmp_path / "runs", "log.txt") == tmp_path / "disk" / "log.txt"
 
 
-# --- figures --------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def test_long_run_is_thinned_to_its_first_and_last_row(tmp_path: Path) -> None:
@@ -577,12 +577,12 @@ def test_long_run_is_thinned_to_its_first_and_last_row(tmp_path: Path) -> None:
         "\xff\n",
     ],
 )
-def test_file_that_holds_no_figures_has_no_curves(tmp_path: Path, text: str) -> None:
+def test_file_that_holds_no_metrics_has_no_curves(tmp_path: Path, text: str) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(text.encode("latin-1"))
     assert read_curves(tmp_path) is None
 
 
-def test_figure_that_is_no_number_leaves_a_gap(tmp_path: Path) -> None:
+def test_metric_that_is_no_number_leaves_a_gap(tmp_path: Path) -> None:
     text = '{"step": 1, "kid": NaN, "note": "x"}\n{"step": 2, "kid": 5}\n{"step": 3, "kid": nul'
     (tmp_path / "metrics.jsonl").write_text(text)
     curves = read_curves(tmp_path)
@@ -644,7 +644,7 @@ async def _events(
     return heard
 
 
-def test_stream_tells_of_a_new_figure_a_new_grid_and_the_end(
+def test_stream_tells_of_a_new_metric_a_new_grid_and_the_end(
     admin: TestClient,
     services: Services,
     new_run: Callable[..., uuid.UUID],

@@ -19,7 +19,7 @@ from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
 from app.settings import Settings
 from app.worker.worker import Worker
-from ml.data.versioning import verify_seal
+from ml.data.versioning import verify_version
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +53,16 @@ def done(database: Database, settings: Settings, what: str, **options: Any) -> R
     return run
 
 
-def test_imported_films_are_a_version_that_grew_out_of_its_base(
+def test_imported_images_are_a_version_that_grew_out_of_its_base(
     settings: Settings, database: Database, demonstration: DataVersion, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "films"
-    films = sorted(data_folder(settings, demonstration).rglob("images/**/*.png"))
-    for film in films[:3]:
-        target = folder / "normal" / film.name
+    folder = tmp_path / "images"
+    images = sorted(data_folder(settings, demonstration).rglob("images/**/*.png"))
+    for image in images[:3]:
+        target = folder / "normal" / image.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Turned upside down, it is a film that the base does not have.
-        with Image.open(film) as picture:
+        # Turned upside down, it is an image that the base does not have.
+        with Image.open(image) as picture:
             picture.transpose(Image.Transpose.ROTATE_180).save(target)
     run = done(
         database,
@@ -78,13 +78,13 @@ def test_imported_films_are_a_version_that_grew_out_of_its_base(
         version = find_data(session, run.result["data"])
     assert (version.name, version.run_id) == ("grown", run.id)
     assert version.parent_sha256 == demonstration.sha256
-    assert version.films == run.result["films"] > demonstration.films
-    verify_seal(data_folder(settings, version))
+    assert version.images == run.result["images"] > demonstration.images
+    verify_version(data_folder(settings, version))
     # What is a data version now is not kept a second time.
     assert not (settings.home / "runs" / str(run.id) / "set").exists()
 
 
-def test_measuring_a_classifier_tells_its_figures(
+def test_measuring_a_classifier_tells_its_metrics(
     settings: Settings, database: Database, demonstration: DataVersion
 ) -> None:
     register_released(database, settings)
@@ -99,5 +99,5 @@ def test_measuring_a_classifier_tells_its_figures(
     )
     accuracy = run.result["accuracy"]
     assert 0 <= accuracy["low"] <= accuracy["value"] <= accuracy["high"] <= 1
-    assert run.result["films"] > 0
+    assert run.result["images"] > 0
     assert (settings.home / "runs" / str(run.id) / "report.html").is_file()

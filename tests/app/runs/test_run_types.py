@@ -25,20 +25,20 @@ from app.settings import Settings
 from ml.commands.main import app as ml_commands
 from ml.data.importers.layouts import LAYOUTS
 
-FILMS, SYNTHETIC = "a" * 64, "b" * 64
+IMAGES, SYNTHETIC = "a" * 64, "b" * 64
 CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY = ("c" * 64, "d" * 64, "e" * 64, "9" * 64)
 GENERATOR = "f" * 64
 GAN_RUN = uuid.UUID(int=7)
 
 INPUTS: dict[str, dict[str, Any]] = {
-    "train-gan": {"data": FILMS},
-    "evaluate-gan": {"data": FILMS, "generator": GENERATOR},
-    "synthesize": {"generator": GENERATOR, "against": FILMS},
-    "train-classifier": {"data": FILMS, "synthetic": [SYNTHETIC]},
-    "evaluate-classifier": {"data": FILMS, "bundle": CLASSIFIER},
-    "compare-classifiers": {"data": FILMS, "bundle": CLASSIFIER, "reference": OTHER_CLASSIFIER},
-    "compare-arms": {"data": FILMS, "synthetic": SYNTHETIC},
-    "import-data": {"base": FILMS, "name": "more films"},
+    "train-gan": {"data": IMAGES},
+    "evaluate-gan": {"data": IMAGES, "generator": GENERATOR},
+    "synthesize": {"generator": GENERATOR, "against": IMAGES},
+    "train-classifier": {"data": IMAGES, "synthetic": [SYNTHETIC]},
+    "evaluate-classifier": {"data": IMAGES, "bundle": CLASSIFIER},
+    "compare-classifiers": {"data": IMAGES, "bundle": CLASSIFIER, "reference": OTHER_CLASSIFIER},
+    "compare-conditions": {"data": IMAGES, "synthetic": SYNTHETIC},
+    "import-data": {"base": IMAGES, "name": "more images"},
 }
 
 
@@ -54,12 +54,12 @@ def database(database_url: str) -> Iterator[Database]:
 def session(database: Database) -> Iterator[Session]:
     """Data sets, models and a run to refer to; nothing of it is kept."""
     with database.sessions() as session:
-        for sha256, kind in ((FILMS, DataKind.FILMS), (SYNTHETIC, DataKind.SYNTHETIC)):
+        for sha256, kind in ((IMAGES, DataKind.IMAGES), (SYNTHETIC, DataKind.SYNTHETIC)):
             session.add(_data(sha256, kind))
         for sha256 in (CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY):
             session.add(_model(sha256, ModelKind.CLASSIFIER))
         session.add(_model(GENERATOR, ModelKind.GENERATOR))
-        session.get_one(ModelVersion, RETIRED).retired_at = now()
+        session.get_one(ModelVersion, RETIRED).archived_at = now()
         session.get_one(ModelVersion, CARD_ONLY).folder = None
         session.add(
             Run(id=GAN_RUN, kind="train-gan", options={}, queue=RunQueue.CPU, requested_by="test")
@@ -75,7 +75,7 @@ def _data(sha256: str, kind: DataKind) -> DataVersion:
         kind=kind,
         name="some",
         folder=f"data/{sha256}",
-        films=1,
+        images=1,
         summary={},
         created_by="test",
     )
@@ -129,7 +129,7 @@ def told(session: Session, run: Run, tmp_path: Path) -> list[str]:
 def test_every_flag_of_a_run_is_one_of_its_command(
     session: Session, tmp_path: Path, kind: str
 ) -> None:
-    folder = tmp_path.parent / f"{tmp_path.name} films"
+    folder = tmp_path.parent / f"{tmp_path.name} images"
     folder.mkdir()
     imports = {"folder": str(folder)} if kind == "import-data" else {}
     run = created(session, kind, **imports)
@@ -167,10 +167,10 @@ def test_inputs_are_found_by_digest_and_the_data_version_is_named(
     session: Session, tmp_path: Path
 ) -> None:
     run = created(session, "train-classifier", synthetic=f"{SYNTHETIC},{SYNTHETIC}")
-    assert run.data_sha256 == FILMS
+    assert run.data_sha256 == IMAGES
     assert run.options["synthetic"] == [SYNTHETIC]
     words = told(session, run, tmp_path)
-    assert f"--data={tmp_path / 'data' / FILMS}" in words
+    assert f"--data={tmp_path / 'data' / IMAGES}" in words
     assert f"--synthetic={tmp_path / 'data' / SYNTHETIC}" in words
 
 
@@ -208,10 +208,10 @@ def test_truth_values_become_the_flag_or_its_opposite(session: Session, tmp_path
     assert {"--conditional", "--no-generator-norm"} <= set(words)
 
 
-def test_seeds_take_the_place_of_a_number_of_films(session: Session, tmp_path: Path) -> None:
+def test_seeds_take_the_place_of_a_number_of_images(session: Session, tmp_path: Path) -> None:
     words = told(session, created(session, "synthesize", seeds="3-9", against=""), tmp_path)
     assert "--seeds=3-9" in words
-    assert "--no-certificate" in words
+    assert "--no-privacy-check" in words
     assert not [word for word in words if word.startswith(("--count", "--refuse-below"))]
 
 
@@ -264,39 +264,43 @@ def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "faults"),
     [
-        ("train-cat", {}, {"kind": "no kind of run is called 'train-cat': expected compare-arms"}),
+        (
+            "train-cat",
+            {},
+            {"kind": "no kind of run is called 'train-cat': expected compare-conditions"},
+        ),
         ("train-gan", {}, {"data": "choose a data set"}),
         ("train-gan", {"data": 7}, {"data": "expected a name, got 7"}),
         ("train-gan", {"data": "/nowhere"}, {"data": "'/nowhere' is no registered data set"}),
         ("train-gan", {"data": "x" * 9999}, {"data": "'xx"}),
         ("train-gan", {"data": SYNTHETIC}, {"data": "no data set bbbbbbbbbbbb is registered"}),
-        ("train-gan", {"data": f"{FILMS},{FILMS}"}, {"data": "choose one data set, not 2"}),
-        ("train-gan", {"data": FILMS, "labels": "a\0"}, {"labels": "expected a text, got"}),
+        ("train-gan", {"data": f"{IMAGES},{IMAGES}"}, {"data": "choose one data set, not 2"}),
+        ("train-gan", {"data": IMAGES, "labels": "a\0"}, {"labels": "expected a text, got"}),
         (
             "evaluate-classifier",
-            {"data": FILMS, "bundle": GENERATOR},
+            {"data": IMAGES, "bundle": GENERATOR},
             {"bundle": "no classifier ffffffffffff is registered"},
         ),
         (
             "evaluate-classifier",
-            {"data": FILMS, "bundle": RETIRED},
-            {"bundle": "one is retired: choose another one"},
+            {"data": IMAGES, "bundle": RETIRED},
+            {"bundle": "one is archived: choose another one"},
         ),
         (
             "evaluate-classifier",
-            {"data": FILMS, "bundle": CARD_ONLY},
+            {"data": IMAGES, "bundle": CARD_ONLY},
             {"bundle": "of one only the card is here"},
         ),
-        ("evaluate-gan", {"data": FILMS}, {"generator": "choose a generator or the run"}),
-        ("evaluate-gan", {"data": FILMS, "run": "7"}, {"run": "'7' is no id of a run"}),
+        ("evaluate-gan", {"data": IMAGES}, {"generator": "choose a generator or the run"}),
+        ("evaluate-gan", {"data": IMAGES, "run": "7"}, {"run": "'7' is no id of a run"}),
         (
             "evaluate-gan",
-            {"data": FILMS, "run": str(uuid.UUID(int=9))},
+            {"data": IMAGES, "run": str(uuid.UUID(int=9))},
             {"run": "there is no train-gan run"},
         ),
         (
             "compare-classifiers",
-            {"data": FILMS, "bundle": CLASSIFIER, "reference": CLASSIFIER},
+            {"data": IMAGES, "bundle": CLASSIFIER, "reference": CLASSIFIER},
             {"reference": "choose another classifier"},
         ),
         ("import-data", {}, {"name": "give the data set a name", "folder": "name a folder"}),

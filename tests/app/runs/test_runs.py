@@ -345,7 +345,7 @@ def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
         "step": 2,
         "of": 12,
         "eta_s": 600.0,
-        "films_per_second": None,
+        "images_per_second": None,
         "metrics": {"train_loss": None, "seconds": 60.0},
     }
     for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n', "[3]\n"):
@@ -356,8 +356,8 @@ def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
 def test_progress_of_a_program_that_says_how_many_steps_there_are(tmp_path: Path) -> None:
     run = Run(kind="synthesize", options={}, progress={})
     (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 20, "of": 80, "seconds": 10.0, "films_per_second": 2.0}\n'
+        '{"step": 20, "of": 80, "seconds": 10.0, "images_per_second": 2.0}\n'
     )
     progress = read_progress(tmp_path, run)
     assert (progress["step"], progress["of"], progress["eta_s"]) == (20, 80, 30.0)
-    assert progress["films_per_second"] == 2.0
+    assert progress["images_per_second"] == 2.0

@@ -28,10 +28,10 @@ def database(application: FastAPI) -> Iterator[Database]:
         session.merge(
             DataVersion(
                 sha256=DATA,
-                kind=DataKind.FILMS,
-                name="films",
+                kind=DataKind.IMAGES,
+                name="images",
                 folder=f"data/{DATA}",
-                films=180,
+                images=180,
                 summary={},
                 created_by="test",
             )

@@ -146,7 +146,7 @@ def test_deleted_schedule_leaves_its_runs(database: Database, data: str) -> None
             schedules.find_schedule(session, schedule.id)
 
 
-def test_schedule_of_a_retired_model_fails_visibly_and_once_for_each_time(
+def test_schedule_of_a_archived_model_fails_visibly_and_once_for_each_time(
     database: Database, data: str
 ) -> None:
     sha256 = uuid.uuid4().hex * 2
@@ -162,13 +162,13 @@ def test_schedule_of_a_retired_model_fails_visibly_and_once_for_each_time(
         session.add(model)
     nightly(database, data, kind="evaluate-classifier", options={"data": data, "bundle": sha256})
     with database.session() as session:
-        session.get_one(ModelVersion, sha256).retired_at = TUESDAY
+        session.get_one(ModelVersion, sha256).archived_at = TUESDAY
     assert start(database, at(3)) == []
     assert start(database, at(4)) == []
     with database.session() as session:
         run = session.scalars(select(Run)).one()
     assert run.status is RunStatus.FAILED
-    assert run.reason == "not started: bundle: schedules is retired: choose another one"
+    assert run.reason == "not started: bundle: schedules is archived: choose another one"
 
 
 def test_kind_of_a_newer_version_is_left_to_a_newer_worker(
@@ -189,10 +189,10 @@ def test_data_set_that_has_grown_is_taken_as_it_is_now(database: Database, data:
             session.add(
                 DataVersion(
                     sha256=sha256,
-                    kind=DataKind.FILMS,
-                    name="films",
+                    kind=DataKind.IMAGES,
+                    name="images",
                     folder=f"data/{sha256}",
-                    films=1,
+                    images=1,
                     summary={},
                     created_by="schedules",
                     parent_sha256=parent,

@@ -16,18 +16,18 @@ from app.core.security import hash_api_key
 from app.screenings.tables import Screening
 
 
-def answer(client: TestClient, film: bytes) -> dict[str, object]:
-    """Have a film answered."""
-    response = client.post("/api/v1/screenings", files={"film": ("film.png", film)})
+def answer(client: TestClient, image: bytes) -> dict[str, object]:
+    """Have an image answered."""
+    response = client.post("/api/v1/screenings", files={"image": ("image.png", image)})
     assert response.status_code == 201, response.text
     body: dict[str, object] = response.json()
     return body
 
 
 def test_answer_is_recorded_and_can_be_read_again(
-    application: FastAPI, clinic: TestClient, film_bytes: bytes
+    application: FastAPI, clinic: TestClient, image_bytes: bytes
 ) -> None:
-    response = clinic.post("/api/v1/screenings", files={"film": film_bytes})
+    response = clinic.post("/api/v1/screenings", files={"image": image_bytes})
     body = response.json()
     assert response.headers["location"] == f"/api/v1/screenings/{body['id']}"
     assert sum(body["probabilities"].values()) == pytest.approx(1)
@@ -40,8 +40,8 @@ def test_answer_is_recorded_and_can_be_read_again(
     assert clinic.get(body["model"]["url"]).status_code == 200
 
 
-def test_heat_map(clinic: TestClient, film_bytes: bytes) -> None:
-    body = answer(clinic, film_bytes)
+def test_heat_map(clinic: TestClient, image_bytes: bytes) -> None:
+    body = answer(clinic, image_bytes)
     first = clinic.get(str(body["heatmap_url"]))
     assert Image.open(BytesIO(first.content)).mode == "RGBA"
     same = clinic.get(str(body["heatmap_url"]), params={"label": body["label"]})
@@ -50,16 +50,16 @@ def test_heat_map(clinic: TestClient, film_bytes: bytes) -> None:
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not-found")
 
 
-def test_same_film_gets_the_same_answer(clinic: TestClient, film_bytes: bytes) -> None:
-    first, second = answer(clinic, film_bytes), answer(clinic, film_bytes)
+def test_same_image_gets_the_same_answer(clinic: TestClient, image_bytes: bytes) -> None:
+    first, second = answer(clinic, image_bytes), answer(clinic, image_bytes)
     assert first["probabilities"] == second["probabilities"]
     assert first["id"] != second["id"]
 
 
 @pytest.mark.parametrize("sent", ["", "Bearer", "Bearer nonsense", "Basic eHg6eXk=", "nonsense"])
-def test_api_needs_a_key(visitor: TestClient, film_bytes: bytes, sent: str) -> None:
+def test_api_needs_a_key(visitor: TestClient, image_bytes: bytes, sent: str) -> None:
     headers = {"Authorization": sent} if sent else {}
-    refused = visitor.post("/api/v1/screenings", files={"film": film_bytes}, headers=headers)
+    refused = visitor.post("/api/v1/screenings", files={"image": image_bytes}, headers=headers)
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
     assert refused.json()["code"] == "unauthorised"
@@ -67,9 +67,9 @@ def test_api_needs_a_key(visitor: TestClient, film_bytes: bytes, sent: str) -> N
     assert visitor.get(f"/api/v1/screenings/{uuid.uuid4()}", headers=headers).status_code == 401
 
 
-def test_other_clinic_gets_404(new_clinic: Callable[[str], TestClient], film_bytes: bytes) -> None:
+def test_other_clinic_gets_404(new_clinic: Callable[[str], TestClient], image_bytes: bytes) -> None:
     ours, theirs = new_clinic("ours"), new_clinic("theirs")
-    body = answer(ours, film_bytes)
+    body = answer(ours, image_bytes)
     address = f"/api/v1/screenings/{body['id']}"
     assert theirs.get(address).status_code == 404
     assert theirs.get(str(body["heatmap_url"])).status_code == 404
@@ -82,8 +82,8 @@ def test_other_clinic_gets_404(new_clinic: Callable[[str], TestClient], film_byt
     assert ours.get(address).status_code == 404
 
 
-def test_list_is_paged(clinic: TestClient, film_bytes: bytes) -> None:
-    made = [answer(clinic, film_bytes)["id"] for _ in range(26)]
+def test_list_is_paged(clinic: TestClient, image_bytes: bytes) -> None:
+    made = [answer(clinic, image_bytes)["id"] for _ in range(26)]
     first = clinic.get("/api/v1/screenings").json()
     second = clinic.get(first["next"]).json()
     assert second["next"] is None
@@ -127,7 +127,7 @@ def test_openapi_document_describes_the_upload(visitor: TestClient) -> None:
     document = visitor.get("/api/v1/openapi.json").json()
     create = document["paths"]["/api/v1/screenings"]["post"]
     form = create["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert form["properties"]["film"]["format"] == "binary"
+    assert form["properties"]["image"]["format"] == "binary"
     assert set(create["responses"]) >= {"201", "400", "401", "413", "415", "422", "503"}
     assert create["security"]
     assert document["components"]["schemas"]["ScreeningOut"]["examples"]

@@ -15,24 +15,24 @@ from pydicom import uid
 
 import app.screenings.decoder
 from app.screenings.decoder import (
-    DecodedFilm,
+    DecodedImage,
     DecoderUnavailable,
-    FilmDecoder,
+    ImageDecoder,
     _ChildDied,
     _outcome,
 )
 from app.screenings.decoder_protocol import Answer
-from ml.imaging.decode import display_image, read_film, thumbnail_image
+from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.types import UnreadableImage
 from tests.support import REPOSITORY
-from tests.support.images import dicom, jpeg, png, synthetic_film
+from tests.support.images import dicom, jpeg, png, synthetic_image
 
-FILM = synthetic_film(np.random.default_rng(5), 160, 140)
-GOOD = jpeg(FILM)
+IMAGE = synthetic_image(np.random.default_rng(5), 160, 140)
+GOOD = jpeg(IMAGE)
 SIZE = 64
 
-# A child that does, for these films, what a broken decoder might do.
+# A child that does, for these images, what a broken decoder might do.
 MISBEHAVING = """
 import ctypes, os, signal, sys, time
 sys.path.append(sys.argv[1])
@@ -60,67 +60,67 @@ child.main()
 
 
 @pytest.fixture(scope="module")
-def decoder() -> Iterator[FilmDecoder]:
-    with FilmDecoder(1, timeout_s=20) as decoder:
+def decoder() -> Iterator[ImageDecoder]:
+    with ImageDecoder(1, timeout_s=20) as decoder:
         yield decoder
 
 
 @pytest.fixture(scope="module")
-def fragile() -> Iterator[FilmDecoder]:
-    """A decoder whose children misbehave for some films, with little patience."""
+def fragile() -> Iterator[ImageDecoder]:
+    """A decoder whose children misbehave for some images, with little patience."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app.screenings.decoder, "_PROGRAM", MISBEHAVING)
-        with FilmDecoder(1, timeout_s=1.5) as decoder:
+        with ImageDecoder(1, timeout_s=1.5) as decoder:
             yield decoder
 
 
-def refusal(decoder: FilmDecoder, content: bytes) -> UnreadableFilm:
-    with pytest.raises(UnreadableFilm) as caught:
+def refusal(decoder: ImageDecoder, content: bytes) -> UnreadableImage:
+    with pytest.raises(UnreadableImage) as caught:
         decoder.decode(content, SIZE)
     return caught.value
 
 
-def assert_good(film: DecodedFilm) -> None:
-    assert (film.width, film.height, film.format, film.bits) == (140, 160, "JPEG", 8)
+def assert_good(image: DecodedImage) -> None:
+    assert (image.width, image.height, image.format, image.bits) == (140, 160, "JPEG", 8)
 
 
 @pytest.mark.parametrize(
     "content",
     [
         GOOD,
-        png(FILM),
-        png(FILM.astype(np.uint16) * 16),
-        dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless, PatientSex="F"),
+        png(IMAGE),
+        png(IMAGE.astype(np.uint16) * 16),
+        dicom(IMAGE.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless, PatientSex="F"),
     ],
 )
-def test_child_gives_what_the_functions_give_here(decoder: FilmDecoder, content: bytes) -> None:
-    film = read_film(content)
+def test_child_gives_what_the_functions_give_here(decoder: ImageDecoder, content: bytes) -> None:
+    image = read_image(content)
     decoded = decoder.decode(content, SIZE)
-    np.testing.assert_array_equal(decoded.model_input, standardise(film.pixels, SIZE))
-    assert (decoded.display, decoded.display_type) == display_image(film, content)
-    assert decoded.thumbnail == thumbnail_image(film)
-    assert (decoded.width, decoded.height) == (film.width, film.height)
-    assert (decoded.format, decoded.bits) == (film.format, film.bits)
-    assert decoded.metadata == film.metadata
+    np.testing.assert_array_equal(decoded.model_input, standardise(image.pixels, SIZE))
+    assert (decoded.display, decoded.display_type) == display_image(image, content)
+    assert decoded.thumbnail == thumbnail_image(image)
+    assert (decoded.width, decoded.height) == (image.width, image.height)
+    assert (decoded.format, decoded.bits) == (image.format, image.bits)
+    assert decoded.metadata == image.metadata
 
 
-def test_each_request_names_its_own_size(decoder: FilmDecoder) -> None:
+def test_each_request_names_its_own_size(decoder: ImageDecoder) -> None:
     for size in (32, 224, SIZE):
         np.testing.assert_array_equal(
-            decoder.decode(png(FILM), size).model_input, standardise(FILM, size)
+            decoder.decode(png(IMAGE), size).model_input, standardise(IMAGE, size)
         )
 
 
-def test_refusals_come_through(decoder: FilmDecoder) -> None:
+def test_refusals_come_through(decoder: ImageDecoder) -> None:
     for content, code in ((b"", "empty"), (b"%PDF-1.7", "not-an-image"), (GOOD[:999], "damaged")):
         problem = refusal(decoder, content)
         assert problem.code == code
-        with pytest.raises(UnreadableFilm, match=str(problem)):
-            read_film(content)
+        with pytest.raises(UnreadableImage, match=str(problem)):
+            read_image(content)
 
 
-def test_film_without_contrast_is_blank(decoder: FilmDecoder) -> None:
-    almost = np.full_like(FILM, 90)
+def test_image_without_contrast_is_blank(decoder: ImageDecoder) -> None:
+    almost = np.full_like(IMAGE, 90)
     almost[0, 0] = 91
     assert refusal(decoder, png(almost)).code == "blank"
 
@@ -134,8 +134,8 @@ def test_film_without_contrast_is_blank(decoder: FilmDecoder) -> None:
         (b"nonsense", "damaged"),
     ],
 )
-def test_film_that_breaks_the_child_is_refused_and_the_next_is_read(
-    fragile: FilmDecoder, content: bytes, code: str
+def test_image_that_breaks_the_child_is_refused_and_the_next_is_read(
+    fragile: ImageDecoder, content: bytes, code: str
 ) -> None:
     assert refusal(fragile, content).code == code
     assert_good(fragile.decode(GOOD, SIZE))
@@ -149,12 +149,12 @@ HEADER = {
     "bits": 8,
     "metadata": {"Mode": "L"},
 }
-PICTURE = png(FILM)
+PICTURE = png(IMAGE)
 
 
 def test_sound_answer_is_believed() -> None:
     outcome = _outcome(Answer(HEADER, bytes(SIZE**2), PICTURE, GOOD), SIZE)
-    assert isinstance(outcome, DecodedFilm)
+    assert isinstance(outcome, DecodedImage)
     assert outcome.model_input.shape == (SIZE, SIZE)
 
 
@@ -186,11 +186,11 @@ def test_unsound_answer_is_as_good_as_none(answer: Answer) -> None:
         _outcome(answer, SIZE)
 
 
-def test_what_a_library_prints_is_no_answer(fragile: FilmDecoder) -> None:
+def test_what_a_library_prints_is_no_answer(fragile: ImageDecoder) -> None:
     assert_good(fragile.decode(b"print", SIZE))
 
 
-def test_idle_child_that_was_killed_fails_no_film(decoder: FilmDecoder) -> None:
+def test_idle_child_that_was_killed_fails_no_image(decoder: ImageDecoder) -> None:
     decoder.decode(GOOD, SIZE)
     (child,) = children_of(decoder)
     child.kill()
@@ -199,14 +199,14 @@ def test_idle_child_that_was_killed_fails_no_film(decoder: FilmDecoder) -> None:
     assert successor.pid != child.pid
 
 
-def test_child_that_was_killed_while_it_started_fails_no_film() -> None:
-    with FilmDecoder(1, timeout_s=20) as decoder:
+def test_child_that_was_killed_while_it_started_fails_no_image() -> None:
+    with ImageDecoder(1, timeout_s=20) as decoder:
         decoder._slots[0].start().result().kill()
         assert_good(decoder.decode(GOOD, SIZE))
 
 
 def test_stopped_child_does_not_stall_a_large_upload() -> None:
-    with FilmDecoder(1, timeout_s=1.0) as decoder:
+    with ImageDecoder(1, timeout_s=1.0) as decoder:
         decoder.decode(GOOD, SIZE)
         (child,) = children_of(decoder)
         child.suspend()
@@ -216,24 +216,24 @@ def test_stopped_child_does_not_stall_a_large_upload() -> None:
         assert_good(decoder.decode(GOOD, SIZE))
 
 
-def test_film_that_needs_too_much_memory_is_too_large() -> None:
+def test_image_that_needs_too_much_memory_is_too_large() -> None:
     ramp = np.tile(np.arange(4000, dtype=np.uint16), (4000, 1))
-    with FilmDecoder(1, timeout_s=20, memory_bytes=24 * 2**20) as decoder:
+    with ImageDecoder(1, timeout_s=20, memory_bytes=24 * 2**20) as decoder:
         assert refusal(decoder, png(ramp, compress_level=1)).code == "too-large"
         assert_good(decoder.decode(GOOD, SIZE))
 
 
 def test_many_threads_share_few_children() -> None:
-    with FilmDecoder(2, timeout_s=30) as decoder, ThreadPoolExecutor(8) as threads:
-        contents = [jpeg(FILM[:, : 80 + n]) for n in range(40)]
+    with ImageDecoder(2, timeout_s=30) as decoder, ThreadPoolExecutor(8) as threads:
+        contents = [jpeg(IMAGE[:, : 80 + n]) for n in range(40)]
         sizes = [SIZE, 32] * 20
-        for n, film in enumerate(threads.map(decoder.decode, contents, sizes)):
-            assert film.width == 80 + n
-            assert film.model_input.shape == (sizes[n], sizes[n])
+        for n, image in enumerate(threads.map(decoder.decode, contents, sizes)):
+            assert image.width == 80 + n
+            assert image.model_input.shape == (sizes[n], sizes[n])
         assert len(children_of(decoder)) == 2
 
 
-def test_busy_decoder_says_so_in_time(fragile: FilmDecoder) -> None:
+def test_busy_decoder_says_so_in_time(fragile: ImageDecoder) -> None:
     slot = fragile._lease()
     with pytest.raises(DecoderUnavailable, match="busy"):
         fragile.decode(GOOD, SIZE)
@@ -241,9 +241,9 @@ def test_busy_decoder_says_so_in_time(fragile: FilmDecoder) -> None:
     assert_good(fragile.decode(GOOD, SIZE))
 
 
-def test_child_is_replaced_after_a_number_of_films(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.screenings.decoder, "FILMS_PER_CHILD", 2)
-    with FilmDecoder(1, timeout_s=20) as decoder:
+def test_child_is_replaced_after_a_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.screenings.decoder, "IMAGES_PER_CHILD", 2)
+    with ImageDecoder(1, timeout_s=20) as decoder:
         pids = []
         for _ in range(4):
             decoder.decode(GOOD, SIZE)
@@ -251,17 +251,17 @@ def test_child_is_replaced_after_a_number_of_films(monkeypatch: pytest.MonkeyPat
     assert pids[0] != pids[1] == pids[2] != pids[3]
 
 
-def test_child_that_cannot_start_is_not_the_films_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_that_cannot_start_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.screenings.decoder, "_PROGRAM", "raise SystemExit(1)")
     with (
-        FilmDecoder(1) as decoder,
+        ImageDecoder(1) as decoder,
         pytest.raises(DecoderUnavailable, match="does not start"),
     ):
         decoder.decode(GOOD, SIZE)
 
 
-def test_closed_decoder_leaves_no_child_and_takes_no_film() -> None:
-    decoder = FilmDecoder(2)
+def test_closed_decoder_leaves_no_child_and_takes_no_image() -> None:
+    decoder = ImageDecoder(2)
     decoder.start()
     decoder.decode(GOOD, SIZE)
     started = children_of(decoder)
@@ -272,9 +272,9 @@ def test_closed_decoder_leaves_no_child_and_takes_no_film() -> None:
         decoder.decode(GOOD, SIZE)
 
 
-def test_closing_ends_a_film_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_a_image_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.screenings.decoder, "_PROGRAM", MISBEHAVING)
-    with ThreadPoolExecutor(1) as threads, FilmDecoder(1, timeout_s=60) as decoder:
+    with ThreadPoolExecutor(1) as threads, ImageDecoder(1, timeout_s=60) as decoder:
         decoder.decode(GOOD, SIZE)
         hanging = threads.submit(decoder.decode, b"hang", SIZE)
         while decoder._idle.qsize():
@@ -286,7 +286,7 @@ def test_closing_ends_a_film_that_is_being_decoded(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
 def test_child_is_limited_and_knows_no_secret(
-    decoder: FilmDecoder, monkeypatch: pytest.MonkeyPatch
+    decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder.decode(GOOD, SIZE)
     (child,) = children_of(decoder)
@@ -313,7 +313,7 @@ def test_child_program_imports_neither_the_web_nor_torch() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
 def test_children_die_with_the_server() -> None:
     server = (
-        "import sys, time; from app.screenings.decoder import FilmDecoder; decoder = FilmDecoder(1);"
+        "import sys, time; from app.screenings.decoder import ImageDecoder; decoder = ImageDecoder(1);"
         "decoder.decode(bytes.fromhex(sys.argv[1]), 64);"
         "print(decoder._slots[0].child()._process.pid, flush=True); time.sleep(600)"
     )
@@ -338,15 +338,15 @@ def is_running(pid: int) -> bool:
     return False
 
 
-def children_of(decoder: FilmDecoder) -> list[psutil.Process]:
+def children_of(decoder: ImageDecoder) -> list[psutil.Process]:
     return [psutil.Process(slot.child()._process.pid) for slot in decoder._slots]
 
 
 COMPRESSED = [
-    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless),
-    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.JPEGLosslessSV1),
-    dicom(FILM.astype(np.uint16) * 16, bits=12, syntax=uid.RLELossless),
-    dicom(FILM, syntax=uid.JPEGBaseline8Bit),
+    dicom(IMAGE.astype(np.uint16) * 16, bits=12, syntax=uid.JPEG2000Lossless),
+    dicom(IMAGE.astype(np.uint16) * 16, bits=12, syntax=uid.JPEGLosslessSV1),
+    dicom(IMAGE.astype(np.uint16) * 16, bits=12, syntax=uid.RLELossless),
+    dicom(IMAGE, syntax=uid.JPEGBaseline8Bit),
 ]
 
 
@@ -361,10 +361,10 @@ COMPRESSED = [
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_damaged_compressed_pixels_harm_only_the_child(
-    decoder: FilmDecoder, content: bytes, flips: list[tuple[float, int]]
+    decoder: ImageDecoder, content: bytes, flips: list[tuple[float, int]]
 ) -> None:
     damaged = bytearray(content)
     for position, value in flips:
         damaged[round(position * (len(damaged) - 1))] = value
-    with suppress(UnreadableFilm):
+    with suppress(UnreadableImage):
         decoder.decode(bytes(damaged), SIZE)

@@ -1,4 +1,4 @@
-"""Reviews: who may say what a film shows, what is kept of it, and the data set it becomes."""
+"""Reviews: who may say what an image shows, what is kept of it, and the data set it becomes."""
 
 import re
 import uuid
@@ -23,14 +23,14 @@ from app.screenings.reviews import count_reviewed, reviewed_labels
 from app.screenings.tables import Review, Screening
 from ml.data.manifest import read_manifest
 from ml.labels import LABELS, label_name
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 SignIn = Callable[[str], TestClient]
 
 
-def upload(client: TestClient, film: bytes) -> str:
-    """Screen a film; the address of its page."""
-    answer = client.post("/screenings", files={"film": ("film.png", film)})
+def upload(client: TestClient, image: bytes) -> str:
+    """Screen an image; the address of its page."""
+    answer = client.post("/screenings", files={"image": ("image.png", image)})
     assert answer.status_code == 303, answer.text
     return str(answer.headers["location"])
 
@@ -88,9 +88,9 @@ def test_clinician_corrects_an_answer_and_the_newest_review_holds(
     application: FastAPI,
     clinician: TestClient,
     colleague: Callable[[TestClient], TestClient],
-    film_bytes: bytes,
+    image_bytes: bytes,
 ) -> None:
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     label = answered(application, address)
     wrong = another(label)
     first = {"label": wrong, "why": "PCR <positive>", "patient": "P-17"}
@@ -125,15 +125,15 @@ def test_clinician_corrects_an_answer_and_the_newest_review_holds(
     assert all(event.actor.startswith("user:") and not event.detail for event in events[1:])
 
 
-def test_only_who_sees_a_film_and_is_signed_in_reviews_it(
+def test_only_who_sees_a_image_and_is_signed_in_reviews_it(
     application: FastAPI,
     clinician: TestClient,
     sign_in: SignIn,
     visitor: TestClient,
     admin: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
 ) -> None:
-    of_clinic, of_visitor = upload(clinician, film_bytes), upload(visitor, film_bytes)
+    of_clinic, of_visitor = upload(clinician, image_bytes), upload(visitor, image_bytes)
     confirmed = {"label": answered(application, of_clinic)}
     assert 'name="why"' in clinician.get(of_clinic).text
     # A clinician of another clinic, and an admin, who belongs to none.
@@ -141,7 +141,7 @@ def test_only_who_sees_a_film_and_is_signed_in_reviews_it(
         assert stranger.get(of_clinic).status_code == 404
         for address in (of_clinic, of_visitor):
             assert stranger.post(f"{address}/review", data=confirmed).status_code == 404
-    # A visitor has no form, not for a film of their own either.
+    # A visitor has no form, not for an image of their own either.
     assert 'name="why"' not in visitor.get(of_visitor).text
     json = {"accept": "application/json"}
     for address in (of_clinic, of_visitor):
@@ -155,10 +155,10 @@ def test_only_who_sees_a_film_and_is_signed_in_reviews_it(
     assert not reviews(application, of_visitor)
 
 
-def test_admin_reviews_a_film_of_the_own_browser(
-    application: FastAPI, admin: TestClient, film_bytes: bytes
+def test_admin_reviews_a_image_of_the_own_browser(
+    application: FastAPI, admin: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(admin, film_bytes)
+    address = upload(admin, image_bytes)
     label = answered(application, address)
     assert admin.post(f"{address}/review", data={"label": label}).status_code == 303
     (made,) = reviews(application, address)
@@ -169,9 +169,9 @@ def test_admin_reviews_a_film_of_the_own_browser(
 
 
 def test_shared_link_shows_no_review(
-    application: FastAPI, clinician: TestClient, outsider: TestClient, film_bytes: bytes
+    application: FastAPI, clinician: TestClient, outsider: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     wrong = another(answered(application, address))
     clinician.post(f"{address}/review", data={"label": wrong, "why": "seen on CT"})
     clinician.post(f"{address}/share")
@@ -186,8 +186,8 @@ def test_shared_link_shows_no_review(
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({}, "choose what the film shows"),
-        ({"label": "measles", "why": "spots"}, "choose what the film shows"),
+        ({}, "choose what the image shows"),
+        ({"label": "measles", "why": "spots"}, "choose what the image shows"),
         ({"label": "WRONG"}, "say why the model is wrong"),
         ({"label": "WRONG", "why": "  "}, "say why the model is wrong"),
         ({"label": "WRONG", "why": "x" * 2001}, "at most 2000 characters"),
@@ -197,11 +197,11 @@ def test_shared_link_shows_no_review(
 def test_review_that_makes_no_sense_is_refused_on_the_page(
     application: FastAPI,
     clinician: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
     sent: dict[str, str],
     words: str,
 ) -> None:
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     wrong = another(answered(application, address))
     data = {name: wrong if value == "WRONG" else value for name, value in sent.items()}
     refused = clinician.post(f"{address}/review", data=data)
@@ -213,9 +213,9 @@ def test_review_that_makes_no_sense_is_refused_on_the_page(
 
 
 def test_deleting_a_screening_deletes_its_reviews(
-    application: FastAPI, clinician: TestClient, film_bytes: bytes
+    application: FastAPI, clinician: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     clinician.post(f"{address}/review", data={"label": answered(application, address)})
     assert reviews(application, address)
     assert clinician.post(f"{address}/delete").status_code == 303
@@ -228,9 +228,9 @@ def test_clinicians_pages_speak_of_their_clinic(
     colleague: Callable[[TestClient], TestClient],
     sign_in: SignIn,
     visitor: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
 ) -> None:
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     with application.state.services.database.sessions() as session:
         row = session.get_one(Screening, id_of(address))
         clinic = session.get_one(Clinic, clinic_of(application, clinician))
@@ -240,7 +240,7 @@ def test_clinicians_pages_speak_of_their_clinic(
     for member in (clinician, other):
         listed = member.get("/screenings").text
         assert address in listed
-        assert f"1 film of {clinic.name}" in listed
+        assert f"1 image of {clinic.name}" in listed
         assert "Reviewed as" in listed
         assert "browser" not in listed
         assert address in member.get("/").text
@@ -249,17 +249,17 @@ def test_clinicians_pages_speak_of_their_clinic(
         assert address not in stranger.get("/screenings").text
         assert address not in stranger.get("/").text
     nothing = sign_in("clinician").get("/screenings").text
-    assert "Every film of your clinic" in nothing
+    assert "Every image of your clinic" in nothing
 
 
-def test_clinics_key_and_its_clinicians_see_the_same_films(
-    application: FastAPI, clinician: TestClient, film_bytes: bytes
+def test_clinics_key_and_its_clinicians_see_the_same_images(
+    application: FastAPI, clinician: TestClient, image_bytes: bytes
 ) -> None:
     with application.state.services.database.session() as session:
         name = session.get_one(Clinic, clinic_of(application, clinician)).name
         key = create_key(session, name, "test")
     program = TestClient(application, headers={"Authorization": f"Bearer {key}"})
-    made = program.post("/api/v1/screenings", files={"film": film_bytes}).json()
+    made = program.post("/api/v1/screenings", files={"image": image_bytes}).json()
     address = f"/screenings/{made['id']}"
     assert address in clinician.get("/screenings").text
     sent = program.post(f"/api/v1{address}/review", json={"label": made["label"], "why": "CT"})
@@ -272,10 +272,10 @@ def test_clinics_key_and_its_clinicians_see_the_same_films(
 
 
 def test_api_refuses_reviews_of_others_and_nonsense(
-    application: FastAPI, new_clinic: Callable[[str], TestClient], film_bytes: bytes
+    application: FastAPI, new_clinic: Callable[[str], TestClient], image_bytes: bytes
 ) -> None:
     ours, theirs = new_clinic("ours"), new_clinic("theirs")
-    made = ours.post("/api/v1/screenings", files={"film": film_bytes}).json()
+    made = ours.post("/api/v1/screenings", files={"image": image_bytes}).json()
     address = f"/api/v1/screenings/{made['id']}/review"
     assert ours.get(address).status_code == 404
     confirmed = {"label": made["label"]}
@@ -294,9 +294,9 @@ def test_corrections_become_a_data_set(
     services = application.state.services
     rng = np.random.default_rng(3)
     one, two = sign_in("clinician"), sign_in("clinician")
-    films = [png(synthetic_film(rng, 200, 180)) for _ in range(4)]
-    first, second, third = (upload(one, film) for film in films[:3])
-    unreviewed, elsewhere = upload(one, films[3]), upload(two, films[0])
+    images = [png(synthetic_image(rng, 200, 180)) for _ in range(4)]
+    first, second, third = (upload(one, image) for image in images[:3])
+    unreviewed, elsewhere = upload(one, images[3]), upload(two, images[0])
     right = another(answered(application, first))
     one.post(f"{first}/review", data={"label": answered(application, first), "patient": "P-1"})
     one.post(f"{first}/review", data={"label": right, "why": "Mr Brown: CT", "patient": "P-1"})
@@ -327,16 +327,16 @@ def test_corrections_become_a_data_set(
     assert "Brown" not in manifest
     assert "P-1" not in manifest
     assert Image.open(BytesIO(corrected.path.read_bytes())).size == (180, 200)
-    assert corrected.path.read_bytes() == one.get(f"{first}/film").content
+    assert corrected.path.read_bytes() == one.get(f"{first}/image").content
 
 
-def test_film_that_is_gone_is_left_out_of_the_corrections(
-    application: FastAPI, clinician: TestClient, film_bytes: bytes, tmp_path: Path
+def test_image_that_is_gone_is_left_out_of_the_corrections(
+    application: FastAPI, clinician: TestClient, image_bytes: bytes, tmp_path: Path
 ) -> None:
     services = application.state.services
-    address = upload(clinician, film_bytes)
+    address = upload(clinician, image_bytes)
     clinician.post(f"{address}/review", data={"label": answered(application, address)})
-    services.storage.delete(f"films/{id_of(address)}/film")
+    services.storage.delete(f"images/{id_of(address)}/image")
     with services.database.sessions() as session:
         reviewed = count_reviewed(session)
         assert write_corrections(session, services.storage, tmp_path / "set") == reviewed - 1

@@ -12,14 +12,14 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app.screenings.tables import Screening
-from tests.support.images import dicom, png, synthetic_film
+from tests.support.images import dicom, png, synthetic_image
 
 
 def count(application: FastAPI) -> tuple[int, int]:
     services = application.state.services
     with services.database.sessions() as session:
         rows = session.scalar(select(func.count()).select_from(Screening))
-    return rows, len(services.storage.entries("films"))
+    return rows, len(services.storage.entries("images"))
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def count(application: FastAPI) -> tuple[int, int]:
         (RuntimeError("disk full"), 500),
     ],
 )
-def test_database_that_fails_leaves_no_film(
+def test_database_that_fails_leaves_no_image(
     application: FastAPI,
-    film_bytes: bytes,
+    image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
     fault: Exception,
     status: int,
@@ -43,7 +43,7 @@ def test_database_that_fails_leaves_no_film(
         raise fault
 
     monkeypatch.setattr("app.screenings.service.Screener._record", fail)
-    sent = client.post("/screenings", files={"film": film_bytes})
+    sent = client.post("/screenings", files={"image": image_bytes})
     assert sent.status_code == status
     assert "disk full" not in sent.text
     assert "default-src" in sent.headers["content-security-policy"]
@@ -52,7 +52,7 @@ def test_database_that_fails_leaves_no_film(
 
 
 def test_storage_that_fails_leaves_no_row(
-    application: FastAPI, film_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+    application: FastAPI, image_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = TestClient(application, raise_server_exceptions=False)
     before = count(application)
@@ -64,23 +64,23 @@ def test_storage_that_fails_leaves_no_row(
         put(self, key, content)
 
     monkeypatch.setattr("app.core.storage.Storage.put", second_fails)
-    assert client.post("/screenings", files={"film": film_bytes}).status_code == 500
+    assert client.post("/screenings", files={"image": image_bytes}).status_code == 500
     monkeypatch.undo()
     assert count(application) == before
 
 
-def test_more_films_than_can_be_answered_get_503_and_nothing_is_lost(
-    application: FastAPI, film_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+def test_more_images_than_can_be_answered_get_503_and_nothing_is_lost(
+    application: FastAPI, image_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screener = application.state.services.screener
     monkeypatch.setattr(screener, "_admission", threading.BoundedSemaphore(2))
     monkeypatch.setattr(screener, "max_in_flight", 2)
-    gate, waiting = threading.Event(), threading.Semaphore(0)
+    promotion_check, waiting = threading.Event(), threading.Semaphore(0)
     answer = type(screener)._answer
 
     def wait_at_the_gate(*arguments: Any) -> Screening:
         waiting.release()
-        assert gate.wait(20)
+        assert promotion_check.wait(20)
         return answer(*arguments)
 
     monkeypatch.setattr(type(screener), "_answer", wait_at_the_gate)
@@ -88,28 +88,28 @@ def test_more_films_than_can_be_answered_get_503_and_nothing_is_lost(
 
     def send() -> int:
         client = TestClient(application, follow_redirects=False)
-        return int(client.post("/screenings", files={"film": film_bytes}).status_code)
+        return int(client.post("/screenings", files={"image": image_bytes}).status_code)
 
     with ThreadPoolExecutor(2) as pool:
         admitted = [pool.submit(send) for _ in range(2)]
         waiting.acquire(timeout=20)
         waiting.acquire(timeout=20)
         client = TestClient(application, follow_redirects=False)
-        refused = client.post("/screenings", files={"film": film_bytes})
+        refused = client.post("/screenings", files={"image": image_bytes})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert client.get("/screenings").status_code == 200, "pages are served meanwhile"
-        gate.set()
+        promotion_check.set()
         assert [one.result(20) for one in admitted] == [303, 303]
     rows, files = count(application)
     assert (rows - before[0], files - before[1]) == (2, 4)
 
 
-def test_many_at_once_are_all_recorded(application: FastAPI, film_bytes: bytes) -> None:
+def test_many_at_once_are_all_recorded(application: FastAPI, image_bytes: bytes) -> None:
     before = count(application)
 
     def send(_: int) -> int:
         client = TestClient(application, follow_redirects=False)
-        return int(client.post("/screenings", files={"film": film_bytes}).status_code)
+        return int(client.post("/screenings", files={"image": image_bytes}).status_code)
 
     with ThreadPoolExecutor(12) as pool:
         assert set(pool.map(send, range(36))) == {303}
@@ -117,23 +117,23 @@ def test_many_at_once_are_all_recorded(application: FastAPI, film_bytes: bytes) 
 
 
 TWINS = {
-    "16-bit png": lambda film: png(film.astype(np.uint16) * 257),
-    "12 bits in a 16-bit png": lambda film: png(film.astype(np.uint16) * 16),
+    "16-bit png": lambda image: png(image.astype(np.uint16) * 257),
+    "12 bits in a 16-bit png": lambda image: png(image.astype(np.uint16) * 16),
     "dicom": dicom,
-    "monochrome1 dicom": lambda film: dicom(255 - film, PhotometricInterpretation="MONOCHROME1"),
-    "16-bit dicom": lambda film: dicom(film.astype(np.uint16) * 257),
+    "monochrome1 dicom": lambda image: dicom(255 - image, PhotometricInterpretation="MONOCHROME1"),
+    "16-bit dicom": lambda image: dicom(image.astype(np.uint16) * 257),
 }
 
 
 @pytest.mark.parametrize("kind", TWINS)
 def test_twin_of_another_depth_scores_the_same(clinic: TestClient, kind: str) -> None:
-    film = synthetic_film(np.random.default_rng(11), 400, 380)
+    image = synthetic_image(np.random.default_rng(11), 400, 380)
 
     def probabilities(content: bytes) -> dict[str, float]:
-        answer = clinic.post("/api/v1/screenings", files={"film": content})
+        answer = clinic.post("/api/v1/screenings", files={"image": content})
         assert answer.status_code == 201, answer.text
         found: dict[str, float] = answer.json()["probabilities"]
         return found
 
-    expected, given = probabilities(png(film)), probabilities(TWINS[kind](film))
+    expected, given = probabilities(png(image)), probabilities(TWINS[kind](image))
     assert all(abs(expected[label] - given[label]) < 1e-3 for label in expected)

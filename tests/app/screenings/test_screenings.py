@@ -19,9 +19,9 @@ from app.screenings.tables import Screening
 from tests.support.images import jpeg, png
 
 
-def upload(client: TestClient, content: bytes, name: str = "film.png") -> str:
-    """Upload a film as the form does; the address of its page."""
-    answer = client.post("/screenings", files={"film": (name, content)})
+def upload(client: TestClient, content: bytes, name: str = "image.png") -> str:
+    """Upload an image as the form does; the address of its page."""
+    answer = client.post("/screenings", files={"image": (name, content)})
     assert answer.status_code == 303, answer.text
     return str(answer.headers["location"])
 
@@ -30,13 +30,13 @@ def rows_and_files(application: FastAPI) -> tuple[int, int]:
     services = application.state.services
     with services.database.sessions() as session:
         rows = session.scalar(select(func.count()).select_from(Screening))
-    return rows, len(services.storage.entries("films"))
+    return rows, len(services.storage.entries("images"))
 
 
-def test_visitor_uploads_a_film_and_reads_the_answer(
-    application: FastAPI, visitor: TestClient, film_bytes: bytes
+def test_visitor_uploads_a_image_and_reads_the_answer(
+    application: FastAPI, visitor: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(visitor, film_bytes)
+    address = upload(visitor, image_bytes)
     shown = visitor.get(address)
     assert shown.status_code == 200
     with application.state.services.database.sessions() as session:
@@ -46,7 +46,7 @@ def test_visitor_uploads_a_film_and_reads_the_answer(
     assert sum(row.probabilities.values()) == pytest.approx(1)
     assert row.label == max(row.probabilities, key=lambda label: row.probabilities[label])
     assert row.decision in (row.label, "uncertain")
-    assert (row.film_width, row.film_height, row.film_bits) == (288, 320, 8)
+    assert (row.image_width, row.image_height, row.image_bits) == (288, 320, 8)
     assert model.card["sha256"] == row.model_sha256
     assert [event.action for event in events] == ["screening.created"]
     for value in row.probabilities.values():
@@ -55,11 +55,11 @@ def test_visitor_uploads_a_film_and_reads_the_answer(
     assert row.model_sha256 in shown.text
 
 
-def test_pictures_of_a_screening(visitor: TestClient, film_bytes: bytes) -> None:
-    address = upload(visitor, film_bytes)
-    film = visitor.get(f"{address}/film")
-    assert film.headers["content-type"] == "image/png"
-    assert Image.open(BytesIO(film.content)).size == (288, 320)
+def test_pictures_of_a_screening(visitor: TestClient, image_bytes: bytes) -> None:
+    address = upload(visitor, image_bytes)
+    image = visitor.get(f"{address}/image")
+    assert image.headers["content-type"] == "image/png"
+    assert Image.open(BytesIO(image.content)).size == (288, 320)
     thumbnail = Image.open(BytesIO(visitor.get(f"{address}/thumbnail").content))
     assert max(thumbnail.size) <= 256
     for label in ("covid", "pneumonia", "normal"):
@@ -69,11 +69,11 @@ def test_pictures_of_a_screening(visitor: TestClient, film_bytes: bytes) -> None
 
 
 def test_outsider_gets_404(
-    visitor: TestClient, outsider: TestClient, clinic: TestClient, film_bytes: bytes
+    visitor: TestClient, outsider: TestClient, clinic: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(visitor, film_bytes)
-    upload(outsider, film_bytes)  # an outsider with a cookie of their own
-    for path in ("", "/film", "/thumbnail", "/heatmaps/covid.png"):
+    address = upload(visitor, image_bytes)
+    upload(outsider, image_bytes)  # an outsider with a cookie of their own
+    for path in ("", "/image", "/thumbnail", "/heatmaps/covid.png"):
         assert visitor.get(address + path).status_code == 200
         assert outsider.get(address + path).status_code == 404
         assert outsider.get(f"{address}{path}?share=").status_code == 404
@@ -85,9 +85,9 @@ def test_outsider_gets_404(
 
 
 def test_history_lists_only_the_visitors_own(
-    visitor: TestClient, outsider: TestClient, film_bytes: bytes
+    visitor: TestClient, outsider: TestClient, image_bytes: bytes
 ) -> None:
-    mine, theirs = upload(visitor, film_bytes), upload(outsider, film_bytes)
+    mine, theirs = upload(visitor, image_bytes), upload(outsider, image_bytes)
     listed = visitor.get("/screenings").text
     assert mine in listed
     assert theirs not in listed
@@ -96,8 +96,8 @@ def test_history_lists_only_the_visitors_own(
     assert mine not in nobody.text
 
 
-def test_history_pages_show_every_screening_once(visitor: TestClient, film_bytes: bytes) -> None:
-    uploaded = {upload(visitor, film_bytes) for _ in range(27)}
+def test_history_pages_show_every_screening_once(visitor: TestClient, image_bytes: bytes) -> None:
+    uploaded = {upload(visitor, image_bytes) for _ in range(27)}
     seen: list[str] = []
     address = "/screenings"
     while address:
@@ -116,11 +116,11 @@ def test_history_pages_show_every_screening_once(visitor: TestClient, film_bytes
 
 
 def test_cookie_is_signed_and_out_of_reach_of_scripts(
-    visitor: TestClient, outsider: TestClient, film_bytes: bytes
+    visitor: TestClient, outsider: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(visitor, film_bytes)
+    address = upload(visitor, image_bytes)
     cookie = visitor.cookies[VISITOR_COOKIE]
-    flags = visitor.post("/screenings", files={"film": film_bytes}).headers["set-cookie"].lower()
+    flags = visitor.post("/screenings", files={"image": image_bytes}).headers["set-cookie"].lower()
     assert "httponly" in flags
     assert "samesite=lax" in flags
     identity, signature = cookie.rsplit(".", 1)
@@ -130,9 +130,9 @@ def test_cookie_is_signed_and_out_of_reach_of_scripts(
 
 
 def test_shared_link_opens_for_whoever_has_it_until_it_is_stopped(
-    application: FastAPI, visitor: TestClient, outsider: TestClient, film_bytes: bytes
+    application: FastAPI, visitor: TestClient, outsider: TestClient, image_bytes: bytes
 ) -> None:
-    address = upload(visitor, film_bytes)
+    address = upload(visitor, image_bytes)
     assert visitor.post(f"{address}/share").headers["location"] == address
     link = re.search(rf"{address}\?share=[\w-]+", visitor.get(address).text)
     assert link
@@ -158,13 +158,13 @@ def test_shared_link_opens_for_whoever_has_it_until_it_is_stopped(
 
 
 def test_deleted_screening_leaves_only_the_audit_event(
-    application: FastAPI, visitor: TestClient, film_bytes: bytes
+    application: FastAPI, visitor: TestClient, image_bytes: bytes
 ) -> None:
     before = rows_and_files(application)
-    address = upload(visitor, film_bytes)
+    address = upload(visitor, image_bytes)
     assert visitor.post(f"{address}/delete").headers["location"] == "/screenings"
     assert visitor.get(address).status_code == 404
-    assert visitor.get(f"{address}/film").status_code == 404
+    assert visitor.get(f"{address}/image").status_code == 404
     assert rows_and_files(application) == before
     with application.state.services.database.sessions() as session:
         actions = session.scalars(
@@ -183,42 +183,44 @@ def test_deleted_screening_leaves_only_the_audit_event(
     ],
 )
 def test_form_of_another_site_is_refused(
-    application: FastAPI, visitor: TestClient, film_bytes: bytes, headers: dict[str, str]
+    application: FastAPI, visitor: TestClient, image_bytes: bytes, headers: dict[str, str]
 ) -> None:
-    address = upload(visitor, film_bytes)
+    address = upload(visitor, image_bytes)
     before = rows_and_files(application)
-    sent = visitor.post("/screenings", files={"film": film_bytes}, headers=headers)
+    sent = visitor.post("/screenings", files={"image": image_bytes}, headers=headers)
     assert sent.status_code == 403
     assert visitor.post(f"{address}/delete", headers=headers).status_code == 403
     assert rows_and_files(application) == before
     same = {"origin": "http://testserver"}
-    assert visitor.post("/screenings", files={"film": film_bytes}, headers=same).status_code == 303
+    assert (
+        visitor.post("/screenings", files={"image": image_bytes}, headers=same).status_code == 303
+    )
 
 
-def test_several_films_without_script(visitor: TestClient, film_bytes: bytes) -> None:
-    films = [("film", ("one.png", film_bytes)), ("film", ("two.png", film_bytes))]
-    answer = visitor.post("/screenings", files=films)
+def test_several_images_without_script(visitor: TestClient, image_bytes: bytes) -> None:
+    images = [("image", ("one.png", image_bytes)), ("image", ("two.png", image_bytes))]
+    answer = visitor.post("/screenings", files=images)
     assert (answer.status_code, answer.headers["location"]) == (303, "/screenings")
     assert len(re.findall(r"/screenings/[0-9a-f-]{36}/thumbnail", visitor.get("/").text)) == 2
 
 
-def test_good_film_among_bad_ones_is_kept(visitor: TestClient, film_bytes: bytes) -> None:
-    films = [("film", ("<good>.png", film_bytes)), ("film", ("<b>bad.png", b"hello" * 99))]
-    answer = visitor.post("/screenings", files=films)
+def test_good_image_among_bad_ones_is_kept(visitor: TestClient, image_bytes: bytes) -> None:
+    images = [("image", ("<good>.png", image_bytes)), ("image", ("<b>bad.png", b"hello" * 99))]
+    answer = visitor.post("/screenings", files=images)
     assert answer.status_code == 415
     assert "&lt;b&gt;bad.png" in answer.text
     assert "<b>bad" not in answer.text
     assert len(re.findall(r"/screenings/[0-9a-f-]{36}/thumbnail", visitor.get("/").text)) == 1
 
 
-def test_script_gets_json(visitor: TestClient, film_bytes: bytes) -> None:
+def test_script_gets_json(visitor: TestClient, image_bytes: bytes) -> None:
     answer = visitor.post(
-        "/screenings", files={"film": film_bytes}, headers={"accept": "application/json"}
+        "/screenings", files={"image": image_bytes}, headers={"accept": "application/json"}
     )
     assert answer.status_code == 201
     assert visitor.get(answer.json()["url"]).status_code == 200
     refused = visitor.post(
-        "/screenings", files={"film": b"no film"}, headers={"accept": "application/json"}
+        "/screenings", files={"image": b"no image"}, headers={"accept": "application/json"}
     )
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json()["code"] == "not-an-image"
@@ -232,12 +234,12 @@ def alpha() -> bytes:
     return png(Image.effect_noise((200, 200), 50).convert("RGBA"))
 
 
-BAD_FILMS = {
+BAD_IMAGES = {
     "empty": (b"", {400, 415}),
     "html": (b"<!doctype html><script>alert(1)</script>" * 20, {415}),
     "pdf": (b"%PDF-1.7\n" + b"0" * 500, {415}),
     "zip": (b"PK\x03\x04" + b"0" * 500, {415}),
-    "text": (b"not a film at all", {415}),
+    "text": (b"not an image at all", {415}),
     "cmyk": (cmyk(), {422}),
     "alpha": (alpha(), {422}),
     "tiny": (png(Image.effect_noise((20, 20), 50)), {422}),
@@ -247,30 +249,30 @@ BAD_FILMS = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD_FILMS)
-def test_bad_film_leaves_no_row_and_no_file(
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_image_leaves_no_row_and_no_file(
     application: FastAPI, visitor: TestClient, clinic: TestClient, kind: str
 ) -> None:
-    content, statuses = BAD_FILMS[kind]
+    content, statuses = BAD_IMAGES[kind]
     before = rows_and_files(application)
-    sent = visitor.post("/screenings", files={"film": ("film.png", content)})
+    sent = visitor.post("/screenings", files={"image": ("image.png", content)})
     assert sent.status_code in statuses
     assert "text/html" in sent.headers["content-type"]
-    called = clinic.post("/api/v1/screenings", files={"film": ("film.png", content)})
+    called = clinic.post("/api/v1/screenings", files={"image": ("image.png", content)})
     assert called.status_code in statuses
     assert called.headers["content-type"] == "application/problem+json"
     assert len(called.json()["detail"]) > 20
     assert rows_and_files(application) == before
 
 
-def test_film_over_the_size_limit_is_refused(
+def test_image_over_the_size_limit_is_refused(
     application: FastAPI, visitor: TestClient, clinic: TestClient
 ) -> None:
     before = rows_and_files(application)
     large = b"\x89PNG\r\n\x1a\n" + bytes(33_000_000)
-    sent = visitor.post("/screenings", files={"film": large})
+    sent = visitor.post("/screenings", files={"image": large})
     assert sent.status_code == 413
-    called = clinic.post("/api/v1/screenings", files={"film": large})
+    called = clinic.post("/api/v1/screenings", files={"image": large})
     assert (called.status_code, called.json()["code"]) == (413, "too-large")
     assert "32 MB" in called.json()["detail"]
     assert rows_and_files(application) == before
@@ -285,7 +287,7 @@ def test_film_over_the_size_limit_is_refused(
         (b"nonsense", "multipart/form-data; boundary=x"),
         (b"nonsense", "multipart/form-data"),
         (
-            b'--x\r\nContent-Disposition: form-data; name="film"\r\n\r\ntext\r\n--x--\r\n',
+            b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--x--\r\n',
             "multipart/form-data; boundary=x",
         ),
         (
@@ -294,10 +296,10 @@ def test_film_over_the_size_limit_is_refused(
         ),
     ],
 )
-def test_request_without_a_film_is_a_400(
+def test_request_without_a_image_is_a_400(
     visitor: TestClient, clinic: TestClient, body: bytes, kind: str
 ) -> None:
     headers = {"content-type": kind}
     assert visitor.post("/screenings", content=body, headers=headers).status_code == 400
     called = clinic.post("/api/v1/screenings", content=body, headers=headers)
-    assert (called.status_code, called.json()["code"]) == (400, "no-film")
+    assert (called.status_code, called.json()["code"]) == (400, "no-image")

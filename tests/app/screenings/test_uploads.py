@@ -18,16 +18,16 @@ from app.core.database import now
 from app.core.errors import BadUpload, Busy, UploadTooLarge, UploadTooSlow
 from app.core.storage import Storage
 from app.screenings.uploads import Intake
-from ml.imaging.decode import read_film
+from ml.imaging.decode import read_image
 from ml.imaging.png import grey_png
-from ml.imaging.types import UnreadableFilm
+from ml.imaging.types import UnreadableImage
 from tests.support import REPOSITORY
-from tests.support.images import jpeg, synthetic_film
+from tests.support.images import jpeg, synthetic_image
 
 BOUNDARY = b"x" * 16
 
 
-def part(content: bytes, name: str = "film") -> bytes:
+def part(content: bytes, name: str = "image") -> bytes:
     head = f'--{BOUNDARY.decode()}\r\nContent-Disposition: form-data; name="{name}"; filename="f"'
     return head.encode() + b"\r\n\r\n" + content + b"\r\n"
 
@@ -56,10 +56,10 @@ def read(
     sent: Request, *, intake: Intake | None = None, most: int = 2, max_bytes: int = 1000
 ) -> list[bytes]:
     async def run() -> list[bytes]:
-        films = await (intake or Intake(4, 5.0)).read_films(sent, most=most, max_bytes=max_bytes)
-        contents = [await film.read() for film in films]
-        for film in films:
-            await film.close()
+        images = await (intake or Intake(4, 5.0)).read_images(sent, most=most, max_bytes=max_bytes)
+        contents = [await image.read() for image in images]
+        for image in images:
+            await image.close()
         return contents
 
     return asyncio.run(run())
@@ -68,7 +68,7 @@ def read(
 END = b"--" + BOUNDARY + b"--\r\n"
 
 
-def test_films_are_read_and_other_fields_left_alone() -> None:
+def test_images_are_read_and_other_fields_left_alone() -> None:
     body = part(b"one") + part(b"ignored", "other") + part(b"two") + END
     assert read(request([body]), most=3) == [b"one", b"two"]
 
@@ -104,13 +104,13 @@ def test_too_many_senders_at_once_are_turned_away() -> None:
     async def run() -> None:
         intake = Intake(1, 5.0)
         slow = asyncio.create_task(
-            intake.read_films(request([part(b"1"), 0.5, END]), most=1, max_bytes=1000)
+            intake.read_images(request([part(b"1"), 0.5, END]), most=1, max_bytes=1000)
         )
         await asyncio.sleep(0.1)
         with pytest.raises(Busy):
-            await intake.read_films(request([part(b"2") + END]), most=1, max_bytes=1000)
-        (film,) = await slow
-        await film.close()
+            await intake.read_images(request([part(b"2") + END]), most=1, max_bytes=1000)
+        (image,) = await slow
+        await image.close()
 
     asyncio.run(run())
 
@@ -145,13 +145,13 @@ def test_strangers_form_is_not_read_without_end(
 
 
 def test_jpeg_of_thousands_of_scans_is_refused_at_once() -> None:
-    film = jpeg(synthetic_film(np.random.default_rng(0), 200, 200), progressive=True)
-    assert read_film(film).format == "JPEG"
-    last_scan = film[film.rindex(b"\xff\xda") : -2]
-    hostile = film[:-2] + last_scan * 5000 + film[-2:]
+    image = jpeg(synthetic_image(np.random.default_rng(0), 200, 200), progressive=True)
+    assert read_image(image).format == "JPEG"
+    last_scan = image[image.rindex(b"\xff\xda") : -2]
+    hostile = image[:-2] + last_scan * 5000 + image[-2:]
     start = time.monotonic()
-    with pytest.raises(UnreadableFilm) as refused:
-        read_film(hostile)
+    with pytest.raises(UnreadableImage) as refused:
+        read_image(hostile)
     assert refused.value.code == "too-slow"
     assert time.monotonic() - start < 1
 
@@ -161,15 +161,15 @@ def test_pattern_is_not_stored_at_full_size() -> None:
     assert len(grey_png(np.tile(tile, (128, 16)))) < 100_000
 
 
-def test_full_disk_refuses_films_and_still_deletes(
+def test_full_disk_refuses_images_and_still_deletes(
     application: FastAPI,
     visitor: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
+    address = visitor.post("/screenings", files={"image": image_bytes}).headers["location"]
     monkeypatch.setattr("app.core.storage.Storage.free_bytes", lambda _: 1e6)
-    refused = visitor.post("/screenings", files={"film": film_bytes})
+    refused = visitor.post("/screenings", files={"image": image_bytes})
     assert refused.status_code == 507
     assert visitor.post(f"{address}/delete").status_code == 303
     assert visitor.get(address).status_code == 404
@@ -178,13 +178,13 @@ def test_full_disk_refuses_films_and_still_deletes(
 def test_storage_that_fails_on_deletion_is_no_error_for_the_visitor(
     application: FastAPI,
     visitor: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from app.screenings.cleanup import sweep
 
     services = application.state.services
-    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
+    address = visitor.post("/screenings", files={"image": image_bytes}).headers["location"]
 
     def fail(*_: object) -> None:
         raise PermissionError("read-only")
@@ -192,24 +192,24 @@ def test_storage_that_fails_on_deletion_is_no_error_for_the_visitor(
     with monkeypatch.context() as broken:
         broken.setattr("app.core.storage.Storage.delete", fail)
         assert visitor.post(f"{address}/delete").status_code == 303
-    assert visitor.get(f"{address}/film").status_code == 404
+    assert visitor.get(f"{address}/image").status_code == 404
     assert sweep(services.database, services.storage, grace=timedelta(0)) == 2
 
 
 def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
     storage = Storage.open(tmp_path.as_uri())
-    storage.put("films/a/film", b"whole")
-    (tmp_path / "films" / "a" / "film#1").write_bytes(b"half")
+    storage.put("images/a/image", b"whole")
+    (tmp_path / "images" / "a" / "image#1").write_bytes(b"half")
     assert storage.remove_partial(now() - timedelta(hours=1)) == 0
     assert storage.remove_partial(now() + timedelta(seconds=1)) == 1
-    assert storage.get("films/a/film") == b"whole"
+    assert storage.get("images/a/image") == b"whole"
 
 
 def test_visitors_leave_places_to_clinics(
     application: FastAPI,
     visitor: TestClient,
     clinic: TestClient,
-    film_bytes: bytes,
+    image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import threading
@@ -217,8 +217,8 @@ def test_visitors_leave_places_to_clinics(
     taken = threading.BoundedSemaphore(1)
     taken.acquire()
     monkeypatch.setattr(application.state.services.screener, "_visitors", taken)
-    assert visitor.post("/screenings", files={"film": film_bytes}).status_code == 503
-    assert clinic.post("/api/v1/screenings", files={"film": film_bytes}).status_code == 201
+    assert visitor.post("/screenings", files={"image": image_bytes}).status_code == 503
+    assert clinic.post("/api/v1/screenings", files={"image": image_bytes}).status_code == 201
 
 
 def test_inference_calls_nobody(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_inference_calls_nobody(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*"))
 
 
-def test_private_answers_are_kept_in_no_cache(visitor: TestClient, film_bytes: bytes) -> None:
-    address = visitor.post("/screenings", files={"film": film_bytes}).headers["location"]
-    for path in ("/", "/screenings", address, f"{address}/film", f"{address}/thumbnail"):
+def test_private_answers_are_kept_in_no_cache(visitor: TestClient, image_bytes: bytes) -> None:
+    address = visitor.post("/screenings", files={"image": image_bytes}).headers["location"]
+    for path in ("/", "/screenings", address, f"{address}/image", f"{address}/thumbnail"):
         assert "no-store" in visitor.get(path).headers["cache-control"]

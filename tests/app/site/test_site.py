@@ -26,7 +26,7 @@ def test_model_page_shows_the_card(application: FastAPI, visitor: TestClient) ->
     assert address == f"/models/{card.sha256}"
     page = visitor.get(address).text
     assert card.sha256 in page
-    assert f"{card.figures['accuracy']['value']:.3f}" in page
+    assert f"{card.metrics['accuracy']['value']:.3f}" in page
     for unknown in ("none-such", "0" * 64, "%00", "../x"):
         assert visitor.get(f"/models/{unknown}").status_code == 404
 
@@ -53,14 +53,14 @@ def test_probes(application: FastAPI, visitor: TestClient) -> None:
     assert ready.json() == {"classifier": "ready", "database": "ready", "storage": "ready"}
 
 
-def test_broken_bundle_is_told_and_stops_no_page(tmp_path: Path, film_bytes: bytes) -> None:
+def test_broken_bundle_is_told_and_stops_no_page(tmp_path: Path, image_bytes: bytes) -> None:
     settings = Settings(_env_file=None, home=tmp_path, bundle=tmp_path / "no-bundle")
     with TestClient(migrated_app(settings)) as client:
         assert client.get("/").status_code == 200
         assert client.get("/livez").status_code == 200
         ready = client.get("/readyz")
         assert (ready.status_code, ready.json()["classifier"]) == (503, "not ready")
-        refused = client.post("/screenings", files={"film": film_bytes})
+        refused = client.post("/screenings", files={"image": image_bytes})
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "60"
         assert str(tmp_path) not in refused.text

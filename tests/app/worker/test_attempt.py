@@ -54,8 +54,8 @@ def own_database_url(
 
 @pytest.fixture
 def settings(own_database_url: str, tmp_path: Path) -> Settings:
-    (tmp_path / "films").mkdir()
-    (tmp_path / "films" / "manifest.csv").touch()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "manifest.csv").touch()
     return Settings(_env_file=None, home=tmp_path / "home", database_url=own_database_url)
 
 
@@ -93,7 +93,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def start(
     database: Database, settings: Settings, queue: RunQueue = RunQueue.CPU, **options: Any
 ) -> uuid.UUID:
-    given = {"data": settings.home.parent / "films", "steps": 1, "step_s": 0.0} | options
+    given = {"data": settings.home.parent / "images", "steps": 1, "step_s": 0.0} | options
     with database.session() as session:
         return create_run(session, stand_in.KIND, given, requested_by="test", queue=queue).id
 
@@ -146,7 +146,7 @@ def test_results_that_cannot_be_registered_fail_the_run_which_can_go_on(
 ) -> None:
     def keep_half(done: Completion) -> dict[str, Any]:
         stand_in.keep(done)
-        raise DataError("the films are not what their seal says")
+        raise DataError("the images are not what their freeze says")
 
     change(complete=keep_half)
     run_id = start(database, settings, registers=True)
@@ -154,7 +154,7 @@ def test_results_that_cannot_be_registered_fail_the_run_which_can_go_on(
     run = fetch(database, run_id)
     assert (run.status, run.result) == (RunStatus.FAILED, {})
     assert run.reason == (
-        "its results cannot be registered: the films are not what their seal says"
+        "its results cannot be registered: the images are not what their freeze says"
     )
     assert models(database) == 0
     change()
@@ -302,7 +302,7 @@ def test_run_that_cannot_be_made_ready_is_tried_again_where_that_may_help(
         ("is tried again", RunStatus.QUEUED),
     ],
 )
-def test_films_of_an_import_go_with_its_run(
+def test_images_of_an_import_go_with_its_run(
     database: Database,
     settings: Settings,
     worker: Worker,
@@ -319,8 +319,8 @@ def test_films_of_an_import_go_with_its_run(
         step_s=0.01,
     )
     folder, name = settings.home / "runs" / str(run_id), str(uuid.uuid4())
-    films = [
-        *(folder / part / "film.png" for part in ("corrections", WORK, SET)),
+    images = [
+        *(folder / part / "image.png" for part in ("corrections", WORK, SET)),
         settings.home / "staging" / name / "archive",
     ]
     with database.session() as session:
@@ -328,9 +328,9 @@ def test_films_of_an_import_go_with_its_run(
         run.options = run.options | {"upload": name}
 
     def gather(before: Preparation) -> dict[str, Any]:
-        for film in films:
-            film.parent.mkdir(parents=True)
-            film.touch()
+        for image in images:
+            image.parent.mkdir(parents=True)
+            image.touch()
         if ending == "is cancelled":
             with database.session() as session:
                 runs.request_cancel(session, run_id, requested_by="test")
@@ -342,13 +342,13 @@ def test_films_of_an_import_go_with_its_run(
 
     def keep(done: Completion) -> dict[str, Any]:
         if ending == "cannot be registered":
-            raise DataError("the films are not what their seal says")
+            raise DataError("the images are not what their freeze says")
         return {}
 
     change(prepare=gather, complete=keep)
     worker.execute(run_id)
     assert fetch(database, run_id).status is status
-    assert [film.exists() for film in films] == [status is RunStatus.QUEUED] * len(films)
+    assert [image.exists() for image in images] == [status is RunStatus.QUEUED] * len(images)
     assert not (folder / DONE).exists()
 
 

@@ -28,7 +28,7 @@ def test_worker_that_cannot_be_started_is_tried_again_later_and_later(
 
     monkeypatch.setattr(keeper, "_start", start)
     monkeypatch.setattr(keeper, "_FIRST_WAIT_S", 0.01)
-    with keeper.kept_worker(Settings(_env_file=None, home=tmp_path)):
+    with keeper.supervised_worker(Settings(_env_file=None, home=tmp_path)):
         assert has_started.wait(30)
     assert [worker.poll() is not None for worker in started] == [True]
     assert [record.getMessage() for record in caplog.records] == [

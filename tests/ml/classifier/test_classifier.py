@@ -1,4 +1,4 @@
-"""Training, export and prediction in a tiny world: 32 x 32 films, a network of two layers."""
+"""Training, export and prediction in a tiny world: 32 x 32 images, a network of two layers."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,14 +27,14 @@ from ml.classifier.training import (
     train_classifier,
 )
 from ml.classifier.weights import load_weights, save_weights
-from ml.data.loading import load_films
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.loading import load_images
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
 from ml.evaluation.metrics import softmax
 from ml.labels import LABELS
 from tests.ml.training.test_metrics_log import points
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 CPU = torch.device("cpu")
 SIDE = 32
@@ -74,32 +74,32 @@ def options(epochs: int = 3, seed: int = 2, **changes: object) -> ClassifierOpti
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    """Films of three brightnesses of lung, one for each label, of 150 patients."""
-    folder = tmp_path_factory.mktemp("films")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    """Images of three brightnesses of lung, one for each label, of 150 patients."""
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     found = []
     for number in range(150):
         label = number % 3
-        film = synthetic_film(random, 80, 72).astype(int)
-        film[30:60, 20:52] += 45 * label
+        image = synthetic_image(random, 80, 72).astype(int)
+        image[30:60, 20:52] += 45 * label
         path = folder / f"{number}.png"
-        path.write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
+        path.write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
         source = f"source-{number % 2}"
-        found.append(FilmRecord(path, LABELS[label], source, f"patient-{number}"))
+        found.append(ImageRecord(path, LABELS[label], source, f"patient-{number}"))
     return found
 
 
 @pytest.fixture(scope="module")
-def run_folder(records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_folder(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "run"
     train_classifier(records, out, options(), device=CPU)
     return out
 
 
 @pytest.fixture(scope="module")
-def splits(records: list[FilmRecord]) -> Splits:
-    return Splits(*(load_films(in_split(records, part), SIDE, title="") for part in Split))
+def splits(records: list[ImageRecord]) -> Splits:
+    return Splits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def bundle(run_folder: Path, splits: Splits, tmp_path_factory: pytest.TempPathFa
 
 
 def test_resumed_run_equals_uninterrupted_run(
-    records: list[FilmRecord], run_folder: Path, tmp_path: Path
+    records: list[ImageRecord], run_folder: Path, tmp_path: Path
 ) -> None:
     batches = 0
 
@@ -130,18 +130,18 @@ def test_resumed_run_equals_uninterrupted_run(
     assert [epoch for epoch, _ in points(out, "validation_loss")] == [1, 2, 3]
 
 
-def test_finished_run_is_not_trained_again(records: list[FilmRecord], run_folder: Path) -> None:
+def test_finished_run_is_not_trained_again(records: list[ImageRecord], run_folder: Path) -> None:
     before = (run_folder / "metrics.jsonl").read_text()
     train_classifier(records, run_folder, options(), device=CPU)
     assert (run_folder / "metrics.jsonl").read_text() == before
 
 
-def test_folder_of_another_run_is_refused(records: list[FilmRecord], run_folder: Path) -> None:
+def test_folder_of_another_run_is_refused(records: list[ImageRecord], run_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="seed"):
         train_classifier(records, run_folder, options(seed=1), device=CPU)
 
 
-def test_damaged_checkpoint_is_named(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_damaged_checkpoint_is_named(records: list[ImageRecord], tmp_path: Path) -> None:
     train_classifier(records, tmp_path, options(epochs=1), device=CPU)
     (tmp_path / CHECKPOINT).write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match=CHECKPOINT):
@@ -149,7 +149,7 @@ def test_damaged_checkpoint_is_named(records: list[FilmRecord], tmp_path: Path) 
 
 
 def test_full_disk_keeps_the_last_good_checkpoint(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_classifier(records, tmp_path, options(epochs=1), device=CPU)
     good = (tmp_path / CHECKPOINT).read_bytes()
@@ -166,29 +166,29 @@ def test_full_disk_keeps_the_last_good_checkpoint(
 
 
 def test_a_split_without_a_class_is_refused_before_training(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     without = [record for record in records if record.label != "normal"]
-    with pytest.raises(DataError, match="no film of normal"):
+    with pytest.raises(DataError, match="no image of normal"):
         train_classifier(without, tmp_path, options(), device=CPU)
     assert not list(tmp_path.iterdir())
 
 
-def test_unreadable_films_are_all_named(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_unreadable_images_are_all_named(records: list[ImageRecord], tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         (tmp_path / name).write_bytes(b"nonsense")
-    bad = [FilmRecord(tmp_path / name, "covid", "s", name) for name in ("one.png", "two.png")]
+    bad = [ImageRecord(tmp_path / name, "covid", "s", name) for name in ("one.png", "two.png")]
     with pytest.raises(DataError) as refused:
-        load_films([*records[:3], *bad], SIDE, title="")
+        load_images([*records[:3], *bad], SIDE, title="")
     assert "one.png" in str(refused.value)
     assert "two.png" in str(refused.value)
 
 
 def test_sampling_draws_every_class_equally_and_softens_sources() -> None:
-    def films(label: str, source: str, count: int) -> list[FilmRecord]:
-        return [FilmRecord(Path(), label, source, "p")] * count
+    def images(label: str, source: str, count: int) -> list[ImageRecord]:
+        return [ImageRecord(Path(), label, source, "p")] * count
 
-    records = films("covid", "a", 90) + films("covid", "b", 10) + films("normal", "a", 400)
+    records = images("covid", "a", 90) + images("covid", "b", 10) + images("normal", "a", 400)
     weights = sampling_weights(records)
     assert weights[:100].sum() == pytest.approx(0.5)
     assert weights[90:100].sum() / weights[:90].sum() == pytest.approx(1 / 3)
@@ -196,12 +196,12 @@ def test_sampling_draws_every_class_equally_and_softens_sources() -> None:
 
 def test_logit_is_the_mean_of_its_activation_map_plus_bias() -> None:
     network = build_classifier("tiny", 3).eval()
-    films = torch.rand(2, 1, SIDE, SIDE)
+    images = torch.rand(2, 1, SIDE, SIDE)
     with torch.inference_mode():
-        readout = network.read(films)
+        readout = network.read(images)
         expected = readout.activation_map.mean(dim=(2, 3)) + network.head.bias
         assert torch.allclose(readout.logits, expected, atol=1e-5)
-        assert torch.allclose(readout.logits, network(films), atol=1e-6)
+        assert torch.allclose(readout.logits, network(images), atol=1e-6)
 
 
 def test_unknown_network_is_named() -> None:
@@ -210,13 +210,13 @@ def test_unknown_network_is_named() -> None:
 
 
 def test_imagenet_start_is_a_trained_network() -> None:
-    """The packaged weights land where they belong: features of films differ from random ones."""
+    """The packaged weights land where they belong: features of images differ from random ones."""
     network = build_classifier("efficientnet-lite0", 3, pretrained=True).eval()
-    films = to_unit(
-        np.stack([synthetic_film(np.random.default_rng(k), 224, 224) for k in range(2)]), CPU
+    images = to_unit(
+        np.stack([synthetic_image(np.random.default_rng(k), 224, 224) for k in range(2)]), CPU
     )
     with torch.inference_mode():
-        maps = network.read(films).activation_map
+        maps = network.read(images).activation_map
     assert maps.shape == (2, 3, 7, 7)
     first = next(network.backbone.parameters())
     # A first layer summed over colours of trained edge filters is far from its initialisation.
@@ -228,25 +228,25 @@ def test_bundle_computes_what_torch_computes(
 ) -> None:
     network = load_run(run_folder).network
     predictor = Predictor.load(bundle)
-    films = splits.test.films
-    answers = predictor.predict_batch(films)
+    images = splits.test.images
+    answers = predictor.predict_batch(images)
     with torch.inference_mode():
-        readout = network.read(to_unit(films, CPU))
+        readout = network.read(to_unit(images, CPU))
     expected = softmax(readout.logits.numpy(), predictor.card.temperature)
     given = np.array([list(answer.probabilities.values()) for answer in answers])
     assert np.abs(given - expected).max() < TOLERANCE
-    assert all(np.isfinite(answer.novelty) for answer in answers)
+    assert all(np.isfinite(answer.ood_score) for answer in answers)
     for name in ("embedding", "activation_map"):
         ours = np.stack([getattr(answer, name) for answer in answers])
         assert np.abs(ours - getattr(readout, name).numpy()).max() < TOLERANCE
-    one_by_one = [predictor.predict(film).probabilities for film in films[:3]]
+    one_by_one = [predictor.predict(image).probabilities for image in images[:3]]
     assert [list(one.values()) for one in one_by_one] == [
         pytest.approx(list(row), abs=1e-5) for row in given[:3]
     ]
 
 
 def test_weights_in_the_graph_are_those_of_the_run(
-    bundle: Path, run_folder: Path, records: list[FilmRecord], tmp_path: Path
+    bundle: Path, run_folder: Path, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     """A run goes on from a bundle alone: its weights are read back and begin the next one."""
     file = tmp_path / "weights.safetensors"
@@ -304,13 +304,13 @@ def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> N
 def test_card_tells_what_was_measured_and_on_what(bundle: Path, splits: Splits) -> None:
     card = Card.from_json((bundle / CARD).read_text())
     assert card.sha256 == hashlib.sha256((bundle / GRAPH).read_bytes()).hexdigest()
-    assert card.figures["films"] == len(splits.test) == card.data["films"]["test"]
-    confusion = np.array(card.figures["confusion"])
+    assert card.metrics["images"] == len(splits.test) == card.data["images"]["test"]
+    confusion = np.array(card.metrics["confusion"])
     assert confusion.sum() == len(splits.test)
-    assert card.figures["accuracy"]["value"] == pytest.approx(confusion.trace() / confusion.sum())
+    assert card.metrics["accuracy"]["value"] == pytest.approx(confusion.trace() / confusion.sum())
     assert card.labels == list(LABELS)
     # The tiny world can be learned.
-    assert card.figures["macro_auroc"]["value"] > 0.7
+    assert card.metrics["macro_auroc"]["value"] > 0.7
 
 
 def test_changed_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -332,8 +332,8 @@ def with_thresholds(bundle: Path) -> Callable[[float, float], Predictor]:
     """The bundle with other thresholds."""
     card, graph = read_bundle(bundle)
 
-    def make(confidence: float, novelty: float) -> Predictor:
-        thresholds = replace(card.thresholds, confidence=confidence, novelty=novelty)
+    def make(confidence: float, ood_score: float) -> Predictor:
+        thresholds = replace(card.thresholds, confidence=confidence, ood_score=ood_score)
         return Predictor(replace(card, thresholds=thresholds), graph)
 
     return make
@@ -342,25 +342,25 @@ def with_thresholds(bundle: Path) -> Callable[[float, float], Predictor]:
 def test_decision_says_when_it_does_not_know(
     with_thresholds: Callable[[float, float], Predictor], splits: Splits
 ) -> None:
-    film = splits.test.films[0]
-    sure = with_thresholds(0.0, 1e9).predict(film)
+    image = splits.test.images[0]
+    sure = with_thresholds(0.0, 1e9).predict(image)
     assert (sure.decision, sure.reason) == (sure.label, None)
-    unsure = with_thresholds(1.01, 1e9).predict(film)
+    unsure = with_thresholds(1.01, 1e9).predict(image)
     assert (unsure.decision, unsure.reason) == ("uncertain", Reason.LOW_CONFIDENCE)
-    strange = with_thresholds(0.0, 0.0).predict(film)
-    assert (strange.decision, strange.reason) == ("uncertain", Reason.UNFAMILIAR_FILM)
+    strange = with_thresholds(0.0, 0.0).predict(image)
+    assert (strange.decision, strange.reason) == ("uncertain", Reason.OUT_OF_DISTRIBUTION)
     assert sure.label == unsure.label == strange.label
 
 
-def test_films_of_another_shape_are_refused(bundle: Path) -> None:
+def test_images_of_another_shape_are_refused(bundle: Path) -> None:
     predictor = Predictor.load(bundle)
-    for films in (np.zeros((1, 8, 8), np.uint8), np.zeros((1, SIDE, SIDE), np.float32)):
+    for images in (np.zeros((1, 8, 8), np.uint8), np.zeros((1, SIDE, SIDE), np.float32)):
         with pytest.raises(ValueError, match="standardise"):
-            predictor.predict_batch(films)
+            predictor.predict_batch(images)
 
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(
-    run_folder: Path, records: list[FilmRecord], splits: Splits
+    run_folder: Path, records: list[ImageRecord], splits: Splits
 ) -> None:
     import json
 
@@ -368,7 +368,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss(
 
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     network = load_run(run_folder).network
-    probabilities = softmax(infer(network, splits.validation.films, CPU))
+    probabilities = softmax(infer(network, splits.validation.images, CPU))
     loss = log_loss(splits.validation.labels, probabilities)
     assert loss == pytest.approx(min(row["validation_loss"] for row in rows), rel=1e-5)
     assert (run_folder / BEST).exists()

@@ -18,8 +18,8 @@ __all__ = ["one_thread", "tiny_network"]  # fixtures that all tests here use
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    films = {Split.TRAIN: 14, Split.VALIDATION: 8, Split.TEST: 8}
-    return write_data(tmp_path_factory.mktemp("world") / "set", films)
+    images = {Split.TRAIN: 14, Split.VALIDATION: 8, Split.TEST: 8}
+    return write_data(tmp_path_factory.mktemp("world") / "set", images)
 
 
 def command(data: Path, out: Path) -> tuple[object, ...]:
@@ -44,7 +44,7 @@ def test_bundle_is_that_of_the_export_command(data: Path, run: Path, tmp_path: P
     )
     assert done.exit_code == 0, done.output
     theirs = read_bundle(tmp_path)[0]
-    assert ours.figures == theirs.figures
+    assert ours.metrics == theirs.metrics
     assert (ours.version, ours.sha256, ours.data) == (theirs.version, theirs.sha256, theirs.data)
 
 
@@ -77,7 +77,7 @@ def test_bundle_of_another_name_or_of_other_options_is_another(run: Path, tmp_pa
     assert not is_bundle_of(tmp_path, run, "7")
 
 
-def test_options_out_of_range_are_refused_before_the_films_are_read(tmp_path: Path) -> None:
+def test_options_out_of_range_are_refused_before_the_images_are_read(tmp_path: Path) -> None:
     wrong = xray("train", "classifier", "--data", tmp_path, "--out", tmp_path, "--patience", 0)
     assert wrong.exit_code == 2
     assert "--patience" in wrong.stderr

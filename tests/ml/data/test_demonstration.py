@@ -14,28 +14,28 @@ from typer.testing import CliRunner
 from ml.classifier.export import LIMITATIONS, STAND_INS, limitations_of
 from ml.commands.data import data_app
 from ml.data import demonstration as demonstration_set
-from ml.data.demonstration import FILMS, choose, make_demonstration, patient_of
+from ml.data.demonstration import IMAGES, choose, make_demonstration, patient_of
 from ml.data.manifest import (
     DEMONSTRATION,
     DEMONSTRATION_FOLDER,
     MANIFEST,
-    FilmRecord,
+    ImageRecord,
     is_demonstration,
     read_manifest,
 )
 from ml.data.near_duplicates import hash_records
 from ml.data.splits import Split
 from ml.data.summary import find_duplicates
-from ml.data.versioning import read_seal, verify_seal
+from ml.data.versioning import read_version, verify_version
 from ml.errors import DataError
-from ml.gan.evaluation.real_images import LEAST_FILMS
+from ml.gan.evaluation.real_images import LEAST_IMAGES
 from ml.gan.onnx_generator import PRETRAINED, GeneratorGraph
 from ml.gan.synthesis.watermark import marked
 from ml.labels import LABELS
 
 
 @pytest.fixture(scope="module")
-def records() -> list[FilmRecord]:
+def records() -> list[ImageRecord]:
     return read_manifest(DEMONSTRATION_FOLDER)
 
 
@@ -50,9 +50,9 @@ def rows() -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def test_it_is_what_was_sealed() -> None:
-    summary = verify_seal(DEMONSTRATION_FOLDER)
-    assert summary["films"] == summary["demonstration"] == 3 * sum(FILMS.values())
+def test_it_is_what_was_frozen() -> None:
+    summary = verify_version(DEMONSTRATION_FOLDER)
+    assert summary["images"] == summary["demonstration"] == 3 * sum(IMAGES.values())
     assert (summary["leaks"], summary["duplicates"], summary["synthetic"]) == (0, 0, 0)
     assert (DEMONSTRATION_FOLDER / "contact-sheet.jpg").is_file()
 
@@ -62,19 +62,19 @@ def test_it_is_small() -> None:
     assert sum(path.stat().st_size for path in files) < 1_200_000
 
 
-def test_every_split_has_films_of_every_class(records: list[FilmRecord]) -> None:
+def test_every_split_has_images_of_every_class(records: list[ImageRecord]) -> None:
     """Enough of each that a generator of one class can be measured, too."""
     counts = Counter((record.split, record.label) for record in records)
-    assert counts == {(part, label): FILMS[part] for part in Split for label in LABELS}
-    assert min(FILMS.values()) >= LEAST_FILMS
+    assert counts == {(part, label): IMAGES[part] for part in Split for label in LABELS}
+    assert min(IMAGES.values()) >= LEAST_IMAGES
     assert len({record.patient for record in records}) == len(records)
 
 
-def test_no_film_is_a_near_duplicate_of_another(records: list[FilmRecord]) -> None:
+def test_no_image_is_a_near_duplicate_of_another(records: list[ImageRecord]) -> None:
     assert not find_duplicates(records, hash_records(records)).groups
 
 
-def test_every_film_says_what_it_is(records: list[FilmRecord], generator: GeneratorGraph) -> None:
+def test_every_image_says_what_it_is(records: list[ImageRecord], generator: GeneratorGraph) -> None:
     """In its row, in its file, and for who looks at it."""
     assert is_demonstration(records)
     for record in records:
@@ -83,22 +83,22 @@ def test_every_film_says_what_it_is(records: list[FilmRecord], generator: Genera
         found = re.fullmatch(r"synthetic: seed (\d+) of generator ([0-9a-f]{64})", record.finding)
         assert found
         with Image.open(record.path) as image:
-            text, film = dict(image.info), np.asarray(image)
+            text, radiograph = dict(image.info), np.asarray(image)
         assert (text["synthetic"], text["class"]) == ("true", record.label)
         assert (text["seed"], text["generator_sha256"]) == found.groups()
         assert found[2] == generator.sha256
-        np.testing.assert_array_equal(marked(film), film)
+        np.testing.assert_array_equal(marked(radiograph), radiograph)
 
 
-def test_films_are_those_of_the_released_generator(
+def test_images_are_those_of_the_released_generator(
     rows: list[dict[str, str]], generator: GeneratorGraph
 ) -> None:
     """Anybody can make them again, to the rounding of a grey level."""
     for row in rows[::40]:
         seed = int(row["patient"].removeprefix("demo-"))
-        film = marked(generator.films([seed], row["label"])[0]).astype(int)
+        radiograph = marked(generator.radiographs([seed], row["label"])[0]).astype(int)
         with Image.open(DEMONSTRATION_FOLDER / row["image"]) as image:
-            assert np.abs(film - np.asarray(image)).max() <= 1
+            assert np.abs(radiograph - np.asarray(image)).max() <= 1
 
 
 def test_the_set_is_made_by_a_rule(
@@ -106,7 +106,7 @@ def test_the_set_is_made_by_a_rule(
 ) -> None:
     """A few of each split: the first seeds, in their order."""
     few = dict.fromkeys(Split, 2)
-    monkeypatch.setattr(demonstration_set, "FILMS", few)
+    monkeypatch.setattr(demonstration_set, "IMAGES", few)
     first: Counter[tuple[Split, str]] = Counter()
     expected = []
     shipped = {row["patient"]: row["label"] for row in rows}
@@ -114,7 +114,7 @@ def test_the_set_is_made_by_a_rule(
         label = shipped.get(patient_of(seed))
         if label is None:
             continue
-        place = FilmRecord(Path(), label, "", patient_of(seed)).split, label
+        place = ImageRecord(Path(), label, "", patient_of(seed)).split, label
         first[place] += 1
         if first[place] <= 2:
             expected.append(seed)
@@ -124,21 +124,21 @@ def test_the_set_is_made_by_a_rule(
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demonstration_set, "FILMS", dict.fromkeys(Split, 1))
+    monkeypatch.setattr(demonstration_set, "IMAGES", dict.fromkeys(Split, 1))
 
 
-def test_the_command_makes_and_seals_it(tmp_path: Path, few: None) -> None:
+def test_the_command_makes_and_freezes_it(tmp_path: Path, few: None) -> None:
     folder = tmp_path / "demonstration"
     done = CliRunner().invoke(data_app, ["demonstration", f"--to={folder}"])
     assert done.exit_code == 0, done.exception
     assert "nothing about patients" in done.output
-    assert read_seal(folder)["films"] == 9
-    assert verify_seal(folder)["demonstration"] == 9
+    assert read_version(folder)["images"] == 9
+    assert verify_version(folder)["demonstration"] == 9
     with pytest.raises(DataError, match="already"):
         make_demonstration(folder, GeneratorGraph.load(PRETRAINED))
 
 
-def test_the_card_of_a_classifier_says_it_first(records: list[FilmRecord]) -> None:
+def test_the_card_of_a_classifier_says_it_first(records: list[ImageRecord]) -> None:
     others = [replace(record, source="hospital") for record in records]
     assert limitations_of(others) == LIMITATIONS
     assert limitations_of([*others, records[0]]) == [STAND_INS, *LIMITATIONS]
@@ -148,4 +148,4 @@ def test_the_card_of_a_classifier_says_it_first(records: list[FilmRecord]) -> No
 def test_summary_warns_of_it() -> None:
     done = CliRunner().invoke(data_app, ["summary", str(DEMONSTRATION_FOLDER), "--no-duplicates"])
     assert done.exit_code == 0
-    assert "figures measured on them say nothing about patients" in " ".join(done.output.split())
+    assert "metrics measured on them say nothing about patients" in " ".join(done.output.split())

@@ -14,17 +14,17 @@ from ml.commands.data import data_app
 from ml.data.importers import import_images as importing
 from ml.data.importers.convert import Decoded, Stage
 from ml.data.importers.deduplicate import Known, Settled, settle
-from ml.data.importers.import_images import STAGING, Report, import_films
+from ml.data.importers.import_images import STAGING, Report, import_images
 from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.records import SourceOptions, class_of, clean_age, clean_sex
-from ml.data.manifest import COLUMNS, FilmRecord, read_manifest
-from ml.data.near_duplicates import Hashes, hash_films
+from ml.data.manifest import COLUMNS, ImageRecord, read_manifest
+from ml.data.near_duplicates import Hashes, hash_images
 from ml.data.splits import Split, split_of
 from ml.data.summary import age_band, find_duplicates, warnings_of
 from ml.errors import DataError
-from ml.imaging.decode import read_film
-from ml.imaging.types import Film
-from tests.ml.data.test_near_duplicates import cropped, textured_film
+from ml.imaging.decode import read_image
+from ml.imaging.types import Radiograph
+from tests.ml.data.test_near_duplicates import cropped, textured_image
 from tests.support import REPOSITORY
 from tests.support.images import dicom, jpeg, png
 
@@ -35,14 +35,14 @@ def put(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def film(path: Path, seed: int) -> Path:
-    """A film of its own for each seed, in the format of the path's ending."""
+def image(path: Path, seed: int) -> Path:
+    """An image of its own for each seed, in the format of the path's ending."""
     encode = png if path.suffix == ".png" else jpeg
-    return put(path, encode(textured_film(seed)))
+    return put(path, encode(textured_image(seed)))
 
 
-def by_name(root: Path) -> dict[str, FilmRecord]:
-    """The films of a data set by patient key."""
+def by_name(root: Path) -> dict[str, ImageRecord]:
+    """The images of a data set by patient key."""
     return {record.patient: record for record in read_manifest(root)}
 
 
@@ -67,13 +67,13 @@ def covid_tree(src: Path) -> Path:
         "7,,,30,Pneumonia,,PA,X-ray,images,gone.png,\n",
     )
     for seed, name in enumerate(("a.png", "b.jpg", "c.png", "d.png", "f.png")):
-        film(src / "images" / name, seed)
+        image(src / "images" / name, seed)
     return src
 
 
 def test_covid_chestxray_dataset(tmp_path: Path) -> None:
     to = tmp_path / "set"
-    report = import_films("covid-chestxray-dataset", covid_tree(tmp_path / "src"), to)
+    report = import_images("covid-chestxray-dataset", covid_tree(tmp_path / "src"), to)
     found = by_name(to)
     assert {patient: one.label for patient, one in found.items()} == {
         "cohen-2": "covid",
@@ -95,19 +95,19 @@ def test_covid_chestxray_dataset(tmp_path: Path) -> None:
     )
 
 
-def test_row_and_file_of_a_film(tmp_path: Path) -> None:
+def test_row_and_file_of_a_image(tmp_path: Path) -> None:
     """The columns of a data set, the name by content, the size, the staging folder gone."""
     to = tmp_path / "set"
-    source = put(tmp_path / "src" / "Covid-19" / "x.png", png(textured_film(0)))
-    import_films("folders", tmp_path / "src", to, SourceOptions("north"), short_side=128)
+    source = put(tmp_path / "src" / "Covid-19" / "x.png", png(textured_image(0)))
+    import_images("folders", tmp_path / "src", to, SourceOptions("north"), short_side=128)
     (row,) = rows(to)
     assert tuple(row) == COLUMNS
     assert row["image"].startswith("images/north/north-")
     assert (row["width"], row["height"]) == ("128", "146")
     assert (row["original_width"], row["original_height"]) == ("224", "256")
-    stored = read_film((to / row["image"]).read_bytes())
+    stored = read_image((to / row["image"]).read_bytes())
     assert (stored.format, stored.bits, stored.width, stored.height) == ("JPEG", 8, 128, 146)
-    whole = read_film(source.read_bytes()).pixels
+    whole = read_image(source.read_bytes()).pixels
     small = np.asarray(Image.fromarray(whole).resize((128, 146), Image.Resampling.LANCZOS))
     assert np.abs(small.astype(int) - stored.pixels).mean() < 2
     assert sorted(path.name for path in to.iterdir()) == [
@@ -118,32 +118,32 @@ def test_row_and_file_of_a_film(tmp_path: Path) -> None:
 
 
 def test_size_is_kept_and_never_enlarged(tmp_path: Path) -> None:
-    src = film(tmp_path / "src" / "normal" / "x.png", 0).parent.parent
+    src = image(tmp_path / "src" / "normal" / "x.png", 0).parent.parent
     for number, side in enumerate((0, 1000)):
-        import_films("folders", src, tmp_path / str(number), short_side=side)
+        import_images("folders", src, tmp_path / str(number), short_side=side)
         assert rows(tmp_path / str(number))[0]["width"] == "224"
 
 
-def test_deep_film_becomes_8_bits_over_its_own_range(tmp_path: Path) -> None:
-    deep = textured_film(0).astype(np.uint16) * 16  # 12 of 16 bits
+def test_deep_image_becomes_8_bits_over_its_own_range(tmp_path: Path) -> None:
+    deep = textured_image(0).astype(np.uint16) * 16  # 12 of 16 bits
     put(tmp_path / "src" / "normal" / "x.png", png(deep))
-    import_films("folders", tmp_path / "src", tmp_path / "set")
-    pixels = read_film(read_manifest(tmp_path / "set")[0].path.read_bytes()).pixels
+    import_images("folders", tmp_path / "src", tmp_path / "set")
+    pixels = read_image(read_manifest(tmp_path / "set")[0].path.read_bytes()).pixels
     assert pixels.min() < 10
     assert pixels.max() > 245
 
 
 def test_radiography(tmp_path: Path) -> None:
     src = tmp_path / "src"
-    film(src / "COVID" / "images" / "COVID-1.png", 0)
-    film(src / "Normal" / "Normal-1.png", 1)
-    film(src / "Viral Pneumonia" / "images" / "Viral Pneumonia-1.png", 2)
-    film(src / "Lung_Opacity" / "images" / "Lung_Opacity-1.png", 3)
+    image(src / "COVID" / "images" / "COVID-1.png", 0)
+    image(src / "Normal" / "Normal-1.png", 1)
+    image(src / "Viral Pneumonia" / "images" / "Viral Pneumonia-1.png", 2)
+    image(src / "Lung_Opacity" / "images" / "Lung_Opacity-1.png", 3)
     mask = np.zeros((256, 256, 3), np.uint8)
     mask[64:192, 32:96] = 255
     put(src / "COVID" / "masks" / "COVID-1.png", png(Image.fromarray(mask)))
     put(src / "Viral Pneumonia" / "masks" / "Viral Pneumonia-1.png", b"torn")
-    report = import_films("radiography", src, tmp_path / "set")
+    report = import_images("radiography", src, tmp_path / "set")
     found = {row["patient"]: row for row in rows(tmp_path / "set")}
     assert {key: row["label"] for key, row in found.items()} == {
         "radiography-COVID-1": "covid",
@@ -160,13 +160,13 @@ def test_radiography(tmp_path: Path) -> None:
 
 def test_kermany(tmp_path: Path) -> None:
     home = tmp_path / "src" / "chest_xray"
-    film(home / "train" / "PNEUMONIA" / "person12_bacteria_45.jpeg", 0)
-    film(home / "test" / "PNEUMONIA" / "person12_virus_46.jpeg", 1)
-    film(home / "train" / "NORMAL" / "IM-0115-0001.jpeg", 2)
-    film(home / "val" / "NORMAL" / "NORMAL2-IM-0115-0001-0002.jpeg", 3)
-    film(home / "val" / "NORMAL" / "nameless.jpeg", 4)
+    image(home / "train" / "PNEUMONIA" / "person12_bacteria_45.jpeg", 0)
+    image(home / "test" / "PNEUMONIA" / "person12_virus_46.jpeg", 1)
+    image(home / "train" / "NORMAL" / "IM-0115-0001.jpeg", 2)
+    image(home / "val" / "NORMAL" / "NORMAL2-IM-0115-0001-0002.jpeg", 3)
+    image(home / "val" / "NORMAL" / "nameless.jpeg", 4)
     put(home / "val" / "NORMAL" / "._IM-0116-0001.jpeg", "what macOS leaves in archives")
-    report = import_films("kermany", tmp_path / "src", tmp_path / "set")
+    report = import_images("kermany", tmp_path / "src", tmp_path / "set")
     found = [(row["patient"], row["label"], row["finding"]) for row in rows(tmp_path / "set")]
     assert sorted(found) == [
         ("kermany-normal-im-0115", "normal", "normal"),
@@ -189,9 +189,9 @@ def test_nih(tmp_path: Path) -> None:
         "00000003_000.png,Hernia,0,3,40,M,AP,2682,2749,0.14,0.14,\n"
         "00000004_000.png,No Finding,0,4,40,M,AP,2682,2749,0.14,0.14,\n",
     )
-    film(src / "images_001" / "images" / "00000001_000.png", 0)
-    film(src / "images_002" / "images" / "00000002_000.png", 1)
-    report = import_films("nih", src, tmp_path / "set")
+    image(src / "images_001" / "images" / "00000001_000.png", 0)
+    image(src / "images_002" / "images" / "00000002_000.png", 1)
+    report = import_images("nih", src, tmp_path / "set")
     found = by_name(tmp_path / "set")
     healthy, ill = found["nih-00000001"], found["nih-00000002"]
     assert (healthy.label, healthy.age, healthy.sex, healthy.view) == ("normal", "58", "F", "PA")
@@ -204,19 +204,19 @@ def test_nih(tmp_path: Path) -> None:
 
 def test_folders(tmp_path: Path) -> None:
     src = tmp_path / "North Clinic"
-    film(src / "train" / "COVID-19" / "p1_a.png", 0)
-    film(src / "train" / "COVID-19" / "p1_b.png", 1)
-    film(src / "test" / "Normal" / "p2_a.jpg", 2)
-    film(src / "test" / "Normal" / "other.jpg", 3)
-    film(src / "fractures" / "p3_a.png", 4)
-    report = import_films("folders", src, tmp_path / "stems")
+    image(src / "train" / "COVID-19" / "p1_a.png", 0)
+    image(src / "train" / "COVID-19" / "p1_b.png", 1)
+    image(src / "test" / "Normal" / "p2_a.jpg", 2)
+    image(src / "test" / "Normal" / "other.jpg", 3)
+    image(src / "fractures" / "p3_a.png", 4)
+    report = import_images("folders", src, tmp_path / "stems")
     assert set(by_name(tmp_path / "stems")) == {
         f"north-clinic-{stem}" for stem in ("p1_a", "p1_b", "p2_a", "other")
     }
     assert reasons(report) == {"p3_a.png": "no label"}
 
     options = SourceOptions("north", patient_pattern=r"(p\d+)_")
-    report = import_films("folders", src, tmp_path / "pattern", options)
+    report = import_images("folders", src, tmp_path / "pattern", options)
     patients = [record.patient for record in read_manifest(tmp_path / "pattern")]
     assert sorted(patients) == ["north-p1", "north-p1", "north-p2"]
     assert reasons(report)["other.jpg"] == "no patient"
@@ -233,7 +233,7 @@ def test_dicom(tmp_path: Path) -> None:
         "nobody.dcm": {},
     }
     for seed, (name, elements) in enumerate(about.items()):
-        put(src / name, dicom(textured_film(seed), **elements))
+        put(src / name, dicom(textured_image(seed), **elements))
     put(src / "torn.dcm", b"no DICOM")
     labels = put(
         src / "labels.csv",
@@ -241,7 +241,7 @@ def test_dicom(tmp_path: Path) -> None:
         "side.dcm,normal,\nnobody.dcm,normal,\ngone.dcm,normal,\n",
     )
     options = SourceOptions("north", labels=labels, salt_file=to / ".patient-salt")
-    report = import_films("dicom", src, to, options)
+    report = import_images("dicom", src, to, options)
     found = {record.label: record for record in read_manifest(to)}
     assert found["covid"].patient == found["normal"].patient
     assert found["pneumonia"].patient == "north-seven"
@@ -258,12 +258,12 @@ def test_dicom(tmp_path: Path) -> None:
     }
 
     # The same salt, so the same patient keeps the key.
-    more = put(tmp_path / "more" / "x.dcm", dicom(textured_film(9), PatientID="19450508-1234"))
+    more = put(tmp_path / "more" / "x.dcm", dicom(textured_image(9), PatientID="19450508-1234"))
     uid = "sopinstanceuid,label\n" + _uid(more) + ",normal\n"
     options = SourceOptions(
         "north", labels=put(tmp_path / "l.csv", uid), salt_file=options.salt_file
     )
-    import_films("dicom", more.parent, to, options)
+    import_images("dicom", more.parent, to, options)
     assert read_manifest(to)[-1].patient == found["covid"].patient
 
 
@@ -280,7 +280,7 @@ def _uid(path: Path) -> str:
         ("radiography", "expected the folders COVID, Normal, Viral Pneumonia"),
         ("kermany", "expected train, val or test"),
         ("nih", r"expected Data_Entry_2017\.csv"),
-        ("folders", "no film to import"),
+        ("folders", "no image to import"),
         ("dicom", "--labels"),
         ("mammograms", "expected one of covid-chestxray-dataset, radiography"),
     ],
@@ -288,37 +288,37 @@ def _uid(path: Path) -> str:
 def test_other_layout_says_what_was_expected(tmp_path: Path, kind: str, expected: str) -> None:
     put(tmp_path / "src" / "readme.txt", "nothing here")
     with pytest.raises(DataError, match=expected):
-        import_films(kind, tmp_path / "src", tmp_path / "set")
+        import_images(kind, tmp_path / "src", tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     put(tmp_path / "metadata.csv", "patientid,finding,filename\n")
     with pytest.raises(DataError, match=r"metadata\.csv lacks the column\(s\) view, modality"):
-        import_films("covid-chestxray-dataset", tmp_path, tmp_path / "set")
+        import_images("covid-chestxray-dataset", tmp_path, tmp_path / "set")
 
 
 @pytest.mark.parametrize("pattern", ["(", "p[0-9]+", "(p)([0-9])"])
 def test_useless_patient_pattern(tmp_path: Path, pattern: str) -> None:
-    film(tmp_path / "src" / "normal" / "a.png", 0)
+    image(tmp_path / "src" / "normal" / "a.png", 0)
     with pytest.raises(DataError, match="--patient-pattern"):
-        import_films("folders", tmp_path / "src", tmp_path / "set", SourceOptions("s", pattern))
+        import_images("folders", tmp_path / "src", tmp_path / "set", SourceOptions("s", pattern))
 
 
-def test_unreadable_films_are_left_out_unless_all_are(tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out_unless_all_are(tmp_path: Path) -> None:
     bad = put(tmp_path / "src" / "covid" / "bad.png", b"<html>")
     put(bad.parent / "flat.png", png(np.full((100, 100), 9, np.uint8)))
-    with pytest.raises(DataError, match="none of the 2 film"):
-        import_films("folders", tmp_path / "src", tmp_path / "set")
-    film(bad.parent / "good.png", 0)
-    report = import_films("folders", tmp_path / "src", tmp_path / "set")
+    with pytest.raises(DataError, match="none of the 2 image"):
+        import_images("folders", tmp_path / "src", tmp_path / "set")
+    image(bad.parent / "good.png", 0)
+    report = import_images("folders", tmp_path / "src", tmp_path / "set")
     assert report.added == {"covid": 1}
     assert reasons(report) == {"bad.png": "unreadable", "flat.png": "unreadable"}
 
 
-def classes(src: Path, **films: NDArray[np.uint8]) -> Path:
-    """A tree for `folders`: covid_1=film becomes covid/1.png."""
-    for name, greys in films.items():
+def classes(src: Path, **images: NDArray[np.uint8]) -> Path:
+    """A tree for `folders`: covid_1=image becomes covid/1.png."""
+    for name, greys in images.items():
         label, stem = name.split("_", 1)
         put(src / label / f"{stem}.png", png(greys))
     return src
@@ -326,15 +326,15 @@ def classes(src: Path, **films: NDArray[np.uint8]) -> Path:
 
 def test_second_import_adds_and_changes_nothing_before(tmp_path: Path) -> None:
     to = tmp_path / "set"
-    import_films("covid-chestxray-dataset", covid_tree(tmp_path / "a"), to)
+    import_images("covid-chestxray-dataset", covid_tree(tmp_path / "a"), to)
     before = rows(to)
-    more = classes(tmp_path / "b", covid_1=textured_film(20), normal_2=textured_film(21))
-    report = import_films("folders", more, to)
+    more = classes(tmp_path / "b", covid_1=textured_image(20), normal_2=textured_image(21))
+    report = import_images("folders", more, to)
     assert rows(to)[: len(before)] == before
     assert (sum(report.added.values()), report.total) == (2, 5)
     assert len(read_manifest(to)) == 5
 
-    again = import_films("folders", more, to)
+    again = import_images("folders", more, to)
     assert not again.added
     assert set(reasons(again).values()) == {"same file again"}
     assert len(read_manifest(to)) == 5
@@ -342,9 +342,9 @@ def test_second_import_adds_and_changes_nothing_before(tmp_path: Path) -> None:
 
 def test_columns_of_a_data_set_made_by_hand_stay(tmp_path: Path) -> None:
     to = tmp_path / "set"
-    film(to / "own.png", 0)
+    image(to / "own.png", 0)
     put(to / "manifest.csv", "image,label,source,patient,ward\nown.png,normal,own,p1,7b\n")
-    import_films("folders", classes(tmp_path / "src", covid_1=textured_film(1)), to)
+    import_images("folders", classes(tmp_path / "src", covid_1=textured_image(1)), to)
     own, added = rows(to)
     assert (own["image"], own["ward"], own["patient"]) == ("own.png", "7b", "p1")
     assert added["ward"] == ""
@@ -354,9 +354,9 @@ def test_interrupted_import_leaves_the_set_as_it_was_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = tmp_path / "set"
-    import_films("folders", classes(tmp_path / "a", normal_0=textured_film(0)), to)
+    import_images("folders", classes(tmp_path / "a", normal_0=textured_image(0)), to)
     before = (to / "manifest.csv").read_bytes()
-    more = classes(tmp_path / "b", **{f"covid_{n}": textured_film(n) for n in range(1, 5)})
+    more = classes(tmp_path / "b", **{f"covid_{n}": textured_image(n) for n in range(1, 5)})
 
     decode = Stage.decode
     decoded: list[Decoded] = []
@@ -370,29 +370,31 @@ def test_interrupted_import_leaves_the_set_as_it_was_and_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(Stage, "decode", killed_at_the_third)
         with pytest.raises(KeyboardInterrupt):
-            import_films("folders", more, to)
+            import_images("folders", more, to)
     assert (to / "manifest.csv").read_bytes() == before
     assert len(read_manifest(to)) == 1
 
-    # A kill in the middle of a line of the journal costs that film a second look, no more.
+    # A kill in the middle of a line of the journal costs that image a second look, no more.
     journal = to / STAGING / "256" / "journal.jsonl"
     journal.write_text(journal.read_text()[:-9])
     reads: list[int] = []
 
-    def counted(content: bytes, *, shortest: int | None = None) -> Film:
+    def counted(content: bytes, *, shortest: int | None = None) -> Radiograph:
         reads.append(len(content))
-        return read_film(content, shortest=shortest)
+        return read_image(content, shortest=shortest)
 
     with monkeypatch.context() as patched:
-        patched.setattr("ml.data.importers.convert.read_film", counted)
-        assert import_films("folders", more, to).added == {"covid": 4}
+        patched.setattr("ml.data.importers.convert.read_image", counted)
+        assert import_images("folders", more, to).added == {"covid": 4}
     assert len(reads) == 3
     assert len(read_manifest(to)) == 5
     assert not (to / STAGING).exists()
 
 
-def test_killed_between_films_and_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    to, src = tmp_path / "set", classes(tmp_path / "src", covid_1=textured_film(1))
+def test_killed_between_images_and_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to, src = tmp_path / "set", classes(tmp_path / "src", covid_1=textured_image(1))
 
     def killed(*_arguments: object) -> None:
         raise KeyboardInterrupt
@@ -400,8 +402,8 @@ def test_killed_between_films_and_manifest(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr(importing, "write_manifest", killed)
         with pytest.raises(KeyboardInterrupt):
-            import_films("folders", src, to)
-    assert import_films("folders", src, to).added == {"covid": 1}
+            import_images("folders", src, to)
+    assert import_images("folders", src, to).added == {"covid": 1}
     assert len(read_manifest(to)) == 1
 
 
@@ -409,7 +411,7 @@ def test_manifest_changed_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to = tmp_path / "set"
-    import_films("folders", classes(tmp_path / "a", normal_0=textured_film(0)), to)
+    import_images("folders", classes(tmp_path / "a", normal_0=textured_image(0)), to)
 
     def meanwhile(
         present: list[Known], new: list[Known], hashes: Hashes, *, keep_duplicates: bool
@@ -420,52 +422,52 @@ def test_manifest_changed_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(importing, "settle", meanwhile)
     with pytest.raises(DataError, match="changed by something else"):
-        import_films("folders", classes(tmp_path / "b", covid_1=textured_film(1)), to)
+        import_images("folders", classes(tmp_path / "b", covid_1=textured_image(1)), to)
 
 
 def test_near_duplicate_is_left_out_and_its_patient_joined(tmp_path: Path) -> None:
-    """A copy in another source is the same person, whose other films belong to one side."""
+    """A copy in another source is the same person, whose other images belong to one side."""
     to = tmp_path / "set"
-    import_films("folders", classes(tmp_path / "one", covid_1=textured_film(1)), to)
+    import_images("folders", classes(tmp_path / "one", covid_1=textured_image(1)), to)
     copies = classes(
-        tmp_path / "two", covid_7_a=cropped(textured_film(1)), covid_7_b=textured_film(7)
+        tmp_path / "two", covid_7_a=cropped(textured_image(1)), covid_7_b=textured_image(7)
     )
-    report = import_films("folders", copies, to, SourceOptions("two", r"(\d+)_"))
+    report = import_images("folders", copies, to, SourceOptions("two", r"(\d+)_"))
     assert reasons(report) == {"7_a.png": "near-duplicate"}
     first, second = rows(to)
     assert first["patient"] == second["patient"] == "one-1"
     assert first["also_patient"] == second["also_patient"] == "two-7"
 
-    # The copy is not in this import, and the manifest still knows whose film this is.
-    later = classes(tmp_path / "later", covid_7_c=textured_film(8))
-    import_films("folders", later, to, SourceOptions("two", r"(\d+)_"))
+    # The copy is not in this import, and the manifest still knows whose image this is.
+    later = classes(tmp_path / "later", covid_7_c=textured_image(8))
+    import_images("folders", later, to, SourceOptions("two", r"(\d+)_"))
     assert rows(to)[-1]["patient"] == "one-1"
 
 
 def test_near_duplicates_may_stay_under_one_patient(tmp_path: Path) -> None:
-    to, original = tmp_path / "set", textured_film(1)
+    to, original = tmp_path / "set", textured_image(1)
     src = classes(tmp_path / "src", covid_1=original, covid_2=cropped(original))
     put(src / "covid" / "3.png", (src / "covid" / "1.png").read_bytes())
-    report = import_films("folders", src, to, keep_duplicates=True)
+    report = import_images("folders", src, to, keep_duplicates=True)
     assert [row["patient"] for row in rows(to)] == ["src-1", "src-1"]
     assert reasons(report) == {"3.png": "same file again"}
 
 
 def test_copies_with_two_labels_are_left_out(tmp_path: Path) -> None:
-    original = textured_film(1)
+    original = textured_image(1)
     src = classes(
         tmp_path / "src",
         covid_1=original,
         normal_2=cropped(original),
         pneumonia_3=original,
-        normal_4=textured_film(4),
+        normal_4=textured_image(4),
     )
-    report = import_films("folders", src, tmp_path / "set")
+    report = import_images("folders", src, tmp_path / "set")
     assert report.added == {"normal": 1}
     assert set(reasons(report).values()) == {"near-duplicate with another label"}
 
-    conflict = classes(tmp_path / "other", covid_4=cropped(textured_film(4)))
-    report = import_films("folders", conflict, tmp_path / "set")
+    conflict = classes(tmp_path / "other", covid_4=cropped(textured_image(4)))
+    report = import_images("folders", conflict, tmp_path / "set")
     assert reasons(report) == {"4.png": "near-duplicate with another label"}
     assert [row["label"] for row in rows(tmp_path / "set")] == ["normal"]
 
@@ -474,14 +476,14 @@ def patient_on(side: Split, prefix: str) -> str:
     return next(f"{prefix}-{n}" for n in range(1000) if split_of(f"{prefix}-{n}") is side)
 
 
-def test_film_that_ties_two_sides_stays_out() -> None:
+def test_image_that_ties_two_sides_stays_out() -> None:
     train, test = patient_on(Split.TRAIN, "a"), patient_on(Split.TEST, "b")
     present = [Known("x", "1", "covid", train), Known("y", "2", "covid", test)]
-    # Far from each other, and the new film in the middle of them.
+    # Far from each other, and the new image in the middle of them.
     hashes = np.zeros((4, 3, 3), np.uint64)
     hashes[0, :, 0], hashes[1, :, 0] = 0b1111111111, 0b1111111111 << 10
     hashes[3] = 2**63 - 1
-    new = [Known("z", "3", "covid", "c-1"), Known("other film of c-1", "4", "covid", "c-1")]
+    new = [Known("z", "3", "covid", "c-1"), Known("other image of c-1", "4", "covid", "c-1")]
     settled = settle(present, new, hashes)
     assert not settled.taken
     assert not settled.aliases
@@ -489,7 +491,7 @@ def test_film_that_ties_two_sides_stays_out() -> None:
 
 
 def test_random_imports_never_leak_nor_move_anybody() -> None:
-    """Patients share films, sources share patients: every side stays closed, whatever comes."""
+    """Patients share images, sources share patients: every side stays closed, whatever comes."""
     random = np.random.default_rng(0)
     present: list[Known] = []
     hashes = np.empty((0, 3, 3), np.uint64)
@@ -503,7 +505,7 @@ def test_random_imports_never_leak_nor_move_anybody() -> None:
         ]
         noise = np.uint64(1) << random.integers(0, 48, (30, 1, 3)).astype(np.uint64)
         incoming = templates[chosen] ^ noise
-        sides = {film.patient: split_of(film.patient) for film in present}
+        sides = {image.patient: split_of(image.patient) for image in present}
         together = np.concatenate([hashes, incoming])
         settled = settle(present, new, together, keep_duplicates=bool(step % 2))
         refused |= {reason for reason, _ in settled.refused.values()}
@@ -511,9 +513,11 @@ def test_random_imports_never_leak_nor_move_anybody() -> None:
             Known(new[n].name, new[n].digest, "covid", key) for n, key in settled.taken.items()
         ]
         hashes = np.concatenate([hashes, incoming[list(settled.taken)]])
-        records = [FilmRecord(Path(film.name), "covid", "s", film.patient) for film in present]
+        records = [ImageRecord(Path(image.name), "covid", "s", image.patient) for image in present]
         assert not find_duplicates(records, hashes).leaks
-        assert sides.items() <= {film.patient: split_of(film.patient) for film in present}.items()
+        assert (
+            sides.items() <= {image.patient: split_of(image.patient) for image in present}.items()
+        )
     assert len(present) > 60
     assert refused == {"near-duplicate", "ties patients of two splits"}
 
@@ -521,20 +525,22 @@ def test_random_imports_never_leak_nor_move_anybody() -> None:
 def test_imported_set_has_no_leak(tmp_path: Path) -> None:
     to = tmp_path / "set"
     for source in ("one", "two"):
-        films = {
-            f"covid_{source}{n}": textured_film(n) if source == "one" else cropped(textured_film(n))
+        images = {
+            f"covid_{source}{n}": textured_image(n)
+            if source == "one"
+            else cropped(textured_image(n))
             for n in range(10)
         }
-        import_films("folders", classes(tmp_path / source, **films), to, keep_duplicates=True)
+        import_images("folders", classes(tmp_path / source, **images), to, keep_duplicates=True)
     records = read_manifest(to)
-    found = find_duplicates(records, hash_films([record.path for record in records]))
+    found = find_duplicates(records, hash_images([record.path for record in records]))
     assert len(records) == 20
     assert len(found.groups) == 10
     assert not found.leaks
 
 
 def test_faults_of_a_manifest(tmp_path: Path) -> None:
-    film(tmp_path / "a.png", 0)
+    image(tmp_path / "a.png", 0)
     put(
         tmp_path / "manifest.csv",
         "image,lung_mask,label,source,patient\n"
@@ -570,10 +576,10 @@ def test_summary(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     to, src = tmp_path / "set", tmp_path / "src"
-    classes(src, covid_1=textured_film(1), covid_2=textured_film(2))
+    classes(src, covid_1=textured_image(1), covid_2=textured_image(2))
     done = CliRunner().invoke(data_app, ["import", "folders", str(src), "--to", str(to)])
     assert done.exit_code == 0, done.output
-    assert "added: 2 covid, 0 pneumonia, 0 normal; 2 films" in done.output
+    assert "added: 2 covid, 0 pneumonia, 0 normal; 2 images" in done.output
     for arguments, environment in (
         ([str(to)], {}),
         (["--data", str(to)], {}),
@@ -581,26 +587,29 @@ def test_summary(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(data_app, ["summary", *arguments], env=environment)
         assert done.exit_code == 0, done.output
-        assert "no film of the class normal" in done.output
+        assert "no image of the class normal" in done.output
         assert "near-duplicates on two sides of the split: 0 pairs" in done.output
 
 
 def test_summary_warns_of_a_source_with_one_patient() -> None:
-    films = [FilmRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(60)]
-    films.append(FilmRecord(Path("x"), "normal", "b", "q", age="81"))
-    warnings = "\n".join(warnings_of(films))
-    assert "all films of b are of one patient" in warnings
+    images = [ImageRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(60)]
+    images.append(ImageRecord(Path("x"), "normal", "b", "q", age="81"))
+    warnings = "\n".join(warnings_of(images))
+    assert "all images of b are of one patient" in warnings
     assert "class pneumonia" in warnings
     assert "of a " not in warnings
-    assert [age_band(film) for film in films[-2:]] == ["", "80 and over"]
+    assert [age_band(image) for image in images[-2:]] == ["", "80 and over"]
 
 
 def test_leak_and_conflict_are_found() -> None:
     train, test = patient_on(Split.TRAIN, "a"), patient_on(Split.TEST, "b")
-    films = [FilmRecord(Path("x"), "covid", "a", train), FilmRecord(Path("y"), "normal", "b", test)]
-    found = find_duplicates(films, np.zeros((2, 3, 3), np.uint64))
-    assert found.leaks == [(films[0], films[1])]
-    assert found.conflicts == [films]
+    images = [
+        ImageRecord(Path("x"), "covid", "a", train),
+        ImageRecord(Path("y"), "normal", "b", test),
+    ]
+    found = find_duplicates(images, np.zeros((2, 3, 3), np.uint64))
+    assert found.leaks == [(images[0], images[1])]
+    assert found.conflicts == [images]
 
 
 def test_every_layout_is_documented() -> None:

@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 
 from ml.data.leaks import without_leaks
-from ml.data.loading import load_films
-from ml.data.manifest import FilmRecord, in_split, read_manifest
+from ml.data.loading import load_images
+from ml.data.manifest import ImageRecord, in_split, read_manifest
 from ml.data.near_duplicates import hash_records
 from ml.data.splits import Split, split_of
 from ml.errors import DataError
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 Rows = list[dict[str, str]]
 
 
 @pytest.fixture
 def data_set(tmp_path: Path) -> Callable[[Rows], Path]:
-    """Writes a manifest with the rows given; films a.png and b.png exist."""
+    """Writes a manifest with the rows given; images a.png and b.png exist."""
     for name in ("a.png", "b.png"):
         Image.new("L", (8, 8)).save(tmp_path / name)
 
@@ -43,8 +43,8 @@ def row(
 def test_manifest_is_read(data_set: Callable[[Rows], Path]) -> None:
     root = data_set([row(), row("b.png", "normal", "t", "q")])
     assert read_manifest(root) == [
-        FilmRecord(root / "a.png", "covid", "s", "p"),
-        FilmRecord(root / "b.png", "normal", "t", "q"),
+        ImageRecord(root / "a.png", "covid", "s", "p"),
+        ImageRecord(root / "b.png", "normal", "t", "q"),
     ]
 
 
@@ -91,26 +91,26 @@ def test_folder_without_manifest(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_synthetic_films_may_be_smaller_than_those_of_people(tmp_path: Path) -> None:
-    """A generator of 32 px makes films that train; of an upload of that size is said what it is."""
+def test_synthetic_images_may_be_smaller_than_those_of_people(tmp_path: Path) -> None:
+    """A generator of 32 px makes images that train; of an upload of that size is said what it is."""
     path = tmp_path / "small.png"
-    path.write_bytes(png(synthetic_film(np.random.default_rng(0), 32, 32)))
-    made = FilmRecord(path, "covid", "s", "p", synthetic="ab" * 32)
-    assert load_films([made], 32, title="").films.shape == (1, 32, 32)
+    path.write_bytes(png(synthetic_image(np.random.default_rng(0), 32, 32)))
+    made = ImageRecord(path, "covid", "s", "p", synthetic="ab" * 32)
+    assert load_images([made], 32, title="").images.shape == (1, 32, 32)
     assert len(hash_records([made])) == len(without_leaks([made])) == 1
     real = replace(made, synthetic="")
-    for look in (lambda: load_films([real], 32, title=""), lambda: hash_records([made, real])):
-        with pytest.raises(DataError, match=r"1 film.s. cannot be read(.|\n)*32 x 32 pixels"):
+    for look in (lambda: load_images([real], 32, title=""), lambda: hash_records([made, real])):
+        with pytest.raises(DataError, match=r"1 image.s. cannot be read(.|\n)*32 x 32 pixels"):
             look()
     path.write_bytes(png(np.arange(15 * 32, dtype=np.uint8).reshape(15, 32)))
     with pytest.raises(DataError, match="at least 16"):
-        load_films([made], 32, title="")
+        load_images([made], 32, title="")
 
 
 def test_patient_is_on_one_side_only_whatever_is_added() -> None:
     """The split of a patient depends on the patient alone."""
-    few = [FilmRecord(Path(f"{n}"), "covid", "s", f"patient-{n % 40}") for n in range(80)]
-    more = [FilmRecord(Path(f"x{n}"), "normal", "s", f"patient-{n}") for n in range(5000)]
+    few = [ImageRecord(Path(f"{n}"), "covid", "s", f"patient-{n % 40}") for n in range(80)]
+    more = [ImageRecord(Path(f"x{n}"), "normal", "s", f"patient-{n}") for n in range(5000)]
     before = {record.patient: record.split for record in few}
     sides: dict[str, set[Split]] = {}
     for record in [*more, *few]:

@@ -1,4 +1,4 @@
-"""Near-duplicates: what a copy may differ in, what another film does."""
+"""Near-duplicates: what a copy may differ in, what another image does."""
 
 import time
 import tracemalloc
@@ -11,63 +11,63 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.data.manifest import FilmRecord, read_manifest
+from ml.data.manifest import ImageRecord, read_manifest
 from ml.data.near_duplicates import (
     CUT_SIDES,
     HASH_BITS,
     MAX_DISTANCE,
     DisjointSets,
-    FilmGroups,
     Hashes,
-    close_films,
+    ImageGroups,
+    close_images,
     duplicate_groups,
-    film_hash,
-    hash_films,
+    hash_images,
+    image_hash,
 )
 from ml.data.summary import MOST_LEAKS, find_duplicates
 from ml.errors import DataError
-from ml.imaging.decode import read_film
-from tests.support.images import jpeg, png, synthetic_film
+from ml.imaging.decode import read_image
+from tests.support.images import jpeg, png, synthetic_image
 
-Film = NDArray[np.uint8]
+GreyImage = NDArray[np.uint8]
 
 
-def textured_film(seed: int) -> Film:
-    """A synthetic film with a patient's own coarse structure, as real films have it."""
+def textured_image(seed: int) -> GreyImage:
+    """A synthetic image with a patient's own coarse structure, as real images have it."""
     rng = np.random.default_rng(seed)
-    film = synthetic_film(rng, 256, 224).astype(np.float64)
+    image = synthetic_image(rng, 256, 224).astype(np.float64)
     blobs = Image.fromarray(rng.normal(0, 25, (9, 8)).astype(np.float32))
-    film += np.asarray(blobs.resize((224, 256), Image.Resampling.BICUBIC))
-    greys: Film = np.clip(film, 0, 255).astype(np.uint8)
+    image += np.asarray(blobs.resize((224, 256), Image.Resampling.BICUBIC))
+    greys: GreyImage = np.clip(image, 0, 255).astype(np.uint8)
     return greys
 
 
-def resized(film: Film) -> Film:
-    return np.asarray(Image.fromarray(film).resize((150, 150), Image.Resampling.LANCZOS))
+def resized(image: GreyImage) -> GreyImage:
+    return np.asarray(Image.fromarray(image).resize((150, 150), Image.Resampling.LANCZOS))
 
 
-def compressed(film: Film) -> Film:
-    return np.asarray(read_film(jpeg(film, quality=40)).pixels, np.uint8)
+def compressed(image: GreyImage) -> GreyImage:
+    return np.asarray(read_image(jpeg(image, quality=40)).pixels, np.uint8)
 
 
-def brighter(film: Film) -> Film:
-    greys: Film = np.clip(film * 1.1 + 8, 0, 255).astype(np.uint8)
+def brighter(image: GreyImage) -> GreyImage:
+    greys: GreyImage = np.clip(image * 1.1 + 8, 0, 255).astype(np.uint8)
     return greys
 
 
-def deeper(film: Film) -> NDArray[np.uint16]:
-    return film.astype(np.uint16) * 257
+def deeper(image: GreyImage) -> NDArray[np.uint16]:
+    return image.astype(np.uint16) * 257
 
 
-def cropped(film: Film) -> Film:
+def cropped(image: GreyImage) -> GreyImage:
     """Two percent of each side cut off."""
-    height, width = film.shape
+    height, width = image.shape
     rows, columns = round(0.02 * height), round(0.02 * width)
-    return film[rows:-rows, columns:-columns]
+    return image[rows:-rows, columns:-columns]
 
 
 def distance(one: Hashes, other: Hashes) -> int:
-    """As close_films measures it, written out."""
+    """As close_images measures it, written out."""
 
     def bits(first: Hashes, second: Hashes) -> int:
         pairs = zip(first.tolist(), second.tolist(), strict=True)
@@ -78,14 +78,14 @@ def distance(one: Hashes, other: Hashes) -> int:
 
 
 @pytest.mark.parametrize("change", [resized, compressed, brighter, deeper, cropped])
-def test_copies_of_a_film_are_close(change: Callable[[Film], NDArray[np.uint8]]) -> None:
+def test_copies_of_a_image_are_close(change: Callable[[GreyImage], NDArray[np.uint8]]) -> None:
     for seed in range(8):
-        film = textured_film(seed)
-        assert distance(film_hash(film), film_hash(change(film))) <= MAX_DISTANCE
+        image = textured_image(seed)
+        assert distance(image_hash(image), image_hash(change(image))) <= MAX_DISTANCE
 
 
-def test_other_films_are_far() -> None:
-    hashes = [film_hash(textured_film(seed)) for seed in range(12)]
+def test_other_images_are_far() -> None:
+    hashes = [image_hash(textured_image(seed)) for seed in range(12)]
     between = [distance(hashes[a], hashes[b]) for a in range(12) for b in range(a)]
     assert min(between) > 2 * MAX_DISTANCE
 
@@ -93,7 +93,7 @@ def test_other_films_are_far() -> None:
 def test_pairs_are_those_of_the_plain_double_loop() -> None:
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**63, (150, len(CUT_SIDES), 3), dtype=np.uint64)
-    # A chain of films, each a few bits from the one before.
+    # A chain of images, each a few bits from the one before.
     for number in range(1, 150, 3):
         hashes[number] = hashes[number - 1]
         hashes[number, :, 0] ^= np.uint64(0b1011)
@@ -106,46 +106,46 @@ def test_pairs_are_those_of_the_plain_double_loop() -> None:
         if distance(hashes[one], hashes[other]) <= MAX_DISTANCE
     ]
     assert len(expected) >= 100
-    found = list(close_films(hashes))
+    found = list(close_images(hashes))
     assert [[one, other] for one, others in found for other in others.tolist()] == expected
     assert all(len(others) for _, others in found)
     assert _plain_groups(expected) == duplicate_groups(hashes)
 
 
 def _plain_groups(pairs: list[list[int]]) -> list[list[int]]:
-    films = DisjointSets[int]()
+    images = DisjointSets[int]()
     for one, other in pairs:
-        films.join(one, other)
-    return sorted(sorted(group) for group in films.groups())
+        images.join(one, other)
+    return sorted(sorted(group) for group in images.groups())
 
 
-def test_no_films_no_pairs() -> None:
+def test_no_images_no_pairs() -> None:
     none = np.empty((0, len(CUT_SIDES), 3), np.uint64)
-    assert list(close_films(none)) == []
+    assert list(close_images(none)) == []
     assert duplicate_groups(none) == []
 
 
-def test_groups_join_pairs_that_share_a_film() -> None:
-    films = FilmGroups(10)
-    for film, copies in ((5, [9]), (0, [2]), (7, [8]), (2, [7])):
-        films.join(film, np.array(copies))
-    assert films.groups() == [[0, 2, 7, 8], [5, 9]]
+def test_groups_join_pairs_that_share_a_image() -> None:
+    images = ImageGroups(10)
+    for image, copies in ((5, [9]), (0, [2]), (7, [8]), (2, [7])):
+        images.join(image, np.array(copies))
+    assert images.groups() == [[0, 2, 7, 8], [5, 9]]
 
 
-def test_films_that_are_all_alike_take_little_memory() -> None:
-    """A generator that has collapsed makes the same film thousands of times."""
-    films = [FilmRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(5000)]
+def test_images_that_are_all_alike_take_little_memory() -> None:
+    """A generator that has collapsed makes the same image thousands of times."""
+    images = [ImageRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(5000)]
     hashes = np.zeros((5000, len(CUT_SIDES), 3), np.uint64)
     tracemalloc.start()
     try:
-        found = find_duplicates(films, hashes)
+        found = find_duplicates(images, hashes)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     # The pairs alone would be 200 MB as numbers, and more as objects.
     assert peak < 40e6
-    assert found.groups == [films]
-    sides = Counter(film.split for film in films).values()
+    assert found.groups == [images]
+    sides = Counter(image.split for image in images).values()
     assert found.leak_count == (5000**2 - sum(side**2 for side in sides)) // 2
     assert len(found.leaks) == MOST_LEAKS
     assert all(one.split is not other.split for one, other in found.leaks)
@@ -160,26 +160,26 @@ def test_disjoint_sets() -> None:
     assert sorted(map(sorted, sets.groups())) == [["a", "b", "c", "d"], ["e"]]
 
 
-def test_unreadable_film_is_named(tmp_path: Path) -> None:
-    (tmp_path / "good.png").write_bytes(png(textured_film(0)))
+def test_unreadable_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(png(textured_image(0)))
     (tmp_path / "bad.png").write_bytes(b"<html>")
     with pytest.raises(DataError, match=r"bad\.png: expected PNG"):
-        hash_films([tmp_path / "good.png", tmp_path / "bad.png"])
+        hash_images([tmp_path / "good.png", tmp_path / "bad.png"])
 
 
-def test_five_thousand_films_are_compared_in_seconds() -> None:
+def test_five_thousand_images_are_compared_in_seconds() -> None:
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**63, (5000, len(CUT_SIDES), 3), dtype=np.uint64)
     start = time.perf_counter()
-    assert list(close_films(hashes)) == []
-    # Twenty thousand films are sixteen times as many pairs.
+    assert list(close_images(hashes)) == []
+    # Twenty thousand images are sixteen times as many pairs.
     assert time.perf_counter() - start < 10
 
 
-def test_real_films_hardly_leak(data_folder: Path) -> None:
-    """The real set was cleaned with whole films: copies without their margins are left in it."""
+def test_real_images_hardly_leak(data_folder: Path) -> None:
+    """The real set was cleaned with whole images: copies without their margins are left in it."""
     records = read_manifest(data_folder)
-    hashes = hash_films([record.path for record in records])
+    hashes = hash_images([record.path for record in records])
     assert not find_duplicates(records, hashes[:, :1]).leaks
     assert find_duplicates(records, hashes).leak_count < 0.001 * len(records)
     bits = np.unpackbits(hashes[:, 0].astype("<u8").view(np.uint8), axis=1)[:, :HASH_BITS]

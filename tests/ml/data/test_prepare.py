@@ -1,4 +1,4 @@
-"""A new data set made of an older one and of films that are added, from folders and archives."""
+"""A new data set made of an older one and of images that are added, from folders and archives."""
 
 import csv
 import io
@@ -23,21 +23,21 @@ from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.prepare import DATA_SET, KINDS, Source, Wanted, prepare
 from ml.data.importers.unpack import Bounds, unpack
 from ml.data.manifest import DEMONSTRATION, DEMONSTRATION_FOLDER, MANIFEST, read_manifest
-from ml.data.versioning import read_seal, seal, verify_seal
+from ml.data.versioning import freeze, read_version, verify_version
 from ml.errors import CheckpointError, DataError, XrayError
-from ml.gan.synthesis.folder import CERTIFICATES, NewFilm, SyntheticFolder
+from ml.gan.synthesis.folder import PRIVACY_CHECKS, NewImage, SyntheticFolder
 from ml.gan.synthesis.watermark import Provenance, png_of
 from ml.training.metrics_log import read_metrics
-from tests.ml.data.test_near_duplicates import textured_film
-from tests.ml.data.test_versioning import LABELS, film_row, write_manifest
-from tests.support.images import dicom, png, synthetic_film
+from tests.ml.data.test_near_duplicates import textured_image
+from tests.ml.data.test_versioning import LABELS, image_row, write_manifest
+from tests.support.images import dicom, png, synthetic_image
 
 GENERATOR = "cd" * 32
 Files = Mapping[str, bytes]
 
 
-def film(seed: int) -> bytes:
-    return png(textured_film(seed))
+def image(seed: int) -> bytes:
+    return png(textured_image(seed))
 
 
 def zip_of(path: Path, files: Files) -> Path:
@@ -57,7 +57,7 @@ def tar_of(path: Path, files: Files) -> Path:
 
 
 def data_set(folder: Path, seeds: range, **cells: str) -> Path:
-    write_manifest(folder, [film_row(folder, seed, **cells) for seed in seeds])
+    write_manifest(folder, [image_row(folder, seed, **cells) for seed in seeds])
     return folder
 
 
@@ -71,29 +71,29 @@ def reasons(out: Path) -> dict[str, str]:
 
 
 FOLDERS: Files = {
-    "covid/a.png": film(0),
-    "covid/b.png": film(1),
-    "Viral Pneumonia/c.png": film(2),
-    "normal/d.png": film(3),
+    "covid/a.png": image(0),
+    "covid/b.png": image(1),
+    "Viral Pneumonia/c.png": image(2),
+    "normal/d.png": image(3),
 }
 
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
-@pytest.mark.parametrize("name", ["films.zip", "films.tar.gz"])
-def test_an_archive_becomes_a_sealed_data_set(
+@pytest.mark.parametrize("name", ["images.zip", "images.tar.gz"])
+def test_an_archive_becomes_a_frozen_data_set(
     tmp_path: Path, pack: Callable[[Path, Files], Path], name: str
 ) -> None:
-    """What an archive is, its content tells; what is no film is reported."""
-    others = {"README.txt": b"hello", "covid/broken.png": b"nothing", "other/e.png": film(4)}
+    """What an archive is, its content tells; what is no image is reported."""
+    others = {"README.txt": b"hello", "covid/broken.png": b"nothing", "other/e.png": image(4)}
     archive = pack(tmp_path / name, FOLDERS | others)
     out = tmp_path / "out"
     prepared = prepare(Wanted(sources=[Source(archive)], name="North Hospital"), out)
     assert prepared.folder == out / "set"
-    assert verify_seal(out / "set") == prepared.summary
+    assert verify_version(out / "set") == prepared.summary
     assert prepared.summary["by_label"] == {"covid": 2, "pneumonia": 1, "normal": 1}
     assert set(prepared.summary["by_source"]) == {"north-hospital"}
     assert reasons(out) == {
-        "README.txt": "no film by its name",
+        "README.txt": "no image by its name",
         "covid/broken.png": "unreadable",
         "other/e.png": "no label",
     }
@@ -113,49 +113,49 @@ def test_an_archive_becomes_a_sealed_data_set(
 
 def test_what_was_unpacked_goes_though_the_end_was_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    wanted = Wanted(sources=[Source(zip_of(tmp_path / "films.zip", FOLDERS))])
+    wanted = Wanted(sources=[Source(zip_of(tmp_path / "images.zip", FOLDERS))])
     prepared = prepare(wanted, out)
     (out / preparing.WORK / "unpacked-1").mkdir(parents=True)
     assert prepare(wanted, out) == prepared
     assert not (out / preparing.WORK).exists()
 
 
-def test_films_are_added_to_a_base(tmp_path: Path) -> None:
+def test_images_are_added_to_a_base(tmp_path: Path) -> None:
     """The base stays as it is, to its inodes; what is in it already is not taken again."""
     base = data_set(tmp_path / "base", range(6))
-    seal(base)
+    freeze(base)
     before = (base / MANIFEST).read_bytes()
     source = tmp_path / "new" / "covid"
     source.mkdir(parents=True)
-    (source / "x.png").write_bytes(film(7))
-    (source / "again.png").write_bytes(film(0))
+    (source / "x.png").write_bytes(image(7))
+    (source / "again.png").write_bytes(image(0))
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "new")]), out)
-    assert prepared.summary["films"] == 7
+    assert prepared.summary["images"] == 7
     assert [r["image"] for r in rows_of(out / "set")][:6] == [r["image"] for r in rows_of(base)]
     assert reasons(out) == {"covid/again.png": "near-duplicate"}
     assert (base / "images/0.png").samefile(out / "set" / "images/0.png")
     assert (base / MANIFEST).read_bytes() == before
-    verify_seal(base)
+    verify_version(base)
 
 
-def test_a_base_that_is_not_sealed_is_copied(tmp_path: Path) -> None:
+def test_a_base_that_is_not_frozen_is_copied(tmp_path: Path) -> None:
     """Whoever may still change it must not change the new one."""
     base = data_set(tmp_path / "base", range(3))
     out = tmp_path / "out"
     prepare(Wanted(base=base), out)
     assert not (base / "images/0.png").samefile(out / "set" / "images/0.png")
-    assert prepare(Wanted(base=base), tmp_path / "other").summary == seal(base)
+    assert prepare(Wanted(base=base), tmp_path / "other").summary == freeze(base)
 
 
 def test_a_data_set_is_taken_as_it_is(tmp_path: Path) -> None:
-    """From an archive whose films lie a folder deeper: its rows, its files byte by byte."""
+    """From an archive whose images lie a folder deeper: its rows, its files byte by byte."""
     theirs = data_set(tmp_path / "theirs", range(6), view="PA")
     files = {f"a/b/{p.relative_to(theirs)}": p.read_bytes() for p in theirs.rglob("*.*")}
     archive = zip_of(tmp_path / "set.zip", files | {"a/b/notes.pdf": b"%PDF", "__MACOSX/x": b"0"})
     out = tmp_path / "out"
     prepared = prepare(Wanted(sources=[Source(archive, DATA_SET)]), out)
-    assert prepared.summary == seal(theirs)
+    assert prepared.summary == freeze(theirs)
     assert (out / "set/images/0.png").read_bytes() == (theirs / "images/0.png").read_bytes()
     assert reasons(out) == {"notes.pdf": "in no row of the manifest"}
 
@@ -163,11 +163,11 @@ def test_a_data_set_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
     other = tmp_path / "other"
-    # The same image's name for another film, a copy under another patient, another label for one.
-    taken = film_row(other, 5, source="t", patient="t5", image="images/0.png", label="covid")
+    # The same image's name for another image, a copy under another patient, another label for one.
+    taken = image_row(other, 5, source="t", patient="t5", image="images/0.png", label="covid")
     (other / "images/5.png").rename(other / "images/0.png")
-    copy = film_row(other, 1, source="t", patient="t1", label=LABELS[1])
-    conflict = film_row(other, 2, source="t", patient="t2", label=LABELS[0])
+    copy = image_row(other, 1, source="t", patient="t1", label=LABELS[1])
+    conflict = image_row(other, 2, source="t", patient="t2", label=LABELS[0])
     write_manifest(other, [taken, copy, conflict])
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=base, sources=[Source(other, DATA_SET)]), out)
@@ -177,37 +177,37 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
     }
     found = {record.patient: record for record in read_manifest(out / "set")}
     assert sorted(found) == ["p0", "p1", "p2", "t5"]
-    assert found["t5"].path.read_bytes() == film(5)
-    assert found["p0"].path.read_bytes() == film(0)
+    assert found["t5"].path.read_bytes() == image(5)
+    assert found["p0"].path.read_bytes() == image(0)
     assert prepared.summary["leaks"] == prepared.summary["conflicts"] == 0
 
 
-def test_only_the_shipped_films_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
-    """Pages show films of this source to anybody, as nobody's."""
+def test_only_the_shipped_images_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
+    """Pages show images of this source to anybody, as nobody's."""
     false = data_set(tmp_path / "false", range(3), source=DEMONSTRATION)
     for wanted in (Wanted(base=false), Wanted(sources=[Source(false, DATA_SET)])):
         with pytest.raises(DataError, match="none of the demonstration set's"):
             prepare(wanted, tmp_path / "refused")
-    archive = zip_of(tmp_path / "films.zip", FOLDERS)
+    archive = zip_of(tmp_path / "images.zip", FOLDERS)
     with pytest.raises(DataError, match="give another --source"):
         prepare(Wanted(sources=[Source(archive)], name="Demonstration"), tmp_path / "refused")
     grown = Wanted(base=DEMONSTRATION_FOLDER, sources=[Source(archive)], name="North")
     summary = prepare(grown, tmp_path / "grown").summary
-    shipped = read_seal(DEMONSTRATION_FOLDER)
-    assert (summary["demonstration"], summary["films"]) == (
-        shipped["films"],
-        shipped["films"] + len(FOLDERS),
+    shipped = read_version(DEMONSTRATION_FOLDER)
+    assert (summary["demonstration"], summary["images"]) == (
+        shipped["images"],
+        shipped["images"] + len(FOLDERS),
     )
 
 
 def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3), source="clinic-a")
-    rows = [film_row(tmp_path / "corrected", seed, source="clinic-a") for seed in range(3)]
+    rows = [image_row(tmp_path / "corrected", seed, source="clinic-a") for seed in range(3)]
     rows[0] |= {"label": "normal", "patient": "clinic-a-17"}
     write_manifest(tmp_path / "corrected", rows)
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "corrected", DATA_SET)]), out)
-    assert prepared.summary["films"] == 3
+    assert prepared.summary["images"] == 3
     first = read_manifest(out / "set")[0]
     assert (first.label, first.patient, first.path.name) == ("normal", "clinic-a-17", "0.png")
     (report,) = [each for name, each in prepared.reports.items() if name != "base"]
@@ -215,10 +215,10 @@ def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> 
 
 
 def synthetic_set(folder: Path, seeds: range) -> Path:
-    """Small films of a generator with their certificates and thumbnails."""
-    films = []
+    """Small images of a generator with their privacy checks and thumbnails."""
+    images = []
     for seed in seeds:
-        pixels = synthetic_film(np.random.default_rng(seed), 32, 32)
+        pixels = synthetic_image(np.random.default_rng(seed), 32, 32)
         row = {
             "image": f"images/{seed}.png",
             "label": "covid",
@@ -226,34 +226,34 @@ def synthetic_set(folder: Path, seeds: range) -> Path:
             "patient": f"synthetic-cd-{seed}",
             "synthetic": GENERATOR,
         }
-        certificate = {"seed": str(seed), "file": row["image"], "nearest_percentile": "50.00"}
+        privacy_check = {"seed": str(seed), "file": row["image"], "nearest_percentile": "50.00"}
         provenance = Provenance(GENERATOR, str(seed), "covid", 1.0, "test")
-        films.append(NewFilm(png_of(pixels, provenance), b"small", row, certificate))
-    SyntheticFolder(folder).change(films, [])
+        images.append(NewImage(png_of(pixels, provenance), b"small", row, privacy_check))
+    SyntheticFolder(folder).change(images, [])
     return folder
 
 
-def test_synthetic_films_keep_their_certificates(tmp_path: Path) -> None:
+def test_synthetic_images_keep_their_privacy_checks(tmp_path: Path) -> None:
     one, other = synthetic_set(tmp_path / "a", range(3)), synthetic_set(tmp_path / "b", range(2, 5))
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=one, sources=[Source(other, DATA_SET)]), out)
-    assert (prepared.summary["films"], prepared.summary["synthetic"]) == (5, 5)
-    assert [row["seed"] for row in rows_of(out / "set", CERTIFICATES)] == list("01234")
+    assert (prepared.summary["images"], prepared.summary["synthetic"]) == (5, 5)
+    assert [row["seed"] for row in rows_of(out / "set", PRIVACY_CHECKS)] == list("01234")
     assert len(list((out / "set" / "thumbnails").rglob("*.jpg"))) == 5
     SyntheticFolder(out / "set")
 
 
-def test_synthetic_films_join_real_ones_as_what_they_are(tmp_path: Path) -> None:
+def test_synthetic_images_join_real_ones_as_what_they_are(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
     made = synthetic_set(tmp_path / "made", range(2))
     prepared = prepare(Wanted(base=base, sources=[Source(made, DATA_SET)]), tmp_path / "out")
-    assert (prepared.summary["films"], prepared.summary["synthetic"]) == (5, 2)
+    assert (prepared.summary["images"], prepared.summary["synthetic"]) == (5, 2)
 
 
 def test_dicom_archive_with_its_labels(tmp_path: Path) -> None:
     files = {
-        "scans/1.dcm": dicom(textured_film(0).astype(np.uint16) * 16, bits=12, PatientID="7"),
-        "scans/2.dcm": dicom(textured_film(1).astype(np.uint16) * 16, bits=12, PatientID="8"),
+        "scans/1.dcm": dicom(textured_image(0).astype(np.uint16) * 16, bits=12, PatientID="7"),
+        "scans/2.dcm": dicom(textured_image(1).astype(np.uint16) * 16, bits=12, PatientID="8"),
         "scans/labels.csv": b"file,label\n1.dcm,covid\n2.dcm,normal\n",
     }
     out = tmp_path / "out"
@@ -278,9 +278,9 @@ def test_hostile_zip_is_refused_with_every_fault(tmp_path: Path) -> None:
         for name in ("../up.png", "/etc/abs.png", "a/../../b.png", "C:x.png", "a\\b.png"):
             archive.writestr(name, b"x")
         archive.writestr(*symlink("link", "/etc/passwd"))
-        archive.writestr("covid/a.png", film(0))
+        archive.writestr("covid/a.png", image(0))
         with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr("covid/a.png", film(1))
+            archive.writestr("covid/a.png", image(1))
         archive.writestr("covid/a.png/b.png", b"x")
     out = tmp_path / "out"
     with pytest.raises(DataError) as refused:
@@ -355,7 +355,7 @@ def test_tar_header_of_gigabytes_is_refused(tmp_path: Path) -> None:
 def test_damaged_archives_are_refused(
     tmp_path: Path, pack: Callable[[Path, Files], Path], cut: int
 ) -> None:
-    path = pack(tmp_path / "films.tar.gz", FOLDERS)
+    path = pack(tmp_path / "images.tar.gz", FOLDERS)
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(DataError, match=r"damaged or cut short|neither a ZIP nor a TAR"):
         prepare(Wanted(sources=[Source(path)]), tmp_path / "out")
@@ -373,7 +373,7 @@ def test_no_archive_and_an_empty_one(tmp_path: Path) -> None:
 def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     bad = data_set(tmp_path / "bad", range(2), label="measles")
     unreadable = data_set(tmp_path / "unreadable", range(3))
-    (unreadable / "images/1.png").write_bytes(b"no film")
+    (unreadable / "images/1.png").write_bytes(b"no image")
     bare = tmp_path / "bare"
     bare.mkdir()
     sources = [Source(bad), Source(unreadable), Source(bare, DATA_SET)]
@@ -387,9 +387,9 @@ def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["image", "lung_mask"])
 @pytest.mark.parametrize("name", ["../secret.png", "{home}/secret.png", "../set/images/0.png"])
 def test_manifest_that_leads_elsewhere_is_refused(tmp_path: Path, column: str, name: str) -> None:
-    (tmp_path / "secret.png").write_bytes(film(9))
+    (tmp_path / "secret.png").write_bytes(image(9))
     folder = tmp_path / "set"
-    rows = [film_row(folder, 0)]
+    rows = [image_row(folder, 0)]
     rows[0][column] = name.format(home=tmp_path)
     write_manifest(folder, rows)
     with pytest.raises(DataError, match="lies outside the data set"):
@@ -412,7 +412,7 @@ def stop_after(calls: int) -> Callable[[], bool]:
 def test_stopped_anywhere_the_same_call_goes_on(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
     other = data_set(tmp_path / "other", range(10, 13), source="t")
-    sources = [Source(zip_of(tmp_path / "films.zip", FOLDERS)), Source(other)]
+    sources = [Source(zip_of(tmp_path / "images.zip", FOLDERS)), Source(other)]
     wanted = Wanted(base=base, sources=sources)
     whole = prepare(wanted, tmp_path / "whole")
     out = tmp_path / "out"
@@ -428,7 +428,7 @@ def test_stopped_anywhere_the_same_call_goes_on(tmp_path: Path) -> None:
     assert stops > 3
     assert prepared.summary == whole.summary
     assert not list(out.rglob(STAGING))
-    verify_seal(out / "set")
+    verify_version(out / "set")
     # Once it is there, the same call finds it, and another one is told so.
     assert prepare(wanted, out, stop_after(0)) == prepared
     with pytest.raises(DataError, match="give another --out"):
@@ -445,32 +445,32 @@ def test_killed_before_the_set_has_its_name(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparing, "seal", killed)
+        patched.setattr(preparing, "freeze", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(wanted, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
-    assert prepare(wanted, tmp_path / "out").summary["films"] == 3
+    assert prepare(wanted, tmp_path / "out").summary["images"] == 3
 
 
 def test_sigterm_ends_the_command_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = data_set(tmp_path / "base", range(3))
     command = ["prepare", f"--out={tmp_path / 'out'}", f"--base={base}"]
 
-    def sealed_while_stopped(folder: Path, on_film: Callable[[], None]) -> None:
+    def frozen_while_stopped(folder: Path, on_image: Callable[[], None]) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        on_film()
+        on_image()
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparing, "seal", sealed_while_stopped)
+        patched.setattr(preparing, "freeze", frozen_while_stopped)
         stopped = CliRunner().invoke(data_app, command)
     assert stopped.exit_code == 128 + signal.SIGTERM
     assert not (tmp_path / "out" / "set").exists()
     assert CliRunner().invoke(data_app, command).exit_code == 0
-    verify_seal(tmp_path / "out" / "set")
+    verify_version(tmp_path / "out" / "set")
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
-    archive = zip_of(tmp_path / "films.zip", FOLDERS)
+    archive = zip_of(tmp_path / "images.zip", FOLDERS)
     prepare(Wanted(sources=[Source(archive)]), tmp_path / "out")
     rows = read_metrics(tmp_path / "out")
     assert rows[-1]["step"] == rows[-1]["of"] == 4 + 2 * 4
@@ -479,13 +479,13 @@ def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
-    archive = zip_of(tmp_path / "films.zip", {f"x/{k}": v for k, v in FOLDERS.items()})
-    more = zip_of(tmp_path / "more.zip", {"normal/z.png": film(20)})
+    archive = zip_of(tmp_path / "images.zip", {f"x/{k}": v for k, v in FOLDERS.items()})
+    more = zip_of(tmp_path / "more.zip", {"normal/z.png": image(20)})
     command = ["prepare", f"--out={tmp_path / 'out'}", f"--base={base}", "--name=New set"]
     command += [f"--archive={archive}", f"--archive={more}", "--kind=folders"]
     done = CliRunner().invoke(data_app, command)
     assert done.exit_code == 0, done.exception
-    sha256 = read_seal(tmp_path / "out" / "set")["sha256"]
+    sha256 = read_version(tmp_path / "out" / "set")["sha256"]
     assert sha256 in done.output
     assert "2: more.zip: 0 covid, 0 pneumonia, 1 normal" in done.output
     receipt = json.loads((tmp_path / "out" / "prepared.json").read_text())

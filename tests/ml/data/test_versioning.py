@@ -1,4 +1,4 @@
-"""A sealed data set: its hash names the content, its summary says what is in it."""
+"""A frozen data set: its hash names the content, its summary says what is in it."""
 
 import csv
 import json
@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from ml.commands.data import data_app
 from ml.data.manifest import DEMONSTRATION, read_manifest
 from ml.data.splits import Split, split_of
-from ml.data.versioning import CONTACT_SHEET, SUMMARY, read_seal, seal, verify_seal
+from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, read_version, verify_version
 from ml.errors import DataError
-from ml.gan.synthesis.folder import CERTIFICATES
-from tests.ml.data.test_near_duplicates import textured_film
+from ml.gan.synthesis.folder import PRIVACY_CHECKS
+from tests.ml.data.test_near_duplicates import textured_image
 from tests.support.images import jpeg, png
 
 COLUMNS = ("image", "label", "source", "patient", "view", "lung_mask", "synthetic")
@@ -42,20 +42,20 @@ def write_manifest(folder: Path, rows: Rows) -> None:
         writer.writerows(rows)
 
 
-def film_row(folder: Path, seed: int, **cells: str) -> dict[str, str]:
-    """A film of its own for each seed, and its row."""
+def image_row(folder: Path, seed: int, **cells: str) -> dict[str, str]:
+    """An image of its own for each seed, and its row."""
     image = f"images/{seed}.png"
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / image).write_bytes(png(textured_film(seed)))
+    (folder / image).write_bytes(png(textured_image(seed)))
     usual = {"image": image, "label": LABELS[seed % 3], "source": "s", "patient": f"p{seed}"}
     return usual | cells
 
 
 @pytest.fixture
 def data_set(tmp_path: Path) -> Path:
-    """Nine films of three classes, one with a lung mask."""
+    """Nine images of three classes, one with a lung mask."""
     folder = tmp_path / "set"
-    rows = [film_row(folder, seed) for seed in range(9)]
+    rows = [image_row(folder, seed) for seed in range(9)]
     (folder / "mask.png").write_bytes(png(np.zeros((256, 224), np.uint8)))
     rows[0]["lung_mask"] = "mask.png"
     write_manifest(folder, rows)
@@ -68,40 +68,40 @@ def rows_of(folder: Path) -> Rows:
 
 
 def test_summary_says_what_is_in_the_set(data_set: Path) -> None:
-    summary = seal(data_set)
+    summary = freeze(data_set)
     records = read_manifest(data_set)
-    assert summary == read_seal(data_set) == json.loads((data_set / SUMMARY).read_text())
-    assert (summary["films"], summary["patients"]) == (9, 9)
+    assert summary == read_version(data_set) == json.loads((data_set / SUMMARY).read_text())
+    assert (summary["images"], summary["patients"]) == (9, 9)
     assert summary["by_label"] == dict.fromkeys(LABELS, 3)
     assert summary["by_source"] == {"s": dict.fromkeys(LABELS, 3)}
     assert sum(sum(counts.values()) for counts in summary["by_split"].values()) == 9
-    assert set(summary["by_split"]) == {film.split.value for film in records}
+    assert set(summary["by_split"]) == {image.split.value for image in records}
     assert (summary["duplicates"], summary["leaks"], summary["conflicts"]) == (0, 0, 0)
     assert (summary["synthetic"], summary["demonstration"]) == (0, 0)
 
 
 def test_duplicates_leaks_and_conflicts_are_counted_and_named(tmp_path: Path) -> None:
     rows = [
-        film_row(tmp_path, 0, patient=PATIENTS[Split.TRAIN]),
-        film_row(tmp_path, 1, patient=PATIENTS[Split.TEST], label="covid"),
-        film_row(tmp_path, 2, patient=PATIENTS[Split.TRAIN]),
+        image_row(tmp_path, 0, patient=PATIENTS[Split.TRAIN]),
+        image_row(tmp_path, 1, patient=PATIENTS[Split.TEST], label="covid"),
+        image_row(tmp_path, 2, patient=PATIENTS[Split.TRAIN]),
     ]
-    # The same film, stored again.
-    (tmp_path / "images" / "1.png").write_bytes(jpeg(textured_film(0), quality=90))
+    # The same image, stored again.
+    (tmp_path / "images" / "1.png").write_bytes(jpeg(textured_image(0), quality=90))
     write_manifest(tmp_path, rows)
-    summary = seal(tmp_path)
+    summary = freeze(tmp_path)
     assert (summary["duplicates"], summary["leaks"], summary["conflicts"]) == (2, 1, 0)
     assert summary["examples"]["leaks"] == [["images/0.png", "images/1.png"]]
     rows[1]["label"] = "normal"
     write_manifest(tmp_path, rows)
-    summary = seal(tmp_path)
+    summary = freeze(tmp_path)
     assert summary["conflicts"] == 1
     assert summary["examples"]["conflicts"] == [["images/0.png", "images/1.png"]]
 
 
 def test_hash_is_that_of_the_content_alone(data_set: Path) -> None:
     """Neither the order of rows and columns, nor dates, nor what stands beside it counts."""
-    first = seal(data_set)
+    first = freeze(data_set)
     sheet = (data_set / CONTACT_SHEET).read_bytes()
     rows = rows_of(data_set)
     os.utime(data_set / rows[0]["image"], (0, 0))
@@ -110,13 +110,13 @@ def test_hash_is_that_of_the_content_alone(data_set: Path) -> None:
         writer = csv.DictWriter(lines, [*reversed(COLUMNS), "age"], restval="")
         writer.writeheader()
         writer.writerows(reversed(rows))
-    again = seal(data_set)
+    again = freeze(data_set)
     assert again == first
     assert (data_set / CONTACT_SHEET).read_bytes() == sheet
 
 
-def change_film(folder: Path) -> None:
-    (folder / "images" / "0.png").write_bytes(png(textured_film(99)))
+def change_image(folder: Path) -> None:
+    (folder / "images" / "0.png").write_bytes(png(textured_image(99)))
 
 
 def change_label(folder: Path) -> None:
@@ -133,75 +133,75 @@ def drop_row(folder: Path) -> None:
     write_manifest(folder, rows_of(folder)[1:])
 
 
-def certify(folder: Path) -> None:
-    (folder / CERTIFICATES).write_text("seed,file\n1,images/0.png\n")
+def check(folder: Path) -> None:
+    (folder / PRIVACY_CHECKS).write_text("seed,file\n1,images/0.png\n")
 
 
-@pytest.mark.parametrize("change", [change_film, change_label, change_mask, drop_row, certify])
+@pytest.mark.parametrize("change", [change_image, change_label, change_mask, drop_row, check])
 def test_changed_content_is_noticed(data_set: Path, change: Callable[[Path], None]) -> None:
-    sealed = seal(data_set)
-    assert verify_seal(data_set) == sealed
+    frozen = freeze(data_set)
+    assert verify_version(data_set) == frozen
     change(data_set)
-    with pytest.raises(DataError, match="changed after it was sealed"):
-        verify_seal(data_set)
-    assert seal(data_set)["sha256"] != sealed["sha256"]
-    verify_seal(data_set)
+    with pytest.raises(DataError, match="changed after it was frozen"):
+        verify_version(data_set)
+    assert freeze(data_set)["sha256"] != frozen["sha256"]
+    verify_version(data_set)
 
 
-def test_what_is_not_sealed_is_said(data_set: Path) -> None:
-    with pytest.raises(DataError, match="xray data seal"):
-        read_seal(data_set)
+def test_what_is_not_frozen_is_said(data_set: Path) -> None:
+    with pytest.raises(DataError, match="xray data freeze"):
+        read_version(data_set)
     for text in ("{", "[]", '{"sha256": "0"}'):
         (data_set / SUMMARY).write_text(text)
-        with pytest.raises(DataError, match="seal the folder again"):
-            read_seal(data_set)
+        with pytest.raises(DataError, match="freeze the folder again"):
+            read_version(data_set)
 
 
-def test_films_that_cannot_be_read_are_named_and_nothing_is_sealed(data_set: Path) -> None:
-    (data_set / "images" / "3.png").write_bytes(b"no film")
+def test_images_that_cannot_be_read_are_named_and_nothing_is_frozen(data_set: Path) -> None:
+    (data_set / "images" / "3.png").write_bytes(b"no image")
     (data_set / "images" / "4.png").write_bytes(b"")
     with pytest.raises(DataError) as refused:
-        seal(data_set)
-    for part in ("2 film(s)", "3.png: expected PNG", "4.png: the file is empty"):
+        freeze(data_set)
+    for part in ("2 image(s)", "3.png: expected PNG", "4.png: the file is empty"):
         assert part in str(refused.value)
     assert not (data_set / SUMMARY).exists()
 
 
-def test_contact_sheet_shows_some_films_of_each_class(data_set: Path) -> None:
-    seal(data_set)
+def test_contact_sheet_shows_some_images_of_each_class(data_set: Path) -> None:
+    freeze(data_set)
     with Image.open(data_set / CONTACT_SHEET) as sheet:
         assert sheet.format == "JPEG"
         picture = np.asarray(sheet.convert("L"))
-    # A row of films for each class, and beside the three of a class only paper.
+    # A row of images for each class, and beside the three of a class only paper.
     assert picture.shape == (3 * 128 + 4, 8 * 100 + 4)
     assert np.ptp(picture[40:120, 10:290].astype(int)) > 150
     assert np.ptp(picture[40:120, 320:].astype(int)) < 20
 
 
-def test_demonstration_and_synthetic_films_are_told(tmp_path: Path) -> None:
-    rows = [film_row(tmp_path, seed, source=DEMONSTRATION) for seed in range(3)]
-    rows.append(film_row(tmp_path, 3, synthetic=GENERATOR))
+def test_demonstration_and_synthetic_images_are_told(tmp_path: Path) -> None:
+    rows = [image_row(tmp_path, seed, source=DEMONSTRATION) for seed in range(3)]
+    rows.append(image_row(tmp_path, 3, synthetic=GENERATOR))
     write_manifest(tmp_path, rows)
-    summary = seal(tmp_path)
+    summary = freeze(tmp_path)
     assert (summary["synthetic"], summary["demonstration"]) == (1, 3)
     assert any("nothing about patients" in warning for warning in summary["warnings"])
 
 
-def test_the_command_seals_and_checks(data_set: Path) -> None:
+def test_the_command_freezes_and_checks(data_set: Path) -> None:
     run = CliRunner()
-    sealed = run.invoke(data_app, ["seal", str(data_set)])
-    assert sealed.exit_code == 0
-    sha256 = read_seal(data_set)["sha256"]
-    assert sha256 in sealed.output
-    assert "9 films (3 covid, 3 pneumonia, 3 normal) of 9 patients" in sealed.output
-    assert sha256 in run.invoke(data_app, ["seal", "--check", str(data_set)]).output
+    frozen = run.invoke(data_app, ["freeze", str(data_set)])
+    assert frozen.exit_code == 0
+    sha256 = read_version(data_set)["sha256"]
+    assert sha256 in frozen.output
+    assert "9 images (3 covid, 3 pneumonia, 3 normal) of 9 patients" in frozen.output
+    assert sha256 in run.invoke(data_app, ["freeze", "--check", str(data_set)]).output
     change_label(data_set)
-    refused = run.invoke(data_app, ["seal", "--check", str(data_set)])
+    refused = run.invoke(data_app, ["freeze", "--check", str(data_set)])
     assert isinstance(refused.exception, DataError)
 
 
-def test_sealing_needs_no_torch() -> None:
-    """The web process seals and reads seals."""
+def test_freezing_needs_no_torch() -> None:
+    """The web process freezes and reads freezes."""
     program = (
         "import sys, ml.data.versioning; "
         "print([name for name in ('torch', 'sklearn', 'onnx', 'pydicom') if name in sys.modules])"
@@ -212,11 +212,11 @@ def test_sealing_needs_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_real_data_set_is_sealed_in_seconds(data_folder: Path, tmp_path: Path) -> None:
+def test_a_real_data_set_is_frozen_in_seconds(data_folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "set"
     shutil.copytree(data_folder, copy, copy_function=shutil.copyfile)
     # By CPU: the machine may be busy with something else.
     started = time.process_time()
-    summary = seal(copy)
+    summary = freeze(copy)
     assert time.process_time() - started < 60
-    assert summary["films"] == len(read_manifest(data_folder))
+    assert summary["images"] == len(read_manifest(data_folder))

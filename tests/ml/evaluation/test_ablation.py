@@ -1,4 +1,4 @@
-"""Three arms in a tiny world: what each learns from, what is claimed, and how it goes on."""
+"""Three conditions in a tiny world: what each learns from, what is claimed, and how it goes on."""
 
 import json
 import signal
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from ml.classifier.training import infer, load_run
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split, read_manifest, read_synthetic_manifest
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError
 from ml.evaluation import ablation as retraining
-from ml.evaluation.ablation import RECIPE, TRAININGS, compare_arms
-from ml.evaluation.ablation_setting import ARMS, Question
-from ml.evaluation.ablation_statistics import measure_arms, sentence, verdict
+from ml.evaluation.ablation import RECIPE, TRAININGS, compare_conditions
+from ml.evaluation.ablation_setting import CONDITIONS, Question
+from ml.evaluation.ablation_statistics import measure_conditions, sentence, verdict
 from ml.evaluation.metrics import Interval, softmax
 from ml.labels import LABELS
-from ml.options import ArmsOptions
-from ml.reporting.ablation_report import render_arms
+from ml.options import AblationOptions
+from ml.reporting.ablation_report import render_conditions
 from tests.ml.evaluation.test_evaluation import Page
 from tests.support.classifier_world import (
     GENERATOR,
@@ -39,7 +39,7 @@ from tests.support.gan_world import CPU, one_thread
 
 __all__ = ["one_thread", "tiny_network"]  # fixtures that all tests here use
 MADE = {"covid": 7, "normal": 3}
-OPTIONS = ArmsOptions(
+OPTIONS = AblationOptions(
     network="report-cnn",
     epochs=2,
     small_epochs=0,
@@ -54,15 +54,15 @@ FLAGS = (*QUICK, "--seeds", 2, "--leave-out", "south")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A data set of two sources, and synthetic films."""
+    """A data set of two sources, and synthetic images."""
     folder = tmp_path_factory.mktemp("world")
-    films = {Split.TRAIN: 8, Split.VALIDATION: 4, Split.TEST: 6}
-    data = write_data(folder / "set", films, sources=("north", "south"))
+    images = {Split.TRAIN: 8, Split.VALIDATION: 4, Split.TEST: 6}
+    data = write_data(folder / "set", images, sources=("north", "south"))
     return data, write_synthetic(folder / "made", MADE)
 
 
 @pytest.fixture(scope="module")
-def learned_from() -> dict[str, list[FilmRecord]]:
+def learned_from() -> dict[str, list[ImageRecord]]:
     """What each training was given, by its folder's name; filled by the run below."""
     return {}
 
@@ -70,14 +70,14 @@ def learned_from() -> dict[str, list[FilmRecord]]:
 @pytest.fixture(scope="module")
 def out(
     world: tuple[Path, Path],
-    learned_from: dict[str, list[FilmRecord]],
+    learned_from: dict[str, list[ImageRecord]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """All trainings, with one that was told to stop in the middle and gone on with."""
-    folder = tmp_path_factory.mktemp("arms") / "out"
+    folder = tmp_path_factory.mktemp("conditions") / "out"
     train, calls = retraining.train_classifier, 0
 
-    def stopped_once(records: list[FilmRecord], place: Path, *rest: Any, **named: Any) -> Any:
+    def stopped_once(records: list[ImageRecord], place: Path, *rest: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
         learned_from[place.name] = list(records)
@@ -85,20 +85,29 @@ def out(
             signal.raise_signal(signal.SIGTERM)
         return train(records, place, *rest, **named)
 
-    command = ("compare", "arms", "--data", world[0], "--synthetic", world[1], "--out", folder)
+    command = (
+        "compare",
+        "conditions",
+        "--data",
+        world[0],
+        "--synthetic",
+        world[1],
+        "--out",
+        folder,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retraining, "train_classifier", stopped_once)
         stopped = xray(*command, *FLAGS)
         assert stopped.exit_code == 143, stopped.output
         assert "the same command goes on from here" in stopped.stderr
-        assert not (folder / "arms.json").exists()
+        assert not (folder / "conditions.json").exists()
         assert len(rows_of(folder)) == 3
         done = xray(*command, *FLAGS)
     assert done.exit_code == 0, done.output
     # Three were over already.
     assert calls == 4 + 9
-    assert "real and synthetic films" in done.stdout
-    assert f"wrote {folder / 'arms.json'} and {folder / 'arms.html'}" in done.stdout
+    assert "real and synthetic images" in done.stdout
+    assert f"wrote {folder / 'conditions.json'} and {folder / 'conditions.html'}" in done.stdout
     return folder
 
 
@@ -108,41 +117,44 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def result(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "arms.json").read_text())
+    found: dict[str, Any] = json.loads((out / "conditions.json").read_text())
     return found
 
 
-def test_each_arm_learns_from_what_it_is_named_after(
-    out: Path, world: tuple[Path, Path], learned_from: dict[str, list[FilmRecord]]
+def test_each_condition_learns_from_what_it_is_named_after(
+    out: Path, world: tuple[Path, Path], learned_from: dict[str, list[ImageRecord]]
 ) -> None:
-    real = {film.path for film in read_manifest(world[0])}
+    real = {image.path for image in read_manifest(world[0])}
     for question in ("test", "without-south"):
-        by_arm = {arm: learned_from[f"{question}-{arm}-0"] for arm in ARMS}
-        extra = {
-            arm: [film for film in films if film.path not in real] for arm, films in by_arm.items()
+        by_condition = {
+            condition: learned_from[f"{question}-{condition}-0"] for condition in CONDITIONS
         }
-        assert all(real <= {film.path for film in films} for films in by_arm.values())
+        extra = {
+            condition: [image for image in images if image.path not in real]
+            for condition, images in by_condition.items()
+        }
+        assert all(real <= {image.path for image in images} for images in by_condition.values())
         assert extra["real"] == []
-        for arm, maker in (("augmented", RECIPE), ("synthetic", GENERATOR)):
-            assert Counter(film.label for film in extra[arm]) == MADE
-            assert {film.synthetic for film in extra[arm]} == {maker}
-        # A copy is of a training film, and of none that is measured on.
-        assert {film.split for film in extra["augmented"]} == {Split.TRAIN}
-        sources = {film.source for film in extra["augmented"]}
+        for condition, maker in (("augmented", RECIPE), ("synthetic", GENERATOR)):
+            assert Counter(image.label for image in extra[condition]) == MADE
+            assert {image.synthetic for image in extra[condition]} == {maker}
+        # A copy is of a training image, and of none that is measured on.
+        assert {image.split for image in extra["augmented"]} == {Split.TRAIN}
+        sources = {image.source for image in extra["augmented"]}
         assert sources == ({"north"} if question == "without-south" else {"north", "south"})
-        patients = {film.patient for film in in_split(read_manifest(world[0]), Split.TRAIN)}
-        assert {film.patient for film in extra["augmented"]} <= patients
+        patients = {image.patient for image in in_split(read_manifest(world[0]), Split.TRAIN)}
+        assert {image.patient for image in extra["augmented"]} <= patients
     assert not (out / "copies").exists()
 
 
-def test_copies_are_changed_films_of_their_class(world: tuple[Path, Path], tmp_path: Path) -> None:
+def test_copies_are_changed_images_of_their_class(world: tuple[Path, Path], tmp_path: Path) -> None:
     real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
-    question = Question("", [*real, *made], FilmSet([], np.empty((0, SIDE, SIDE)), np.empty(0)))
+    question = Question("", [*real, *made], ImageSet([], np.empty((0, SIDE, SIDE)), np.empty(0)))
     pairs = retraining._copies(question, tmp_path / "copies", seed=3)
     retraining._write_copies(pairs, SIDE, seed=3)
-    for film, copy in pairs:
-        assert (film.label, film.patient, film.source) == (copy.label, copy.patient, copy.source)
-        one, other = (load_films([each], SIDE, title="").films[0] for each in (film, copy))
+    for image, copy in pairs:
+        assert (image.label, image.patient, image.source) == (copy.label, copy.patient, copy.source)
+        one, other = (load_images([each], SIDE, title="").images[0] for each in (image, copy))
         assert one.shape == other.shape
         assert not np.array_equal(one, other)
     before = [copy.path.read_bytes() for _, copy in pairs]
@@ -151,10 +163,12 @@ def test_copies_are_changed_films_of_their_class(world: tuple[Path, Path], tmp_p
     assert [copy.path.read_bytes() for _, copy in pairs] == before
 
 
-def test_trainings_differ_in_arm_seed_and_source_alone(out: Path) -> None:
+def test_trainings_differ_in_condition_seed_and_source_alone(out: Path) -> None:
     found = sorted(path.name for path in (out / TRAININGS).iterdir())
     questions = ("test", "without-south")
-    assert found == sorted(f"{q}-{arm}-{n}" for q in questions for arm in ARMS for n in (0, 1))
+    assert found == sorted(
+        f"{q}-{condition}-{n}" for q in questions for condition in CONDITIONS for n in (0, 1)
+    )
     for name in found:
         options = load_run(out / TRAININGS / name).options
         source = "south" if name.startswith("without") else ""
@@ -166,7 +180,7 @@ def test_progress_counts_the_trainings(out: Path) -> None:
     rows = rows_of(out)
     assert [(row["step"], row["of"]) for row in rows] == [(n, 12) for n in range(1, 13)]
     each = [
-        json.loads((folder / "answers.json").read_text())["figures"]["seconds"]
+        json.loads((folder / "answers.json").read_text())["metrics"]["seconds"]
         for folder in (out / TRAININGS).iterdir()
     ]
     seconds = [row["seconds"] for row in rows]
@@ -175,71 +189,73 @@ def test_progress_counts_the_trainings(out: Path) -> None:
     assert {row["seed"] for row in rows} == {0, 1}
 
 
-def test_figures_are_means_over_the_trainings_on_the_same_films(
+def test_metrics_are_means_over_the_trainings_on_the_same_images(
     out: Path, world: tuple[Path, Path], result: dict[str, Any]
 ) -> None:
     records = read_manifest(world[0])
-    of_south = [film for film in records if film.source == "south"]
+    of_south = [image for image in records if image.source == "south"]
     asked = {"test": in_split(records, Split.TEST), "without-south": of_south}
     assert [question["name"] for question in result["questions"]] == list(asked)
     for question in result["questions"]:
-        films = load_films(asked[question["name"]], SIDE, title="")
-        assert question["films"] == len(films)
-        assert question["patients"] == len(set(films.patients.tolist()))
-        for arm in ARMS:
+        images = load_images(asked[question["name"]], SIDE, title="")
+        assert question["images"] == len(images)
+        assert question["patients"] == len(set(images.patients.tolist()))
+        for condition in CONDITIONS:
             areas = []
             for number in (0, 1):
-                network = load_run(out / TRAININGS / f"{question['name']}-{arm}-{number}").network
-                given = softmax(infer(network, films.films, CPU))
-                areas.append(reference.roc_auc_score(films.labels, given, multi_class="ovr"))
-            assert [row["macro_auroc"] for row in question["trainings"][arm]] == pytest.approx(
-                areas
-            )
-            own = question["arms"][arm]
+                network = load_run(
+                    out / TRAININGS / f"{question['name']}-{condition}-{number}"
+                ).network
+                given = softmax(infer(network, images.images, CPU))
+                areas.append(reference.roc_auc_score(images.labels, given, multi_class="ovr"))
+            assert [
+                row["macro_auroc"] for row in question["trainings"][condition]
+            ] == pytest.approx(areas)
+            own = question["conditions"][condition]
             assert own["macro_auroc"]["value"] == pytest.approx(np.mean(areas))
-            real = question["arms"]["real"]["macro_auroc"]["value"]
-            if arm != "real":
+            real = question["conditions"]["real"]["macro_auroc"]["value"]
+            if condition != "real":
                 less = own["differences"]["macro_auroc"]
                 assert less["value"] == pytest.approx(np.mean(areas) - real)
     # What they learned from made them different classifiers.
     different = {row["macro_auroc"] for rows in question["trainings"].values() for row in rows}
     assert len(different) > 3
     assert [part["source"] for part in result["questions"][0]["sources"]] == ["north", "south"]
-    assert sum(part["films"] for part in result["questions"][0]["sources"]) == 18
+    assert sum(part["images"] for part in result["questions"][0]["sources"]) == 18
     assert result["questions"][1]["sources"] == []
     assert result["questions"][0]["learned"]["synthetic"] == {"pneumonia": 0, **MADE}
     assert len(result["sentences"]) == 4
 
 
-def test_page_says_what_the_figures_say(out: Path, result: dict[str, Any]) -> None:
-    html = (out / "arms.html").read_text()
-    assert html == render_arms(result)
+def test_page_says_what_the_metrics_say(out: Path, result: dict[str, Any]) -> None:
+    html = (out / "conditions.html").read_text()
+    assert html == render_conditions(result)
     page = Page()
     page.feed(html)
     page.close()
     assert page.open == []
     assert page.charts == ["macro AUROC of each training"] * 2
     for question in result["questions"]:
-        for own in question["arms"].values():
+        for own in question["conditions"].values():
             one = own["macro_auroc"]
             assert f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" in html
     for text in result["sentences"]:
         assert text in html
     assert "The generator may have" in html
     assert "demonstration" not in html
-    assert "says anything\nabout patients" in render_arms(result | {"demonstration": True})
+    assert "says anything\nabout patients" in render_conditions(result | {"demonstration": True})
 
 
-def test_other_options_or_films_are_refused(out: Path, world: tuple[Path, Path]) -> None:
+def test_other_options_or_images_are_refused(out: Path, world: tuple[Path, Path]) -> None:
     real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
-    with pytest.raises(CheckpointError, match="other options or other films"):
-        compare_arms(real, made, out, replace(OPTIONS, batch_size=8), device=CPU)
-    with pytest.raises(CheckpointError, match="other options or other films"):
-        compare_arms(real, made[1:], out, OPTIONS, device=CPU)
+    with pytest.raises(CheckpointError, match="other options or other images"):
+        compare_conditions(real, made, out, replace(OPTIONS, batch_size=8), device=CPU)
+    with pytest.raises(CheckpointError, match="other options or other images"):
+        compare_conditions(real, made[1:], out, OPTIONS, device=CPU)
     with pytest.raises(DataError, match="cannot leave out 'west'"):
-        compare_arms(real, made, out, replace(OPTIONS, leave_out="west"), device=CPU)
-    with pytest.raises(DataError, match="no synthetic film"):
-        compare_arms(real, [], out, OPTIONS, device=CPU)
+        compare_conditions(real, made, out, replace(OPTIONS, leave_out="west"), device=CPU)
+    with pytest.raises(DataError, match="no synthetic image"):
+        compare_conditions(real, [], out, OPTIONS, device=CPU)
 
 
 def answers(truth: Any, skills: list[float], *, noise: int) -> NDArray[np.float64]:
@@ -258,17 +274,19 @@ PATIENTS = np.array([f"p{number // 2}" for number in range(240)])
 
 
 def test_effect_is_found_where_there_is_one_and_not_where_chance_rules() -> None:
-    by_arm = {
+    by_condition = {
         "real": answers(TRUTH, [1.0, 1.0, 1.0], noise=1),
         "augmented": answers(TRUTH, [1.0, 1.0, 1.0], noise=2),
         "synthetic": answers(TRUTH, [2.5, 2.5, 2.5], noise=3),
     }
-    found = measure_arms(TRUTH, PATIENTS, by_arm)
+    found = measure_conditions(TRUTH, PATIENTS, by_condition)
     assert found["real"]["differences"] is None
     assert verdict(found["synthetic"]["differences"]["macro_auroc"]) == "helped"
     assert verdict(found["augmented"]["differences"]["macro_auroc"]) == "made no difference"
-    turned = measure_arms(
-        TRUTH, PATIENTS, by_arm | {"synthetic": by_arm["real"], "real": by_arm["synthetic"]}
+    turned = measure_conditions(
+        TRUTH,
+        PATIENTS,
+        by_condition | {"synthetic": by_condition["real"], "real": by_condition["synthetic"]},
     )
     assert verdict(turned["synthetic"]["differences"]["macro_auroc"]) == "hurt"
 
@@ -276,10 +294,10 @@ def test_effect_is_found_where_there_is_one_and_not_where_chance_rules() -> None
 def test_chance_in_training_widens_the_interval() -> None:
     """Trainings that differ much make an effect of the same size no finding."""
     real = answers(TRUTH, [1.0, 1.0, 1.0], noise=1)
-    steady = measure_arms(
+    steady = measure_conditions(
         TRUTH, PATIENTS, {"real": real, "synthetic": answers(TRUTH, [1.8] * 3, noise=4)}
     )
-    restless = measure_arms(
+    restless = measure_conditions(
         TRUTH, PATIENTS, {"real": real, "synthetic": answers(TRUTH, [0.3, 1.6, 3.5], noise=4)}
     )
     one, other = (each["synthetic"]["differences"]["macro_auroc"] for each in (steady, restless))
@@ -296,8 +314,10 @@ def test_spread_of_the_draws_is_that_of_the_mean_of_the_trainings() -> None:
 
 
 def test_sentences_claim_no_more_than_their_interval() -> None:
-    films = [FilmRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n // 2}") for n in range(12)]
-    shown = FilmSet(films, np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3)
+    images = [
+        ImageRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n // 2}") for n in range(12)
+    ]
+    shown = ImageSet(images, np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3)
     asked, elsewhere = Question("", [], shown), Question("south", [], shown)
 
     def of(low: float, value: float, high: float, area: float | None = None) -> dict[str, Any]:
@@ -306,17 +326,17 @@ def test_sentences_claim_no_more_than_their_interval() -> None:
         return {"differences": {"accuracy": one, "macro_auroc": other}}
 
     assert sentence("synthetic", of(0.003, 0.012, 0.02), asked, 3) == (
-        "Synthetic films helped (macro AUROC +0.012 against real films alone, 95 % interval +0.003 "
-        "to +0.020; 12 films of 6 patients, 3 seeds)."
+        "Synthetic images helped (macro AUROC +0.012 against real images alone, 95 % interval +0.003 "
+        "to +0.020; 12 images of 6 patients, 3 seeds)."
     )
     assert sentence("augmented", of(-0.03, -0.02, -0.01), elsewhere, 1) == (
-        "Changed copies of real films on south, which nothing was learned from, hurt (macro AUROC "
-        "-0.020 against real films alone, 95 % interval -0.030 to -0.010; chance in training is "
-        "not in it; 12 films of 6 patients, 1 seed)."
+        "Changed copies of real images on south, which nothing was learned from, hurt (macro AUROC "
+        "-0.020 against real images alone, 95 % interval -0.030 to -0.010; chance in training is "
+        "not in it; 12 images of 6 patients, 1 seed)."
     )
     assert sentence("synthetic", of(-0.01, 0.0, 0.02), asked, 3) == (
-        "Synthetic films made no difference that 12 films of 6 patients and 3 seeds can show "
-        "(macro AUROC +0.000 against real films alone, 95 % interval -0.010 to +0.020)."
+        "Synthetic images made no difference that 12 images of 6 patients and 3 seeds can show "
+        "(macro AUROC +0.000 against real images alone, 95 % interval -0.010 to +0.020)."
     )
-    # Where films are of one class there is no AUROC.
+    # Where images are of one class there is no AUROC.
     assert "(accuracy +0.012" in sentence("synthetic", of(0.0, 0.012, 0.02, np.nan), asked, 3)

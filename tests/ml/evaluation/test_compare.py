@@ -1,4 +1,4 @@
-"""Gates: two classifiers on the same test films, and a card that has to be true."""
+"""Gates: two classifiers on the same test images, and a card that has to be true."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from sklearn import metrics as reference
 
 from ml.classifier.bundle import CARD, PRETRAINED, Card, read_bundle
 from ml.classifier.predictor import Predictor
-from ml.data.loading import load_films
+from ml.data.loading import load_images
 from ml.data.manifest import in_split, read_manifest
 from ml.data.splits import Split
 from ml.errors import DataError
@@ -21,26 +21,26 @@ from ml.evaluation.compare import (
     check_card,
     compare_classifiers,
     paired_differences,
-    worse_figures,
+    worse_metrics,
 )
-from ml.evaluation.evaluate import Answers, answer_films, figures_of, left_out_films
+from ml.evaluation.evaluate import Answers, answer_images, left_out_images, metrics_of
 from ml.evaluation.metrics import softmax
 from ml.labels import LABELS
 from tests.support.classifier_world import QUICK, tiny_network, write_data, write_synthetic, xray
 from tests.support.gan_world import one_thread
 
 __all__ = ["one_thread", "tiny_network"]  # fixtures that all tests here use
-FILMS = {Split.TRAIN: 20, Split.VALIDATION: 8, Split.TEST: 10}
+IMAGES = {Split.TRAIN: 20, Split.VALIDATION: 8, Split.TEST: 10}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("world") / "set", FILMS, sources=("north", "south"))
+    return write_data(tmp_path_factory.mktemp("world") / "set", IMAGES, sources=("north", "south"))
 
 
 @pytest.fixture(scope="module")
 def bundle(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier that has learned these films, of 32 px; the released one has not, of 224 px."""
+    """A classifier that has learned these images, of 32 px; the released one has not, of 224 px."""
     run = tmp_path_factory.mktemp("run")
     done = xray(
         "train", "classifier", "--data", data, "--out", run, *QUICK, "--epochs", 3,
@@ -65,29 +65,29 @@ def found(told: tuple[str, Path]) -> dict[str, Any]:
     return written
 
 
-def test_both_answer_the_same_films_at_their_own_size(
+def test_both_answer_the_same_images_at_their_own_size(
     found: dict[str, Any], bundle: Path, data: Path
 ) -> None:
-    assert (found["films"], found["patients"]) == (30, 15)
-    films = in_split(read_manifest(data), Split.TEST)
+    assert (found["images"], found["patients"]) == (30, 15)
+    images = in_split(read_manifest(data), Split.TEST)
     for side, folder in (("candidate", bundle), ("reference", PRETRAINED)):
         predictor = Predictor.load(folder)
-        answers = answer_films(predictor, load_films(films, predictor.card.input_size, title=""))
+        answers = answer_images(predictor, load_images(images, predictor.card.input_size, title=""))
         own = found[side]
         assert own["sha256"] == predictor.card.sha256
         assert own["version"] == predictor.card.version
         best = answers.probabilities.argmax(axis=1)
-        assert own["figures"]["accuracy"]["value"] == pytest.approx(
+        assert own["metrics"]["accuracy"]["value"] == pytest.approx(
             reference.accuracy_score(answers.truth, best)
         )
-        assert own["figures"]["macro_auroc"]["value"] == pytest.approx(
+        assert own["metrics"]["macro_auroc"]["value"] == pytest.approx(
             reference.roc_auc_score(answers.truth, answers.probabilities, multi_class="ovr")
         )
 
 
-def test_differences_are_those_of_the_figures(found: dict[str, Any]) -> None:
+def test_differences_are_those_of_the_metrics(found: dict[str, Any]) -> None:
     for name in ("accuracy", "macro_auroc"):
-        ours, theirs = (found[side]["figures"][name] for side in ("candidate", "reference"))
+        ours, theirs = (found[side]["metrics"][name] for side in ("candidate", "reference"))
         one = found["differences"][name]
         assert one["value"] == pytest.approx(ours["value"] - theirs["value"])
         assert one["low"] < one["value"] < one["high"]
@@ -95,14 +95,14 @@ def test_differences_are_those_of_the_figures(found: dict[str, Any]) -> None:
 
 
 def answers_of(truth: Any, skill: float, *, noise: int) -> Answers:
-    """Answers of a classifier to 300 films of 150 patients; more skill, more of them right."""
+    """Answers of a classifier to 300 images of 150 patients; more skill, more of them right."""
     random = np.random.default_rng(noise)
     probabilities = softmax(random.normal(size=(300, 3)) + skill * np.eye(3)[truth])
     return Answers(
         truth=truth,
         probabilities=probabilities,
         uncertain=np.zeros(300, dtype=bool),
-        unfamiliar=np.zeros(300, dtype=bool),
+        out_of_distribution=np.zeros(300, dtype=bool),
         patients=np.array([f"p{number // 2}" for number in range(300)]),
         sources=np.full(300, "north"),
     )
@@ -117,12 +117,12 @@ def test_worse_beyond_its_interval_is_a_fault_and_better_is_none() -> None:
     new, old = replace(card, version="new"), replace(card, version="old")
     gained, lost = paired_differences(GOOD, POOR), paired_differences(POOR, GOOD)
     assert gained["accuracy"].low > 0
-    assert worse_figures(gained, new, old) == []
+    assert worse_metrics(gained, new, old) == []
     for name, one in lost.items():
         turned = [-gained[name].value, -gained[name].high, -gained[name].low]
         assert [one.value, one.low, one.high] == pytest.approx(turned)
     less = lost["accuracy"]
-    faults = worse_figures(lost, new, old)
+    faults = worse_metrics(lost, new, old)
     assert len(faults) == 2
     assert faults[0] == (
         f"classifier new is worse than old: its accuracy is lower by {-less.value:.3f} "
@@ -135,27 +135,27 @@ def test_difference_that_may_be_chance_is_no_fault() -> None:
     other = answers_of(TRUTH, 2.0, noise=2)
     differences = paired_differences(GOOD, other)
     assert all(one.low < 0 < one.high for one in differences.values())
-    assert worse_figures(differences, card, card) == []
+    assert worse_metrics(differences, card, card) == []
 
 
 def test_intervals_are_paired() -> None:
-    """A classifier that errs on the same films is compared more sharply than one of its own."""
+    """A classifier that errs on the same images is compared more sharply than one of its own."""
     nearly = replace(GOOD, probabilities=GOOD.probabilities.copy())
     nearly.probabilities[:3] = np.roll(nearly.probabilities[:3], 1, axis=1)
-    alone = figures_of(GOOD).accuracy
+    alone = metrics_of(GOOD).accuracy
     paired = paired_differences(nearly, GOOD)["accuracy"]
     assert paired.high - paired.low < (alone.high - alone.low) / 2
     for one in paired_differences(GOOD, GOOD).values():
         assert (one.value, one.low, one.high) == (0, 0, 0)
 
 
-def test_films_whose_answer_changes_are_named(
+def test_images_whose_answer_changes_are_named(
     found: dict[str, Any], bundle: Path, data: Path
 ) -> None:
-    films = in_split(read_manifest(data), Split.TEST)
+    images = in_split(read_manifest(data), Split.TEST)
     predictor = Predictor.load(bundle)
-    said = predictor.predict_batch(load_films(films, 32, title="").films)
-    by_name = {film.path.name: answer for film, answer in zip(films, said, strict=True)}
+    said = predictor.predict_batch(load_images(images, 32, title="").images)
+    by_name = {image.path.name: answer for image, answer in zip(images, said, strict=True)}
     assert 0 < len(found["changed"]) <= 30
     for row in found["changed"]:
         assert (data / row["image"]).is_file()
@@ -173,24 +173,24 @@ def test_films_whose_answer_changes_are_named(
 def checked(bundle: Path, data: Path) -> Callable[[Card], tuple[bool | None, list[str]]]:
     """Checks a card against the answers of the tiny classifier."""
     predictor = Predictor.load(bundle)
-    films = in_split(read_manifest(data), Split.TEST)
-    answers = answer_films(predictor, load_films(films, 32, title=""))
-    return lambda card: check_card(card, films, answers)
+    images = in_split(read_manifest(data), Split.TEST)
+    answers = answer_images(predictor, load_images(images, 32, title=""))
+    return lambda card: check_card(card, images, answers)
 
 
-def with_figures(card: Card, **changes: Any) -> Card:
-    return replace(card, figures=card.figures | changes)
+def with_metrics(card: Card, **changes: Any) -> Card:
+    return replace(card, metrics=card.metrics | changes)
 
 
-def test_card_that_gives_other_figures_is_named(
+def test_card_that_gives_other_metrics_is_named(
     bundle: Path, checked: Callable[[Card], tuple[bool | None, list[str]]]
 ) -> None:
     card = read_bundle(bundle)[0]
-    accuracy = card.figures["accuracy"]
+    accuracy = card.metrics["accuracy"]
     found = accuracy["value"]
 
     def told(value: float | None) -> Card:
-        return with_figures(card, accuracy=accuracy | {"value": value})
+        return with_metrics(card, accuracy=accuracy | {"value": value})
 
     assert checked(card) == (True, [])
     assert checked(read_bundle(PRETRAINED)[0]) == (None, [])
@@ -198,39 +198,41 @@ def test_card_that_gives_other_figures_is_named(
     assert checked(told(found + 0.01)) == (
         False,
         [
-            f"the card gives the accuracy as {found + 0.01:.6f}, on the card's own test films it "
+            f"the card gives the accuracy as {found + 0.01:.6f}, on the card's own test images it "
             f"is {found:.6f}"
         ],
     )
     assert "gives the accuracy as not defined" in checked(told(None))[1][0]
-    recalls = {label: own | {"recall": 1.5} for label, own in card.figures["per_class"].items()}
-    reproduced, faults = checked(with_figures(card, per_class=recalls))
+    recalls = {label: own | {"recall": 1.5} for label, own in card.metrics["per_class"].items()}
+    reproduced, faults = checked(with_metrics(card, per_class=recalls))
     assert reproduced is False
     assert [label in fault for label, fault in zip(LABELS, faults, strict=True)] == [True] * 3
-    assert len(checked(replace(card, figures={}))[1]) == 5
+    assert len(checked(replace(card, metrics={}))[1]) == 5
 
 
 def test_card_without_a_source_is_checked_on_the_others(
     bundle: Path, data: Path, checked: Callable[[Card], tuple[bool | None, list[str]]]
 ) -> None:
-    """Its figures are those of the test films of the sources that it has seen."""
+    """Its metrics are those of the test images of the sources that it has seen."""
     card = read_bundle(bundle)[0]
-    films = [film for film in in_split(read_manifest(data), Split.TEST) if film.source == "north"]
-    answers = answer_films(Predictor.load(bundle), load_films(films, 32, title=""))
+    images = [
+        image for image in in_split(read_manifest(data), Split.TEST) if image.source == "north"
+    ]
+    answers = answer_images(Predictor.load(bundle), load_images(images, 32, title=""))
     north = {"north": dict.fromkeys(LABELS, 5)}
     seen = card.data | {
         "by_source": card.data["by_source"] | {"test": north},
-        "patients": card.data["patients"] | {"test": len({film.patient for film in films})},
+        "patients": card.data["patients"] | {"test": len({image.patient for image in images})},
     }
     right = float(np.mean(answers.probabilities.argmax(axis=1) == answers.truth))
-    wrong = {"accuracy": card.figures["accuracy"] | {"value": right + 0.25}}
+    wrong = {"accuracy": card.metrics["accuracy"] | {"value": right + 0.25}}
     left_out = card.options | {"leave_out": "south"}
-    without = replace(with_figures(card, **wrong), options=left_out, data=seen)
-    assert left_out_films(without, read_manifest(data), "south")
+    without = replace(with_metrics(card, **wrong), options=left_out, data=seen)
+    assert left_out_images(without, read_manifest(data), "south")
     reproduced, faults = checked(without)
     assert reproduced is False
     assert faults[0] == (
-        f"the card gives the accuracy as {right + 0.25:.6f}, on the card's own test films it is "
+        f"the card gives the accuracy as {right + 0.25:.6f}, on the card's own test images it is "
         f"{right:.6f}"
     )
     assert checked(replace(without, options=card.options))[0] is None
@@ -242,9 +244,9 @@ def test_command_writes_the_comparison_and_says_it(
 ) -> None:
     shown, out = told
     for words in (
-        "30 test films of 15 patients",
-        f"answered differently: {len(found['changed'])} films",
-        "the gates open" if found["passed"] else "the gates stay shut",
+        "30 test images of 15 patients",
+        f"answered differently: {len(found['changed'])} images",
+        "the promotion checks open" if found["passed"] else "the promotion checks stay shut",
         *(fault[:60] for fault in found["faults"]),
     ):
         assert words in shown
@@ -253,9 +255,9 @@ def test_command_writes_the_comparison_and_says_it(
     assert [path.name for path in out.iterdir()] == ["comparison.json"]
 
 
-def test_synthetic_films_measure_nothing(data: Path, bundle: Path, tmp_path: Path) -> None:
+def test_synthetic_images_measure_nothing(data: Path, bundle: Path, tmp_path: Path) -> None:
     made = write_synthetic(tmp_path / "made", {"covid": 40})
     predictor = Predictor.load(bundle)
-    with pytest.raises(DataError, match="no film to measure on"):
+    with pytest.raises(DataError, match="no image to measure on"):
         compare_classifiers(predictor, predictor, made)
     assert (bundle / CARD).is_file()

@@ -1,4 +1,4 @@
-"""The evaluation: figures against scikit-learn, charts, the report, a source left out."""
+"""The evaluation: metrics against scikit-learn, charts, the report, a source left out."""
 
 import csv
 import json
@@ -21,15 +21,15 @@ from ml.classifier.networks import Backbone
 from ml.classifier.sampling import without_source
 from ml.classifier.training import ClassifierOptions, load_run, train_classifier
 from ml.commands.main import app
-from ml.data.manifest import FilmRecord, read_manifest
+from ml.data.manifest import ImageRecord, read_manifest
 from ml.data.splits import Split, split_of
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import Answers, figures_of, left_out_films, roc_curves
+from ml.evaluation.evaluate import Answers, left_out_images, metrics_of, roc_curves
 from ml.labels import LABELS
 from ml.reporting import charts
 from ml.reporting.classifier_report import describe, read_training_rows, render_report
-from tests.ml.data.test_near_duplicates import textured_film
+from tests.ml.data.test_near_duplicates import textured_image
 from tests.support.images import png
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Answers:
         truth=truth,
         probabilities=probabilities,
         uncertain=probabilities.max(axis=1) < 0.6,
-        unfamiliar=random.random(count) < 0.05,
+        out_of_distribution=random.random(count) < 0.05,
         patients=np.array([f"p{number // 2}" for number in range(count)]),
         sources=np.array(["north", "south"])[random.integers(2, size=count)],
     )
@@ -61,16 +61,16 @@ def answers() -> Answers:
     return answers_of(160)
 
 
-def test_figures_equal_scikit_learn(answers: Answers) -> None:
-    figures = figures_of(answers)
+def test_metrics_equal_scikit_learn(answers: Answers) -> None:
+    scores = metrics_of(answers)
     predicted = answers.probabilities.argmax(axis=1)
-    assert figures.accuracy.value == reference.accuracy_score(answers.truth, predicted)
-    assert figures.macro_auroc.value == pytest.approx(
+    assert scores.accuracy.value == reference.accuracy_score(answers.truth, predicted)
+    assert scores.macro_auroc.value == pytest.approx(
         reference.roc_auc_score(answers.truth, answers.probabilities, multi_class="ovr")
     )
     columns = reference.precision_recall_fscore_support(answers.truth, predicted)
     for k, label in enumerate(LABELS):
-        own = figures.per_class[label]
+        own = scores.per_class[label]
         expected = [column[k] for column in columns]
         assert [own[key] for key in ("precision", "recall", "f1", "support")] == pytest.approx(
             expected
@@ -79,27 +79,27 @@ def test_figures_equal_scikit_learn(answers: Answers) -> None:
             reference.roc_auc_score(answers.truth == k, answers.probabilities[:, k])
         )
     answered = ~answers.uncertain
-    assert figures.selective["coverage"] == answered.mean()
-    assert figures.selective["accuracy_when_answering"] == reference.accuracy_score(
+    assert scores.selective["coverage"] == answered.mean()
+    assert scores.selective["accuracy_when_answering"] == reference.accuracy_score(
         answers.truth[answered], predicted[answered]
     )
 
 
-def test_every_figure_lies_in_its_interval(answers: Answers) -> None:
-    figures = figures_of(answers)
-    entries = [*figures.per_class.values(), figures.selective]
-    intervals = [figures.accuracy, figures.macro_auroc] + [
+def test_every_metric_lies_in_its_interval(answers: Answers) -> None:
+    scores = metrics_of(answers)
+    entries = [*scores.per_class.values(), scores.selective]
+    intervals = [scores.accuracy, scores.macro_auroc] + [
         entry[key] for entry in entries for key in entry if key.endswith("_interval")
     ]
     assert len(intervals) == 2 + 3 * 4 + 4
     assert all(one.low < one.value < one.high for one in intervals)
 
 
-def test_shared_draws_give_the_interval_of_a_single_figure(answers: Answers) -> None:
+def test_shared_draws_give_the_interval_of_a_single_metric(answers: Answers) -> None:
     alone = metrics.bootstrap(
         metrics.accuracy, answers.truth, answers.probabilities, answers.patients
     )
-    assert figures_of(answers).accuracy == alone
+    assert metrics_of(answers).accuracy == alone
 
 
 def test_roc_curve_is_that_of_scikit_learn(answers: Answers) -> None:
@@ -116,28 +116,28 @@ def test_roc_curve_is_that_of_scikit_learn(answers: Answers) -> None:
             }
 
 
-def test_films_of_one_class_give_what_can_be_said() -> None:
+def test_images_of_one_class_give_what_can_be_said() -> None:
     answers = answers_of(60)
     covid = replace(answers, truth=np.zeros(60, dtype=np.int64))
-    figures = figures_of(covid)
-    assert np.isnan(figures.per_class["normal"]["recall"])
-    assert figures.accuracy.value == figures.per_class["covid"]["recall"]
-    assert figures.within_source == []
+    scores = metrics_of(covid)
+    assert np.isnan(scores.per_class["normal"]["recall"])
+    assert scores.accuracy.value == scores.per_class["covid"]["recall"]
+    assert scores.within_source == []
     assert roc_curves(covid) == {}
     card, _ = read_bundle(PRETRAINED)
-    html = render_report(describe(card, records_of(60), covid, figures, []))
+    html = render_report(describe(card, records_of(60), covid, scores, []))
     assert "not defined" in html
     assert ">nan" not in html
 
 
-def records_of(count: int) -> list[FilmRecord]:
-    return [FilmRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n}") for n in range(count)]
+def records_of(count: int) -> list[ImageRecord]:
+    return [ImageRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n}") for n in range(count)]
 
 
 @pytest.fixture(scope="module")
 def html(answers: Answers) -> str:
     card, _ = read_bundle(PRETRAINED)
-    return render_report(describe(card, records_of(160), answers, figures_of(answers), ROWS))
+    return render_report(describe(card, records_of(160), answers, metrics_of(answers), ROWS))
 
 
 class Page(HTMLParser):
@@ -179,27 +179,27 @@ def test_report_is_one_file_that_needs_nothing(html: str) -> None:
     assert not re.search(r"https?:|url\(|@import|//\w", html)
 
 
-def test_report_shows_every_figure(html: str, answers: Answers) -> None:
+def test_report_shows_every_metric(html: str, answers: Answers) -> None:
     page = Page()
     page.feed(html)
     shown = " | ".join(page.charts)
     for chart in ("Confusion", "ROC", "Reliability", "Accuracy over", "Loss over"):
         assert chart in shown
-    figures = figures_of(answers)
-    entries = [*figures.per_class.values(), figures.selective]
-    intervals = [figures.accuracy, figures.macro_auroc, figures.calibration_error_interval]
-    intervals += [row["auroc"] for row in figures.within_source]
+    scores = metrics_of(answers)
+    entries = [*scores.per_class.values(), scores.selective]
+    intervals = [scores.accuracy, scores.macro_auroc, scores.calibration_error_interval]
+    intervals += [row["auroc"] for row in scores.within_source]
     intervals += [entry[key] for entry in entries for key in entry if key.endswith("_interval")]
     for one in intervals:
         assert f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" in html
-    assert len(figures.within_source) == 6
+    assert len(scores.within_source) == 6
     assert read_bundle(PRETRAINED)[0].sha256 in html
 
 
 def test_names_in_the_report_are_text(answers: Answers) -> None:
     card = replace(read_bundle(PRETRAINED)[0], version="<script>alert(1)</script>")
     hostile = replace(answers, sources=np.full(160, '"><script>'))
-    html = render_report(describe(card, records_of(160), hostile, figures_of(hostile), []))
+    html = render_report(describe(card, records_of(160), hostile, metrics_of(hostile), []))
     assert "<script" not in html
     assert "<script" not in charts.roc_chart({"<script>": [(0, 0), (1, 1)]}, title='"><script>')
 
@@ -246,7 +246,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerow(["image", "label", "source", "patient"])
         for number in range(54):
             part, source = tuple(Split)[number // 3 % 3], ("north", "south")[number % 2]
-            (root / f"{number}.png").write_bytes(png(textured_film(number)))
+            (root / f"{number}.png").write_bytes(png(textured_image(number)))
             row = [f"{number}.png", LABELS[number % 3], source, patient_in(part, number)]
             writer.writerow(row)
     return root
@@ -267,7 +267,7 @@ def xray(*arguments: object) -> str:
     return done.output
 
 
-def test_command_writes_figures_and_report(folder: Path, tmp_path: Path) -> None:
+def test_command_writes_metrics_and_report(folder: Path, tmp_path: Path) -> None:
     run, out = run_folder(tmp_path), tmp_path / "out"
     shown = xray("evaluate", "classifier", "--data", folder, "--out", out, "--run", run)
     assert "macro AUROC" in shown
@@ -276,11 +276,11 @@ def test_command_writes_figures_and_report(folder: Path, tmp_path: Path) -> None
     assert found["model"]["sha256"] == card.sha256
     assert found["seed"] == 0
     assert found["training"] == ROWS
-    assert sum(sum(own.values()) for own in found["data"].values()) == found["figures"]["films"]
+    assert sum(sum(own.values()) for own in found["data"].values()) == found["metrics"]["images"]
     assert (out / "report.html").read_text() == render_report(found)
 
 
-def test_all_films_of_the_source_that_was_left_out_are_measured(
+def test_all_images_of_the_source_that_was_left_out_are_measured(
     folder: Path, tmp_path: Path
 ) -> None:
     bundle, out = left_out_bundle(tmp_path / "bundle", "south"), tmp_path / "out"
@@ -290,23 +290,23 @@ def test_all_films_of_the_source_that_was_left_out_are_measured(
     )  # fmt: skip
     found = json.loads((out / "metrics.json").read_text())
     assert found["data"] == {"south": dict.fromkeys(LABELS, 9)}
-    pairs = [(row["positive"], row["negative"]) for row in found["figures"]["within_source"]]
+    pairs = [(row["positive"], row["negative"]) for row in found["metrics"]["within_source"]]
     assert pairs == [("covid", "pneumonia"), ("covid", "normal"), ("pneumonia", "normal")]
-    assert "All films of the source south" in (out / "report.html").read_text()
+    assert "All images of the source south" in (out / "report.html").read_text()
 
 
 def test_bundle_that_learned_from_the_source_is_refused() -> None:
     card, _ = read_bundle(PRETRAINED)
-    films = records_of(6)
+    images = records_of(6)
     with pytest.raises(BundleError, match="trained on all sources"):
-        left_out_films(card, films, "north")
+        left_out_images(card, images, "north")
     other = replace(card, options=card.options | {"leave_out": "south"})
     with pytest.raises(BundleError, match="trained without south"):
-        left_out_films(other, films, "north")
-    with pytest.raises(DataError, match="no film comes from 'south'"):
-        left_out_films(other, films, "south")
+        left_out_images(other, images, "north")
+    with pytest.raises(DataError, match="no image comes from 'south'"):
+        left_out_images(other, images, "south")
     with pytest.raises(DataError, match="the sources north"):
-        without_source(films, "south")
+        without_source(images, "south")
 
 
 def test_curves_without_a_report_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -322,11 +322,11 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(networks.BACKBONES, "report-cnn", Backbone(build, features=4, size=32))
 
 
-def test_run_never_opens_a_film_of_the_source_that_is_left_out(
+def test_run_never_opens_a_image_of_the_source_that_is_left_out(
     tiny_network: None, folder: Path, tmp_path: Path
 ) -> None:
     records = [
-        # A film that is opened and not there ends the run.
+        # An image that is opened and not there ends the run.
         replace(record, path=tmp_path / "gone.png") if record.source == "south" else record
         for record in read_manifest(folder)
     ]
@@ -340,7 +340,7 @@ def test_run_never_opens_a_film_of_the_source_that_is_left_out(
         train_classifier(records, tmp_path / "run", everything, device=CPU)
 
 
-def test_unknown_hospital_from_training_to_figures(
+def test_unknown_hospital_from_training_to_metrics(
     tiny_network: None, folder: Path, tmp_path: Path
 ) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"

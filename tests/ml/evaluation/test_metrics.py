@@ -1,4 +1,4 @@
-"""Figures against a second implementation, and in worlds small enough to reckon by hand."""
+"""Metrics against a second implementation, and in worlds small enough to reckon by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def answers() -> tuple[metrics.Ints, metrics.Floats]:
     return truth, metrics.softmax(logits)
 
 
-def test_figures_equal_scikit_learn(answers: tuple[metrics.Ints, metrics.Floats]) -> None:
+def test_metrics_equal_scikit_learn(answers: tuple[metrics.Ints, metrics.Floats]) -> None:
     truth, probabilities = answers
     predicted = probabilities.argmax(axis=1)
     assert metrics.accuracy(truth, probabilities) == reference.accuracy_score(truth, predicted)
@@ -49,8 +49,8 @@ def test_pairwise_auroc_leaves_the_third_class_out() -> None:
     assert metrics.pairwise_auroc(truth, probabilities, 0, 1) == 1.0
 
 
-def test_bootstrap_draws_patients_not_films() -> None:
-    """One patient with all the films: every draw is the same, so the interval is a point."""
+def test_bootstrap_draws_patients_not_images() -> None:
+    """One patient with all the images: every draw is the same, so the interval is a point."""
     truth = np.array([0, 1, 1, 0])
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     one = metrics.bootstrap(metrics.accuracy, truth, probabilities, np.array(["a"] * 4), draws=50)
@@ -87,18 +87,18 @@ def test_confidence_threshold_reaches_its_target() -> None:
     given = probabilities[:, 0] >= threshold
     assert metrics.accuracy(truth[given], probabilities[given]) >= 0.9
     assert given.mean() > 0.2
-    tied = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]])
-    threshold = calibration.confidence_threshold(np.array([0, 0, 1, 1]), tied, 0.95)
-    assert threshold == 0.9, "films of equal confidence are answered together"
+    end_with_parent = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]])
+    threshold = calibration.confidence_threshold(np.array([0, 0, 1, 1]), end_with_parent, 0.95)
+    assert threshold == 0.9, "images of equal confidence are answered together"
     assert calibration.confidence_threshold(1 - truth * 0, probabilities, 0.9) == 1.0
 
 
-def test_novelty_is_about_one_at_home_and_large_elsewhere() -> None:
+def test_ood_score_is_about_one_at_home_and_large_elsewhere() -> None:
     random = np.random.default_rng(4)
     centres = random.normal(size=(3, 20)) * 3
     labels = random.integers(3, size=600)
     known = centres[labels] + random.normal(size=(600, 20))
     space = calibration.fit_familiarity(known, labels, 3, dims=8)
     at_home = centres[labels[:100]] + random.normal(size=(100, 20))
-    assert np.median(space.novelty(at_home)) == pytest.approx(1, abs=0.2)
-    assert space.novelty(at_home + 30).min() > 3
+    assert np.median(space.ood_score(at_home)) == pytest.approx(1, abs=0.2)
+    assert space.ood_score(at_home + 30).min() > 3

@@ -1,4 +1,4 @@
-"""The report's network and its protocol, in a tiny world: 32 x 32 films, one epoch."""
+"""The report's network and its protocol, in a tiny world: 32 x 32 images, one epoch."""
 
 import json
 from collections import Counter
@@ -14,25 +14,25 @@ from ml.classifier.export import Splits, export_bundle
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor
 from ml.classifier.training import ClassifierOptions, train_classifier
-from ml.data.loading import FilmSet, load_films
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.loading import ImageSet, load_images
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation import reproduction
 from ml.evaluation.reproduction import (
     Arm,
     ReproductionOptions,
-    change_film,
+    change_image,
     reproduce,
     split_as_reported,
     split_by_patient,
 )
 from ml.labels import LABELS
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 CPU = torch.device("cpu")
 SIDE = 32
-TINY = ReproductionOptions(epochs=1, covid_films=120)
+TINY = ReproductionOptions(epochs=1, covid_images=120)
 CROWD = {
     ("cohen", "covid"): 40,
     ("cohen", "pneumonia"): 6,
@@ -46,31 +46,31 @@ CROWD = {
 
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report's network for films of 32 px."""
+    """The report's network for images of 32 px."""
     small = replace(networks.BACKBONES["report-cnn"], size=SIDE, flat_side=SIDE // 8)
     monkeypatch.setitem(networks.BACKBONES, "report-cnn", small)
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    folder = tmp_path_factory.mktemp("films")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     found = []
     for (source, label), count in CROWD.items():
         for number in range(count):
             path = folder / f"{source}-{label}-{number}.png"
-            film = synthetic_film(random, 80, 72).astype(int)
-            film[:40] += 40 * LABELS.index(label)
-            path.write_bytes(png(np.clip(film, 0, 255).astype(np.uint8)))
+            image = synthetic_image(random, 80, 72).astype(int)
+            image[:40] += 40 * LABELS.index(label)
+            path.write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
             patient = f"{source}-{label}-{number // 2}"
-            found.append(FilmRecord(path, label, source, patient))
+            found.append(ImageRecord(path, label, source, patient))
     return found
 
 
 @pytest.fixture(scope="module")
-def reported(records: list[FilmRecord]) -> FilmSet:
-    own = [one for one in records if (one.source, one.label) in reproduction.REPORTED_FILMS]
-    return load_films(own, SIDE, title="")
+def reported(records: list[ImageRecord]) -> ImageSet:
+    own = [one for one in records if (one.source, one.label) in reproduction.REPORTED_IMAGES]
+    return load_images(own, SIDE, title="")
 
 
 def test_report_network_is_the_one_of_the_report() -> None:
@@ -83,95 +83,98 @@ def test_report_network_is_the_one_of_the_report() -> None:
 
 def test_logit_is_the_mean_of_its_activation_map_plus_bias() -> None:
     network = build_classifier("report-cnn", 3).eval()
-    films = torch.rand(2, 1, SIDE, SIDE)
+    images = torch.rand(2, 1, SIDE, SIDE)
     with torch.inference_mode():
-        readout = network.read(films)
+        readout = network.read(images)
         expected = readout.activation_map.mean(dim=(2, 3)) + network.head.bias
         assert torch.allclose(readout.logits, expected, atol=1e-5)
-        assert torch.allclose(readout.logits, network(films), atol=1e-6)
+        assert torch.allclose(readout.logits, network(images), atol=1e-6)
     assert readout.embedding.shape == (2, 128)
 
 
-def test_report_network_is_trained_and_exported(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_report_network_is_trained_and_exported(records: list[ImageRecord], tmp_path: Path) -> None:
     options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, weight_decay=0.0)
     network = train_classifier(records, tmp_path / "run", options, device=CPU)
-    splits = Splits(*(load_films(in_split(records, part), SIDE, title="") for part in Split))
+    splits = Splits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
     # Export itself compares the graph with torch.
     export_bundle(network, splits, tmp_path / "bundle", version="r", options=options)
-    answer = Predictor.load(tmp_path / "bundle").predict(splits.test.films[0])
+    answer = Predictor.load(tmp_path / "bundle").predict(splits.test.images[0])
     assert answer.activation_map.shape == (3, SIDE // 8, SIDE // 8)
 
 
-def test_report_network_refuses_smaller_films(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_report_network_refuses_smaller_images(records: list[ImageRecord], tmp_path: Path) -> None:
     with pytest.raises(XrayError, match="--small-epochs 0"):
         train_classifier(records, tmp_path, ClassifierOptions("report-cnn"), device=CPU)
     assert not list(tmp_path.iterdir())
 
 
-def test_changed_film_is_the_film_a_little_moved() -> None:
-    film = synthetic_film(np.random.default_rng(1), 128, 128)
-    copies = [change_film(film, np.random.default_rng(seed)) for seed in range(20)]
+def test_changed_image_is_the_image_a_little_moved() -> None:
+    image = synthetic_image(np.random.default_rng(1), 128, 128)
+    copies = [change_image(image, np.random.default_rng(seed)) for seed in range(20)]
     for copy in copies:
-        assert copy.shape == film.shape
-        assert (copy != film).any()
-        # No empty corner: everything shown lies on the film.
+        assert copy.shape == image.shape
+        assert (copy != image).any()
+        # No empty corner: everything shown lies on the image.
         assert min(copy[row, column] for row in (0, -1) for column in (0, -1)) > 20
-        alike = [np.corrcoef(copy.ravel(), one.ravel())[0, 1] for one in (film, film[:, ::-1])]
+        alike = [np.corrcoef(copy.ravel(), one.ravel())[0, 1] for one in (image, image[:, ::-1])]
         assert max(alike) > 0.7
-    again = change_film(film, np.random.default_rng(0))
+    again = change_image(image, np.random.default_rng(0))
     assert (again == copies[0]).all()
 
 
-def films_on_both_sides(arm: Arm) -> set[Path]:
-    train = {record.path for record in arm.train.records}
-    return train & {record.path for record in arm.test.records}
+def images_on_both_sides(condition: Arm) -> set[Path]:
+    train = {record.path for record in condition.train.records}
+    return train & {record.path for record in condition.test.records}
 
 
-def covid_films(films: FilmSet) -> int:
-    return int((films.labels == LABELS.index("covid")).sum())
+def covid_images(images: ImageSet) -> int:
+    return int((images.labels == LABELS.index("covid")).sum())
 
 
-def test_report_split_puts_copies_of_a_film_on_both_sides(reported: FilmSet) -> None:
-    arm = split_as_reported(reported, TINY)
-    assert sum(map(covid_films, (arm.train, arm.validation, arm.test))) == TINY.covid_films
-    assert films_on_both_sides(arm)
-    counts = Counter(str(record.path) for record in arm.train.records)
-    assert max(counts.values()) <= 3  # 120 of 40 films: every film and two copies
+def test_report_split_puts_copies_of_a_image_on_both_sides(reported: ImageSet) -> None:
+    condition = split_as_reported(reported, TINY)
+    assert (
+        sum(map(covid_images, (condition.train, condition.validation, condition.test)))
+        == TINY.covid_images
+    )
+    assert images_on_both_sides(condition)
+    counts = Counter(str(record.path) for record in condition.train.records)
+    assert max(counts.values()) <= 3  # 120 of 40 images: every image and two copies
 
 
-def test_split_by_patient_copies_training_films_alone(reported: FilmSet) -> None:
-    arm = split_by_patient(reported, TINY)
-    train = {record.patient for record in arm.train.records}
-    for part in (arm.validation, arm.test):
+def test_split_by_patient_copies_training_images_alone(reported: ImageSet) -> None:
+    condition = split_by_patient(reported, TINY)
+    train = {record.patient for record in condition.train.records}
+    for part in (condition.validation, condition.test):
         assert not train & {record.patient for record in part.records}
         assert len(part) == len({record.path for record in part.records})
-    originals = sum(record.label == "covid" for record in set(arm.train.records))
-    assert covid_films(arm.train) == 3 * originals
+    originals = sum(record.label == "covid" for record in set(condition.train.records))
+    assert covid_images(condition.train) == 3 * originals
 
 
 @pytest.fixture
-def result(records: list[FilmRecord], tmp_path: Path) -> Path:
+def result(records: list[ImageRecord], tmp_path: Path) -> Path:
     reproduce(records, tmp_path, TINY, device=CPU)
     return tmp_path
 
 
 def test_reproduction_stands_beside_the_report(
-    result: Path, records: list[FilmRecord], monkeypatch: pytest.MonkeyPatch
+    result: Path, records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = json.loads((result / "reproduction.json").read_text())
     for name, unseen in (("as-reported", 12), ("by-patient", 12)):
-        figures = found["arms"][name]["figures"]
-        assert list(figures) == list(reproduction.QUESTIONS)
-        assert figures["unseen"]["films"] == unseen
-        assert figures["collection"]["per_class"]["pneumonia"]["support"] == 6
-        assert len(found["arms"][name]["epochs"]) == 1
+        metrics = found["conditions"][name]["metrics"]
+        assert list(metrics) == list(reproduction.QUESTIONS)
+        assert metrics["unseen"]["images"] == unseen
+        assert metrics["collection"]["per_class"]["pneumonia"]["support"] == 6
+        assert len(found["conditions"][name]["epochs"]) == 1
     text = (result / "reproduction.md").read_text()
-    assert "| the report | own test films | 3000 |  | 0.98 | 1.00 | 0.97 | 1.00 |" in text
-    for name, meaning in (*reproduction.ARMS.values(), *reproduction.QUESTIONS.values()):
+    assert "| the report | own test images | 3000 |  | 0.98 | 1.00 | 0.97 | 1.00 |" in text
+    for name, meaning in (*reproduction.CONDITIONS.values(), *reproduction.QUESTIONS.values()):
         assert f"| {name} |" in text
         assert f"- {name}: {meaning}" in text
 
-    # A finished arm is not trained again, one that is missing is.
+    # A finished condition is not trained again, one that is missing is.
     trained = []
     fit = reproduction._fit
     monkeypatch.setattr(
@@ -185,8 +188,8 @@ def test_reproduction_stands_beside_the_report(
         reproduce(records, result, replace(TINY, epochs=2), device=CPU)
 
 
-def test_data_without_the_report_films_is_refused(
-    records: list[FilmRecord], tmp_path: Path
+def test_data_without_the_report_images_is_refused(
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     without = [record for record in records if record.source != "kermany"]
     with pytest.raises(DataError, match="cohen and kermany"):

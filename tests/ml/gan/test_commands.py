@@ -20,15 +20,15 @@ from typer.testing import CliRunner, Result
 from ml.commands.gan import PRESET_WORDS
 from ml.commands.main import app
 from ml.commands.options_to_flags import with_flags
-from ml.data.manifest import FilmRecord, in_split, read_manifest
+from ml.data.manifest import ImageRecord, in_split, read_manifest
 from ml.data.splits import Split
-from ml.data.versioning import read_seal, verify_seal
+from ml.data.versioning import read_version, verify_version
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan import training
 from ml.gan.evaluation import features
 from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.onnx_generator import GeneratorGraph
-from ml.gan.synthesis.privacy_check import REFUSE_BELOW, Certificate, Certifier
+from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.metrics_log import read_metrics
 from ml.training.run_folder import CHECKPOINT
@@ -40,12 +40,12 @@ from tests.support.gan_world import (
     pixel_space,
     tiny,
     untrained,
-    write_films,
+    write_images,
 )
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
-FILMS = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
+IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
 # A run of three ticks that is over in a moment.
 TINY = (
     *("--size", SIDE, "--latent", 8, "--batch-size", 8, "--labels", "covid,normal"),
@@ -58,11 +58,11 @@ TINY = (
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of two classes."""
     folder = tmp_path_factory.mktemp("data")
-    write_manifest(folder, write_films(folder, FILMS))
+    write_manifest(folder, write_images(folder, IMAGES))
     return folder
 
 
-def write_manifest(folder: Path, records: Sequence[FilmRecord]) -> None:
+def write_manifest(folder: Path, records: Sequence[ImageRecord]) -> None:
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "label", "source", "patient"))
@@ -71,7 +71,7 @@ def write_manifest(folder: Path, records: Sequence[FilmRecord]) -> None:
 
 @pytest.fixture(autouse=True)
 def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here waits for a network to look at films."""
+    """No test here waits for a network to look at images."""
     for module in (features, training):
         monkeypatch.setattr(module, "feature_space", lambda *_, **__: pixel_space())
 
@@ -105,7 +105,7 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.exit_code == 0
     lines = [line for line in done.stdout.splitlines() if line.startswith("step ")]
     assert [line.split(":")[0] for line in lines] == ["step 2", "step 4", "step 6"]
-    assert all("Wasserstein" in line and "films/s)" in line for line in lines)
+    assert all("Wasserstein" in line and "images/s)" in line for line in lines)
     assert f"xray synthesize --generator {out / GENERATOR}" in done.stdout
     return out
 
@@ -221,11 +221,11 @@ def test_export_releases_what_was_trained_once(
     command = ("train", "gan", "--data", data, "--out", run, *TINY, "--export")
     first = xray(*command)
     assert first.exit_code == 0, first.exception
-    # The tiny world has hardly a test film.
-    assert "Not measured, for the test split has 2 film(s)" in first.stdout
+    # The tiny world has hardly a test image.
+    assert "Not measured, for the test split has 2 image(s)" in first.stdout
     assert f"wrote {run / 'release'}: generator.safetensors, generator.onnx" in first.stdout
     require_equal_weights(run / "release", run)
-    assert GeneratorGraph.load(run / "release").films([1], "covid").shape == (1, SIDE, SIDE)
+    assert GeneratorGraph.load(run / "release").images([1], "covid").shape == (1, SIDE, SIDE)
     before = snapshot(run / "release")
     again = xray(*command)
     assert f"{run / 'release'} has the release of this generator already" in again.stdout
@@ -244,7 +244,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
         (["--labels", "covid,flu"], "--labels covid,flu: expected some of covid"),
         (["--network", "unet"], "unknown network 'unet'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--labels", "pneumonia"], "the training split has no film of pneumonia"),
+        (["--labels", "pneumonia"], "the training split has no image of pneumonia"),
         (["--batch-size", "64"], "do not fill a batch of 64"),
     ],
 )
@@ -275,7 +275,7 @@ def test_faults_of_a_data_set_are_told_before_training(data: Path, tmp_path: Pat
     folder = tmp_path / "data"
     folder.mkdir()
     assert "no manifest.csv" in run(tmp_path / "empty")
-    records = write_films(folder)
+    records = write_images(folder)
     write_manifest(folder, records)
     broken = in_split(records, Split.TRAIN)[0].path
     broken.write_bytes(broken.read_bytes()[:-900])
@@ -307,30 +307,30 @@ def make(
 def test_synthesize_makes_a_data_set_once(make: Callable[..., Result], tmp_path: Path) -> None:
     first = make("--count", 4)
     assert first.exit_code == 0, first.exception
-    assert "made 4 film(s) (" in first.stdout
-    assert "without a certificate" not in first.stdout
+    assert "made 4 image(s) (" in first.stdout
+    assert "without a privacy check" not in first.stdout
     assert first.stderr == ""
     again = make("--count", 4)
-    assert f"made 0 film(s), 4 were there; {tmp_path / 'made'} has 4 now" in again.stdout
-    assert "made 2 film(s)" in make("--seeds", "9,11", "--label", "covid").stdout
+    assert f"made 0 image(s), 4 were there; {tmp_path / 'made'} has 4 now" in again.stdout
+    assert "made 2 image(s)" in make("--seeds", "9,11", "--label", "covid").stdout
     labels = [record.label for record in read_manifest(tmp_path / "made")]
     assert labels == ["covid", "covid", "normal", "normal", "covid", "covid"]
     strip = make("--interpolate", 1, 2, "--steps", 3, "--label", "normal")
     assert f"wrote {tmp_path / 'made' / 'interpolation-'}" in strip.stdout
 
 
-def test_synthesize_says_how_far_it_is_and_seals(
+def test_synthesize_says_how_far_it_is_and_freezes(
     make: Callable[..., Result], tmp_path: Path
 ) -> None:
-    done = make("--count", 6, "--progress", "--seal")
+    done = make("--count", 6, "--progress", "--freeze")
     assert done.exit_code == 0, done.exception
     rows = read_metrics(tmp_path)
     assert [(row["step"], row["of"]) for row in rows] == [(0, 6), (3, 6), (6, 6)]
     assert rows[0]["seconds"] == 0 < rows[1]["seconds"] < rows[2]["seconds"]
-    assert rows[2]["films_per_second"] > 0
-    sealed = read_seal(tmp_path / "made")
-    assert (sealed["films"], sealed["synthetic"]) == (6, 6)
-    assert f"sealed {tmp_path / 'made'}: SHA-256 {sealed['sha256']}" in done.stdout
+    assert rows[2]["images_per_second"] > 0
+    frozen = read_version(tmp_path / "made")
+    assert (frozen["images"], frozen["synthetic"]) == (6, 6)
+    assert f"frozen {tmp_path / 'made'}: SHA-256 {frozen['sha256']}" in done.stdout
     assert len(list((tmp_path / "made" / "thumbnails").rglob("*.jpg"))) == 6
     # The seconds of a call that goes on are added to those before; a torn row is no row.
     with (tmp_path / "metrics.jsonl").open("a") as log:
@@ -340,73 +340,73 @@ def test_synthesize_says_how_far_it_is_and_seals(
     again = read_metrics(tmp_path)
     assert again[-1]["step"] == again[-1]["of"] == 8
     assert again[-1]["seconds"] > again[0]["seconds"] == rows[-1]["seconds"]
-    # What was sealed is sealed anew.
-    assert verify_seal(tmp_path / "made")["films"] == 8
+    # What was frozen is frozen anew.
+    assert verify_version(tmp_path / "made")["images"] == 8
 
 
 def test_stopped_synthesis_goes_on_with_the_same_command(
     make: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certify = Certifier.certify
+    check = PrivacyChecker.check
 
-    def signal_in_first_class(self: Certifier, films: Any, label: str) -> list[Certificate]:
+    def signal_in_first_class(self: PrivacyChecker, images: Any, label: str) -> list[PrivacyCheck]:
         if label == "covid":
             signal.raise_signal(signal.SIGTERM)
-        return certify(self, films, label)
+        return check(self, images, label)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Certifier, "certify", signal_in_first_class)
-        stopped = make("--count", 6, "--seal")
+        patch.setattr(PrivacyChecker, "check", signal_in_first_class)
+        stopped = make("--count", 6, "--freeze")
     assert stopped.exit_code == 143
     assert "the same command goes on from here" in stopped.stderr
-    # The films in hand were finished.
+    # The images in hand were finished.
     assert len(read_manifest(tmp_path / "made")) == 3
     assert not (tmp_path / "made" / "summary.json").exists()
-    again = make("--count", 6, "--seal")
-    assert "made 3 film(s)" in again.stdout
-    assert read_seal(tmp_path / "made")["films"] == 6
+    again = make("--count", 6, "--freeze")
+    assert "made 3 image(s)" in again.stdout
+    assert read_version(tmp_path / "made")["images"] == 6
 
 
-def test_nothing_is_sealed_where_every_film_was_refused(
+def test_nothing_is_frozen_where_every_image_was_refused(
     make: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = Certificate(50.0, 0.5, near_copy=False, realism=1.0)
-    monkeypatch.setattr(Certifier, "certify", lambda _, films, label: [near] * len(films))
-    done = make("--seeds", "0-3", "--seal")
-    assert "every film was refused: there is no data set to seal" in str(done.exception)
+    near = PrivacyCheck(50.0, 0.5, near_copy=False, realism=1.0)
+    monkeypatch.setattr(PrivacyChecker, "check", lambda _, images, label: [near] * len(images))
+    done = make("--seeds", "0-3", "--freeze")
+    assert "every image was refused: there is no data set to freeze" in str(done.exception)
 
 
 def test_synthesize_says_what_it_refused(
     make: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    near = Certificate(50.0, 2.0, near_copy=False, realism=1.0)
-    monkeypatch.setattr(Certifier, "certify", lambda _, films, label: [near] * len(films))
+    near = PrivacyCheck(50.0, 2.0, near_copy=False, realism=1.0)
+    monkeypatch.setattr(PrivacyChecker, "check", lambda _, images, label: [near] * len(images))
     done = make("--seeds", "0-3", "--refuse-below", 2.5)
     assert done.exit_code == 0
-    assert "refused, nearer to a training film than 97.5 % of held-out films: 4\n" in done.stdout
-    assert "made 0 film(s), 0 were there" in done.stdout
+    assert "refused, nearer to a training image than 97.5 % of held-out images: 4\n" in done.stdout
+    assert "made 0 image(s), 0 were there" in done.stdout
     given_up = make("--count", 1, "--refuse-below", 2.5)
-    assert "1 of 1 film(s) are missing, for 10 were refused" in str(given_up.exception)
-    # By default such films may pass, as the help says.
+    assert "1 of 1 image(s) are missing, for 10 were refused" in str(given_up.exception)
+    # By default such images may pass, as the help says.
     assert REFUSE_BELOW == 1.0
     assert "default: 1." in xray("synthesize", "--help").stdout
-    assert "made 4 film(s)" in make("--seeds", "0-3").stdout
+    assert "made 4 image(s)" in make("--seeds", "0-3").stdout
 
 
-def test_synthesize_without_certificate_says_so(
+def test_synthesize_without_privacy_check_says_so(
     make: Callable[..., Result], tmp_path: Path
 ) -> None:
-    done = make("--count", 2, "--no-certificate")
+    done = make("--count", 2, "--no-privacy-check")
     assert done.exit_code == 0
-    assert "one of them may show a patient's film again" in done.stderr
-    assert "without a certificate: 2" in done.stdout
-    assert not (tmp_path / "made" / "certificates.csv").exists()
+    assert "one of them may show a patient's image again" in done.stderr
+    assert "without a privacy check: 2" in done.stdout
+    assert not (tmp_path / "made" / "privacy_checks.csv").exists()
 
 
 def test_synthesize_warns_of_another_data_set(
     data: Path, make: Callable[..., Result], tmp_path: Path
 ) -> None:
-    records = write_films(tmp_path, FILMS | {Split.TRAIN: 8})
+    records = write_images(tmp_path, IMAGES | {Split.TRAIN: 8})
     write_manifest(tmp_path, records)
     done = make("--count", 1, "--against", tmp_path)
     assert done.exit_code == 0
@@ -429,7 +429,7 @@ def test_synthesize_warns_of_another_data_set(
         (["--against", "docs"], 1, "no manifest.csv in docs"),
     ],
 )
-def test_films_that_cannot_be_are_refused(
+def test_images_that_cannot_be_are_refused(
     make: Callable[..., Result], tmp_path: Path, flags: list[str], status: int, message: str
 ) -> None:
     done = make(*flags)
@@ -448,13 +448,13 @@ def test_generator_of_mixed_classes_is_refused(data: Path, tmp_path: Path) -> No
     mixed = tmp_path / "g.safetensors"
     untrained(mixed, read_manifest(data), tiny("resnet", labels=",".join(LABELS)))
     done = xray("synthesize", "--generator", mixed, "--out", tmp_path, "--against", data)
-    assert "cannot tell which one a film shows" in str(done.exception)
+    assert "cannot tell which one an image shows" in str(done.exception)
 
 
 def test_changed_weights_are_refused(generator: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(generator.read_bytes()[:-8])
-    done = xray("synthesize", "--generator", cut, "--out", tmp_path, "--no-certificate")
+    done = xray("synthesize", "--generator", cut, "--out", tmp_path, "--no-privacy-check")
     assert isinstance(done.exception, CheckpointError)
 
 
@@ -468,12 +468,12 @@ def test_folder_that_cannot_be_written_to_is_named(
     assert f"cannot write to {tmp_path / 'made'}: " in str(done.exception)
 
 
-def test_real_films_are_not_mixed_with_synthetic_ones(
+def test_real_images_are_not_mixed_with_synthetic_ones(
     make: Callable[..., Result], tmp_path: Path
 ) -> None:
     folder = tmp_path / "made"
     folder.mkdir()
-    film = synthetic_film(np.random.default_rng(0))
-    (folder / "1.png").write_bytes(png(film))
-    write_manifest(folder, [FilmRecord(folder / "1.png", "covid", "s", "p")])
+    image = synthetic_image(np.random.default_rng(0))
+    (folder / "1.png").write_bytes(png(image))
+    write_manifest(folder, [ImageRecord(folder / "1.png", "covid", "s", "p")])
     assert "that are not synthetic, such as 1.png" in str(make("--count", 1).exception)

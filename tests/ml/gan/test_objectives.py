@@ -29,35 +29,35 @@ class Slope(nn.Module):
         direction = torch.arange(1.0, 17.0)
         self.weight = nn.Parameter(direction / direction.norm() * norm)
 
-    def forward(self, films: Tensor, _classes: Tensor) -> Tensor:
-        return films.flatten(1) @ self.weight
+    def forward(self, images: Tensor, _classes: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight
 
 
 @pytest.fixture
-def films() -> tuple[Tensor, Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
     return torch.randn(6, 1, 4, 4), torch.randn(6, 1, 4, 4), torch.rand(6)
 
 
 def test_gradient_penalty_of_unit_slope_critic_is_zero(
-    films: tuple[Tensor, Tensor, Tensor],
+    images: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    real, fake, mix = films
+    real, fake, mix = images
     assert WganGp(10.0).penalty(Slope(1.0), real, fake, CLASSES, mix).item() < 1e-10
 
 
 def test_gradient_penalty_grows_with_the_square_of_the_excess_slope(
-    films: tuple[Tensor, Tensor, Tensor],
+    images: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    real, fake, mix = films
+    real, fake, mix = images
     penalty = WganGp(10.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
     assert penalty.item() == pytest.approx(10 * (3 - 1) ** 2, rel=1e-5)
 
 
 def test_gradient_penalty_reaches_the_critics_weights(
-    films: tuple[Tensor, Tensor, Tensor],
+    images: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    real, fake, mix = films
+    real, fake, mix = images
     critic = Slope(3.0)
     WganGp(10.0).penalty(critic, real, fake, CLASSES, mix).backward()
     # d/dw of 10 (|w| - 1)^2 is 20 (|w| - 1) w / |w|.
@@ -66,15 +66,15 @@ def test_gradient_penalty_reaches_the_critics_weights(
 
 
 def test_gradient_norm_of_a_flat_critic_has_finite_slopes() -> None:
-    films = torch.randn(3, 1, 4, 4, requires_grad=True)
+    images = torch.randn(3, 1, 4, 4, requires_grad=True)
     weight = torch.zeros(16, requires_grad=True)
-    gradient_norms(films.flatten(1) @ weight, films).sum().backward()
+    gradient_norms(images.flatten(1) @ weight, images).sum().backward()
     assert weight.grad is not None
     assert torch.isfinite(weight.grad).all()
 
 
-def test_interpolates_lie_between_each_pair(films: tuple[Tensor, Tensor, Tensor]) -> None:
-    real, fake, _ = films
+def test_interpolates_lie_between_each_pair(images: tuple[Tensor, Tensor, Tensor]) -> None:
+    real, fake, _ = images
     mix = torch.tensor([0.0, 1.0, 0.25, 0.5, 0.75, 1.0])
     between = interpolate(real, fake, mix)
     torch.testing.assert_close(between[0], fake[0])
@@ -82,8 +82,8 @@ def test_interpolates_lie_between_each_pair(films: tuple[Tensor, Tensor, Tensor]
     torch.testing.assert_close(between[2], 0.25 * real[2] + 0.75 * fake[2])
 
 
-def test_r3gan_penalises_the_slope_on_both_sides(films: tuple[Tensor, Tensor, Tensor]) -> None:
-    real, fake, mix = films
+def test_r3gan_penalises_the_slope_on_both_sides(images: tuple[Tensor, Tensor, Tensor]) -> None:
+    real, fake, mix = images
     penalty = R3Gan(2.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
     assert penalty.item() == pytest.approx(2.0 / 2 * (9 + 9), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""A generator without torch: the same films from the same seeds, and nobody else's graph."""
+"""A generator without torch: the same images from the same seeds, and nobody else's graph."""
 
 import json
 import shutil
@@ -13,26 +13,26 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.data.manifest import FilmRecord
+from ml.data.manifest import ImageRecord
 from ml.errors import BundleError, XrayError
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator
 from ml.gan.latents import SEEDS, latents_of, way_between
 from ml.gan.onnx_export import export_graph, require_equal
 from ml.gan.onnx_generator import CARD, GRAPH, PRETRAINED, GeneratorGraph, class_number
 from ml.gan.release import SHEET, write_beside
-from ml.gan.sampling import films_of_latents, grid_of, sample_films
+from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from tests.support import REPOSITORY
-from tests.support.gan_world import LABELS, SIDE, one_thread, tiny, untrained, write_films
+from tests.support.gan_world import LABELS, SIDE, one_thread, tiny, untrained, write_images
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 # What an installation that only serves does not have.
 TRAINING_ONLY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "timm")
 
-Films = NDArray[np.uint8]
+GreyImages = NDArray[np.uint8]
 
 
-def gap(one: Films, other: Films) -> int:
-    """The largest difference of two sets of films, in grey levels."""
+def gap(one: GreyImages, other: GreyImages) -> int:
+    """The largest difference of two sets of images, in grey levels."""
     assert one.shape == other.shape
     return int(np.abs(one.astype(int) - other).max())
 
@@ -45,13 +45,13 @@ def torch_latents(seeds: range, length: int) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"))
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
 def released(
-    records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory
+    records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, LoadedGenerator]:
     """The folder of a generator of two classes, and what torch loads from it."""
     folder = tmp_path_factory.mktemp("release")
@@ -79,7 +79,9 @@ def test_latents_come_from_their_seed_alone() -> None:
     np.testing.assert_allclose(latents_of([3], 512, 0.5)[0], latents[0] / 2)
     assert latents_of([], 8).shape == (0, 8)
     for seed in (-1, SEEDS):
-        with pytest.raises(XrayError, match=f"no film of seed {seed}: give one of 0 to 4294967295"):
+        with pytest.raises(
+            XrayError, match=f"no image of seed {seed}: give one of 0 to 4294967295"
+        ):
             latents_of([seed], 8)
 
 
@@ -97,29 +99,29 @@ def test_way_between_latents_stays_on_the_sphere() -> None:
     np.testing.assert_allclose(still[1], ends[0], rtol=1e-6)
 
 
-def test_graph_makes_the_films_of_torch(released: tuple[Path, LoadedGenerator]) -> None:
+def test_graph_makes_the_images_of_torch(released: tuple[Path, LoadedGenerator]) -> None:
     folder, loaded = released
     graph = GeneratorGraph.load(folder)
     assert (graph.sha256, graph.labels) == (loaded.sha256, LABELS)
     assert (graph.size, graph.latent) == (SIDE, 20)
     assert graph.facts.conditional
     for number, label in enumerate(LABELS):
-        films = graph.films(range(7), label)
-        assert (films.dtype, films.shape) == (np.uint8, (7, SIDE, SIDE))
-        assert gap(films, sample_films(loaded.network, range(7), number, length=20)) <= 1
-        paler = sample_films(loaded.network, [5], number, length=20, truncation=0.5)
-        assert gap(graph.films([5], label, truncation=0.5), paler) <= 1
-        assert np.array_equal(graph.films([5], label)[0], films[5])
-    assert gap(graph.films([1], "covid"), graph.films([1], "normal")) > 1
-    assert graph.films([], "covid").shape == (0, SIDE, SIDE)
+        images = graph.images(range(7), label)
+        assert (images.dtype, images.shape) == (np.uint8, (7, SIDE, SIDE))
+        assert gap(images, sample_images(loaded.network, range(7), number, length=20)) <= 1
+        paler = sample_images(loaded.network, [5], number, length=20, truncation=0.5)
+        assert gap(graph.images([5], label, truncation=0.5), paler) <= 1
+        assert np.array_equal(graph.images([5], label)[0], images[5])
+    assert gap(graph.images([1], "covid"), graph.images([1], "normal")) > 1
+    assert graph.images([], "covid").shape == (0, SIDE, SIDE)
 
 
-def test_way_between_two_films(released: tuple[Path, LoadedGenerator]) -> None:
+def test_way_between_two_images(released: tuple[Path, LoadedGenerator]) -> None:
     folder, loaded = released
     graph = GeneratorGraph.load(folder)
     way = graph.between(8, 2, 5, "normal")
-    assert np.array_equal(way[[0, -1]], graph.films([8, 2], "normal"))
-    expected = films_of_latents(loaded.network, way_between(latents_of([8, 2], 20), 5), [1] * 5)
+    assert np.array_equal(way[[0, -1]], graph.images([8, 2], "normal"))
+    expected = images_of_latents(loaded.network, way_between(latents_of([8, 2], 20), 5), [1] * 5)
     assert gap(way, expected) <= 1
 
 
@@ -131,29 +133,29 @@ def test_way_between_two_films(released: tuple[Path, LoadedGenerator]) -> None:
     ],
 )
 def test_other_networks_become_graphs_too(
-    records: list[FilmRecord], tmp_path: Path, preset: str, changes: dict[str, object]
+    records: list[ImageRecord], tmp_path: Path, preset: str, changes: dict[str, object]
 ) -> None:
     loaded = untrained(tmp_path / GENERATOR, records, tiny(preset, **changes))
     graph = GeneratorGraph(export_graph(loaded))
     assert graph.size == loaded.card.options.size
     for number, label in enumerate(loaded.labels):
-        expected = sample_films(loaded.network, [20, 21], number, length=8)
-        assert gap(graph.films([20, 21], label), expected) <= 1
+        expected = sample_images(loaded.network, [20, 21], number, length=8)
+        assert gap(graph.images([20, 21], label), expected) <= 1
 
 
-def test_films_that_nobody_can_ask_for_are_refused(released: tuple[Path, LoadedGenerator]) -> None:
+def test_images_that_nobody_can_ask_for_are_refused(released: tuple[Path, LoadedGenerator]) -> None:
     graph = GeneratorGraph.load(released[0])
     for label in ("pneumonia", ""):
         with pytest.raises(XrayError, match=f"makes covid, normal, not '{label}'"):
-            graph.films([1], label)
-    with pytest.raises(XrayError, match="no film of seed -1"):
+            graph.images([1], label)
+    with pytest.raises(XrayError, match="no image of seed -1"):
         graph.between(1, -1, 3, "covid")
     with pytest.raises(XrayError, match="mixes covid, normal and cannot tell"):
         class_number("covid", LABELS, conditional=False)
     assert class_number("covid", ["covid"], conditional=False) == 0
 
 
-def test_graph_that_makes_other_films_than_torch_is_refused(
+def test_graph_that_makes_other_images_than_torch_is_refused(
     released: tuple[Path, LoadedGenerator],
 ) -> None:
     folder, loaded = released
@@ -161,8 +163,8 @@ def test_graph_that_makes_other_films_than_torch_is_refused(
     require_equal(loaded, graph)
     changed = load_generator(folder / GENERATOR)
     with torch.no_grad():
-        changed.network.get_parameter("film.bias").add_(0.1)
-    with pytest.raises(BundleError, match=r"the graph's films of covid differ from torch by \d+"):
+        changed.network.get_parameter("image.bias").add_(0.1)
+    with pytest.raises(BundleError, match=r"the graph's images of covid differ from torch by \d+"):
         require_equal(changed, graph)
 
 
@@ -201,34 +203,34 @@ def test_graph_says_nothing_of_where_it_was_made(released: tuple[Path, LoadedGen
         assert [prop.key for prop in model.metadata_props] == ["generator"]
 
 
-def test_released_graph_makes_the_films_of_the_released_generator() -> None:
+def test_released_graph_makes_the_images_of_the_released_generator() -> None:
     loaded, graph = load_generator(PRETRAINED / GENERATOR), GeneratorGraph.load(PRETRAINED)
     assert graph.sha256 == loaded.sha256
     assert graph.labels == loaded.labels
     assert (PRETRAINED / GRAPH).stat().st_size < 4.2e6
     options = loaded.card.options
     for number, label in enumerate(loaded.labels):
-        # With torch's own latents: films of before are films of today.
+        # With torch's own latents: images of before are images of today.
         theirs = torch_latents(range(64), options.latent)
-        expected = films_of_latents(loaded.network, theirs, [number] * 64)
-        assert gap(sample_films(loaded.network, range(64), number, length=128), expected) <= 1
-        assert gap(graph.films(range(64), label), expected) <= 1
+        expected = images_of_latents(loaded.network, theirs, [number] * 64)
+        assert gap(sample_images(loaded.network, range(64), number, length=128), expected) <= 1
+        assert gap(graph.images(range(64), label), expected) <= 1
     with Image.open(PRETRAINED / SHEET) as sheet:
         shown = np.asarray(sheet)
     labels = graph.labels
-    films = np.stack([graph.films([n], labels[n % len(labels)])[0] for n in range(64)])
+    images = np.stack([graph.images([n], labels[n % len(labels)])[0] for n in range(64)])
     # Another processor rounds otherwise; another seed would differ by dozens of grey levels.
-    assert gap(grid_of(films, 8), shown) <= 4
+    assert gap(grid_of(images, 8), shown) <= 4
 
 
-def test_films_are_made_where_only_the_web_is_installed() -> None:
+def test_images_are_made_where_only_the_web_is_installed() -> None:
     program = f"""
 import sys
 for name in {TRAINING_ONLY}:
     sys.modules[name] = None  # importing it fails
 from ml.generator_graph import PRETRAINED, GeneratorGraph
 graph = GeneratorGraph.load(PRETRAINED)
-print(graph.films([1], "covid").shape, graph.between(1, 2, 3, "normal").shape)
+print(graph.images([1], "covid").shape, graph.between(1, 2, 3, "normal").shape)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""A generator is released with figures, a graph, a card and samples that all belong to one file."""
+"""A generator is released with metrics, a graph, a card and samples that all belong to one file."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.gan import release
@@ -21,7 +21,7 @@ from ml.gan.release import (
     render_generator_card,
     usual_samples,
 )
-from ml.gan.sampling import sample_films
+from ml.gan.sampling import sample_images
 from ml.gan.training import train_gan
 from tests.support import REPOSITORY
 from tests.support.gan_world import (
@@ -32,21 +32,21 @@ from tests.support.gan_world import (
     pixel_space,
     tiny,
     untrained,
-    write_films,
+    write_images,
 )
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 
-FILMS = {Split.TRAIN: 16, Split.VALIDATION: 8, Split.TEST: 12}
+IMAGES = {Split.TRAIN: 16, Split.VALIDATION: 8, Split.TEST: 12}
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"), FILMS)
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @pytest.fixture(scope="module")
-def folder(records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("release")
     options = tiny(labels="covid,normal", conditional=True)
     trained = train_gan(records, root / "run", options, device=CPU, features=pixel_space())
@@ -56,40 +56,40 @@ def folder(records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory) 
     return root
 
 
-def test_release_makes_the_films_of_the_run(folder: Path) -> None:
-    films = [
-        sample_films(load_generator(path).network, range(4), [0, 1, 0, 1], length=8)
+def test_release_makes_the_images_of_the_run(folder: Path) -> None:
+    images = [
+        sample_images(load_generator(path).network, range(4), [0, 1, 0, 1], length=8)
         for path in (folder / "run" / GENERATOR, folder / "out" / GENERATOR)
     ]
-    assert np.array_equal(*films)
+    assert np.array_equal(*images)
 
 
 def test_card_and_samples_belong_to_the_file(folder: Path) -> None:
     loaded = load_generator(folder / "out" / GENERATOR)
     card = json.loads((folder / "out" / CARD).read_text())
     assert card["sha256"] == loaded.sha256
-    assert card["figures"] == loaded.card.figures
-    assert {"samples", "real", "pixels", "spaces", "notes"} == set(card["figures"])
+    assert card["metrics"] == loaded.card.metrics
+    assert {"samples", "real", "pixels", "spaces", "notes"} == set(card["metrics"])
     assert card["licence"]
     trained = (folder / "run" / GENERATOR).read_bytes()
     assert card["trained_sha256"] == hashlib.sha256(trained).hexdigest()
     assert GeneratorGraph.load(folder / "out").sha256 == loaded.sha256
     with Image.open(folder / "out" / SHEET) as sheet:
         shown = np.asarray(sheet)
-    second = sample_films(loaded.network, [1], 1, length=8)[0]
+    second = sample_images(loaded.network, [1], 1, length=8)[0]
     # Rounding may differ between batches.
     assert np.abs(shown[:SIDE, SIDE : 2 * SIDE].astype(int) - second).max() <= 1
 
 
 def test_release_is_whole_or_not_there(
-    folder: Path, records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained, out = folder / "run" / GENERATOR, tmp_path / "deep" / "out"
     assert is_released(trained, folder / "out")
     assert not is_released(folder / "out" / GENERATOR, folder / "out")
 
     def fail(_: object) -> bytes:
-        raise BundleError("the graph's films differ")
+        raise BundleError("the graph's images differ")
 
     def make() -> None:
         release_generator(trained, records, out, features=[pixel_space()], samples=16, quiet=True)
@@ -108,7 +108,7 @@ def test_release_is_whole_or_not_there(
     make()
     names = [GENERATOR, GRAPH, CARD, SHEET]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
-    # The same generator and films make the same release, also over one that is there.
+    # The same generator and images make the same release, also over one that is there.
     first = {name: (out / name).read_bytes() for name in names}
     (out / SHEET).write_bytes(b"")
     make()
@@ -117,7 +117,7 @@ def test_release_is_whole_or_not_there(
 
 
 def test_generator_that_cannot_be_measured_is_released_and_says_so(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     few = [*in_split(records, Split.TRAIN), *in_split(records, Split.TEST)[:3]]
     trained = tmp_path / "g.safetensors"
@@ -127,21 +127,21 @@ def test_generator_that_cannot_be_measured_is_released_and_says_so(
     )
     assert released.evaluation is None
     note = released.generator.card.notes[-1]
-    assert note.startswith("Not measured, for the test split has 3 film(s) of covid, normal with")
+    assert note.startswith("Not measured, for the test split has 3 image(s) of covid, normal with")
     page = render_generator_card(released.generator)
     assert note in page
-    assert "## Figures" not in page
+    assert "## Metrics" not in page
 
 
-def test_samples_are_as_many_as_test_films_within_bounds(records: list[FilmRecord]) -> None:
+def test_samples_are_as_many_as_test_images_within_bounds(records: list[ImageRecord]) -> None:
     assert usual_samples(records, LABELS) == 64
     test = in_split(records, Split.TEST)
-    assert usual_samples(test * 4, LABELS) == 4 * 2 * FILMS[Split.TEST]
-    assert usual_samples(test * 8, ["covid"]) == 8 * FILMS[Split.TEST]
+    assert usual_samples(test * 4, LABELS) == 4 * 2 * IMAGES[Split.TEST]
+    assert usual_samples(test * 8, ["covid"]) == 8 * IMAGES[Split.TEST]
     assert usual_samples(test * 40, LABELS) == 512
 
 
-def test_card_as_a_page_names_the_file_and_its_figures(folder: Path) -> None:
+def test_card_as_a_page_names_the_file_and_its_metrics(folder: Path) -> None:
     loaded = load_generator(folder / "out" / GENERATOR)
     page = render_generator_card(loaded)
     assert loaded.sha256 in page
@@ -150,14 +150,14 @@ def test_card_as_a_page_names_the_file_and_its_figures(folder: Path) -> None:
     assert "| KID | " in page
     assert "research" in page
     fresh = render_generator_card(load_generator(folder / "run" / GENERATOR))
-    assert "## Figures" not in fresh
+    assert "## Metrics" not in fresh
 
 
 def test_released_generator_has_the_card_and_the_samples_beside_it() -> None:
     loaded = load_generator(PRETRAINED)
     card = json.loads((PRETRAINED.parent / CARD).read_text())
     assert card["sha256"] == loaded.sha256
-    assert card["figures"] == loaded.card.figures
+    assert card["metrics"] == loaded.card.metrics
     assert card["licence"] == loaded.card.licence != ""
     page = (REPOSITORY / "docs" / "generator-card.md").read_text()
     assert page == render_generator_card(loaded)
@@ -165,8 +165,8 @@ def test_released_generator_has_the_card_and_the_samples_beside_it() -> None:
     with Image.open(PRETRAINED.parent / SHEET) as sheet:
         shown = np.asarray(sheet)
     assert shown.shape == (8 * side, 8 * side)
-    films = sample_films(
+    images = sample_images(
         loaded.network, range(8), [n % classes for n in range(8)], length=loaded.card.options.latent
     )
     # Another processor rounds otherwise; another seed would differ by dozens of grey levels.
-    assert np.abs(shown[:side].astype(int) - np.concatenate(list(films), axis=1)).max() <= 4
+    assert np.abs(shown[:side].astype(int) - np.concatenate(list(images), axis=1)).max() <= 4

@@ -1,4 +1,4 @@
-"""The fast step makes the updates of the plain one; changes of films are differentiable."""
+"""The fast step makes the updates of the plain one; changes of images are differentiable."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.plain_gan import critic_loss, plainly
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, Films, draw_step
+from ml.gan.step import AdversarialStep, Draw, GreyImages, draw_step
 from ml.options import GanOptions
 from ml.training.distributed import Processes
 from tests.support.gan_world import CPU, SIDE, tiny
@@ -20,12 +20,12 @@ PAIRS = [("wgan-gp", "report"), ("wgan-gp", "resnet"), ("wgan-gp", "mlp"), ("wga
 
 def a_draw(options: GanOptions) -> Draw:
     random = torch.Generator().manual_seed(5)
-    films = Films(
+    images = GreyImages(
         torch.randint(0, 256, (20, SIDE, SIDE), generator=random, dtype=torch.uint8),
         torch.arange(20) % len(options.label_names),
         torch.ones(20),
     )
-    draw = draw_step(films, options, 0, ALONE)[0]
+    draw = draw_step(images, options, 0, ALONE)[0]
     return draw._replace(latents=draw.latents.double(), mix=draw.mix.double())
 
 
@@ -98,39 +98,39 @@ def test_draws_depend_on_the_step_and_balance_the_classes() -> None:
     options = tiny(labels="covid,normal", conditional=True, batch_size=64)
     classes = torch.tensor([0] * 90 + [1] * 10)
     chances = (1 / torch.bincount(classes).double())[classes]
-    films = Films(torch.zeros(100, SIDE, SIDE, dtype=torch.uint8), classes, chances)
-    one, again, other = (draw_step(films, options, step, ALONE) for step in (3, 3, 4))
+    images = GreyImages(torch.zeros(100, SIDE, SIDE, dtype=torch.uint8), classes, chances)
+    one, again, other = (draw_step(images, options, step, ALONE) for step in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(one[0], again[0], strict=True))
     assert not torch.equal(one[0].latents, other[0].latents)
     share = torch.cat([draw.classes for draw in one]).double().mean().item()
     assert 0.35 < share < 0.65
 
 
-def test_unchanged_films_pass_and_no_share_changes_none() -> None:
-    films = torch.rand(4, 1, SIDE, SIDE) * 2 - 1
+def test_unchanged_images_pass_and_no_share_changes_none() -> None:
+    images = torch.rand(4, 1, SIDE, SIDE) * 2 - 1
     draws = torch.rand(4, DRAWS)
-    assert diff_augment(films, draws, 0.0) is films
+    assert diff_augment(images, draws, 0.0) is images
     # Draws in the middle of their range shift, zoom and shade by nothing.
     middle = torch.full((4, DRAWS), 0.5)
-    torch.testing.assert_close(diff_augment(films, middle, 1.0), films, atol=1e-6, rtol=0)
+    torch.testing.assert_close(diff_augment(images, middle, 1.0), images, atol=1e-6, rtol=0)
     kept = draws.clone()
     kept[:, 0] = 0.9
-    torch.testing.assert_close(diff_augment(films, kept, 0.5), films, atol=1e-6, rtol=0)
+    torch.testing.assert_close(diff_augment(images, kept, 0.5), images, atol=1e-6, rtol=0)
 
 
-def test_changes_shift_films_over_black_and_shade_them() -> None:
-    films = torch.ones(1, 1, SIDE, SIDE)
+def test_changes_shift_images_over_black_and_shade_them() -> None:
+    images = torch.ones(1, 1, SIDE, SIDE)
     draws = torch.full((1, DRAWS), 0.5)
     draws[0, 0], draws[0, 1] = 0.0, 1.0  # down by an eighth
-    moved = diff_augment(films, draws, 1.0)
+    moved = diff_augment(images, draws, 1.0)
     assert moved[0, 0, 0].eq(-1).all()
     assert moved[0, 0, -1].eq(1).all()
     draws = torch.full((1, DRAWS), 0.5)
     draws[0, 0], draws[0, 5] = 0.0, 1.0
-    torch.testing.assert_close(diff_augment(films, draws, 1.0), films + 0.2)
+    torch.testing.assert_close(diff_augment(images, draws, 1.0), images + 0.2)
 
 
 def test_gradient_passes_through_changes() -> None:
-    films = (torch.rand(2, 1, 6, 6, dtype=torch.float64) * 2 - 1).requires_grad_()
+    images = (torch.rand(2, 1, 6, 6, dtype=torch.float64) * 2 - 1).requires_grad_()
     draws = torch.rand(2, DRAWS, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda f: diff_augment(f, draws, 1.0), films)
+    assert torch.autograd.gradcheck(lambda f: diff_augment(f, draws, 1.0), images)

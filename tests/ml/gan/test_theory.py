@@ -45,9 +45,9 @@ def test_gradients_are_those_of_the_objectives() -> None:
     distance, spread = 1.5, 0.8
     noise = spread * torch.randn(400_000, generator=torch.Generator().manual_seed(0)).double()
 
-    def log_odds(films: Tensor) -> Tensor:
+    def log_odds(images: Tensor) -> Tensor:
         # Of the best discriminator: log p - log q.
-        return ((films - distance) ** 2 - films**2) / (2 * spread**2)
+        return ((images - distance) ** 2 - images**2) / (2 * spread**2)
 
     def slope(loss: str) -> float:
         shift = torch.tensor(distance, dtype=torch.float64, requires_grad=True)

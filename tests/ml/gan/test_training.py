@@ -11,25 +11,25 @@ import torch
 from PIL import Image
 from safetensors import torch as safetensors
 
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan.generator_file import load_generator
 from ml.gan.latents import latents_of
-from ml.gan.sampling import films_of_latents, grid_of, sample_films
+from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from ml.gan.training import CHECKPOINT, train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.checkpoint import load_checkpoint
-from tests.support.gan_world import CPU, FILMS_OF_SPLIT, SIDE, pixel_space, tiny, write_films
+from tests.support.gan_world import CPU, IMAGES_OF_SPLIT, SIDE, pixel_space, tiny, write_images
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"))
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 def train(
-    records: list[FilmRecord], out: Path, options: GanOptions, **arguments: object
+    records: list[ImageRecord], out: Path, options: GanOptions, **arguments: object
 ) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     train_gan(
@@ -82,7 +82,7 @@ def _tensors(state: object, prefix: str = "") -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("preset", list(GAN_PRESETS))
 @pytest.mark.parametrize("network", ["mlp", "report", "resnet"])
 def test_every_objective_trains_every_network(
-    records: list[FilmRecord], tmp_path: Path, preset: str, network: str
+    records: list[ImageRecord], tmp_path: Path, preset: str, network: str
 ) -> None:
     options = tiny(preset, network=network, steps=2)
     options = replace(options, critic_norm=options.critic_norm and network == "report")
@@ -90,8 +90,8 @@ def test_every_objective_trains_every_network(
     assert [row["step"] for row in rows] == [2]
     assert all(np.isfinite(value) for value in rows[0].values())
     loaded = load_generator(tmp_path / "generator.safetensors")
-    films = sample_films(loaded.network, range(3), 0, length=loaded.card.options.latent)
-    assert films.shape == (3, SIDE, SIDE)
+    images = sample_images(loaded.network, range(3), 0, length=loaded.card.options.latent)
+    assert images.shape == (3, SIDE, SIDE)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_every_objective_trains_every_network(
 )
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_resumed_run_equals_uninterrupted_run(
-    records: list[FilmRecord], tmp_path: Path, options: GanOptions, steps: int
+    records: list[ImageRecord], tmp_path: Path, options: GanOptions, steps: int
 ) -> None:
     whole = train(records, tmp_path / "whole", options)
     if steps <= 2:
@@ -119,7 +119,7 @@ def test_resumed_run_equals_uninterrupted_run(
     train(records, tmp_path / "parts", options)
     require_equal_states(tmp_path / "whole", tmp_path / "parts")
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
-    timed = ("seconds", "films_per_second")
+    timed = ("seconds", "images_per_second")
     for line, row in zip(lines, whole, strict=True):
         found = json.loads(line)
         assert {k: v for k, v in found.items() if k not in timed} == pytest.approx(
@@ -133,14 +133,14 @@ def test_resumed_run_equals_uninterrupted_run(
         assert torch.equal(value, best[1].network.state_dict()[name])
 
 
-def test_finished_run_is_not_trained_again(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_finished_run_is_not_trained_again(records: list[ImageRecord], tmp_path: Path) -> None:
     assert len(train(records, tmp_path, tiny())) == 2
     before = (tmp_path / CHECKPOINT).read_bytes()
     assert train(records, tmp_path, tiny()) == []
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_run_leaves_grids_and_a_card(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_run_leaves_grids_and_a_card(records: list[ImageRecord], tmp_path: Path) -> None:
     options = tiny(labels="covid,normal", conditional=True)
     train(records, tmp_path, options)
     grids = sorted((tmp_path / "samples").glob("*.png"))
@@ -149,26 +149,26 @@ def test_run_leaves_grids_and_a_card(records: list[FilmRecord], tmp_path: Path) 
         assert (grid.size, grid.mode) == ((8 * SIDE, 8 * SIDE), "L")
     card = load_generator(tmp_path / "generator.safetensors").card
     assert card.options == options
-    assert card.films == dict.fromkeys(("covid", "normal"), FILMS_OF_SPLIT[Split.TRAIN])
-    assert card.figures["features"].startswith("pixels")
+    assert card.images == dict.fromkeys(("covid", "normal"), IMAGES_OF_SPLIT[Split.TRAIN])
+    assert card.metrics["features"].startswith("pixels")
 
 
-def test_budget_ends_the_run_with_a_tick(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_budget_ends_the_run_with_a_tick(records: list[ImageRecord], tmp_path: Path) -> None:
     rows = train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001)
     assert len(rows) == 1
     assert rows[0]["step"] < 1000
     assert train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001) == []
 
 
-def test_patience_ends_the_run(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_patience_ends_the_run(records: list[ImageRecord], tmp_path: Path) -> None:
     # Steps of no size: no tick is better than the first.
-    still = tiny(steps=40, generator_rate=0.0, ema_films=0, patience=2)
+    still = tiny(steps=40, generator_rate=0.0, ema_images=0, patience=2)
     rows = train(records, tmp_path, still)
     assert len(rows) == 3
 
 
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     wild = tiny(steps=400, tick_steps=1, generator_rate=1e30, critic_rate=1e30)
     with pytest.raises(XrayError, match=r"diverged by step .*smaller --generator-rate"):
@@ -179,7 +179,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(
 
 
 def test_collapse_stops_the_run_with_its_reason(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spreads = iter([0.9, 0.05, 0.5, 0.05, 0.04, 0.03])
     monkeypatch.setattr("ml.gan.training.diversity", lambda _samples, _real: next(spreads))
@@ -189,17 +189,19 @@ def test_collapse_stops_the_run_with_its_reason(
     assert (tmp_path / "generator.safetensors").exists()
 
 
-def test_other_options_or_films_are_not_resumed(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_other_options_or_images_are_not_resumed(
+    records: list[ImageRecord], tmp_path: Path
+) -> None:
     train(records, tmp_path, tiny())
     with pytest.raises(CheckpointError, match=r"other options \(network, penalty\)"):
         train(records, tmp_path, tiny(network="resnet", penalty=1.0))
     learned = next(r for r in in_split(records, Split.TRAIN) if r.label == "covid")
-    with pytest.raises(CheckpointError, match="films of the data set"):
+    with pytest.raises(CheckpointError, match="images of the data set"):
         train([record for record in records if record != learned], tmp_path, tiny())
 
 
 def test_run_that_never_began_leaves_its_folder_free(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError):
         train(records, tmp_path, tiny(batch_size=32))
@@ -212,7 +214,7 @@ def test_run_that_never_began_leaves_its_folder_free(
 
 
 def test_checkpoint_of_another_network_is_refused(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     train(records, tmp_path / "one", tiny())
     train(records, tmp_path / "two", tiny(network="resnet"))
@@ -242,30 +244,32 @@ def test_checkpoint_of_another_network_is_refused(
     ],
 )
 def test_impossible_options_are_refused_before_anything_is_written(
-    records: list[FilmRecord], tmp_path: Path, changes: dict[str, object], message: str
+    records: list[ImageRecord], tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(XrayError, match=message):
         train(records, tmp_path / "run", tiny(**changes))
     assert not (tmp_path / "run").exists()
 
 
-def test_too_few_films_are_refused(records: list[FilmRecord], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"12 training film\(s\) do not fill a batch of 32"):
+def test_too_few_images_are_refused(records: list[ImageRecord], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"12 training image\(s\) do not fill a batch of 32"):
         train(records, tmp_path / "a", tiny(batch_size=32))
     few = [*in_split(records, Split.TRAIN), *in_split(records, Split.VALIDATION)[:2]]
     with pytest.raises(DataError, match=r"validation split has .* and KID needs 4"):
         train(few, tmp_path / "b", tiny())
-    with pytest.raises(DataError, match="no film of pneumonia"):
+    with pytest.raises(DataError, match="no image of pneumonia"):
         train(records, tmp_path / "c", tiny(labels="covid,pneumonia"))
 
 
-def test_films_smaller_than_the_run_are_left_out(records: list[FilmRecord], tmp_path: Path) -> None:
-    # The films are 72 px wide: none is left, and none is enlarged.
-    with pytest.raises(DataError, match=r"0 training film\(s\) do not fill"):
+def test_images_smaller_than_the_run_are_left_out(
+    records: list[ImageRecord], tmp_path: Path
+) -> None:
+    # The images are 72 px wide: none is left, and none is enlarged.
+    with pytest.raises(DataError, match=r"0 training image\(s\) do not fill"):
         train(records, tmp_path, tiny(size=128))
 
 
-def test_damaged_generator_files_are_refused(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_damaged_generator_files_are_refused(records: list[ImageRecord], tmp_path: Path) -> None:
     path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
     content = path.read_bytes()
     for damaged in (b"", content[:50], content[:-10], b"\x00" * 200):
@@ -290,7 +294,7 @@ def test_damaged_generator_files_are_refused(records: list[FilmRecord], tmp_path
     ids=str,
 )
 def test_hostile_cards_are_refused(
-    records: list[FilmRecord], tmp_path: Path, changes: dict[str, object]
+    records: list[ImageRecord], tmp_path: Path, changes: dict[str, object]
 ) -> None:
     path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
     loaded = load_generator(path)
@@ -303,7 +307,7 @@ def test_hostile_cards_are_refused(
 
 
 def test_card_of_another_network_than_the_weights_is_refused(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
     loaded = load_generator(path)
@@ -315,27 +319,27 @@ def test_card_of_another_network_than_the_weights_is_refused(
         load_generator(path)
 
 
-def test_sample_does_not_depend_on_its_batch(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_sample_does_not_depend_on_its_batch(records: list[ImageRecord], tmp_path: Path) -> None:
     loaded = load_generator(
         train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
     )
-    alone = sample_films(loaded.network, [7], 0, length=8)
-    among = sample_films(loaded.network, range(12), 0, length=8, batch_size=5)
+    alone = sample_images(loaded.network, [7], 0, length=8)
+    among = sample_images(loaded.network, range(12), 0, length=8, batch_size=5)
     assert np.abs(alone[0].astype(int) - among[7]).max() <= 1
 
 
 def test_grid_fills_rows_and_leaves_the_rest_black() -> None:
-    films = np.arange(1, 4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    grid = grid_of(films, 2)
+    images = np.arange(1, 4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    grid = grid_of(images, 2)
     assert grid.tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 0, 0], [3, 3, 0, 0]]
 
 
-def test_conditional_generator_makes_other_films_of_another_class(
-    records: list[FilmRecord], tmp_path: Path
+def test_conditional_generator_makes_other_images_of_another_class(
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     options = tiny(labels="covid,normal", conditional=True)
     path = train_gan(records, tmp_path, options, device=CPU, features=pixel_space())
     network = load_generator(path).network
     latents = latents_of([1, 1], options.latent)
-    one, other = films_of_latents(network, latents, [0, 1])
+    one, other = images_of_latents(network, latents, [0, 1])
     assert not np.array_equal(one, other)

@@ -17,9 +17,9 @@ from pydicom import Dataset, Sequence, uid
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ml.data.manifest import read_manifest
-from ml.imaging.decode import display_image, read_film, thumbnail_image
+from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
-from ml.imaging.types import MAX_PIXELS, Film, Pixels, Refusal, UnreadableFilm
+from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, Refusal, UnreadableImage
 from tests.support.images import (
     Greys,
     dicom,
@@ -27,13 +27,13 @@ from tests.support.images import (
     encode,
     jpeg,
     png,
-    synthetic_film,
+    synthetic_image,
     tiff,
     write_dicom,
 )
 
-FILM = synthetic_film(np.random.default_rng(1), 96, 80)
-DEEP = FILM.astype(np.uint16) * 16  # 12 bits in 16
+IMAGE = synthetic_image(np.random.default_rng(1), 96, 80)
+DEEP = IMAGE.astype(np.uint16) * 16  # 12 bits in 16
 SECRETS = ("MUSTERMANN", "ERIKA", "19391224", "4711-0815", "Sankt Nimmerlein", "10.99.88.77")
 
 # A horizontal ramp of 64 x 64 pixels in steps of 64, 12 bits; nothing at hand writes JPEG-LS.
@@ -46,14 +46,14 @@ JPEG_LS_RAMP = zlib.decompress(
 )
 
 
-def refusal(content: bytes) -> UnreadableFilm:
-    with pytest.raises(UnreadableFilm) as caught:
-        read_film(content)
+def refusal(content: bytes) -> UnreadableImage:
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(content)
     return caught.value
 
 
 def grey_as(mode: str) -> Image.Image:
-    return Image.fromarray(FILM).convert(mode)
+    return Image.fromarray(IMAGE).convert(mode)
 
 
 def half_transparent() -> Image.Image:
@@ -66,19 +66,19 @@ def pixels_of(content: bytes) -> NDArray[Any]:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-# --- what is no film ---------------------------------------------------------------------------
+# --- what is no image ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (b"<!doctype html><title>film.png</title>", "an HTML or XML page"),
+        (b"<!doctype html><title>image.png</title>", "an HTML or XML page"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF"),
         (b"PK\x03\x04\x14\0", "a ZIP archive"),
         (b"\x1f\x8b\x08\0", "a gzip archive"),
-        (b"the film is in the other folder", "text"),
-        (encode(FILM, "GIF"), "a GIF"),
-        (encode(FILM, "BMP"), "a BMP"),
+        (b"the image is in the other folder", "text"),
+        (encode(IMAGE, "GIF"), "a GIF"),
+        (encode(IMAGE, "BMP"), "a BMP"),
         (b"\0\0\0\x18ftypheic", "a HEIC, AVIF or video file"),
         (bytes(range(256)), "an unknown kind of file"),
     ],
@@ -86,7 +86,7 @@ def pixels_of(content: bytes) -> NDArray[Any]:
 def test_other_kinds_of_files_are_named(content: bytes, name: str) -> None:
     problem = refusal(content)
     assert problem.code == "not-an-image"
-    assert f"got {name}: export the film itself" in str(problem)
+    assert f"got {name}: export the image itself" in str(problem)
 
 
 def test_empty_file() -> None:
@@ -97,16 +97,16 @@ def test_empty_file() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        png(FILM),
-        jpeg(FILM),
-        jpeg(FILM, progressive=True),
-        tiff(FILM),
-        tiff(FILM, compression="tiff_lzw"),
-        encode(FILM, "WEBP"),
-        dicom(FILM),
+        png(IMAGE),
+        jpeg(IMAGE),
+        jpeg(IMAGE, progressive=True),
+        tiff(IMAGE),
+        tiff(IMAGE, compression="tiff_lzw"),
+        encode(IMAGE, "WEBP"),
+        dicom(IMAGE),
         dicom(DEEP, bits=12, syntax=uid.JPEG2000Lossless),
         dicom(DEEP, bits=12, syntax=uid.RLELossless),
-        dicom(FILM, syntax=uid.DeflatedExplicitVRLittleEndian),
+        dicom(IMAGE, syntax=uid.DeflatedExplicitVRLittleEndian),
     ],
 )
 def test_truncated_file_is_damaged(content: bytes, share: float) -> None:
@@ -139,12 +139,12 @@ def test_compressed_text_bomb_beside_the_pixels_is_refused() -> None:
 
 
 def test_deflate_bomb_in_a_dicom_file_is_refused_before_it_inflates() -> None:
-    film = dicom(FILM, syntax=uid.DeflatedExplicitVRLittleEndian)
-    dataset_start = film.index(uid.DeflatedExplicitVRLittleEndian.encode()) + 22
+    image = dicom(IMAGE, syntax=uid.DeflatedExplicitVRLittleEndian)
+    dataset_start = image.index(uid.DeflatedExplicitVRLittleEndian.encode()) + 22
     deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = b"".join(deflater.compress(bytes(2**20)) for _ in range(200)) + deflater.flush()
     assert len(bomb) < 2**20
-    assert refusal(film[:dataset_start] + bomb).code == "too-large"
+    assert refusal(image[:dataset_start] + bomb).code == "too-large"
 
 
 def mpo() -> bytes:
@@ -154,12 +154,12 @@ def mpo() -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
-        encode(FILM, "GIF", save_all=True, append_images=[Image.fromarray(255 - FILM)] * 3),
-        png(FILM, save_all=True, append_images=[Image.fromarray(255 - FILM)]),
-        encode(FILM, "WEBP", save_all=True, append_images=[Image.fromarray(255 - FILM)]),
-        tiff(FILM, save_all=True, append_images=[Image.fromarray(255 - FILM)]),
+        encode(IMAGE, "GIF", save_all=True, append_images=[Image.fromarray(255 - IMAGE)] * 3),
+        png(IMAGE, save_all=True, append_images=[Image.fromarray(255 - IMAGE)]),
+        encode(IMAGE, "WEBP", save_all=True, append_images=[Image.fromarray(255 - IMAGE)]),
+        tiff(IMAGE, save_all=True, append_images=[Image.fromarray(255 - IMAGE)]),
         mpo(),
-        dicom(FILM, NumberOfFrames=2, PixelData=FILM.tobytes() * 2),
+        dicom(IMAGE, NumberOfFrames=2, PixelData=IMAGE.tobytes() * 2),
     ],
     ids=["gif", "apng", "webp", "tiff", "mpo", "dicom"],
 )
@@ -175,14 +175,14 @@ def test_several_frames_are_refused(content: bytes) -> None:
         (png(grey_as("RGBA")), "alpha"),
         (png(grey_as("LA")), "alpha"),
         (encode(half_transparent(), "WEBP"), "alpha"),
-        (png(FILM, transparency=0), "transparent"),
+        (png(IMAGE, transparency=0), "transparent"),
         (png(grey_as("P"), transparency=0), "transparent"),
         (png(grey_as("1")), "black and white"),
         (tiff(grey_as("F")), "floating-point"),
         (tiff(grey_as("I")), "32-bit"),
         (tiff(grey_as("LAB")), "LAB"),
-        (dicom(FILM, PhotometricInterpretation="RGB", SamplesPerPixel=3), "monochrome"),
-        (dicom(FILM, PhotometricInterpretation="PALETTE COLOR"), "monochrome"),
+        (dicom(IMAGE, PhotometricInterpretation="RGB", SamplesPerPixel=3), "monochrome"),
+        (dicom(IMAGE, PhotometricInterpretation="PALETTE COLOR"), "monochrome"),
     ],
 )
 def test_colour_models_without_a_single_grey(content: bytes, what: str) -> None:
@@ -191,20 +191,20 @@ def test_colour_models_without_a_single_grey(content: bytes, what: str) -> None:
     assert what in str(problem)
 
 
-def test_colourful_picture_is_no_film() -> None:
-    picture = np.stack([FILM, np.roll(FILM, 30, axis=1), 255 - FILM], axis=2)
+def test_colourful_picture_is_no_image() -> None:
+    picture = np.stack([IMAGE, np.roll(IMAGE, 30, axis=1), 255 - IMAGE], axis=2)
     for content in (png(picture), jpeg(picture), png(Image.fromarray(picture).quantize(64))):
-        assert refusal(content).code == "not-a-film"
+        assert refusal(content).code == "not-a-image"
 
 
 def test_size_of_a_thumbnail() -> None:
-    assert refusal(png(FILM[:63])).code == "too-small"
-    assert read_film(png(FILM[:64])).height == 64
+    assert refusal(png(IMAGE[:63])).code == "too-small"
+    assert read_image(png(IMAGE[:64])).height == 64
 
 
 @pytest.mark.parametrize("grey", [0, 128, 255])
-def test_blank_film(grey: int) -> None:
-    blank = np.full_like(FILM, grey)
+def test_blank_image(grey: int) -> None:
+    blank = np.full_like(IMAGE, grey)
     for content in (png(blank), jpeg(blank), dicom(blank)):
         assert refusal(content).code == "blank"
 
@@ -213,7 +213,7 @@ def test_refusal_survives_a_process_boundary() -> None:
     import pickle
 
     problem = pickle.loads(pickle.dumps(refusal(b"")))
-    assert (problem.code, str(problem)) == ("empty", "the file is empty: choose the film again")
+    assert (problem.code, str(problem)) == ("empty", "the file is empty: choose the image again")
 
 
 # --- images ------------------------------------------------------------------------------------
@@ -222,34 +222,34 @@ def test_refusal_survives_a_process_boundary() -> None:
 @pytest.mark.parametrize(
     ("content", "expected", "kind", "bits"),
     [
-        (png(FILM), FILM, "PNG", 8),
-        (png(grey_as("RGB")), FILM, "PNG", 8),
-        (png(grey_as("P")), FILM, "PNG", 8),
+        (png(IMAGE), IMAGE, "PNG", 8),
+        (png(grey_as("RGB")), IMAGE, "PNG", 8),
+        (png(grey_as("P")), IMAGE, "PNG", 8),
         (png(DEEP), DEEP, "PNG", 16),
-        (tiff(FILM), FILM, "TIFF", 8),
-        (tiff(FILM, compression="tiff_lzw"), FILM, "TIFF", 8),
-        (tiff(grey_as("RGB")), FILM, "TIFF", 8),
+        (tiff(IMAGE), IMAGE, "TIFF", 8),
+        (tiff(IMAGE, compression="tiff_lzw"), IMAGE, "TIFF", 8),
+        (tiff(grey_as("RGB")), IMAGE, "TIFF", 8),
         (tiff(DEEP), DEEP, "TIFF", 16),
         (tiff(Image.fromarray(DEEP.astype(">u2"))), DEEP, "TIFF", 16),
         (tiff(Image.fromarray(DEEP), tiffinfo={262: 0}), 65535 - DEEP, "TIFF", 16),
-        (encode(FILM, "WEBP", lossless=True), FILM, "WebP", 8),
+        (encode(IMAGE, "WEBP", lossless=True), IMAGE, "WebP", 8),
     ],
 )
 def test_lossless_images_keep_their_stored_values(
     content: bytes, expected: Greys, kind: str, bits: int
 ) -> None:
-    film = read_film(content)
-    assert (film.format, film.bits) == (kind, bits)
-    assert (film.height, film.width) == FILM.shape
-    assert film.pixels.dtype == expected.dtype
-    np.testing.assert_array_equal(film.pixels, expected)
+    image = read_image(content)
+    assert (image.format, image.bits) == (kind, bits)
+    assert (image.height, image.width) == IMAGE.shape
+    assert image.pixels.dtype == expected.dtype
+    np.testing.assert_array_equal(image.pixels, expected)
 
 
-def test_tint_of_the_film_base_and_a_coloured_mark_are_let_through() -> None:
-    tinted = np.stack([FILM // 8 * 7, FILM, FILM // 8 * 7 + 12], axis=2)
+def test_tint_of_the_image_base_and_a_coloured_mark_are_let_through() -> None:
+    tinted = np.stack([IMAGE // 8 * 7, IMAGE, IMAGE // 8 * 7 + 12], axis=2)
     tinted[:10, :10] = (255, 0, 0)
-    film = read_film(png(tinted))
-    assert np.abs(film.pixels[20:].astype(int) - FILM[20:]).mean() < 16
+    image = read_image(png(tinted))
+    assert np.abs(image.pixels[20:].astype(int) - IMAGE[20:]).mean() < 16
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -258,14 +258,14 @@ def test_orientation_flag_is_applied(kind: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
-    content = encode(FILM, kind, exif=exif, **options)
+    content = encode(IMAGE, kind, exif=exif, **options)
     with Image.open(io.BytesIO(content)) as image:
         upright = ImageOps.exif_transpose(image).convert("L")
 
-    film = read_film(content)
-    assert (film.width, film.height) == upright.size
-    np.testing.assert_array_equal(film.pixels, np.asarray(upright))
-    shown, _ = display_image(film, content)
+    radiograph = read_image(content)
+    assert (radiograph.width, radiograph.height) == upright.size
+    np.testing.assert_array_equal(radiograph.pixels, np.asarray(upright))
+    shown, _ = display_image(radiograph, content)
     with Image.open(io.BytesIO(shown)) as image:
         assert 0x0112 not in image.getexif()
         np.testing.assert_array_equal(np.asarray(image.convert("L")), np.asarray(upright))
@@ -273,18 +273,18 @@ def test_orientation_flag_is_applied(kind: str, orientation: int) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_reduced_jpeg_gives_the_same_model_input(mode: str) -> None:
-    large = Image.fromarray(synthetic_film(np.random.default_rng(2), 1200, 1024)).convert(mode)
+    large = Image.fromarray(synthetic_image(np.random.default_rng(2), 1200, 1024)).convert(mode)
     exif = Image.Exif()
     exif[0x0112] = 6
     content = jpeg(large, quality=92, exif=exif)
 
-    film = read_film(content, shortest=256)
-    assert (film.width, film.height) == (1200, 1024)
-    assert film.pixels.shape == (256, 300)
-    whole = standardise(read_film(content).pixels, 128).astype(int)
-    assert np.abs(standardise(film.pixels, 128) - whole).mean() < 0.5
+    image = read_image(content, shortest=256)
+    assert (image.width, image.height) == (1200, 1024)
+    assert image.pixels.shape == (256, 300)
+    whole = standardise(read_image(content).pixels, 128).astype(int)
+    assert np.abs(standardise(image.pixels, 128) - whole).mean() < 0.5
     # The viewer still gets all there is.
-    shown, _ = display_image(film, content)
+    shown, _ = display_image(image, content)
     assert pixels_of(shown).shape == (1024, 1200)
 
 
@@ -306,27 +306,27 @@ SYNTAXES = (
 @pytest.mark.parametrize(
     ("stored", "bits", "elements"),
     [
-        (FILM, 8, {}),
-        (255 - FILM, 8, {"PhotometricInterpretation": "MONOCHROME1"}),
+        (IMAGE, 8, {}),
+        (255 - IMAGE, 8, {"PhotometricInterpretation": "MONOCHROME1"}),
         (DEEP, 12, FULL_WINDOW),
         (DEEP, 12, {}),
         (4095 - DEEP, 12, {"PhotometricInterpretation": "MONOCHROME1", **FULL_WINDOW}),
-        (FILM.astype(np.uint16) * 257, 16, {}),
+        (IMAGE.astype(np.uint16) * 257, 16, {}),
     ],
     ids=["8", "8 inverted", "12 windowed", "12", "12 inverted", "16"],
 )
-def test_dicom_twin_gives_the_model_input_of_the_8_bit_film(
+def test_dicom_twin_gives_the_model_input_of_the_8_bit_image(
     syntax: uid.UID, stored: Greys, bits: int, elements: dict[str, Any]
 ) -> None:
-    film = read_film(dicom(stored, bits=bits, syntax=syntax, **elements))
-    assert (film.format, film.bits) == ("DICOM", bits)
-    assert film.pixels.dtype == np.uint16
-    assert_same_model_input(film.pixels, FILM)
+    image = read_image(dicom(stored, bits=bits, syntax=syntax, **elements))
+    assert (image.format, image.bits) == ("DICOM", bits)
+    assert image.pixels.dtype == np.uint16
+    assert_same_model_input(image.pixels, IMAGE)
 
 
-@pytest.mark.parametrize("content", [png(DEEP), tiff(DEEP), png(FILM.astype(np.uint16) * 257)])
-def test_16_bit_twin_gives_the_model_input_of_the_8_bit_film(content: bytes) -> None:
-    assert_same_model_input(read_film(content).pixels, FILM)
+@pytest.mark.parametrize("content", [png(DEEP), tiff(DEEP), png(IMAGE.astype(np.uint16) * 257)])
+def test_16_bit_twin_gives_the_model_input_of_the_8_bit_image(content: bytes) -> None:
+    assert_same_model_input(read_image(content).pixels, IMAGE)
 
 
 def assert_same_model_input(pixels: Pixels, twin: Pixels) -> None:
@@ -339,24 +339,24 @@ def test_signed_pixels_with_a_rescale() -> None:
     stored = DEEP.astype(np.int16) - 2048
     elements = {"RescaleSlope": 1, "RescaleIntercept": 2048, **FULL_WINDOW}
     for syntax in (uid.ExplicitVRLittleEndian, uid.RLELossless, uid.JPEG2000Lossless):
-        film = read_film(dicom(stored, bits=12, syntax=syntax, **elements))
-        assert_same_model_input(film.pixels, FILM)
+        image = read_image(dicom(stored, bits=12, syntax=syntax, **elements))
+        assert_same_model_input(image.pixels, IMAGE)
 
 
 def test_baseline_jpeg_in_dicom() -> None:
-    film = read_film(dicom(FILM, syntax=uid.JPEGBaseline8Bit))
-    assert np.abs(standardise(film.pixels, 64).astype(int) - standardise(FILM, 64)).mean() < 1
+    image = read_image(dicom(IMAGE, syntax=uid.JPEGBaseline8Bit))
+    assert np.abs(standardise(image.pixels, 64).astype(int) - standardise(IMAGE, 64)).mean() < 1
 
 
 def test_jpeg_ls_in_dicom() -> None:
     ramp = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (64, 1))
     content = write_dicom(dicom_dataset(ramp, bits=12), JPEG_LS_RAMP, uid.JPEGLSLossless)
-    np.testing.assert_allclose(read_film(content).pixels, ramp * (65535 / 4032), atol=0.51)
+    np.testing.assert_allclose(read_image(content).pixels, ramp * (65535 / 4032), atol=0.51)
 
 
 def test_dicom_without_its_preamble() -> None:
-    content = dicom(FILM)
-    np.testing.assert_array_equal(read_film(content[132:]).pixels, read_film(content).pixels)
+    content = dicom(IMAGE)
+    np.testing.assert_array_equal(read_image(content[132:]).pixels, read_image(content).pixels)
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -385,13 +385,13 @@ def test_window_agrees_with_pydicom(
     if np.ptp(brightness) == 0:
         assert refusal(content).code == "blank"
     else:
-        np.testing.assert_allclose(read_film(content).pixels, brightness * 65535, atol=0.51)
+        np.testing.assert_allclose(read_image(content).pixels, brightness * 65535, atol=0.51)
 
 
 def test_first_of_several_windows_counts() -> None:
     first = dicom(DEEP, bits=12, WindowCenter=1000, WindowWidth=500)
     both = dicom(DEEP, bits=12, WindowCenter=[1000, 3000], WindowWidth=[500, 80])
-    np.testing.assert_array_equal(read_film(both).pixels, read_film(first).pixels)
+    np.testing.assert_array_equal(read_image(both).pixels, read_image(first).pixels)
 
 
 def lut(table: NDArray[Any], first: int) -> Sequence:
@@ -411,24 +411,24 @@ def test_lookup_table_is_applied_and_holds_beyond_its_ends(keyword: str, syntax:
     content = dicom(DEEP, bits=12, syntax=syntax, **elements)
     expected = table.astype(np.uint16)[np.clip(DEEP.astype(int) - 800, 0, 1999)].astype(float)
     expected = (expected - expected.min()) / np.ptp(expected) * 65535
-    np.testing.assert_allclose(read_film(content).pixels, expected, atol=0.51)
+    np.testing.assert_allclose(read_image(content).pixels, expected, atol=0.51)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_takes_no_part_in_the_range(photometric: str) -> None:
     padded = DEEP.copy()
     padded[:8] = 4095
-    film = read_film(
+    image = read_image(
         dicom(padded, bits=12, PixelPaddingValue=4095, PhotometricInterpretation=photometric)
     )
-    assert (film.pixels[:8] == 0).all()
-    assert (film.pixels[8:].min(), film.pixels[8:].max()) == (0, 65535)
+    assert (image.pixels[:8] == 0).all()
+    assert (image.pixels[8:].min(), image.pixels[8:].max()) == (0, 65535)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "US", "SC", "JO HN"])
-def test_other_modality_is_no_film(modality: str) -> None:
-    problem = refusal(dicom(FILM, Modality=modality))
-    assert problem.code == "not-a-film"
+def test_other_modality_is_no_image(modality: str) -> None:
+    problem = refusal(dicom(IMAGE, Modality=modality))
+    assert problem.code == "not-a-image"
     assert (modality in str(problem)) is (" " not in modality)
 
 
@@ -467,24 +467,24 @@ def test_other_modality_is_no_film(modality: str) -> None:
     ],
 )
 def test_lying_dicom_header(elements: dict[str, Any], code: Refusal) -> None:
-    assert refusal(dicom(FILM, **elements)).code == code
+    assert refusal(dicom(IMAGE, **elements)).code == code
 
 
 @pytest.mark.parametrize(
     "syntax", [uid.JPEG2000Lossless, uid.JPEGLosslessSV1, uid.JPEGBaseline8Bit, uid.RLELossless]
 )
 def test_compressed_pixels_of_another_size_than_the_header_says(syntax: uid.UID) -> None:
-    content = dicom(FILM, syntax=syntax)
+    content = dicom(IMAGE, syntax=syntax)
     rows = struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 96)
     assert rows in content
     assert refusal(content.replace(rows, rows[:-2] + struct.pack("<H", 90))).code == "damaged"
 
 
 def test_unknown_transfer_syntax_is_refused_without_repeating_it() -> None:
-    problem = refusal(dicom(FILM).replace(b"1.2.840.10008.1.2.1\0", b"1.2.MUSTERMANN.5.6\0\0"))
+    problem = refusal(dicom(IMAGE).replace(b"1.2.840.10008.1.2.1\0", b"1.2.MUSTERMANN.5.6\0\0"))
     assert problem.code == "unsupported-encoding"
     assert "MUSTERMANN" not in str(problem)
-    video = refusal(write_dicom(dicom_dataset(FILM), b"frames", uid.MPEG2MPML))
+    video = refusal(write_dicom(dicom_dataset(IMAGE), b"frames", uid.MPEG2MPML))
     assert video.code == "unsupported-encoding"
     assert "encoded as MPEG2" in str(video)
 
@@ -512,8 +512,8 @@ def personal_dicom() -> bytes:
 
 def test_metadata_of_dicom_is_an_allow_list() -> None:
     content = personal_dicom()
-    film = read_film(content)
-    assert film.metadata == {
+    image = read_image(content)
+    assert image.metadata == {
         "Modality": "DX",
         "BodyPartExamined": "CHEST",
         "ViewPosition": "PA",
@@ -524,7 +524,7 @@ def test_metadata_of_dicom_is_an_allow_list() -> None:
         "PhotometricInterpretation": "MONOCHROME2",
         "BitsStored": "12",
     }
-    assert_free_of_secrets(film, content)
+    assert_free_of_secrets(image, content)
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,7 @@ def test_metadata_of_dicom_is_an_allow_list() -> None:
 )
 def test_metadata_of_another_form_is_dropped(keyword: str, value: str, kept: bool) -> None:
     elements: dict[str, Any] = {keyword: value}
-    assert (keyword in read_film(dicom(FILM, **elements)).metadata) is kept
+    assert (keyword in read_image(dicom(IMAGE, **elements)).metadata) is kept
 
 
 # --- what is shown -----------------------------------------------------------------------------
@@ -578,9 +578,9 @@ def with_secrets(picture: Image.Image, kind: str, **options: Any) -> bytes:
 )
 def test_upright_jpeg_and_png_are_stripped_without_a_change_of_pixels(content: bytes) -> None:
     assert any(secret.encode() in content for secret in SECRETS)
-    film = read_film(content)
-    shown, media_type = display_image(film, content)
-    assert media_type == f"image/{film.format.lower()}"
+    image = read_image(content)
+    shown, media_type = display_image(image, content)
+    assert media_type == f"image/{image.format.lower()}"
     assert len(shown) < len(content)
     with Image.open(io.BytesIO(content)) as source, Image.open(io.BytesIO(shown)) as stripped:
         assert (stripped.format, stripped.mode) == (source.format, source.mode)
@@ -597,7 +597,7 @@ def test_upright_jpeg_and_png_are_stripped_without_a_change_of_pixels(content: b
             "progressive",
             "progression",
         }
-    assert_free_of_secrets(film, content)
+    assert_free_of_secrets(image, content)
 
 
 @pytest.mark.parametrize(
@@ -611,57 +611,57 @@ def test_upright_jpeg_and_png_are_stripped_without_a_change_of_pixels(content: b
     ids=["tiff", "webp", "16-bit png", "dicom"],
 )
 def test_anything_else_is_shown_as_an_8_bit_png(content: bytes) -> None:
-    film = read_film(content)
-    shown, media_type = display_image(film, content)
+    radiograph = read_image(content)
+    shown, media_type = display_image(radiograph, content)
     with Image.open(io.BytesIO(shown)) as image:
         assert (media_type, image.format, image.mode) == ("image/png", "PNG", "L")
         assert image.info == {}
         pixels = np.asarray(image)
-    assert (pixels.min(), pixels.max()) == (0, 255) or film.bits == 8
-    assert np.corrcoef(pixels.ravel(), film.pixels.ravel())[0, 1] > 0.999
-    assert_free_of_secrets(film, content)
+    assert (pixels.min(), pixels.max()) == (0, 255) or radiograph.bits == 8
+    assert np.corrcoef(pixels.ravel(), radiograph.pixels.ravel())[0, 1] > 0.999
+    assert_free_of_secrets(radiograph, content)
 
 
-def assert_free_of_secrets(film: Film, content: bytes) -> None:
-    shown, _ = display_image(film, content)
+def assert_free_of_secrets(image: Radiograph, content: bytes) -> None:
+    shown, _ = display_image(image, content)
     for secret in SECRETS:
-        assert secret.encode() not in shown + thumbnail_image(film)
-        assert secret not in str(film.metadata)
+        assert secret.encode() not in shown + thumbnail_image(image)
+        assert secret not in str(image.metadata)
 
 
 @pytest.mark.parametrize("shape", [(96, 80), (700, 1400), (1400, 300), (64, 9000)])
-def test_thumbnail_is_a_small_jpeg_of_the_whole_film(shape: tuple[int, int]) -> None:
-    film = synthetic_film(np.random.default_rng(3), *shape)
-    for content in (png(film), png(film.astype(np.uint16) * 16)):
-        with Image.open(io.BytesIO(thumbnail_image(read_film(content)))) as small:
+def test_thumbnail_is_a_small_jpeg_of_the_whole_image(shape: tuple[int, int]) -> None:
+    image = synthetic_image(np.random.default_rng(3), *shape)
+    for content in (png(image), png(image.astype(np.uint16) * 16)):
+        with Image.open(io.BytesIO(thumbnail_image(read_image(content)))) as small:
             assert (small.format, small.mode) == ("JPEG", "L")
             assert max(small.size) == min(256, max(shape))
             greys = np.asarray(small).ravel()
-            whole = np.asarray(Image.fromarray(film).resize(small.size)).ravel()
+            whole = np.asarray(Image.fromarray(image).resize(small.size)).ravel()
         assert np.corrcoef(greys, whole)[0, 1] > 0.95
 
 
 def test_jpeg_that_browsers_cannot_show_becomes_a_png() -> None:
     # An arithmetic-coded frame: the header is enough to see it.
     frame = b"\xff\xd8\xff\xc9\0\x0b\x08\0\x60\0\x50\x01\x01\x11\0\xff\xd9"
-    film = read_film(jpeg(FILM))
-    shown, media_type = display_image(film, frame)
+    image = read_image(jpeg(IMAGE))
+    shown, media_type = display_image(image, frame)
     assert media_type == "image/png"
-    np.testing.assert_array_equal(pixels_of(shown), film.pixels)
+    np.testing.assert_array_equal(pixels_of(shown), image.pixels)
 
 
 # --- damage --------------------------------------------------------------------------------------
 
 VALID = {
-    "png": png(FILM),
+    "png": png(IMAGE),
     "16-bit png": png(DEEP),
-    "jpeg": jpeg(FILM),
+    "jpeg": jpeg(IMAGE),
     "rgb jpeg": jpeg(grey_as("RGB"), progressive=True),
-    "tiff": tiff(FILM),
-    "lzw tiff": tiff(FILM, compression="tiff_lzw"),
-    "webp": encode(FILM, "WEBP"),
+    "tiff": tiff(IMAGE),
+    "lzw tiff": tiff(IMAGE, compression="tiff_lzw"),
+    "webp": encode(IMAGE, "WEBP"),
     "dicom": dicom(DEEP, bits=12, **FULL_WINDOW),
-    "implicit dicom": dicom(FILM, syntax=uid.ImplicitVRLittleEndian),
+    "implicit dicom": dicom(IMAGE, syntax=uid.ImplicitVRLittleEndian),
     "deflated dicom": dicom(DEEP, bits=12, syntax=uid.DeflatedExplicitVRLittleEndian),
 }
 
@@ -676,7 +676,7 @@ VALID = {
 @settings(
     max_examples=300, deadline=5_000, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
-def test_damaged_file_is_a_film_or_a_refusal(
+def test_damaged_file_is_a_image_or_a_refusal(
     kind: str, flips: list[tuple[int, int]], early: bool, kept: float
 ) -> None:
     content = bytearray(VALID[kind])
@@ -684,24 +684,24 @@ def test_damaged_file_is_a_film_or_a_refusal(
     for position, value in flips:
         content[position % reach] = value
     damaged = bytes(content[: round(kept * len(content))])
-    with suppress(UnreadableFilm):
-        display_image(read_film(damaged), damaged)
+    with suppress(UnreadableImage):
+        display_image(read_image(damaged), damaged)
 
 
 @given(content=st.binary(max_size=400), start=st.sampled_from(sorted(VALID)))
 @settings(max_examples=100, deadline=5_000, derandomize=True)
 def test_garbage_after_a_valid_start_is_refused(content: bytes, start: str) -> None:
-    with pytest.raises(UnreadableFilm):
-        read_film(VALID[start][:140] + content)
+    with pytest.raises(UnreadableImage):
+        read_image(VALID[start][:140] + content)
 
 
-def test_real_films_are_read(data_folder: Path) -> None:
+def test_real_images_are_read(data_folder: Path) -> None:
     records = read_manifest(data_folder)
     started = time.perf_counter()
     for record in records[:: max(1, len(records) // 100)]:
         content = record.path.read_bytes()
-        film = read_film(content, shortest=448)
-        shown, _ = display_image(film, content)
-        assert pixels_of(shown).shape[:2] == (film.height, film.width)
+        image = read_image(content, shortest=448)
+        shown, _ = display_image(image, content)
+        assert pixels_of(shown).shape[:2] == (image.height, image.width)
         if time.perf_counter() - started > 10:
             break

@@ -24,7 +24,7 @@ from ml.training.checkpoint import load_checkpoint
 from ml.training.distributed import Processes, join_processes
 from ml.training.synchronised_layers import share_layers
 from tests.support.gan_world import CPU, pixel_space
-from tests.support.images import png, synthetic_film
+from tests.support.images import png, synthetic_image
 from tests.support.two_processes import (
     GAN,
     OPTIONS,
@@ -35,25 +35,25 @@ from tests.support.two_processes import (
 )
 
 ALONE = Processes(0, 1, CPU)
-TRAINING_FILMS = 33  # batches of 16, 16 and 1: in the last one the first process has no film
+TRAINING_IMAGES = 33  # batches of 16, 16 and 1: in the last one the first process has no image
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Films of enough patients for a training and a validation split, and what two did to them."""
+    """Images of enough patients for a training and a validation split, and what two did to them."""
     root = tmp_path_factory.mktemp("together")
-    films = root / "films"
-    films.mkdir()
+    images = root / "images"
+    images.mkdir()
     random = np.random.default_rng(0)
-    wanted = {Split.TRAIN: TRAINING_FILMS, Split.VALIDATION: 9, Split.TEST: 0}
+    wanted = {Split.TRAIN: TRAINING_IMAGES, Split.VALIDATION: 9, Split.TEST: 0}
     for number in range(1000):
         split = split_of(f"p{number}")
         if wanted[split] and wanted[split] % 3 == number % 3:
             wanted[split] -= 1
-            film = synthetic_film(random, 72, 72).astype(int)
-            film[20:52, 20:52] += 45 * (number % 3)
-            (films / f"{number}-p{number}.png").write_bytes(
-                png(np.clip(film, 0, 255).astype(np.uint8))
+            image = synthetic_image(random, 72, 72).astype(int)
+            image[20:52, 20:52] += 45 * (number % 3)
+            (images / f"{number}-p{number}.png").write_bytes(
+                png(np.clip(image, 0, 255).astype(np.uint8))
             )
     assert not any(wanted.values())
     run_two(root)
@@ -92,7 +92,7 @@ def test_processes_know_each_other(results: list[dict[str, Any]]) -> None:
     for one in results:
         assert one["agreed"] == [False, True, True]
         assert one["gathered"] == [0, 10, 20, 30, 40]
-    # Of one film, two and five.
+    # Of one image, two and five.
     assert [one["parts"] for one in results] == [
         [(0, 0), (0, 1), (0, 2)],
         [(0, 1), (1, 2), (2, 5)],
@@ -124,8 +124,8 @@ def test_two_processes_train_the_classifier_that_one_trains(
 ) -> None:
     monkeypatch.setattr(networks, "BACKBONES", dict(networks.BACKBONES))
     register()
-    records = records_in(folder / "films")
-    assert sum(record.split is Split.TRAIN for record in records) == TRAINING_FILMS
+    records = records_in(folder / "images")
+    assert sum(record.split is Split.TRAIN for record in records) == TRAINING_IMAGES
     alone = train_classifier(records, tmp_path, OPTIONS, device=CPU).state_dict()
     together = load_run(folder / "run")[0].state_dict()
     assert together.keys() == alone.keys()
@@ -135,24 +135,24 @@ def test_two_processes_train_the_classifier_that_one_trains(
     ours, theirs = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
     assert len(ours) == len(theirs) == OPTIONS.epochs
     for row, other in zip(ours, theirs, strict=True):
-        figures = {name: value for name, value in row.items() if "second" not in name}
-        assert figures == pytest.approx({name: other[name] for name in figures}, abs=1e-5)
+        metrics = {name: value for name, value in row.items() if "second" not in name}
+        assert metrics == pytest.approx({name: other[name] for name in metrics}, abs=1e-5)
 
 
 def test_two_processes_train_the_gan_that_one_trains(folder: Path, tmp_path: Path) -> None:
-    records = records_in(folder / "films")
+    records = records_in(folder / "images")
     train_gan(records, tmp_path, GAN, device=CPU, features=pixel_space())
     runs = (tmp_path, folder / "gan")
     alone, together = (load_checkpoint(run / CHECKPOINT) for run in runs)
     for name, expected in alone["critic"].items():
         torch.testing.assert_close(together["critic"][name], expected, atol=1e-5, rtol=1e-3)
-    # Films rather than weights: batch norm takes back what a bias before it adds, so the gradient
+    # Images rather than weights: batch norm takes back what a bias before it adds, so the gradient
     # of such a bias is rounding alone, and Adam makes steps of full size of it.
     generators = [load_generator(run / "generator.safetensors").network for run in runs]
     latents = torch.from_numpy(latents_of(range(6), GAN.latent))
     classes = torch.arange(6) % len(LABELS)
-    films, expected = (generator(latents, classes) for generator in generators)
-    torch.testing.assert_close(films, expected, atol=1e-4, rtol=0)
+    images, expected = (generator(latents, classes) for generator in generators)
+    torch.testing.assert_close(images, expected, atol=1e-4, rtol=0)
     for row, other in zip(together["rows"], alone["rows"], strict=True):
         for name in ("wasserstein", "penalty", "kid", "diversity"):
             assert row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4)

@@ -11,7 +11,7 @@ from ml.training.metrics_log import EVENTS, METRICS, MetricsLog, _summary_writer
 
 
 def points(folder: Path, name: str) -> list[tuple[int, float]]:
-    """What TensorBoard draws of one figure."""
+    """What TensorBoard draws of one metric."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / EVENTS))
@@ -40,10 +40,10 @@ def test_pictures_reach_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with MetricsLog(tmp_path) as log:
-        log.images("films", np.zeros((6, 9), np.uint8), 1)
+        log.images("images", np.zeros((6, 9), np.uint8), 1)
     events = EventAccumulator(str(tmp_path / EVENTS))
     events.Reload()
-    (picture,) = events.Images("films")
+    (picture,) = events.Images("images")
     assert (picture.step, picture.height, picture.width) == (1, 6, 9)
 
 
@@ -51,7 +51,7 @@ def test_of_several_processes_one_writes(tmp_path: Path) -> None:
     with MetricsLog(tmp_path, writes=False) as log:
         log.rewrite([{"loss": 1.0}])
         log.write({"loss": 1.0}, 1)
-        log.images("films", np.zeros((6, 9), np.uint8), 1)
+        log.images("images", np.zeros((6, 9), np.uint8), 1)
     assert not list(tmp_path.iterdir())
 
 

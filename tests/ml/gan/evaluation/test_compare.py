@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ml.commands import gan_evaluation as measuring_cli
 from ml.commands.main import app
-from ml.data.manifest import FilmRecord, in_split
+from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, Diverged, XrayError
 from ml.gan.evaluation import compare as module
@@ -22,12 +22,12 @@ from ml.gan.generator_file import load_generator
 from ml.gan.training import train_gan
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import render_comparison
-from ml.reporting.gan_tables import comparison_markdown, figure_tables, model_table
+from ml.reporting.gan_tables import comparison_markdown, metric_tables, model_table
 from tests.ml.evaluation.test_evaluation import Page
-from tests.support.gan_world import CPU, SIDE, one_thread, pixel_space, tiny, write_films
+from tests.support.gan_world import CPU, SIDE, one_thread, pixel_space, tiny, write_images
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
-FILMS = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
+IMAGES = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
 QUICK = {
     "steps": 4, "tick_steps": 2, "critic_steps": 1, "batch_size": 8, "latent": 8, "width": 2,
     "least_diversity": 0.0,
@@ -38,18 +38,18 @@ OPTIONS = ComparisonOptions(
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"), FILMS)
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"), IMAGES)
 
 
-def compare(records: list[FilmRecord], out: Path, options: ComparisonOptions, **more: Any) -> Any:
+def compare(records: list[ImageRecord], out: Path, options: ComparisonOptions, **more: Any) -> Any:
     return compare_gans(
         records, out, options, device=CPU, features=[pixel_space()], quiet=True, **more
     )
 
 
 @pytest.fixture(scope="module")
-def folder(records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison."""
     out = tmp_path_factory.mktemp("comparison")
     compare(records, out, OPTIONS)
@@ -63,7 +63,7 @@ def comparison(folder: Path) -> dict[str, Any]:
 
 
 def test_every_preset_is_trained_and_measured(
-    comparison: dict[str, Any], folder: Path, records: list[FilmRecord]
+    comparison: dict[str, Any], folder: Path, records: list[ImageRecord]
 ) -> None:
     assert [model["preset"] for model in comparison["models"]] == ["gan", "resnet"]
     for model in comparison["models"]:
@@ -80,26 +80,26 @@ def test_every_preset_is_trained_and_measured(
 def test_the_same_command_trains_nothing_again(
     comparison: dict[str, Any],
     folder: Path,
-    records: list[FilmRecord],
+    records: list[ImageRecord],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("a finished model is trained or measured again")
 
     monkeypatch.setattr(module, "train_gan", refuse)
-    monkeypatch.setattr(module, "read_real_films", refuse)
+    monkeypatch.setattr(module, "read_real_images", refuse)
     assert compare(records, folder, OPTIONS) == comparison
 
 
 def test_a_seed_can_be_added_and_another_budget_cannot(
-    comparison: dict[str, Any], folder: Path, records: list[FilmRecord]
+    comparison: dict[str, Any], folder: Path, records: list[ImageRecord]
 ) -> None:
     wider = replace(OPTIONS, presets=("resnet",), seeds=2)
     found = compare(records, folder, wider)
     assert found["models"][0] == comparison["models"][1]
     assert found["models"][1]["options"]["seed"] == 1
-    (_, rows) = figure_tables(found)["pixels (000000000000)"]
-    assert [row[0] for row in rows] == ["real films", "resnet"]
+    (_, rows) = metric_tables(found)["pixels (000000000000)"]
+    assert [row[0] for row in rows] == ["real images", "resnet"]
     kids = [model["evaluation"]["spaces"][0]["kid"]["value"] for model in found["models"]]
     assert rows[1][1].startswith(f"{sum(kids) / 2:.3f}"[:4])
     assert "±" in rows[1][1]
@@ -107,7 +107,7 @@ def test_a_seed_can_be_added_and_another_budget_cannot(
     for changed in (replace(OPTIONS, budget_minutes=6), replace(OPTIONS, samples=30)):
         with pytest.raises(CheckpointError, match="of another comparison"):
             compare(records, folder, changed)
-    with pytest.raises(CheckpointError, match="films_sha256"):
+    with pytest.raises(CheckpointError, match="images_sha256"):
         compare(records[:-1], folder, OPTIONS)
     write_comparison(folder, comparison)
 
@@ -124,7 +124,7 @@ def failing(at: str) -> Callable[..., Path]:
 
 
 def test_a_preset_that_diverges_is_a_result(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "train_gan", failing("mlp"))
     (tmp_path / "gan" / "seed-0").mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_a_preset_that_diverges_is_a_result(
 
 
 def test_a_training_that_really_diverges_spoils_no_other(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     wild = {"critic_rate": 1e30, "generator_rate": 1e30}
     options = replace(OPTIONS, presets=("r3gan", "resnet"), changes_of={"r3gan": wild})
@@ -153,7 +153,7 @@ def test_a_training_that_really_diverges_spoils_no_other(
 
 
 def test_a_model_that_collapses_shows_its_best_generator(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ml.gan.training.diversity", lambda *_: 0.01)
     changes = QUICK | {"tick_steps": 1, "least_diversity": 0.1}
@@ -165,7 +165,7 @@ def test_a_model_that_collapses_shows_its_best_generator(
     assert (tmp_path / model["grid"]).is_file()
 
 
-def test_a_comparison_that_is_stopped_goes_on(records: list[FilmRecord], tmp_path: Path) -> None:
+def test_a_comparison_that_is_stopped_goes_on(records: list[ImageRecord], tmp_path: Path) -> None:
     ticks: list[tuple[str, int, float]] = []
 
     def on_tick(preset: str, seed: int, row: dict[str, float]) -> None:
@@ -183,7 +183,7 @@ def test_a_comparison_that_is_stopped_goes_on(records: list[FilmRecord], tmp_pat
 
 
 def test_ticks_follow_the_pace_of_the_machine(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TRIAL_SECONDS", 0.0)
     pace = module.seconds_per_step(tiny("resnet"), CPU)
@@ -202,8 +202,8 @@ def test_ticks_follow_the_pace_of_the_machine(
     assert compare(records, tmp_path, options)["models"][0]["rows"] == model["rows"]
 
 
-def test_films_that_are_too_few_cost_no_training(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_that_are_too_few_cost_no_training(
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "train_gan", failing("mlp"))
     few = [record for record in records if record not in in_split(records, Split.TEST)]
@@ -226,13 +226,13 @@ def test_films_that_are_too_few_cost_no_training(
     ],
 )
 def test_options_that_make_no_comparison(
-    changes: dict[str, Any], message: str, records: list[FilmRecord], tmp_path: Path
+    changes: dict[str, Any], message: str, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     with pytest.raises(XrayError, match=message):
         compare(records, tmp_path, replace(OPTIONS, **changes))
 
 
-def test_page_shows_every_model_and_no_real_film(comparison: dict[str, Any], folder: Path) -> None:
+def test_page_shows_every_model_and_no_real_image(comparison: dict[str, Any], folder: Path) -> None:
     html = (folder / "comparison.html").read_text()
     page = Page()
     page.feed(html)
@@ -243,12 +243,12 @@ def test_page_shows_every_model_and_no_real_film(comparison: dict[str, Any], fol
     # A grid of samples for each model, and nothing else.
     assert len(sources) == 2
     assert all(str(source).startswith("data:image/png;base64,") for source in sources)
-    assert "Real films: none is shown" in html
+    assert "Real images: none is shown" in html
     for model in comparison["models"]:
         assert f"<strong>{model['preset']}</strong>" in html
-    for _, rows in figure_tables(comparison).values():
+    for _, rows in metric_tables(comparison).values():
         assert all(cell in html for row in rows for cell in row)
-    assert {"KID over minutes of training", "KID over films seen"} < set(page.charts)
+    assert {"KID over minutes of training", "KID over images seen"} < set(page.charts)
     assert (folder / "comparison.md").read_text() == comparison_markdown(comparison)
 
 
@@ -263,7 +263,7 @@ def test_names_on_the_page_are_text(comparison: dict[str, Any]) -> None:
 
 
 def test_command_compares(
-    records: list[FilmRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = {preset: tiny(preset) for preset in ("gan", "resnet")}
     monkeypatch.setattr(module, "GAN_PRESETS", quick)

@@ -1,4 +1,4 @@
-"""A generator's figures: equal to the measures themselves, whole, and honest on a page."""
+"""A generator's metrics: equal to the measures themselves, whole, and honest on a page."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ml.commands import gan_evaluation as measuring_cli
 from ml.commands.main import app
-from ml.data.manifest import COLUMNS, FilmRecord
+from ml.data.manifest import COLUMNS, ImageRecord
 from ml.data.splits import Split
 from ml.errors import DataError, XrayError
 from ml.gan.evaluation.evaluate import FIRST_SEED, evaluate_gan, measure_generator
@@ -25,12 +25,12 @@ from ml.gan.evaluation.kid import kid
 from ml.gan.evaluation.memorisation import copying_statistic, nearest_percentiles
 from ml.gan.evaluation.precision_recall import manifold
 from ml.gan.evaluation.real_floor import real_floor
-from ml.gan.evaluation.real_images import RealFilms, read_real_films
+from ml.gan.evaluation.real_images import RealImages, read_real_images
 from ml.gan.evaluation.train_synthetic_test_real import LabelledPoints, probe_auroc
 from ml.gan.generator_file import GENERATOR, LoadedGenerator
-from ml.gan.sampling import sample_films
+from ml.gan.sampling import sample_images
 from ml.reporting.gan_report import draw_sheet, render_evaluation
-from ml.reporting.gan_tables import FIGURES, significant, space_rows
+from ml.reporting.gan_tables import METRIC_COLUMNS, significant, space_rows
 from tests.ml.evaluation.test_evaluation import Page
 from tests.support.gan_world import (
     LABELS,
@@ -39,43 +39,43 @@ from tests.support.gan_world import (
     pixel_space,
     tiny,
     untrained,
-    write_films,
+    write_images,
 )
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 SAMPLES = 40
-FILMS = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
+IMAGES = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
 ROWS = [
-    {"step": 2 * n, "films": 20 * n, "seconds": 3.0 * n, "kid": 1 / n, "diversity": 0.9,
+    {"step": 2 * n, "images": 20 * n, "seconds": 3.0 * n, "kid": 1 / n, "diversity": 0.9,
      "wasserstein": 0.5 * n, "critic_loss": -0.5 * n, "generator_loss": 1.0, "penalty": None,
-     "films_per_second": 9.5}
+     "images_per_second": 9.5}
     for n in (1, 2, 3)
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"), FILMS)
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"), IMAGES)
 
 
 @pytest.fixture(scope="module")
 def conditional(
-    records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory
+    records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory
 ) -> LoadedGenerator:
     options = tiny("resnet", labels="normal,covid", conditional=True)
     return untrained(tmp_path_factory.mktemp("generator") / GENERATOR, records, options)
 
 
 @pytest.fixture(scope="module")
-def real(records: list[FilmRecord]) -> RealFilms:
-    return read_real_films(
+def real(records: list[ImageRecord]) -> RealImages:
+    return read_real_images(
         records, ("normal", "covid"), SIDE, features=[pixel_space()], samples=SAMPLES,
         by_class=True, quiet=True,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def evaluation(real: RealFilms, conditional: LoadedGenerator) -> dict[str, Any]:
+def evaluation(real: RealImages, conditional: LoadedGenerator) -> dict[str, Any]:
     return measure_generator(conditional, real, quiet=True)
 
 
@@ -91,34 +91,34 @@ def numbers_in(values: Any) -> Iterator[float]:
             yield values
 
 
-def test_every_figure_is_there_and_finite(evaluation: dict[str, Any]) -> None:
+def test_every_metric_is_there_and_finite(evaluation: dict[str, Any]) -> None:
     assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
     assert all(math.isfinite(number) for number in numbers_in(evaluation))
     (space,) = evaluation["spaces"]
     assert (space["name"], space["sha256"]) == ("pixels", "0" * 64)
-    for figure in FIGURES:
-        if "worst" in figure.name:
-            continue  # so few films fill no cell
-        assert figure.of_samples(space) is not None, figure.name
-        assert figure.of_real(space) is not None, figure.name
+    for metric in METRIC_COLUMNS:
+        if "worst" in metric.name:
+            continue  # so few images fill no cell
+        assert metric.of_samples(space) is not None, metric.name
+        assert metric.of_real(space) is not None, metric.name
     assert set(space["per_class"]) == set(LABELS)
     for own in space["per_class"].values():
-        assert own["kid"]["real"] == own["fid"]["n"] == FILMS[Split.TEST]
+        assert own["kid"]["real"] == own["fid"]["n"] == IMAGES[Split.TEST]
         assert own["ratio"] == pytest.approx(own["floor"]["fid"] / own["fid"]["value"])
-    assert evaluation["real"]["classes"] == dict.fromkeys(LABELS, FILMS[Split.TEST])
+    assert evaluation["real"]["classes"] == dict.fromkeys(LABELS, IMAGES[Split.TEST])
     assert sum(evaluation["samples"]["classes"].values()) == SAMPLES
-    assert evaluation["real"]["held_out_films"] == 48
-    assert evaluation["notes"] == ["Only 36 test films: all figures are rough."]
+    assert evaluation["real"]["held_out_images"] == 48
+    assert evaluation["notes"] == ["Only 36 test images: all metrics are rough."]
 
 
-def test_figures_equal_the_measures_themselves(
-    evaluation: dict[str, Any], real: RealFilms, conditional: LoadedGenerator
+def test_metrics_equal_the_measures_themselves(
+    evaluation: dict[str, Any], real: RealImages, conditional: LoadedGenerator
 ) -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + SAMPLES)
-    films = sample_films(conditional.network, seeds, real.classes.tolist(), length=8)
+    images = sample_images(conditional.network, seeds, real.classes.tolist(), length=8)
     space = pixel_space()
-    points, everything = space.embed(films), space.embed(real.films.films)
-    test, patients = everything[real.test], real.films.patients
+    points, everything = space.embed(images), space.embed(real.images.images)
+    test, patients = everything[real.test], real.images.patients
     found = evaluation["spaces"][0]
 
     expected = kid(test, points, patients=patients[real.test])
@@ -132,11 +132,11 @@ def test_figures_equal_the_measures_themselves(
     normal = real.classes == 0
     of_normal = test[real.numbers[real.test] == 0]
     by_class = manifold(of_normal, points[normal][: len(of_normal)])
-    # All of the class's test films, and of the samples some that are drawn at random.
+    # All of the class's test images, and of the samples some that are drawn at random.
     assert found["per_class"]["normal"]["manifold"]["real"] == by_class.real
 
     training = everything[real.training]
-    mirrored = space.embed(real.films.films[real.training][:, :, ::-1])
+    mirrored = space.embed(real.images.images[real.training][:, :, ::-1])
     known = np.concatenate([training, mirrored])
     nearest = np.linalg.norm(points[:, None] - known, axis=2).min(axis=1)
     held_out = np.linalg.norm(everything[~real.training][:, None] - known, axis=2).min(axis=1)
@@ -152,16 +152,16 @@ def test_figures_equal_the_measures_themselves(
         name="synthetic",
     )
     assert found["probe"]["synthetic"]["value"] == answer.value
-    # The two classes of this world are easily told apart by real films.
+    # The two classes of this world are easily told apart by real images.
     assert found["probe"]["real"]["value"] == 1.0
 
 
 def test_a_generator_that_copies_is_found(
-    real: RealFilms, conditional: LoadedGenerator, monkeypatch: pytest.MonkeyPatch
+    real: RealImages, conditional: LoadedGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = real.films.films[real.training]
+    training = real.images.images[real.training]
     mirrored = np.concatenate([training[:20], training[20:40, :, ::-1]])
-    monkeypatch.setattr("ml.gan.evaluation.evaluate.sample_films", lambda *_args, **_kw: mirrored)
+    monkeypatch.setattr("ml.gan.evaluation.evaluate.sample_images", lambda *_args, **_kw: mirrored)
     found = measure_generator(conditional, real, quiet=True)
     assert found["pixels"]["exact_copies"] == SAMPLES
     assert found["pixels"]["near_copies"] == SAMPLES
@@ -172,32 +172,34 @@ def test_a_generator_that_copies_is_found(
 
 
 def test_an_unconditional_generator_has_no_classes_of_its_own(
-    records: list[FilmRecord], tmp_path: Path
+    records: list[ImageRecord], tmp_path: Path
 ) -> None:
     loaded = untrained(tmp_path / GENERATOR, records, tiny("resnet", labels="covid,normal"))
-    other = replace(loaded, card=replace(loaded.card, films_sha256="other"))
+    other = replace(loaded, card=replace(loaded.card, images_sha256="other"))
     found = evaluate_gan(other, records, features=[pixel_space()], samples=20, quiet=True)
     assert found["spaces"][0]["per_class"] == {}
     assert found["spaces"][0]["probe"] is None
     assert found["samples"]["classes"] == {}
     assert len(found["notes"]) == 3
-    assert "learned from other films" in found["notes"][1]
+    assert "learned from other images" in found["notes"][1]
     assert "18 covid, 18 normal" in found["notes"][2]
 
 
-def test_too_few_films_and_films_that_are_too_small_are_told(
-    records: list[FilmRecord],
+def test_too_few_images_and_images_that_are_too_small_are_told(
+    records: list[ImageRecord],
 ) -> None:
-    with pytest.raises(DataError, match=r"train split has 0 film\(s\) of covid with 80 px"):
-        read_real_films(records, ("covid",), 80, features=[], quiet=True)
+    with pytest.raises(DataError, match=r"train split has 0 image\(s\) of covid with 80 px"):
+        read_real_images(records, ("covid",), 80, features=[], quiet=True)
     with pytest.raises(DataError, match="2 sample"):
-        read_real_films(records, ("covid",), SIDE, features=[], samples=2, quiet=True)
+        read_real_images(records, ("covid",), SIDE, features=[], samples=2, quiet=True)
 
 
-def test_samples_have_the_mix_of_the_test_films(records: list[FilmRecord]) -> None:
+def test_samples_have_the_mix_of_the_test_images(records: list[ImageRecord]) -> None:
     fewer = [r for r in records if r.label == "covid"]
     fewer += [r for r in records if r.label == "normal"][::3]
-    real = read_real_films(fewer, LABELS, SIDE, features=[], samples=400, by_class=True, quiet=True)
+    real = read_real_images(
+        fewer, LABELS, SIDE, features=[], samples=400, by_class=True, quiet=True
+    )
     share = (real.numbers[real.test] == 1).mean()
     assert (real.classes == 1).mean() == pytest.approx(share, abs=0.02)
     chosen = real.like_samples()
@@ -208,7 +210,7 @@ def test_samples_have_the_mix_of_the_test_films(records: list[FilmRecord]) -> No
 # --- page and command --------------------------------------------------------------------------
 
 
-def test_page_shows_every_figure_and_needs_nothing(
+def test_page_shows_every_metric_and_needs_nothing(
     evaluation: dict[str, Any], conditional: LoadedGenerator
 ) -> None:
     html = render_evaluation(evaluation, draw_sheet(conditional), ROWS)
@@ -224,7 +226,7 @@ def test_page_shows_every_figure_and_needs_nothing(
         assert escape(row.meaning) in html
         assert row.value in html
     assert conditional.sha256 in html
-    assert {"KID over minutes of training", "KID over films seen"} < set(page.charts)
+    assert {"KID over minutes of training", "KID over images seen"} < set(page.charts)
     assert "Wasserstein estimate and critic loss" in page.charts
 
 
@@ -247,7 +249,7 @@ def test_three_digits_count(value: float | None, text: str) -> None:
 
 
 @pytest.fixture
-def data(records: list[FilmRecord]) -> Path:
+def data(records: list[ImageRecord]) -> Path:
     folder = records[0].path.parent
     with (folder / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -267,8 +269,8 @@ def cheap_features(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cheap_features")
-def test_command_writes_figures_and_report(
-    data: Path, records: list[FilmRecord], tmp_path: Path
+def test_command_writes_metrics_and_report(
+    data: Path, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     untrained(tmp_path / GENERATOR, records, tiny("resnet"))
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -288,7 +290,7 @@ def test_command_writes_figures_and_report(
     done = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "KID" in done.output
-    assert "against 18 test films of 18 patients" in done.output
+    assert "against 18 test images of 18 patients" in done.output
     found = json.loads((out / "metrics.json").read_text())
     assert found["training"] == ROWS
     assert "Training" in (out / "report.html").read_text()
@@ -306,7 +308,7 @@ def test_command_writes_figures_and_report(
     ],
 )
 def test_mistakes_of_the_command_are_told_in_a_line(
-    arguments: list[str], message: str, data: Path, records: list[FilmRecord], tmp_path: Path
+    arguments: list[str], message: str, data: Path, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     if "--features" in arguments:
         untrained(tmp_path / GENERATOR, records, tiny("resnet"))

@@ -1,4 +1,4 @@
-"""Feature spaces: the same film, the same point, whatever comes with it and at whatever size."""
+"""Feature spaces: the same image, the same point, whatever comes with it and at whatever size."""
 
 import hashlib
 import sys
@@ -14,13 +14,13 @@ from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.classifier.predictor import Predictor
 from ml.errors import BundleError, XrayError
 from ml.gan.evaluation import features
-from ml.gan.evaluation.features import FeatureSpace, Films, feature_space, resize
-from tests.support.images import synthetic_film
+from ml.gan.evaluation.features import FeatureSpace, GreyImages, feature_space, resize
+from tests.support.images import synthetic_image
 
 
-def films_of(count: int, side: int) -> Films:
+def images_of(count: int, side: int) -> GreyImages:
     random = np.random.default_rng(side)
-    return np.stack([synthetic_film(random, side, side) for _ in range(count)])
+    return np.stack([synthetic_image(random, side, side) for _ in range(count)])
 
 
 @pytest.fixture(scope="module", params=[features.IMAGENET, features.CLASSIFIER])
@@ -29,42 +29,42 @@ def space(request: pytest.FixtureRequest) -> FeatureSpace:
 
 
 def test_embedding_does_not_depend_on_the_batch(space: FeatureSpace) -> None:
-    films = films_of(11, 64)
-    together = space.embed(films)
+    images = images_of(11, 64)
+    together = space.embed(images)
     assert together.shape == (11, space.features)
     assert together.dtype == np.float32
-    alone = np.concatenate([space.embed(film[None]) for film in films])
-    backwards = space.embed(films[::-1])[::-1]
+    alone = np.concatenate([space.embed(image[None]) for image in images])
+    backwards = space.embed(images[::-1])[::-1]
     for other in (alone, backwards):
         assert np.abs(other - together).max() < 1e-4 * np.abs(together).max()
-    assert (space.embed(films) == together).all()
-    # Different films are different points.
+    assert (space.embed(images) == together).all()
+    # Different images are different points.
     assert np.abs(together[0] - together[1]).max() > 0.01 * np.abs(together).max()
 
 
-def test_embedding_takes_films_of_any_size(space: FeatureSpace) -> None:
+def test_embedding_takes_images_of_any_size(space: FeatureSpace) -> None:
     steps: list[int] = []
     for side in (16, 128, 256):
-        embeddings = space.embed(films_of(2, side), on_step=steps.append)
+        embeddings = space.embed(images_of(2, side), on_step=steps.append)
         assert np.isfinite(embeddings).all()
         assert embeddings.std() > 0
     assert sum(steps) == 6
     assert space.embed(np.empty((0, 64, 64), np.uint8)).shape == (0, space.features)
 
 
-def test_blank_and_mirrored_films_have_embeddings(space: FeatureSpace) -> None:
+def test_blank_and_mirrored_images_have_embeddings(space: FeatureSpace) -> None:
     blank = space.embed(np.full((1, 32, 32), 90, np.uint8))
     assert np.isfinite(blank).all()
-    film = films_of(1, 32)
-    mirrored = space.embed(film[:, :, ::-1])
-    assert (mirrored == space.embed(film[:, :, ::-1].copy())).all()
-    assert (mirrored != space.embed(film)).any()
+    image = images_of(1, 32)
+    mirrored = space.embed(image[:, :, ::-1])
+    assert (mirrored == space.embed(image[:, :, ::-1].copy())).all()
+    assert (mirrored != space.embed(image)).any()
 
 
-def test_films_of_another_kind_are_refused(space: FeatureSpace) -> None:
-    for films in (np.zeros((2, 16, 16), np.float32), np.zeros((16, 16), np.uint8)):
-        with pytest.raises(ValueError, match="uint8 films"):
-            space.embed(films)
+def test_images_of_another_kind_are_refused(space: FeatureSpace) -> None:
+    for images in (np.zeros((2, 16, 16), np.float32), np.zeros((16, 16), np.uint8)):
+        with pytest.raises(ValueError, match="uint8 images"):
+            space.embed(images)
 
 
 def test_classifier_space_is_the_bundles_own_embedding() -> None:
@@ -72,9 +72,9 @@ def test_classifier_space_is_the_bundles_own_embedding() -> None:
     card, graph = read_bundle(PRETRAINED)
     assert space.sha256 == card.sha256 == hashlib.sha256(graph).hexdigest()
     assert space.title == f"classifier ({card.sha256[:12]})"
-    films = films_of(2, card.input_size)
-    expected = [answer.embedding for answer in Predictor.load(PRETRAINED).predict_batch(films)]
-    assert np.allclose(space.embed(films), expected, rtol=1e-4, atol=1e-5)
+    images = images_of(2, card.input_size)
+    expected = [answer.embedding for answer in Predictor.load(PRETRAINED).predict_batch(images)]
+    assert np.allclose(space.embed(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_imagenet_space_is_named_by_its_weights_and_leaves_the_random_state() -> None:
@@ -89,11 +89,11 @@ def test_imagenet_space_is_named_by_its_weights_and_leaves_the_random_state() ->
 
 
 def test_resizing_keeps_greys_and_is_exact_at_its_own_size() -> None:
-    films = films_of(2, 64)
-    assert torch.equal(resize(films, 64)[:, 0], torch.from_numpy(films) / 255)
-    larger = resize(films, 224)
+    images = images_of(2, 64)
+    assert torch.equal(resize(images, 64)[:, 0], torch.from_numpy(images) / 255)
+    larger = resize(images, 224)
     assert larger.shape == (2, 1, 224, 224)
-    assert larger.mean() == pytest.approx(films.mean() / 255, abs=0.01)
+    assert larger.mean() == pytest.approx(images.mean() / 255, abs=0.01)
     assert torch.allclose(resize(np.full((1, 256, 256), 51, np.uint8), 224), torch.tensor(0.2))
 
 
@@ -110,7 +110,7 @@ def test_inception_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_pat
         feature_space(features.INCEPTION)
 
 
-def test_inception_is_never_fetched_and_reads_grey_films_in_colour(
+def test_inception_is_never_fetched_and_reads_grey_images_in_colour(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Extractor(nn.Module):

@@ -1,4 +1,4 @@
-"""Measures of synthetic films against second implementations, and where the answer is known."""
+"""Measures of synthetic images against second implementations, and where the answer is known."""
 
 import warnings
 from collections.abc import Callable
@@ -48,10 +48,10 @@ from ml.gan.evaluation.train_synthetic_test_real import (
     probe_auroc,
     synthetic_against_real,
 )
-from tests.support.images import synthetic_film
+from tests.support.images import synthetic_image
 
 Points = NDArray[np.float32]
-Films = NDArray[np.uint8]
+GreyImages = NDArray[np.uint8]
 
 
 def cloud(seed: int, count: int = 60, shift: float = 0.0, features: int = 12) -> Points:
@@ -60,15 +60,15 @@ def cloud(seed: int, count: int = 60, shift: float = 0.0, features: int = 12) ->
     return (random.normal(size=(count, features)) * spread + shift).astype(np.float32)
 
 
-def textured_films(seed: int, count: int, side: int = 64) -> Films:
-    """Films with a coarse structure of their own each, as films of different people have."""
+def textured_images(seed: int, count: int, side: int = 64) -> GreyImages:
+    """Images with a coarse structure of their own each, as images of different people have."""
     random = np.random.default_rng(seed)
-    films = []
+    images = []
     for _ in range(count):
         blobs = Image.fromarray(random.normal(0, 25, (9, 8)).astype(np.float32))
         texture = np.asarray(blobs.resize((side, side), Image.Resampling.BICUBIC))
-        films.append(np.clip(synthetic_film(random, side, side) + texture, 0, 255))
-    return np.stack(films).astype(np.uint8)
+        images.append(np.clip(synthetic_image(random, side, side) + texture, 0, 255))
+    return np.stack(images).astype(np.uint8)
 
 
 # --- distances ---------------------------------------------------------------------------------
@@ -91,14 +91,14 @@ def test_distances_equal_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
         neighbour_radii(real[:5], 5)
 
 
-def test_diversity_is_one_for_alike_and_nothing_for_collapsed_films() -> None:
-    films = textured_films(0, 40)
-    one, other = pixel_points(films[:20]), pixel_points(films[20:])
+def test_diversity_is_one_for_alike_and_nothing_for_collapsed_images() -> None:
+    images = textured_images(0, 40)
+    one, other = pixel_points(images[:20]), pixel_points(images[20:])
     assert one.shape == (20, 32 * 32)
     assert diversity(one, other) == pytest.approx(1, abs=0.15)
-    collapsed = pixel_points(np.repeat(films[:1], 20, axis=0))
+    collapsed = pixel_points(np.repeat(images[:1], 20, axis=0))
     assert diversity(collapsed, other) == pytest.approx(0, abs=1e-6)
-    with pytest.raises(ValueError, match="all real films are equal"):
+    with pytest.raises(ValueError, match="all real images are equal"):
         diversity(one, np.zeros_like(other))
     with pytest.raises(ValueError, match="two points"):
         diversity(one[:1], other)
@@ -106,10 +106,10 @@ def test_diversity_is_one_for_alike_and_nothing_for_collapsed_films() -> None:
 
 @pytest.mark.parametrize(("side", "expected"), [(16, 16), (64, 32), (100, 33), (256, 32)])
 def test_pixel_points_are_averages_of_boxes(side: int, expected: int) -> None:
-    films = textured_films(0, 2, side)
-    points = pixel_points(films).reshape(2, expected, expected)
+    images = textured_images(0, 2, side)
+    points = pixel_points(images).reshape(2, expected, expected)
     factor = side // expected
-    assert points[1, 0, 0] == pytest.approx(films[1, :factor, :factor].mean() / 255)
+    assert points[1, 0, 0] == pytest.approx(images[1, :factor, :factor].mean() / 255)
 
 
 # --- KID and FID -------------------------------------------------------------------------------
@@ -161,15 +161,15 @@ def test_kid_interval_holds_the_value_and_follows_the_number_of_patients() -> No
         kid(real, samples, patients=np.array(["p"]))
 
 
-def test_kid_interval_is_as_wide_as_new_films_would_move_it() -> None:
+def test_kid_interval_is_as_wide_as_new_images_would_move_it() -> None:
     drawn = [kid(cloud(n, 60), cloud(1000 + n, 60, 1), draws=0).value for n in range(40)]
     intervals = [kid(cloud(n, 60), cloud(1000 + n, 60, 1), draws=200) for n in range(5)]
     width = np.mean([one.high - one.low for one in intervals])
     assert width == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.35)
 
 
-def test_bootstrap_leaves_out_pairs_of_a_film_with_its_copy() -> None:
-    """Drawn once each, the sums give the estimate itself, for films and for patients."""
+def test_bootstrap_leaves_out_pairs_of_a_image_with_its_copy() -> None:
+    """Drawn once each, the sums give the estimate itself, for images and for patients."""
     from ml.gan.evaluation import kid as quality
 
     real = cloud(0, 24)
@@ -177,17 +177,17 @@ def test_bootstrap_leaves_out_pairs_of_a_film_with_its_copy() -> None:
     patients = np.array([f"p{number % 7}" for number in range(24)])
     for groups in (np.arange(24), patients):
         sums = quality._KernelSums(real, groups)
-        once = np.ones((1, len(sums.films)))
+        once = np.ones((1, len(sums.images)))
         others = ~np.eye(24, dtype=bool)
         assert sums.mean(once)[0] == pytest.approx(kernel[others].mean())
     # Patient 0 twice and patient 1 once, written out: copies of patient 0 do not meet.
-    films = [(0, film) for film in np.flatnonzero(patients == "p0")]
-    films += [(1, film) for film in np.flatnonzero(patients == "p0")]
-    films += [(2, film) for film in np.flatnonzero(patients == "p1")]
+    images = [(0, image) for image in np.flatnonzero(patients == "p0")]
+    images += [(1, image) for image in np.flatnonzero(patients == "p0")]
+    images += [(2, image) for image in np.flatnonzero(patients == "p1")]
     pairs = [
         kernel[i, j]
-        for a, i in films
-        for b, j in films
+        for a, i in images
+        for b, j in images
         if not (a == b and i == j) and {a, b} != {0, 1}
     ]
     counts = np.array([[2.0, 1, 0, 0, 0, 0, 0]])
@@ -207,7 +207,7 @@ def test_kid_is_repeatable_and_leaves_the_random_state() -> None:
 
 @pytest.mark.parametrize("features", [12, 100])
 def test_fid_equals_the_closed_form(features: int) -> None:
-    """Also where there are more features than films."""
+    """Also where there are more features than images."""
     real, samples = cloud(0, 40, 0, features), cloud(1, 35, 0.4, features)
     means = real.mean(axis=0, dtype=float) - samples.mean(axis=0, dtype=float)
     one, other = np.cov(real.T.astype(float)), np.cov(samples.T.astype(float))
@@ -250,7 +250,7 @@ def test_fid_compares_equal_numbers_and_says_how_sure_it_is() -> None:
     assert Fid(1.0, 2.0, 10).low == 0
 
 
-def test_fid_error_is_what_new_films_would_move_it() -> None:
+def test_fid_error_is_what_new_images_would_move_it() -> None:
     values = [fid(cloud(n, 60), cloud(99 + n, 60, 1), halvings=0).value for n in range(40)]
     errors = [fid(cloud(n, 60), cloud(99 + n, 60, 1)).error for n in range(6)]
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
@@ -273,7 +273,7 @@ def test_floor_is_between_disjoint_patients_and_fid_is_measured_by_it() -> None:
 
 
 def test_floor_of_copies_of_a_patient_is_not_nothing() -> None:
-    """Every patient's films are the same film: halves that shared a patient would be alike."""
+    """Every patient's images are the same image: halves that shared a patient would be alike."""
     real = np.repeat(cloud(0, 20), 6, axis=0)
     patients = np.array([f"p{number // 6}" for number in range(120)])
     floor = real_floor(real, patients, 54, repeats=3)
@@ -287,7 +287,7 @@ def test_floor_without_enough_patients_is_refused(patients_of: Callable[[int], s
         real_floor(cloud(0), patients, 31)
 
 
-def test_too_few_films_are_refused() -> None:
+def test_too_few_images_are_refused() -> None:
     for measure in (kid, fid, frechet_distance, manifold):
         with pytest.raises(DataError, match="on each side, got 60 real and 3"):
             measure(cloud(0), cloud(1, 3))
@@ -325,7 +325,7 @@ def test_neighbourhoods_equal_a_second_implementation() -> None:
     assert (ours.real, ours.samples) == (70, 50)
 
 
-def test_neighbourhoods_of_the_same_and_of_far_films() -> None:
+def test_neighbourhoods_of_the_same_and_of_far_images() -> None:
     real = cloud(0)
     same = manifold(real, real)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
@@ -337,7 +337,7 @@ def test_neighbourhoods_of_the_same_and_of_far_films() -> None:
     assert collapsed.coverage < 0.5
 
 
-def test_realism_falls_with_the_distance_from_real_films() -> None:
+def test_realism_falls_with_the_distance_from_real_images() -> None:
     real = cloud(0)
     samples = np.concatenate([real[:20], cloud(1, 20, 3), cloud(2, 20, 30)])
     realism = manifold(real, samples).realism.reshape(3, 20)
@@ -349,7 +349,7 @@ def test_realism_falls_with_the_distance_from_real_films() -> None:
 # --- memorisation --------------------------------------------------------------------------------
 
 
-def test_planted_copies_have_low_percentiles_and_fresh_films_have_not() -> None:
+def test_planted_copies_have_low_percentiles_and_fresh_images_have_not() -> None:
     training, held_out = cloud(0, 200), cloud(1, 100)
     fresh = cloud(2, 100)
     copies = training[:10] + np.float32(1e-3)
@@ -358,7 +358,7 @@ def test_planted_copies_have_low_percentiles_and_fresh_films_have_not() -> None:
         nearest(np.concatenate([copies, fresh]), training)[0], of_held_out
     )
     assert (percentiles[:10] == 0).all()
-    # Fresh films spread over all percentiles.
+    # Fresh images spread over all percentiles.
     assert stats.kstest(percentiles[10:], "uniform").pvalue > 0.01
     assert nearest_percentiles(np.array([1.0, 2.0, 9.0]), np.array([2.0, 3.0])).tolist() == [
         0,
@@ -369,9 +369,9 @@ def test_planted_copies_have_low_percentiles_and_fresh_films_have_not() -> None:
         nearest_percentiles(np.ones(2), np.empty(0))
 
 
-def test_pixels_find_noisy_mirrored_copies_and_name_their_films() -> None:
-    films = textured_films(0, 90)
-    training, held_out, fresh = films[:40], films[40:65], films[65:]
+def test_pixels_find_noisy_mirrored_copies_and_name_their_images() -> None:
+    images = textured_images(0, 90)
+    training, held_out, fresh = images[:40], images[40:65], images[65:]
     noise = np.random.default_rng(1).normal(0, 10, (10, 64, 64))
     noisy = np.clip(training[:10, :, ::-1] + noise, 0, 255).astype(np.uint8)
     samples = pixel_points(np.concatenate([noisy, fresh]))
@@ -384,7 +384,7 @@ def test_pixels_find_noisy_mirrored_copies_and_name_their_films() -> None:
     assert (copied.percentiles == ours.percentiles[:10]).all()
     assert copied.copying < -3
     assert abs(closeness(samples[10:], pixel_points(held_out), known).copying) < 3
-    with pytest.raises(DataError, match="no training film"):
+    with pytest.raises(DataError, match="no training image"):
         closeness(samples, samples, samples[:0])
 
 
@@ -402,7 +402,7 @@ def test_copying_statistic_equals_scipy() -> None:
         copying_statistic(np.empty(0), np.ones(3))
 
 
-def test_copying_statistic_tells_copies_from_fresh_and_from_poor_films() -> None:
+def test_copying_statistic_tells_copies_from_fresh_and_from_poor_images() -> None:
     training, held_out = cloud(0, 200), cloud(1, 100)
     of_held_out = nearest(held_out, training)[0]
 
@@ -414,7 +414,7 @@ def test_copying_statistic_tells_copies_from_fresh_and_from_poor_films() -> None
     assert statistic(cloud(2, 80, 3)) > 5
 
 
-def test_copying_in_one_cell_is_seen_beside_poor_films_in_another() -> None:
+def test_copying_in_one_cell_is_seen_beside_poor_images_in_another() -> None:
     training = np.concatenate([cloud(0, 100), cloud(1, 100, 40)])
     held_out = np.concatenate([cloud(2, 50), cloud(3, 50, 40)])
     copied, poor = training[:50] + np.float32(0.01), cloud(4, 50, 44)
@@ -432,41 +432,41 @@ def test_copying_in_one_cell_is_seen_beside_poor_films_in_another() -> None:
         copying_by_cell(samples, held_out, training, cells=500)
 
 
-def test_exact_and_near_copies_are_flagged_mirrored_too_and_fresh_films_are_not() -> None:
-    training = textured_films(0, 20)
-    fresh = textured_films(1, 10)
+def test_exact_and_near_copies_are_flagged_mirrored_too_and_fresh_images_are_not() -> None:
+    training = textured_images(0, 20)
+    fresh = textured_images(1, 10)
     brighter = np.clip(training[4] * 1.1 + 5, 0, 255).astype(np.uint8)
     samples = np.stack([training[0], training[1, :, ::-1], brighter, brighter[:, ::-1], *fresh])
     expected_exact = [True, True] + [False] * 12
     assert exact_copies(samples, training).tolist() == expected_exact
     expected_near = [True] * 4 + [False] * 10
     assert near_copies(samples, training).tolist() == expected_near
-    # The mirrored ones are not copies of the films as they are.
+    # The mirrored ones are not copies of the images as they are.
     assert not near_copies(samples[1:2], training[:1]).any()
 
 
 def test_near_copies_are_those_that_data_sets_are_searched_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from ml.data.near_duplicates import close_films, close_to
+    from ml.data.near_duplicates import close_images, close_to
     from ml.gan.evaluation.memorisation import hash_all
 
     monkeypatch.setattr("ml.data.near_duplicates._BLOCK", 5)
-    films = textured_films(0, 12)
-    samples = films[:3, 1:-1, 1:-1]
-    hashes, references = hash_all(samples), hash_all(films)
+    images = textured_images(0, 12)
+    samples = images[:3, 1:-1, 1:-1]
+    hashes, references = hash_all(samples), hash_all(images)
     for most in (12, 60):
-        pairs = close_films(np.concatenate([hashes, references]), most)
-        near = [film for film, copies in pairs if film < 3 and copies.max() >= 3]
+        pairs = close_images(np.concatenate([hashes, references]), most)
+        near = [image for image, copies in pairs if image < 3 and copies.max() >= 3]
         expected = np.isin(np.arange(3), near)
         assert (close_to(hashes, references, most) == expected).all()
 
 
 def test_mirroring_is_from_left_to_right() -> None:
-    films = textured_films(0, 2)
-    both = with_mirrored(films)
-    assert (both[:2] == films).all()
-    assert (both[2, :, 0] == films[0, :, -1]).all()
+    images = textured_images(0, 2)
+    both = with_mirrored(images)
+    assert (both[:2] == images).all()
+    assert (both[2, :, 0] == images[0, :, -1]).all()
 
 
 # --- divergences -------------------------------------------------------------------------------
@@ -502,12 +502,12 @@ def test_disjoint_histograms_are_at_the_ends_of_their_ranges() -> None:
 
 
 def test_shifted_greys_are_as_far_as_the_shift() -> None:
-    films = np.clip(textured_films(0, 3, 16), 0, 200)
-    shifted = pixel_divergences(films, films + np.uint8(30))
+    images = np.clip(textured_images(0, 3, 16), 0, 200)
+    shifted = pixel_divergences(images, images + np.uint8(30))
     assert shifted.wasserstein == pytest.approx(30)
-    other = textured_films(1, 4, 16)
-    expected = stats.wasserstein_distance(films.ravel(), other.ravel())
-    assert pixel_divergences(films, other).wasserstein == pytest.approx(expected)
+    other = textured_images(1, 4, 16)
+    expected = stats.wasserstein_distance(images.ravel(), other.ravel())
+    assert pixel_divergences(images, other).wasserstein == pytest.approx(expected)
 
 
 def test_wasserstein_of_numbers_equals_scipy() -> None:
@@ -534,11 +534,11 @@ def test_divergences_of_embeddings_grow_with_the_distance() -> None:
     moved = line + np.array([0, line[:, 1].std(), 0])
     assert embedding_divergences(line, moved).wasserstein == pytest.approx(1)
     for too_few in (real[:5], np.zeros_like(real)):
-        with pytest.raises(ValueError, match="real films"):
+        with pytest.raises(ValueError, match="real images"):
             embedding_divergences(too_few, real)
 
 
-# --- training on synthetic films, testing on real ones -------------------------------------------
+# --- training on synthetic images, testing on real ones -------------------------------------------
 
 
 def labelled(seed: int, count: int, apart: float) -> LabelledPoints:
@@ -546,7 +546,7 @@ def labelled(seed: int, count: int, apart: float) -> LabelledPoints:
     return LabelledPoints(cloud(seed, count) + apart * np.eye(3, 12)[labels], labels)
 
 
-def test_probe_equals_scikit_learn_and_is_worth_what_its_films_are() -> None:
+def test_probe_equals_scikit_learn_and_is_worth_what_its_images_are() -> None:
     test, real = labelled(0, 90, 3.0), labelled(1, 120, 3.0)
     patients = np.array([f"p{number // 2}" for number in range(90)])
     useful = synthetic_against_real(labelled(2, 120, 3.0), real, test, patients)
@@ -568,7 +568,7 @@ def test_probe_without_a_class_is_refused() -> None:
     test = labelled(0, 30, 1.0)
     two = LabelledPoints(test.points[test.labels < 2], test.labels[test.labels < 2])
     patients = np.arange(30).astype(str)
-    with pytest.raises(DataError, match=r"synthetic films .* classes \[0, 1\]"):
+    with pytest.raises(DataError, match=r"synthetic images .* classes \[0, 1\]"):
         synthetic_against_real(two, test, test, patients)
     # Class numbers need not start at zero nor follow each other.
     other = LabelledPoints(two.points, two.labels * 2 + 1)

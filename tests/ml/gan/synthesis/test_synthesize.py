@@ -1,4 +1,4 @@
-"""Films with certificates: from seeds to a data set, copies refused, nothing made twice."""
+"""Images with privacy checks: from seeds to a data set, copies refused, nothing made twice."""
 
 import csv
 import errno
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml import files
-from ml.data.manifest import FilmRecord, in_split, read_manifest, read_synthetic_manifest
+from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan.evaluation import embedding_cache
@@ -23,11 +23,11 @@ from ml.gan.evaluation.embedding_cache import EmbeddingCache
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.precision_recall import manifold
 from ml.gan.generator_file import GeneratorCard, LoadedGenerator
-from ml.gan.sampling import sample_films
+from ml.gan.sampling import sample_images
 from ml.gan.synthesis import folder as synthetic_folder
 from ml.gan.synthesis import synthesize as synthesis
-from ml.gan.synthesis.folder import CERTIFICATE_COLUMNS, CERTIFICATES, SyntheticFolder
-from ml.gan.synthesis.privacy_check import Certificate, Certifier
+from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS, SyntheticFolder
+from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
 from ml.gan.synthesis.synthesize import Wanted, draw_way, parse_seeds, synthesize
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
 from ml.options import GanOptions
@@ -38,35 +38,35 @@ from tests.support.gan_world import (
     pixel_space,
     tiny,
     untrained,
-    write_films,
+    write_images,
 )
 from tests.support.images import png
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
-FILMS = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
+IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
 
-Films = NDArray[np.uint8]
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> list[FilmRecord]:
-    return write_films(tmp_path_factory.mktemp("films"), FILMS)
+GreyImages = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def loaded(records: list[FilmRecord], tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[ImageRecord]:
+    return write_images(tmp_path_factory.mktemp("images"), IMAGES)
+
+
+@pytest.fixture(scope="module")
+def loaded(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> LoadedGenerator:
     """A conditional generator of two classes."""
     path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
     return untrained(path, records, tiny("resnet", labels=",".join(LABELS), conditional=True))
 
 
 @pytest.fixture(scope="module")
-def certifier(loaded: LoadedGenerator, records: list[FilmRecord]) -> Certifier:
-    return Certifier(loaded, records, pixel_space, quiet=True)
+def privacy_checker(loaded: LoadedGenerator, records: list[ImageRecord]) -> PrivacyChecker:
+    return PrivacyChecker(loaded, records, pixel_space, quiet=True)
 
 
-def films_of(loaded: LoadedGenerator, seeds: list[int], label: str, **more: float) -> Films:
-    return sample_films(
+def images_of(loaded: LoadedGenerator, seeds: list[int], label: str, **more: float) -> GreyImages:
+    return sample_images(
         loaded.network,
         seeds,
         loaded.labels.index(label),
@@ -87,35 +87,37 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def certified(
-    certifier: Certifier, choose: Callable[[int], Certificate], monkeypatch: pytest.MonkeyPatch
+    privacy_checker: PrivacyChecker,
+    choose: Callable[[int], PrivacyCheck],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Let the n-th film that is ever compared have the certificate chosen for n."""
+    """Let the n-th image that is ever compared have the privacy check chosen for n."""
     numbers = iter(range(1000))
 
-    def certify(self: Certifier, films: Films, label: str) -> list[Certificate]:
-        return [choose(next(numbers)) for _ in films]
+    def check(self: PrivacyChecker, images: GreyImages, label: str) -> list[PrivacyCheck]:
+        return [choose(next(numbers)) for _ in images]
 
-    monkeypatch.setattr(Certifier, "certify", certify)
-
-
-FINE = Certificate(50.0, 60.0, near_copy=False, realism=0.9)
-COPY = Certificate(50.0, 60.0, near_copy=True, realism=9.0)
-NEAR = Certificate(50.0, 0.5, near_copy=False, realism=2.0)
+    monkeypatch.setattr(PrivacyChecker, "check", check)
 
 
-def test_films_make_a_data_set_that_says_what_they_are(
-    loaded: LoadedGenerator, certifier: Certifier, tmp_path: Path
+FINE = PrivacyCheck(50.0, 60.0, near_copy=False, realism=0.9)
+COPY = PrivacyCheck(50.0, 60.0, near_copy=True, realism=9.0)
+NEAR = PrivacyCheck(50.0, 0.5, near_copy=False, realism=2.0)
+
+
+def test_images_make_a_data_set_that_says_what_they_are(
+    loaded: LoadedGenerator, privacy_checker: PrivacyChecker, tmp_path: Path
 ) -> None:
     done: list[tuple[int, float]] = []
     outcome = synthesize(
         loaded,
         SyntheticFolder(tmp_path),
         Wanted(count=5),
-        certifier,
-        on_films=lambda *row: done.append(row),
+        privacy_checker,
+        on_images=lambda *row: done.append(row),
     )
     assert (outcome.written, outcome.present, outcome.refused.total()) == (5, 0, 0)
-    assert sum(films for films, _ in done) == 5
+    assert sum(images for images, _ in done) == 5
     assert done[-1][1] == outcome.seconds
     records = read_synthetic_manifest(tmp_path)
     # As many of each class; a seed's remainder tells its class.
@@ -129,10 +131,10 @@ def test_films_make_a_data_set_that_says_what_they_are(
         assert (record.source, record.patient) == (source, f"{source}-{seed}")
         assert (record.view, record.sex, record.age, record.finding) == ("", "", "", "")
         assert record.license == "research use"
-        with Image.open(record.path) as film:
-            assert film.mode == "L"
-            assert np.array_equal(np.asarray(film), films_of(loaded, [seed], record.label)[0])
-            text = film.text  # type: ignore[attr-defined]
+        with Image.open(record.path) as image:
+            assert image.mode == "L"
+            assert np.array_equal(np.asarray(image), images_of(loaded, [seed], record.label)[0])
+            text = image.text  # type: ignore[attr-defined]
         assert text["Software"].startswith("xray-screening ")
         assert {key: value for key, value in text.items() if key != "Software"} == {
             "synthetic": "true",
@@ -153,16 +155,16 @@ def test_thumbnails_are_small_and_say_synthetic(loaded: LoadedGenerator, tmp_pat
         with Image.open(tmp_path / "thumbnails" / f"{image}.jpg") as thumbnail:
             assert (thumbnail.format, thumbnail.mode, thumbnail.size) == ("JPEG", "L", (128, 128))
             shown = np.asarray(thumbnail).astype(int)
-        with Image.open(tmp_path / image) as film:
-            enlarged = np.asarray(film.resize((128, 128), Image.Resampling.BICUBIC))
-        # As if the word were drawn on the film itself, but for the losses of JPEG.
+        with Image.open(tmp_path / image) as radiograph:
+            enlarged = np.asarray(radiograph.resize((128, 128), Image.Resampling.BICUBIC))
+        # As if the word were drawn on the image itself, but for the losses of JPEG.
         assert np.abs(shown - marked(enlarged)).mean() < 6
         assert np.abs(shown - enlarged)[-14:, :72].mean() > 40
     tall = Image.open(io.BytesIO(thumbnail_of(np.zeros((64, 32), np.uint8))))
     assert tall.size == (64, 128)
 
 
-def test_film_is_the_same_whatever_came_before_it(loaded: LoadedGenerator, tmp_path: Path) -> None:
+def test_image_is_the_same_whatever_came_before_it(loaded: LoadedGenerator, tmp_path: Path) -> None:
     one, other = SyntheticFolder(tmp_path / "one"), SyntheticFolder(tmp_path / "other")
     synthesize(loaded, one, Wanted(seeds=range(0, 140, 2)), None)
     for seed in (138, 66, 0):
@@ -171,15 +173,15 @@ def test_film_is_the_same_whatever_came_before_it(loaded: LoadedGenerator, tmp_p
         assert (other.root / image).read_bytes() == (one.root / image).read_bytes()
 
 
-def test_certificates_tell_what_was_compared_and_name_no_film(
+def test_privacy_checks_tell_what_was_compared_and_name_no_image(
     loaded: LoadedGenerator,
-    certifier: Certifier,
-    records: list[FilmRecord],
+    privacy_checker: PrivacyChecker,
+    records: list[ImageRecord],
     tmp_path: Path,
 ) -> None:
-    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(seeds=(3, 4)), certifier)
-    rows = rows_of(tmp_path / CERTIFICATES)
-    assert tuple(rows[0]) == CERTIFICATE_COLUMNS
+    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(seeds=(3, 4)), privacy_checker)
+    rows = rows_of(tmp_path / PRIVACY_CHECKS)
+    assert tuple(rows[0]) == PRIVACY_CHECK_COLUMNS
     assert [(row["seed"], row["label"]) for row in rows] == [("4", "covid"), ("3", "normal")]
     for row in rows:
         assert (tmp_path / row["file"]).is_file()
@@ -187,93 +189,95 @@ def test_certificates_tell_what_was_compared_and_name_no_film(
         assert float(row["nearest_percentile"]) == low
         assert row["near_copy"] == "no"
         assert row["generator_sha256"] == loaded.sha256
-        assert row["training_films"] == str(2 * FILMS[Split.TRAIN])
-        assert row["held_out_films"] == str(FILMS[Split.VALIDATION])
+        assert row["training_images"] == str(2 * IMAGES[Split.TRAIN])
+        assert row["held_out_images"] == str(IMAGES[Split.VALIDATION])
         assert row["generator_learned_from_them"] == "yes"
     text = "".join(path.read_text() for path in tmp_path.glob("*.csv"))
     assert not any(r.path.name in text.split(",") or r.patient in text for r in records)
-    other = replace(loaded, card=replace(loaded.card, films_sha256="0" * 64))
+    other = replace(loaded, card=replace(loaded.card, images_sha256="0" * 64))
     folder = SyntheticFolder(tmp_path / "other")
-    synthesize(other, folder, Wanted(count=1), Certifier(other, records, pixel_space, quiet=True))
-    (row,) = rows_of(tmp_path / "other" / CERTIFICATES)
+    synthesize(
+        other, folder, Wanted(count=1), PrivacyChecker(other, records, pixel_space, quiet=True)
+    )
+    (row,) = rows_of(tmp_path / "other" / PRIVACY_CHECKS)
     assert row["generator_learned_from_them"] == "no"
 
 
-def test_certificate_measures_what_it_says(
-    loaded: LoadedGenerator, certifier: Certifier, records: list[FilmRecord]
+def test_privacy_check_measures_what_it_says(
+    loaded: LoadedGenerator, privacy_checker: PrivacyChecker, records: list[ImageRecord]
 ) -> None:
-    real = certifier.held_out.films[certifier.held_out.labels == 0]
-    found = certifier.certify(real, "covid")
-    # Held-out films are as near to training films as held-out films: evenly from 0 to 100.
+    real = privacy_checker.held_out.images[privacy_checker.held_out.labels == 0]
+    found = privacy_checker.check(real, "covid")
+    # Held-out images are as near to training images as held-out images: evenly from 0 to 100.
     percentiles = np.sort([one.pixel_percentile for one in found])
     assert percentiles == pytest.approx(np.arange(1, 21) * 5)
     # Realism equals that of the whole comparison of two sets.
     space = pixel_space()
-    own = certifier.training.films[certifier.training.labels == 0]
+    own = privacy_checker.training.images[privacy_checker.training.labels == 0]
     expected = manifold(space.embed(own), space.embed(real)).realism
     assert [one.realism for one in found] == pytest.approx(expected)
-    training = certifier.training.films[:3]
-    for films in (training, training[:, :, ::-1]):
-        copies = certifier.certify(films, certifier.training.records[0].label)
+    training = privacy_checker.training.images[:3]
+    for images in (training, training[:, :, ::-1]):
+        copies = privacy_checker.check(images, privacy_checker.training.records[0].label)
         assert all(one.near_copy and one.nearest_percentile == 0 for one in copies)
-    assert Certificate(0.9, 5, near_copy=False, realism=1).refusal(1).startswith("nearer")
-    assert not Certificate(1.0, 5, near_copy=False, realism=1).refusal(1)
+    assert PrivacyCheck(0.9, 5, near_copy=False, realism=1).refusal(1).startswith("nearer")
+    assert not PrivacyCheck(1.0, 5, near_copy=False, realism=1).refusal(1)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_film_that_repeats_a_training_film_is_refused_and_replaced(
+def test_image_that_repeats_a_training_image_is_refused_and_replaced(
     loaded: LoadedGenerator,
-    records: list[FilmRecord],
+    records: list[ImageRecord],
     tmp_path: Path,
     mirrored: bool,
 ) -> None:
-    film = films_of(loaded, [2], "covid")[0]
+    radiograph = images_of(loaded, [2], "covid")[0]
     path = tmp_path / "learned.png"
-    learned_film = film[:, ::-1] if mirrored else film
-    # Smaller pictures are read as no films.
-    path.write_bytes(png(np.kron(learned_film, np.ones((4, 4), np.uint8))))
+    learned_image = radiograph[:, ::-1] if mirrored else radiograph
+    # Smaller pictures are read as no images.
+    path.write_bytes(png(np.kron(learned_image, np.ones((4, 4), np.uint8))))
     patient = in_split(records, Split.TRAIN)[0].patient
-    learned = [*records, FilmRecord(path, "covid", "generated", patient)]
-    certifier = Certifier(loaded, learned, pixel_space, quiet=True)
+    learned = [*records, ImageRecord(path, "covid", "generated", patient)]
+    privacy_checker = PrivacyChecker(loaded, learned, pixel_space, quiet=True)
     folder = SyntheticFolder(tmp_path / "made")
-    outcome = synthesize(loaded, folder, Wanted(count=3, label="covid"), certifier)
-    assert (outcome.written, outcome.refused) == (3, {"a near copy of a training film": 1})
+    outcome = synthesize(loaded, folder, Wanted(count=3, label="covid"), privacy_checker)
+    assert (outcome.written, outcome.refused) == (3, {"a near copy of a training image": 1})
     assert [Path(image).stem for image in folder.rows] == ["covid-0", "covid-1", "covid-3"]
     assert not list((tmp_path / "made").rglob("*covid-2*"))
     # A seed that was asked for by number is not replaced.
-    outcome = synthesize(loaded, folder, Wanted(seeds=(1, 2, 5), label="covid"), certifier)
+    outcome = synthesize(loaded, folder, Wanted(seeds=(1, 2, 5), label="covid"), privacy_checker)
     assert (outcome.written, outcome.present, outcome.refused.total()) == (1, 1, 1)
-    with pytest.raises(XrayError, match="no strip: a film in it is a near copy"):
-        draw_way(loaded, tmp_path, (2, 5), 3, Wanted(label="covid"), certifier)
+    with pytest.raises(XrayError, match="no strip: an image in it is a near copy"):
+        draw_way(loaded, tmp_path, (2, 5), 3, Wanted(label="covid"), privacy_checker)
 
 
-def test_embeddings_of_real_films_are_computed_once(
-    loaded: LoadedGenerator, records: list[FilmRecord], tmp_path: Path
+def test_embeddings_of_real_images_are_computed_once(
+    loaded: LoadedGenerator, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     cache, seen = tmp_path / "cache", [0]
 
     def counting() -> FeatureSpace:
         space = pixel_space()
 
-        def embed(films: Films) -> Embeddings:
-            seen[0] += len(films)
-            return space.embed(films)
+        def embed(images: GreyImages) -> Embeddings:
+            seen[0] += len(images)
+            return space.embed(images)
 
         return FeatureSpace("counting", "1" * 64, space.features, 64, embed)
 
-    def certificates(cache: EmbeddingCache | None = None) -> list[Certificate]:
-        certifier = Certifier(loaded, records, counting, cache=cache, quiet=True)
-        certifier.prepare()
-        return certifier.certify(films_of(loaded, [1, 2], "covid"), "covid")
+    def privacy_checks(cache: EmbeddingCache | None = None) -> list[PrivacyCheck]:
+        privacy_checker = PrivacyChecker(loaded, records, counting, cache=cache, quiet=True)
+        privacy_checker.prepare()
+        return privacy_checker.check(images_of(loaded, [1, 2], "covid"), "covid")
 
     def looked_at(folder: Path) -> int:
-        """How many films are embedded for the same certificates."""
+        """How many images are embedded for the same privacy checks."""
         seen[0] = 0
-        assert certificates(EmbeddingCache(folder)) == expected
+        assert privacy_checks(EmbeddingCache(folder)) == expected
         return seen[0]
 
-    expected = certificates()
-    real, own = 2 * (FILMS[Split.TRAIN] + 2 * FILMS[Split.VALIDATION]), 2 * 2
+    expected = privacy_checks()
+    real, own = 2 * (IMAGES[Split.TRAIN] + 2 * IMAGES[Split.VALIDATION]), 2 * 2
     assert looked_at(cache) == real + own
     assert looked_at(cache) == own
     files = sorted(cache.iterdir())
@@ -283,7 +287,7 @@ def test_embeddings_of_real_films_are_computed_once(
     np.save(files[1], np.zeros((1, 1), np.float32))
     assert own < looked_at(cache) < real + own
     assert looked_at(cache) == own
-    # Another network, or films that were changed, find nothing.
+    # Another network, or images that were changed, find nothing.
     other = replace(counting(), sha256="2" * 64)
     empty = np.zeros((3, other.features), np.float32)
     assert (
@@ -303,8 +307,10 @@ def test_full_cache_lets_go_of_what_was_asked_for_longest_ago(
     sets = [np.full((1, 8, 8), value, np.uint8) for value in (1, 2, 3)]
 
     def computed(number: int) -> bool:
-        asked: list[Films] = []
-        cache.points(space, sets[number], lambda films: asked.append(films) or space.embed(films))
+        asked: list[GreyImages] = []
+        cache.points(
+            space, sets[number], lambda images: asked.append(images) or space.embed(images)
+        )
         # What a test does in a moment would be hours apart.
         for file in tmp_path.iterdir():
             stat = file.stat()
@@ -327,7 +333,7 @@ def test_usual_cache_is_the_one_of_the_desktop(
 
 def test_stopped_synthesis_keeps_what_it_made(
     loaded: LoadedGenerator,
-    records: list[FilmRecord],
+    records: list[ImageRecord],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -339,51 +345,55 @@ def test_stopped_synthesis_keeps_what_it_made(
     assert outcome.written == 4
     assert len(read_manifest(tmp_path)) == 4
     assert synthesize(loaded, SyntheticFolder(tmp_path), wanted, None).written == 2
-    certifier = Certifier(loaded, records, pixel_space, quiet=True)
-    with pytest.raises(CheckpointError, match="stopped before the real films"):
+    privacy_checker = PrivacyChecker(loaded, records, pixel_space, quiet=True)
+    with pytest.raises(CheckpointError, match="stopped before the real images"):
         synthesize(
-            loaded, SyntheticFolder(tmp_path / "b"), wanted, certifier, should_stop=lambda: True
+            loaded,
+            SyntheticFolder(tmp_path / "b"),
+            wanted,
+            privacy_checker,
+            should_stop=lambda: True,
         )
     assert not (tmp_path / "b").exists()
 
 
 def test_generator_that_repeats_everything_is_given_up(
     loaded: LoadedGenerator,
-    certifier: Certifier,
+    privacy_checker: PrivacyChecker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    certified(certifier, lambda number: COPY if number else FINE, monkeypatch)
+    certified(privacy_checker, lambda number: COPY if number else FINE, monkeypatch)
     folder = SyntheticFolder(tmp_path)
     with pytest.raises(
-        XrayError, match=r"2 of 3 film\(s\) are missing, for 29 were refused: a near"
+        XrayError, match=r"2 of 3 image\(s\) are missing, for 29 were refused: a near"
     ):
-        synthesize(loaded, folder, Wanted(count=3, label="covid"), certifier)
+        synthesize(loaded, folder, Wanted(count=3, label="covid"), privacy_checker)
     assert [record.path.stem for record in read_manifest(tmp_path)] == ["covid-0"]
 
 
 def test_same_command_adds_nothing_and_a_larger_one_goes_on(
-    loaded: LoadedGenerator, certifier: Certifier, tmp_path: Path
+    loaded: LoadedGenerator, privacy_checker: PrivacyChecker, tmp_path: Path
 ) -> None:
-    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), certifier)
+    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), privacy_checker)
     before = snapshot(tmp_path)
-    again = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), certifier)
+    again = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), privacy_checker)
     assert (again.written, again.present) == (0, 4)
     assert snapshot(tmp_path) == before
-    more = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=6), certifier)
+    more = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=6), privacy_checker)
     assert (more.written, more.present) == (2, 4)
-    # The same seeds made otherwise are other films.
+    # The same seeds made otherwise are other images.
     other = Wanted(count=2, truncation=0.5, mark=True)
-    assert synthesize(loaded, SyntheticFolder(tmp_path), other, certifier).written == 2
+    assert synthesize(loaded, SyntheticFolder(tmp_path), other, privacy_checker).written == 2
     assert len(read_manifest(tmp_path)) == 8
     truncated = tmp_path / f"images/synthetic-{loaded.sha256[:12]}/covid-0-t0.5-marked.png"
-    film = films_of(loaded, [0], "covid", truncation=0.5)[0]
+    radiograph = images_of(loaded, [0], "covid", truncation=0.5)[0]
     with Image.open(truncated) as image:
-        assert np.array_equal(np.asarray(image), marked(film))
+        assert np.array_equal(np.asarray(image), marked(radiograph))
 
 
-def test_another_generator_adds_its_films_beside(
-    loaded: LoadedGenerator, records: list[FilmRecord], tmp_path: Path
+def test_another_generator_adds_its_images_beside(
+    loaded: LoadedGenerator, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     other = untrained(tmp_path / "g", records, tiny("resnet", labels="normal", seed=1, latent=9))
     folder = tmp_path / "made"
@@ -393,39 +403,41 @@ def test_another_generator_adds_its_films_beside(
     made = read_manifest(folder)
     assert [record.label for record in made] == ["covid", "normal", "normal", "normal"]
     assert len({record.source for record in made}) == 2
-    assert not (folder / CERTIFICATES).exists()
+    assert not (folder / PRIVACY_CHECKS).exists()
 
 
-def test_films_without_certificate_get_one_later_or_go(
+def test_images_without_privacy_check_get_one_later_or_go(
     loaded: LoadedGenerator,
-    certifier: Certifier,
+    privacy_checker: PrivacyChecker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = Wanted(seeds=(0, 2))
     synthesize(loaded, SyntheticFolder(tmp_path), wanted, None)
-    certified(certifier, [FINE, NEAR].__getitem__, monkeypatch)
+    certified(privacy_checker, [FINE, NEAR].__getitem__, monkeypatch)
     folder = SyntheticFolder(tmp_path)
-    outcome = synthesize(loaded, folder, wanted, certifier)
-    reason = "nearer to a training film than 99 % of held-out films"
+    outcome = synthesize(loaded, folder, wanted, privacy_checker)
+    reason = "nearer to a training image than 99 % of held-out images"
     assert (outcome.written, outcome.refused) == (1, {reason: 1})
     assert [record.path.stem for record in read_manifest(tmp_path)] == ["covid-0"]
-    assert [row["seed"] for row in rows_of(tmp_path / CERTIFICATES)] == ["0"]
+    assert [row["seed"] for row in rows_of(tmp_path / PRIVACY_CHECKS)] == ["0"]
     assert len(list(tmp_path.rglob("*.png"))) == 1
     # What was fine under a looser bound is looked at again under a stricter one.
-    certified(certifier, [FINE, FINE].__getitem__, monkeypatch)
+    certified(privacy_checker, [FINE, FINE].__getitem__, monkeypatch)
     strict = replace(wanted, refuse_below=55.0)
-    assert synthesize(loaded, SyntheticFolder(tmp_path), strict, certifier).refused.total() == 2
+    assert (
+        synthesize(loaded, SyntheticFolder(tmp_path), strict, privacy_checker).refused.total() == 2
+    )
     assert not (tmp_path / "manifest.csv").exists()
     assert SyntheticFolder(tmp_path).rows == {}
 
 
-def test_full_disk_leaves_complete_films_and_the_same_command_goes_on(
+def test_full_disk_leaves_complete_images_and_the_same_command_goes_on(
     loaded: LoadedGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(synthesis, "_CHUNK", 2)
     write = synthetic_folder.write_whole
-    room = 9  # two films with thumbnails and the manifest, two more films
+    room = 9  # two images with thumbnails and the manifest, two more images
 
     def cramped(path: Path, content: bytes) -> None:
         nonlocal room
@@ -454,14 +466,14 @@ def test_interrupted_writing_leaves_no_part(
 
     monkeypatch.setattr(files.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        files.write_whole(tmp_path / "film.png", b"film")
+        files.write_whole(tmp_path / "image.png", b"image")
     assert not list(tmp_path.iterdir())
 
 
-def test_folder_of_real_films_is_refused(records: list[FilmRecord], tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"film")
+def test_folder_of_real_images_is_refused(records: list[ImageRecord], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"image")
     (tmp_path / "manifest.csv").write_text("image,label,source,patient\na.png,covid,s,p\n")
-    with pytest.raises(DataError, match=r"1 film\(s\) that are not synthetic, such as a\.png"):
+    with pytest.raises(DataError, match=r"1 image\(s\) that are not synthetic, such as a\.png"):
         SyntheticFolder(tmp_path)
 
 
@@ -475,16 +487,16 @@ def test_folder_that_changed_meanwhile_is_not_overwritten(
     assert len(read_manifest(tmp_path)) == 2
 
 
-def test_way_between_two_seeds_ends_with_their_films(
-    loaded: LoadedGenerator, certifier: Certifier, tmp_path: Path
+def test_way_between_two_seeds_ends_with_their_images(
+    loaded: LoadedGenerator, privacy_checker: PrivacyChecker, tmp_path: Path
 ) -> None:
     wanted = Wanted(truncation=0.7)
-    path = draw_way(loaded, tmp_path, (5, 8), 4, wanted, certifier)
+    path = draw_way(loaded, tmp_path, (5, 8), 4, wanted, privacy_checker)
     with Image.open(path) as image:
         strip, text = np.asarray(image), image.text  # type: ignore[attr-defined]
     assert strip.shape == (2 * SIDE, 4 * SIDE)
     for row, label in enumerate(LABELS):
-        ends = films_of(loaded, [5, 8], label, truncation=0.7)
+        ends = images_of(loaded, [5, 8], label, truncation=0.7)
         band = strip[row * SIDE : (row + 1) * SIDE]
         assert np.array_equal(band[:, :SIDE], ends[0])
         assert np.array_equal(band[:, -SIDE:], ends[1])
@@ -495,7 +507,7 @@ def test_way_between_two_seeds_ends_with_their_films(
 
 
 def test_classes_that_a_generator_cannot_make_are_refused(
-    loaded: LoadedGenerator, records: list[FilmRecord], tmp_path: Path
+    loaded: LoadedGenerator, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     with pytest.raises(XrayError, match="makes covid, normal, not 'pneumonia'"):
         synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=1, label="pneumonia"), None)
@@ -504,20 +516,25 @@ def test_classes_that_a_generator_cannot_make_are_refused(
         synthesize(mixed, SyntheticFolder(tmp_path), Wanted(count=1), None)
 
 
-def test_too_few_real_films_make_no_certificate(
-    loaded: LoadedGenerator, records: list[FilmRecord]
+def test_too_few_real_images_make_no_privacy_check(
+    loaded: LoadedGenerator, records: list[ImageRecord]
 ) -> None:
     fewer = in_split(records, Split.TRAIN) + in_split(records, Split.VALIDATION)[:30]
-    with pytest.raises(DataError, match=r"validation split has \d+ film\(s\) of covid .* needs 20"):
-        Certifier(loaded, fewer, pixel_space, quiet=True)
+    with pytest.raises(
+        DataError, match=r"validation split has \d+ image\(s\) of covid .* needs 20"
+    ):
+        PrivacyChecker(loaded, fewer, pixel_space, quiet=True)
 
 
-def test_films_that_nobody_took_count_for_nothing(
-    loaded: LoadedGenerator, certifier: Certifier, records: list[FilmRecord], tmp_path: Path
+def test_images_that_nobody_took_count_for_nothing(
+    loaded: LoadedGenerator,
+    privacy_checker: PrivacyChecker,
+    records: list[ImageRecord],
+    tmp_path: Path,
 ) -> None:
-    made = FilmRecord(tmp_path / "no-such.png", "covid", "s", "p", synthetic="0" * 64)
-    ours = Certifier(loaded, [*records, made], pixel_space, quiet=True)
-    assert ours.films_sha256 == certifier.films_sha256
+    made = ImageRecord(tmp_path / "no-such.png", "covid", "s", "p", synthetic="0" * 64)
+    ours = PrivacyChecker(loaded, [*records, made], pixel_space, quiet=True)
+    assert ours.images_sha256 == privacy_checker.images_sha256
     assert ours.complete
 
 
@@ -555,15 +572,15 @@ def test_other_seeds_are_refused(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("side", [16, 64, 256])
 def test_mark_is_white_letters_on_black_in_a_corner(side: int) -> None:
-    film = np.full((side, side), 128, np.uint8)
-    result = marked(film)
-    changed = result != film
+    image = np.full((side, side), 128, np.uint8)
+    result = marked(image)
+    changed = result != image
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     scale = max(1, side // 64)
     assert set(np.unique(result[changed])) == {0, 255}
     assert (rows[0], rows[-1]) == (side - 7 * scale, side - 1)
     assert columns[0] == 0
-    # Nine letters, or three where the film is narrow.
+    # Nine letters, or three where the image is narrow.
     assert columns[-1] + 1 == (14 if side == 16 else 36 * scale)
     letters = result[-7 * scale : side, : columns[-1] + 1][::scale, ::scale] == 255
     gaps = ~letters.any(axis=0)
