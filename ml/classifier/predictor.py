@@ -1,22 +1,18 @@
 """A bundle and an image give a prediction. ONNX Runtime only: this module never imports torch."""
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from ml.classifier.bundle import RULE_KEY, Card, read_bundle
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
+from ml.onnx_runtime import onnxruntime
 
-# ONNX Runtime reports its use to its maker unless this is set before it is imported: a program
-# that sees patients' images calls nobody.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 UNCERTAIN = "uncertain"
 
 

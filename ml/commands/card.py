@@ -7,11 +7,9 @@ import typer
 
 from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.commands.classifier import BundleFolder
-from ml.commands.main import app
 from ml.reporting.model_card import render_model_card
 
 
-@app.command("card")
 def card_command(
     bundle: BundleFolder = PRETRAINED,
     generator: Annotated[

@@ -2,6 +2,7 @@
 
 import typer
 
+from ml.commands.card import card_command
 from ml.commands.classifier import (
     evaluate_classifier_command,
     export_classifier_command,
@@ -13,6 +14,8 @@ from ml.commands.data import data_app
 from ml.commands.gan import train_gan_command
 from ml.commands.gan_evaluation import compare_gans_command, evaluate_gan_command
 from ml.commands.gan_release import export_generator_command
+from ml.commands.predict import predict
+from ml.commands.reproduce import reproduce_report_command
 from ml.commands.synthesize import synthesize_command
 
 app = typer.Typer(
@@ -27,35 +30,22 @@ export_app = typer.Typer(no_args_is_help=True, help="Make releases of trained mo
 reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat what others published.")
 
 app.add_typer(data_app, name="data")
-
 app.add_typer(train_app, name="train")
-
 app.add_typer(export_app, name="export")
-
 app.add_typer(evaluate_app, name="evaluate")
-
 app.add_typer(compare_app, name="compare")
-
 app.add_typer(reproduce_app, name="reproduce")
-
 train_app.command("classifier")(train_classifier_command)
-
 train_app.command("gan")(train_gan_command)
-
 app.command("synthesize")(synthesize_command)
-
 export_app.command("classifier")(export_classifier_command)
-
 export_app.command("weights")(export_weights_command)
-
 export_app.command("generator")(export_generator_command)
-
 evaluate_app.command("classifier")(evaluate_classifier_command)
-
 evaluate_app.command("gan")(evaluate_gan_command)
-
 compare_app.command("conditions")(compare_conditions_command)
-
 compare_app.command("classifiers")(compare_classifiers_command)
-
 compare_app.command("gans")(compare_gans_command)
+app.command("predict")(predict)
+app.command("card")(card_command)
+reproduce_app.command("report")(reproduce_report_command)

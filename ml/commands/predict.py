@@ -17,7 +17,6 @@ from ml.classifier.predictor import Predictor
 from ml.commands.classifier import (
     BundleFolder,
 )
-from ml.commands.main import app
 from ml.errors import XrayError
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
@@ -38,7 +37,6 @@ COLUMNS = (
 )
 
 
-@app.command()
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     csv_path: Annotated[

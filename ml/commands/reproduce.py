@@ -9,13 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named
-from ml.commands.main import reproduce_app
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.options import PRECISIONS
 
 
-@reproduce_app.command("report")
 def reproduce_report_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],

@@ -50,7 +50,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Metrics:
+class EvaluationMetrics:
     """The evaluation of one classifier on one set of images; intervals are 95 %.
 
     In `per_class` and `selective` the interval of `key` stands under `key_interval`.
@@ -71,7 +71,7 @@ class Metrics:
 
 def evaluate(
     predictor: Predictor, images: ImageSet, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
-) -> Metrics:
+) -> EvaluationMetrics:
     """Measure a classifier on images it has not learned from.
 
     Raises:
@@ -108,7 +108,9 @@ def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
     )
 
 
-def metrics_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE) -> Metrics:
+def metrics_of(
+    answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
+) -> EvaluationMetrics:
     """The metrics of a classifier's answers.
 
     Args:
@@ -133,7 +135,7 @@ def metrics_of(answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SID
     intervals = metrics.bootstrap_each(all_metrics, truth, patients)
     overall, selective = intervals[:3], intervals[-len(SELECTIVE) :]
     each_class = intervals[len(overall) : -len(SELECTIVE)]
-    return Metrics(
+    return EvaluationMetrics(
         images=len(truth),
         patients=len(set(patients.tolist())),
         accuracy=overall[0],

@@ -2,21 +2,18 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from ml.errors import BundleError, XrayError
 from ml.gan.latents import Latents, latents_of, way_between
+from ml.onnx_runtime import onnxruntime
 
-# As in `ml.classifier.predictor`: a program that sees patients' images calls nobody.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 GreyImages = NDArray[np.uint8]  # (N, S, S)
 GRAPH, CARD = "generator.onnx", "card.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator"

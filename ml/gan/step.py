@@ -34,7 +34,7 @@ class Draw(NamedTuple):
     changes: Tensor  # (B, 2, DRAWS) uniform: of the real and of the fake image
 
 
-class Metrics(NamedTuple):
+class StepMetrics(NamedTuple):
     """What one adversarial step measured, as tensors that nobody has waited for yet.
 
     Those of the critic are means over its updates: a lazy penalty is in one of several.
@@ -92,7 +92,7 @@ class AdversarialStep:
         self.generator_optimizer = _optimizer(generator, options.generator_rate, options)
         self.critic_optimizer = _optimizer(critic, options.critic_rate, options)
 
-    def __call__(self, draws: list[Draw], step: int) -> Metrics:
+    def __call__(self, draws: list[Draw], step: int) -> StepMetrics:
         """Update the critic once for each draw but the last, then the generator.
 
         Args:
@@ -105,7 +105,7 @@ class AdversarialStep:
             updates.append(torch.stack(self.update_critic(draw, penalised=penalised)))
         loss, distance, penalty, norm = torch.stack(updates).mean(dim=0)
         of_generator, generator_norm = self.update_generator(draws[-1])
-        return Metrics(loss, distance, penalty, norm, of_generator, generator_norm)
+        return StepMetrics(loss, distance, penalty, norm, of_generator, generator_norm)
 
     def update_critic(
         self, draw: Draw, *, penalised: bool

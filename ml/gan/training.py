@@ -32,7 +32,7 @@ from ml.gan.evaluation.patient_groups import LEAST_IMAGES
 from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
 from ml.gan.sampling import sample_images, sample_sheet
-from ml.gan.step import AdversarialStep, GreyImages, Metrics, draw_step, prefer_speed
+from ml.gan.step import AdversarialStep, GreyImages, StepMetrics, draw_step, prefer_speed
 from ml.options import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import Processes, join_processes
@@ -273,7 +273,7 @@ class _Run:
         means = self.processes.sum(torch.stack(self.pending).mean(dim=0)).double()
         means /= self.processes.world_size
         row: dict[str, float] = {"step": self.step, "images": self.step * self._images_per_step}
-        row |= dict(zip(Metrics._fields, means.tolist(), strict=True))
+        row |= dict(zip(StepMetrics._fields, means.tolist(), strict=True))
         row["images_per_second"] = speed
         self.pending = []
         problem = ""
@@ -378,7 +378,7 @@ class _Run:
 
     def _check_finite(self) -> None:
         recent = torch.stack(self.pending[-STEPS_PER_CHECK:])
-        sums = dict(zip(Metrics._fields, recent.sum(dim=0).tolist(), strict=True))
+        sums = dict(zip(StepMetrics._fields, recent.sum(dim=0).tolist(), strict=True))
         names = [name for name, total in sums.items() if not math.isfinite(total)]
         if not self.processes.agree(bool(names)):
             self.bar.game({name: total / len(recent) for name, total in sums.items()})

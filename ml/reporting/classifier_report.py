@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ml.classifier.bundle import Card, finite
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError
-from ml.evaluation.evaluate import Answers, Metrics, count_images, roc_curves
+from ml.evaluation.evaluate import Answers, EvaluationMetrics, count_images, roc_curves
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from ml.labels import label_name
 from ml.options import ClassifierOptions
@@ -39,7 +39,7 @@ def describe(
     card: Card,
     images: Sequence[ImageRecord],
     answers: Answers,
-    metrics: Metrics,
+    metrics: EvaluationMetrics,
     rows: Sequence[Mapping[str, float]],
     *,
     leave_out: str = "",

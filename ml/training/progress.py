@@ -91,7 +91,7 @@ class TrainingBar:
         self._progress.update(self._task, completed=step, total=round(total), speed=shown)
 
     def game(self, metrics: Mapping[str, float]) -> None:
-        """Show how the game stands; metrics by the names of `ml.gan.step.Metrics`."""
+        """Show how the game stands; metrics by the names of `ml.gan.step.StepMetrics`."""
         text = (
             f"W {metrics['wasserstein']:.3g}, penalty {metrics['penalty']:.3g}, gradients "
             f"{metrics['critic_gradient']:.2g} and {metrics['generator_gradient']:.2g}"

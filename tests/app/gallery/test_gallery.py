@@ -104,7 +104,7 @@ def test_many_images_are_inserted_in_several_statements(
     generator: ModelVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gallery, "_INSERTED_AT_ONCE", 4)
+    monkeypatch.setattr("app.gallery.registration._INSERTED_AT_ONCE", 4)
     version = new_set(session, settings, generator, [(COVID, seed) for seed in range(11)])
     assert register_images(session, version, folder_of(settings, version)) == 11
 

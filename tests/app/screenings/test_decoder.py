@@ -36,7 +36,7 @@ SIZE = 64
 MISBEHAVING = """
 import ctypes, os, signal, sys, time
 sys.path.append(sys.argv[1])
-import app.decoding_child as child
+import app.screenings.decoder_process as child
 honest = child._decode
 
 def decode(content, size):

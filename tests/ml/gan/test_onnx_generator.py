@@ -228,7 +228,7 @@ def test_images_are_made_where_only_the_web_is_installed() -> None:
 import sys
 for name in {TRAINING_ONLY}:
     sys.modules[name] = None  # importing it fails
-from ml.generator_graph import PRETRAINED, GeneratorGraph
+from ml.gan.onnx_generator import PRETRAINED, GeneratorGraph
 graph = GeneratorGraph.load(PRETRAINED)
 print(graph.images([1], "covid").shape, graph.between(1, 2, 3, "normal").shape)
 """
