@@ -2,8 +2,10 @@
 
     python -m benchmarks.train_classifier [--images 480] [--epochs 2]
 
-Ours: `ml.classifier.training.train_classifier` as `xray train classifier` runs it, in float32 and, where the
-processor has it, in bfloat16; images are decoded once and kept as grey levels, batches are augmented
+Ours: `ml.classifier.training.train_classifier` as `xray train classifier` runs it, in float32 and,
+where the
+processor has it, in bfloat16; images are decoded once and kept as grey levels, batches are
+augmented
 as a whole, memory is channels last. Plain: the same network, batch and augmentation strength, each
 image decoded and transformed by itself with torchvision in a DataLoader, contiguous float32.
 Generated images, 256 px on the short side; the fastest epoch of each counts.

@@ -8,7 +8,8 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file beside its place and move it there: it is whole and on disk, or not there.
 
-    Unlike `ml.training.checkpoint.replacing` it gives the file the usual rights: results are shared.
+    Unlike `ml.training.checkpoint.replacing` it gives the file the usual rights: results are
+    shared.
 
     Args:
         path: its folder exists; a file that is there is replaced.

@@ -8,4 +8,4 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime as onnxruntime  # noqa: PLC0414 - exported
+import onnxruntime as onnxruntime

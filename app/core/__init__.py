@@ -1,1 +1,3 @@
-"""What every feature builds on: database, storage, errors, security, templates. Imports no feature."""
+"""What every feature builds on: database, storage, errors, security, templates. Imports no
+feature.
+"""

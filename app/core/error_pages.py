@@ -52,11 +52,13 @@ def _answer(
 
 
 async def answer_app_error(request: Request, error: Exception) -> Response:
+    """Answer one of our own errors with its status."""
     assert isinstance(error, AppError)
     return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
 
 
 async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
+    """Send a browser to the sign-in page and back; tell an API client."""
     if _wants_json(request):
         return await answer_app_error(request, error)
     wanted = request.url.path if request.method == "GET" else "/"
@@ -64,12 +66,14 @@ async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
 
 
 async def answer_database_error(request: Request, error: Exception) -> Response:
+    """Answer that the database cannot be reached at the moment."""
     logger.error("the database does not answer: %s", error)
     away = Busy("the records cannot be reached: try again in a moment", retry_after_s=5)
     return await answer_app_error(request, away)
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refused."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     detail = "There is nothing at this address." if error.status_code == 404 else error.detail
@@ -78,6 +82,7 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
+    """Answer which fields of the request are wrong."""
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
@@ -90,6 +95,7 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
 
 
 async def answer_unexpected_error(request: Request, _error: Exception) -> Response:
+    """Answer 500; the traceback goes to the log."""
     detail = "The fault is ours and was written to the log. See your history before trying again."
     # The server answers this one outside of all middleware.
     return _answer(request, 500, "Something went wrong", detail, "internal", HEADERS)

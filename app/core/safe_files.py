@@ -8,7 +8,8 @@ from app.core.errors import NotFound
 def file_in(folder: Path, name: str) -> Path:
     """A file of a data version.
 
-    A manifest is written by a program that read images from anywhere: what it names is shown or sent
+    A manifest is written by a program that read images from anywhere: what it names is shown or
+    sent
     to people only where it lies in the version's own folder.
 
     Args:

@@ -1,4 +1,6 @@
-"""Receiving an archive of images: streamed to the disk, within limits of size, room and patience."""
+"""Receiving an archive of images: streamed to the disk, within limits of size, room and
+patience.
+"""
 
 import asyncio
 import shutil

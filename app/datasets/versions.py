@@ -51,7 +51,8 @@ def register_data(
     Args:
         session: the database; the version is there for others when it commits.
         settings: name the home folder.
-        source_folder: frozen by `ml.data.versioning.freeze`. From within the home folder it is moved away,
+        source_folder: frozen by `ml.data.versioning.freeze`. From within the home folder it is
+            moved away,
             as a run's output that has no further use; from elsewhere it is copied.
         name: what people call it.
         kind: whose images it has.

@@ -29,7 +29,8 @@ Generator(s), by the SHA-256 of their files:
 {generators}
 
 Each image's PNG file says in its text what it is: synthetic, its generator, seed and class.
-manifest.csv lists the images; its column "synthetic" names the generator. privacy checks.csv tells how
+manifest.csv lists the images; its column "synthetic" names the generator. privacy checks.csv tells
+how
 near each image comes to the images that its generator learned from.
 
 The folder is a data set as `xray train classifier --synthetic FOLDER` takes it: its images train,

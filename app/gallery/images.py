@@ -52,7 +52,9 @@ def read_stored(path: Path) -> tuple[GreyImage, dict[str, str]]:
 
 
 def shown_picture(image: GreyImage, text: Mapping[str, str]) -> bytes:
-    """An image as its own page shows it: large, marked, a PNG that keeps the words of its origin."""
+    """An image as its own page shows it: large, marked, a PNG that keeps the words of its
+    origin.
+    """
     return _png(marked(enlarged(image, SHOWN_SIDE), _SHOWN_LETTERS), text)
 
 
@@ -113,4 +115,5 @@ def _png(image: GreyImage, text: Mapping[str, str]) -> bytes:
 
 
 def png_response(picture: bytes) -> Response:
+    """A PNG that browsers may cache for good."""
     return Response(picture, media_type="image/png", headers=_LASTING)

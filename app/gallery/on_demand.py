@@ -65,7 +65,8 @@ class Generators:
 
     @contextmanager
     def turn(self, address: str) -> Iterator[None]:
-        """Wait for a turn to load a generator and to make images; screenings want the cores as well.
+        """Wait for a turn to load a generator and to make images; screenings want the cores as
+        well.
 
         Raises:
             TooManyPictures: this address had too many lately.

@@ -27,6 +27,7 @@ def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]
 
 
 def find_generator(opened: Session, sha256: str) -> ModelVersion:
+    """Generators that can make images here, newest first."""
     model = find_model(opened, sha256)
     if model.kind is not ModelKind.GENERATOR:
         raise NotFound("this model makes no images")
@@ -55,7 +56,8 @@ def newest(
 def queries(choice: Choice, most: int, before: int | None = None) -> list[Select[SyntheticImage]]:
     """What `newest` asks: each query reads its images off an index, in order, and no others.
 
-    The index of a generator's images is by class first, so all of a generator's images are asked for
+    The index of a generator's images is by class first, so all of a generator's images are asked
+    for
     class by class.
     """
     query = select(SyntheticImage).options(defer(SyntheticImage.privacy_check))

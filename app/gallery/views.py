@@ -99,7 +99,8 @@ def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
     """Sentences about how near an image comes to the images that its generator learned from."""
     if not privacy_check:
         return [
-            "This image was not compared with real images, so nobody knows how near it comes to one."
+            "This image was not compared with real images, so nobody knows how near it comes to "
+            "one."
         ]
     low = float(privacy_check["nearest_percentile"])
     held_out, training = (
@@ -189,4 +190,5 @@ class Maker:
 
 
 def generator_options(current: Services, opened: Session) -> list[Maker]:
+    """The generators to choose from."""
     return [Maker.of(model) for model in usable_generators(current.settings, opened)]

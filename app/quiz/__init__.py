@@ -1,1 +1,1 @@
-""" "Real or synthetic?": rounds, their images and their statistics."""
+"""Quiz rounds of "Real or synthetic?": their images and their statistics."""

@@ -92,7 +92,9 @@ def _stored(folder: Path, image: str, size: int) -> NDArray[np.uint8 | np.uint16
 
 
 def _tile(pixels: NDArray[np.uint8 | np.uint16], size: int, *, is_marked: bool) -> GreyImage:
-    """An image as all are shown: standardised as a generator's images are, enlarged, with its rim."""
+    """An image as all are shown: standardised as a generator's images are, enlarged, with its
+    rim.
+    """
     try:
         image = standardise(pixels, size)
     except BlankImage:

@@ -79,7 +79,8 @@ def offer(
 ) -> Offer:
     """What stands for the real half of a round.
 
-    Images of people where an admin and the licence allow it; else those of the demonstration set, or
+    Images of people where an admin and the licence allow it; else those of the demonstration set,
+    or
     of another generator, and then the round is practice.
 
     Args:
@@ -113,7 +114,8 @@ def offer(
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
             return Offer(other=other)
     raise Conflict(
-        "there is nothing to tell this generator's images from: an admin can allow images of a data "
+        "there is nothing to tell this generator's images from: an admin can allow images of a "
+        "data "
         "set, or register another generator"
     )
 

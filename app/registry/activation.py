@@ -89,7 +89,8 @@ def activate(
         settings: name the home folder and the released bundle.
         model: the classifier.
         by: who does it.
-        override: why, in spite of the promotion checks; kept only where there is something to override.
+        override: why, in spite of the promotion checks; kept only where there is something to
+            override.
         seen: the classifier that was active when they decided; None: whichever is now.
 
     Raises:

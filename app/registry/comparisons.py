@@ -87,7 +87,9 @@ def record_comparison(
 
 
 def _require_comparison(found: Any) -> None:
-    """Check all that promotion checks and pages rely on; raises KeyError, TypeError or ValueError."""
+    """Check all that promotion checks and pages rely on; raises KeyError, TypeError or
+    ValueError.
+    """
     faults = found["faults"]
     if type(found["passed"]) is not bool or not all(isinstance(fault, str) for fault in faults):
         raise ValueError("it does not say whether the candidate passed, and why not")

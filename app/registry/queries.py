@@ -55,7 +55,8 @@ class Lineage:
     Attributes:
         run: that made it.
         data: the images that it learned from.
-        parents: the generators whose images it learned from, by SHA-256; None where one is not here.
+        parents: the generators whose images it learned from, by SHA-256; None where one is not
+            here.
         children: the classifiers that learned from its images.
         synthetic: the data sets that hold its images.
     """

@@ -47,7 +47,9 @@ class ModelVersion(Base):
 
 
 class Comparison(Base):
-    """A classifier measured beside another one on the same test images: what the promotion checks go by."""
+    """A classifier measured beside another one on the same test images: what the promotion checks
+    go by.
+    """
 
     __tablename__ = "comparison"
 

@@ -61,7 +61,8 @@ class ModelSummary:
     """A model in a list.
 
     Attributes:
-        promotion check: of a classifier that could be activated: how it compares with the present one.
+        promotion check: of a classifier that could be activated: how it compares with the present
+        one.
         metrics: those that the head of the list names.
     """
 

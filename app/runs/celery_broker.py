@@ -1,7 +1,8 @@
 """Celery: the broker that says a run waits.
 
 A message carries the id of a run and nothing else. What is to be done, by whom, and how far it is
-stand in the run's row (see `app.runs.queue`), so a message lost, late or delivered twice does no harm.
+stand in the run's row (see `app.runs.queue`), so a message lost, late or delivered twice does no
+harm.
 """
 
 import uuid

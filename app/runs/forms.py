@@ -130,7 +130,7 @@ def fields_of(kind: Kind, session: Session, serving_sha256: str | None = None) -
     Args:
         kind: of the run.
         session: the database, where inputs are registered.
-        in_service: SHA-256 of the classifier that answers images: what others are compared with.
+        serving_sha256: of the active classifier, which others are compared with.
     """
     inputs = [_input_field(each, session, serving_sha256) for each in kind.inputs]
     hints = get_type_hints(kind.options)
@@ -317,7 +317,8 @@ def keep_typed(
 
 
 def read_form(kind: Kind, typed: FormData) -> dict[str, Any]:
-    """What a form says of a kind's inputs and options, as texts for `app.runs.service.create` to check.
+    """What a form says of a kind's inputs and options, as texts for `app.runs.service.create` to
+    check.
 
     A switch that is off sends nothing, so it is told from the fields' types that it was asked for.
     """

@@ -234,7 +234,9 @@ def tell_classifier(done: Completion) -> dict[str, Any]:
 
 
 def tell_generator(done: Completion) -> dict[str, Any]:
-    """The metrics that matter most, out of a generator's report; a space may have too few images."""
+    """The metrics that matter most, out of a generator's report; a space may have too few
+    images.
+    """
     measured = _read(done.folder / "metrics.json")
     pixels = measured["pixels"]
     distances = {f"kid_{each['name']}": each.get("kid") for each in measured["spaces"]}

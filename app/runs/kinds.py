@@ -198,7 +198,8 @@ KINDS: dict[str, Kind] = {
     ),
     "compare-classifiers": Kind(
         title="Compare two classifiers",
-        summary="Measure a classifier and the active one on the same test images: the promotion checks.",
+        summary="Measure a classifier and the active one on the same test images: the promotion "
+        "checks.",
         program=("ml", "compare", "classifiers"),
         inputs=(
             Input("data", Ref.DATA, "The images to measure on."),

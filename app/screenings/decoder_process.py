@@ -1,4 +1,5 @@
-"""The process in which strangers' files are decoded; `app.screenings.decoder` starts it and talks to it.
+"""The process in which strangers' files are decoded; `app.screenings.decoder` starts it and talks
+to it.
 
 It may be killed, crash or run out of memory without harm to the server. It holds no secret: its
 environment is empty, and all it is ever given are the bytes of one image after the other over the

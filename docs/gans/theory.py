@@ -220,7 +220,9 @@ def clipped_slope_bound(clip: float) -> float:
 
 
 class _PlaneCritic(nn.Module):
-    """Scores points of the plane, each dressed as an image of 1 x 2 pixels: (B, 1, 1, 2) -> (B,)."""
+    """Scores points of the plane, each dressed as an image of 1 x 2 pixels: (B, 1, 1, 2) ->
+    (B,).
+    """
 
     def __init__(self, seed: int):
         super().__init__()

@@ -2,10 +2,12 @@
 
 Two aims: the report's small geometric changes (rotation, shear, horizontal flip, tilt), which
 enlarge a scarce class, and changes that take away shortcuts, since burnt-in letters, borders, the
-brightness curve of a hospital's scanner and the compression of an archive tell the source of an image
+brightness curve of a hospital's scanner and the compression of an archive tell the source of an
+image
 and with it its label.
 
-A transform of torchvision v2 draws once per call: a batch would share one rotation. Image by image v2
+A transform of torchvision v2 draws once per call: a batch would share one rotation. Image by image
+v2
 costs a CPU about as much as the code here, but starts every operation once for each image, where a
 GPU wants it once for a batch. So what differs in an amount alone is batched here, and v2 does what
 is done image by image anyway: compression.

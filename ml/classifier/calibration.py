@@ -65,7 +65,8 @@ def confidence_threshold(truth: Ints, probabilities: Floats, target: float) -> f
 class FamiliaritySpace:
     """Where the embeddings of the training images lie, to recognise an image unlike them.
 
-    Embeddings are projected on the leading principal directions and whitened; the out-of-distribution score of a
+    Embeddings are projected on the leading principal directions and whitened; the
+    out-of-distribution score of a
     image is its distance from the nearest class centre there (Mahalanobis distance with tied
     covariance, Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution
     Samples", 2018), divided by sqrt(D) so that about 1 is usual.

@@ -62,7 +62,8 @@ LIMITATIONS = [
     "The radiography source is two in one: its COVID-19 images come mostly from Spanish hospitals, "
     "its normal images from elsewhere, so its metric is no exception to the first point.",
     "On images of a hospital that is in no training set expect clearly less than the test metrics.",
-    "Public sets copy from each other. Images with a near-duplicate among the test images were kept "
+    "Public sets copy from each other. Images with a near-duplicate among the test images were "
+    "kept "
     "out of training; copies that differ by more than a margin, a resize or compression may "
     "remain.",
     "The labels of the NIH source were read from reports by a program and are partly wrong.",
@@ -95,7 +96,9 @@ class _ExportedGraph(nn.Module):
         self.centres = nn.Buffer(torch.from_numpy(space.centres))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 1, S, S) uint8 -> logits, embedding, activation map, out-of-distribution score (B,)."""
+        """(B, 1, S, S) uint8 -> logits, embedding, activation map, out-of-distribution score
+        (B,).
+        """
         readout = self.network.read(images.float() / 255)
         place = (readout.embedding - self.offset) @ self.projection
         gaps = place[:, None, :] - self.centres[None]
@@ -128,7 +131,8 @@ def export_bundle(
 
     Args:
         network: the trained classifier.
-        splits: images of people alone: what is unlike synthetic images is not out-of-distribution for it.
+        splits: images of people alone: what is unlike synthetic images is not out-of-distribution
+            for it.
         out: the bundle's folder.
         version: the name of the model version.
         options: what the network was trained with.
@@ -286,7 +290,8 @@ def require_equal(
         network: the classifier, on the CPU and in evaluation mode.
         predictor: the graph.
         images: (N, S, S) to compare on.
-        space: what out-of-distribution score was computed with; None leaves out-of-distribution score out.
+        space: what out-of-distribution score was computed with; None leaves out-of-distribution
+            score out.
 
     Raises:
         BundleError: names the output that differs by more than `TOLERANCE`.

@@ -60,7 +60,8 @@ def train_classifier(
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work: each
             trains on its part of every batch, and the first one writes.
-        start_from: weights of a classifier of the same network (`ml.classifier.weights`), in place of those
+        start_from: weights of a classifier of the same network (`ml.classifier.weights`), in place
+            of those
             of ImageNet.
         on_tick: called with the metrics of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.

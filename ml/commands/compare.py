@@ -59,7 +59,8 @@ def compare_conditions_command(
 ) -> None:
     """Train with synthetic images, with changed copies in their place and without, and compare.
 
-    Every condition is trained with several seeds and answers the same test images. Interrupted, the same
+    Every condition is trained with several seeds and answers the same test images. Interrupted,
+    the same
     command goes on with the training in hand. SIGTERM and Ctrl-C end it after the batch in hand;
     the exit status is then 143 or 130.
     """

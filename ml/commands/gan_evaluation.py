@@ -21,7 +21,8 @@ FeatureNames = Annotated[
     str,
     typer.Option(
         "--features",
-        help="Where images are compared, commas between: efficientnet-lite0, classifier, inception.",
+        help="Where images are compared, commas between: efficientnet-lite0, classifier, "
+        "inception.",
     ),
 ]
 InceptionFile = Annotated[

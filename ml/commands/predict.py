@@ -44,7 +44,9 @@ def predict(
     ] = None,
     bundle: BundleFolder = PRETRAINED,
 ) -> None:
-    """Answer images. An image that cannot be read gets a row with the error; the exit status is 1."""
+    """Answer images. An image that cannot be read gets a row with the error; the exit status is
+    1.
+    """
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
     images = list(_images(paths))
     failed = 0

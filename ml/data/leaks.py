@@ -17,7 +17,8 @@ def without_leaks(records: Sequence[ImageRecord], left_out: str = "") -> list[Im
     """Leave out images that have a near-duplicate among the images they are measured by.
 
     Patients are kept on one side of the split by their keys, but public sets copy from each other
-    under new names. A training image gives way to its copy in validation or test, a validation image
+    under new names. A training image gives way to its copy in validation or test, a validation
+    image
     to its copy in test, so the test images stay the same whatever else is in the data set.
 
     Args:

@@ -98,7 +98,8 @@ def read_synthetic_manifest(root: Path) -> list[ImageRecord]:
     """Read and check `root/manifest.csv` of a folder that has synthetic images alone.
 
     Raises:
-        DataError: as `read_manifest`, or an image is not marked as synthetic: real images would come
+        DataError: as `read_manifest`, or an image is not marked as synthetic: real images would
+            come
             into training past the split by patient.
     """
     records = read_manifest(root)

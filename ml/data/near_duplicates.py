@@ -121,7 +121,8 @@ def close_images(
         max_distance: most bits that may differ between one image and the other's closest cut.
 
     Yields:
-        The number of an image and, ascending, those of the images after it that are close to it; only
+        The number of an image and, ascending, those of the images after it that are close to it;
+        only
         of images that have such.
     """
     for start in range(0, len(hashes), _BLOCK):

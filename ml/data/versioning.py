@@ -131,7 +131,8 @@ def verify_version(folder: Path) -> dict[str, Any]:
     if found != summary["sha256"]:
         raise DataError(
             f"{folder} was changed after it was frozen: its content has SHA-256 {found[:12]}..., "
-            f"and the freeze says {summary['sha256'][:12]}...: take a copy that is whole, or freeze it "
+            f"and the freeze says {summary['sha256'][:12]}...: take a copy that is whole, or "
+            f"freeze it "
             "as another data set"
         )
     return summary

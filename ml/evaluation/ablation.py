@@ -1,11 +1,14 @@
 """Do synthetic images help? The same classifier, trained with and without them, several times.
 
-Three conditions learn from the same real images with the same number of steps in an epoch and answer the
-same images: one from the real images alone, one also from synthetic images, and one, in their place,
+Three conditions learn from the same real images with the same number of steps in an epoch and
+answer the
+same images: one from the real images alone, one also from synthetic images, and one, in their
+place,
 from as many changed copies of real images of each class. The copies are the cheap alternative that
 synthetic images have to beat; they are drawn with the same chance.
 
-What one training gives more than another may be chance, so a condition is trained with several seeds,
+What one training gives more than another may be chance, so a condition is trained with several
+seeds,
 and an interval is over patients and seeds.
 """
 
@@ -86,7 +89,8 @@ def compare_conditions(
     on_tick: OnTick | None = None,
     should_stop: ShouldStop | None = None,
 ) -> dict[str, Any] | None:
-    """Train all conditions, measure them on the same images, and write `conditions.json` and `conditions.html`.
+    """Train all conditions, measure them on the same images, and write `conditions.json` and
+    `conditions.html`.
 
     Interrupted anywhere, the same call goes on with the training that is not finished, from its
     last whole epoch. `metrics.jsonl` has a row for every training that is over.
@@ -154,7 +158,8 @@ def _question(
     learned = without_leaks([*real, *synthetic], left_out)
     if not synthetic_images(learned):
         raise DataError(
-            "there is no synthetic image to learn from that is not nearly an image measured on: make "
+            "there is no synthetic image to learn from that is not nearly an image measured on: "
+            "make "
             "some with xray synthesize, and name their folder with --synthetic"
         )
     if left_out:
@@ -237,7 +242,9 @@ def _finished(path: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _copies(question: Question, folder: Path, seed: int) -> list[tuple[ImageRecord, ImageRecord]]:
-    """Training images and the changed copies to be made of them: as many as images are synthetic."""
+    """Training images and the changed copies to be made of them: as many as images are
+    synthetic.
+    """
     training = in_split(
         real_images(without_source(question.learned, question.left_out)), Split.TRAIN
     )

@@ -13,7 +13,8 @@ CONDITIONS = {
     REAL: ("real images", "real images alone"),
     AUGMENTED: (
         "real and augmented images",
-        "real images, and of each class as many changed copies of them as there are synthetic images",
+        "real images, and of each class as many changed copies of them as there are synthetic "
+        "images",
     ),
     SYNTHETIC: ("real and synthetic images", "real images and the synthetic ones"),
 }
@@ -21,7 +22,9 @@ CONDITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the conditions are asked: which images they learn from, and which they are measured on."""
+    """What the conditions are asked: which images they learn from, and which they are measured
+    on.
+    """
 
     left_out: str  # a source that no condition learns from; empty: none
     learned: list[ImageRecord]  # of all splits, synthetic ones too
@@ -39,6 +42,7 @@ class Question:
 
 
 def class_counts(images: ImageSet, chosen: Ints) -> dict[str, int]:
+    """How many images and patients are chosen."""
     patients = images.patients[chosen]
     return {"images": len(chosen), "patients": len(set(patients.tolist()))}
 

@@ -19,17 +19,20 @@ ByCondition = Mapping[str, Floats]
 def measure_conditions(
     truth: Ints, patients: NDArray[np.str_], by_condition: ByCondition
 ) -> dict[str, Any]:
-    """Metrics of every condition, and their differences to the condition of real images, with intervals.
+    """Metrics of every condition, and their differences to the condition of real images, with
+    intervals.
 
-    A metric is the mean over a condition's trainings. Each draw takes patients and trainings, the same
-    ones for all conditions. Of S trainings it takes S - 1: so few drawn S times would vary too little, by
+    A metric is the mean over a condition's trainings. Each draw takes patients and trainings, the
+    same
+    ones for all conditions. Of S trainings it takes S - 1: so few drawn S times would vary too
+    little, by
     the factor (S - 1) / S (Rao and Wu, "Resampling inference with complex survey data", 1988). A
     single training says nothing of chance in training, so its interval is over patients alone.
 
     Args:
         truth: (N,) class numbers.
         patients: (N,) their keys.
-        by_arm: condition -> (S, N, C) probabilities.
+        by_condition: condition -> (S, N, C) probabilities.
 
     Returns:
         Arm -> `accuracy`, `macro_auroc`, and `differences` with the same, None for real images.

@@ -1,7 +1,8 @@
 """Two classifiers on the same test images: may the one go active in place of the other?
 
 Both answer the same images, so their difference is far surer than the intervals of each by itself:
-patients are drawn once for both (a paired bootstrap). What promotion checks asks is modest: that the candidate
+patients are drawn once for both (a paired bootstrap). What promotion checks asks is modest: that
+the candidate
 is not worse beyond doubt, and that it reproduces what its own card says of it.
 """
 
@@ -31,7 +32,8 @@ NAMES = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
 
 
 def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) -> dict[str, Any]:
-    """Measure two classifiers on the test images of a data set and say whether the promotion checks open.
+    """Measure two classifiers on the test images of a data set and say whether the promotion
+    checks open.
 
     Args:
         candidate: the classifier that may go active.

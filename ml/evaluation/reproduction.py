@@ -1,12 +1,14 @@
 """The original report's classifier by its own protocol, and what that protocol hides.
 
 "Detection of COVID-19 through chest X-ray using WGAN-GP" (Mumbai, 2021) trained a small network on
-COVID-19 images of one collection, enlarged by changed copies before the split, against the images of
+COVID-19 images of one collection, enlarged by changed copies before the split, against the images
+of
 children from one hospital. It is trained here twice: as reported, and on the same images split by
 patient with copies of training images alone. Both networks then answer the same questions: their
 own test images, images within one source, and images of sources that they never saw.
 
-Where the report is silent, this module chooses: the shares of the split are those of `ml.data.manifest`,
+Where the report is silent, this module chooses: the shares of the split are those of
+`ml.data.manifest`,
 the weights are those of the epoch with the lowest validation loss, and Adam's step is 0.001.
 """
 

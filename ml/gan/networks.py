@@ -338,7 +338,8 @@ def network_pair(options: GanOptions) -> Pair:
     pair = NETWORKS[options.network]
     if pair.powers_of_two and options.size & (options.size - 1):
         raise XrayError(
-            f"{options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not {options.size}: "
+            f"{options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not "
+            f"{options.size}: "
             "give another --size, or --network report"
         )
     return pair

@@ -192,7 +192,8 @@ def build_objective(options: GanOptions) -> Objective:
         )
     if options.critic_norm and options.objective in WITHOUT_CRITIC_NORM:
         raise XrayError(
-            f"{options.objective} penalises the slope at each image, and batch norm makes it depend "
+            f"{options.objective} penalises the slope at each image, and batch norm makes it "
+            f"depend "
             "on the others of its batch: leave out --critic-norm"
         )
     return OBJECTIVES[options.objective](options)

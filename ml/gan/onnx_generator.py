@@ -1,4 +1,6 @@
-"""A released generator and seeds give images. ONNX Runtime only: this module never imports torch."""
+"""A released generator and seeds give images. ONNX Runtime only: this module never imports
+torch.
+"""
 
 import hashlib
 import json

@@ -49,7 +49,8 @@ class Release:
 
     Attributes:
         generator: as its file gives it.
-        evaluation: its metrics, as `ml.gan.evaluation.evaluate.measure_generator` gives them; None where
+        evaluation: its metrics, as `ml.gan.evaluation.evaluate.measure_generator` gives them; None
+            where
             there were too few images to measure it, which its card's last note says.
     """
 
@@ -193,7 +194,8 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     parts = [
         f"## Metrics\n\n{samples} samples against {real['images']} test images of "
         f"{real['patients']} patients. In brackets: 95 % intervals; of FIDs, standard errors. "
-        "Right: real training images in the samples' place, or for KID and FID the floor. What each "
+        "Right: real training images in the samples' place, or for KID and FID the floor. What "
+        "each "
         "metric says stands in [gans.md](gans.md)."
     ]
     for space in metrics["spaces"]:

@@ -201,7 +201,9 @@ def _optimizer(network: nn.Module, rate: float, options: GanOptions) -> torch.op
 
 
 def prefer_speed(device: torch.device) -> None:
-    """Let a GPU take its fastest kernels: images of one size are worth a search, TF32 its digits."""
+    """Let a GPU take its fastest kernels: images of one size are worth a search, TF32 its
+    digits.
+    """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")

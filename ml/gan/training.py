@@ -369,7 +369,8 @@ class _Run:
         if self.low_ticks < COLLAPSED_TICKS:
             return ""
         return (
-            f"the generator has collapsed: at step {self.step} its images differ by {spread:.3f} of "
+            f"the generator has collapsed: at step {self.step} its images differ by {spread:.3f} "
+            f"of "
             f"what real images do, for {COLLAPSED_TICKS} ticks in a row under "
             f"--least-diversity {self.options.least_diversity:g}. The state before this tick and "
             f"the best generator stay in {self.out}; start again with another --seed, a smaller "
@@ -426,7 +427,9 @@ class _Run:
 def _load(
     records: Sequence[ImageRecord], options: GanOptions, part: str, *, quiet: bool
 ) -> ImageSet:
-    """Images of the run's size; smaller ones are left out, since enlarging makes nothing sharper."""
+    """Images of the run's size; smaller ones are left out, since enlarging makes nothing
+    sharper.
+    """
     return load_images(
         records, options.size, title=f"reading {part} images", quiet=quiet, enlarge=False
     )

@@ -130,7 +130,8 @@ def read_dicom(content: bytes) -> Radiograph:
 
     Raises:
         UnreadableImage: not a single monochrome radiograph, or a header that contradicts itself.
-        Exception: whatever pydicom or its decoders raise on damaged files; `ml.imaging.decode.read_image`
+        Exception: whatever pydicom or its decoders raise on damaged files;
+            `ml.imaging.decode.read_image`
             turns it into an `UnreadableImage`.
     """
     dataset = _parse(content)

@@ -88,7 +88,8 @@ side of zero.</p>
 {% else %}On the test images{% endif %}</h2>
 <p>{{ question.images }} images of {{ question.patients }} patients.
 {% if question.left_out %}
-No condition learned from an image of {{ question.left_out }}. The generator may have: it was trained
+No condition learned from an image of {{ question.left_out }}. The generator may have: it was
+trained
 elsewhere, and then what it knows of this source is in its images.
 {% endif %}
 </p>

@@ -253,7 +253,8 @@ perfect. Expected calibration error {{ metrics.calibration_error_interval|with_i
 patients repeat, so its interval lies high</figcaption></metric>
 <details><summary>As a table</summary>
 <table aria-labelledby="reliability">
-<thead><tr><th scope="col">Probability</th><th scope="col">Right</th><th scope="col">Images</th></tr>
+<thead>
+<tr><th scope="col">Probability</th><th scope="col">Right</th><th scope="col">Images</th></tr>
 </thead>
 <tbody>
 {% for bin in metrics.reliability %}

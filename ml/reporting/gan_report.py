@@ -250,7 +250,8 @@ patients, the test split, which neither trained nor chose this generator.</p>
 {% endfor %}
 <p>In brackets: 95&nbsp;% intervals over resampled patients; after &plusmn; the standard error of
 the FID, and the spread of real images over random halves. The column of real images holds what two
-sets of real images that share no patient reach in the same measure, seed {{ real.seed }}. Copies are
+sets of real images that share no patient reach in the same measure, seed {{ real.seed }}. Copies
+are
 looked for among {{ real.training_images }} training images and their mirror images, beside
 {{ real.held_out_images }} held-out images.</p>
 

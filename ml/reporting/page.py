@@ -1,6 +1,7 @@
 """What reports share: one HTML file that needs nothing else, light or dark, wide or small.
 
-No script, no font, no address: pictures are data URIs, charts are SVG (`ml.reporting.charts`) whose parts
+No script, no font, no address: pictures are data URIs, charts are SVG (`ml.reporting.charts`)
+whose parts
 get their colours here.
 """
 

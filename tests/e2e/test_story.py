@@ -172,7 +172,8 @@ def test_from_no_image_to_a_classifier_serving_sha256_and_back(
     wait_until_done(page)
     page.goto(candidate)
     expect(page.locator("#comparisons")).to_contain_text("Side by side")
-    # After one epoch it is hardly as good as the released one; if it is, the promotion checks stand open.
+    # After one epoch it is hardly as good as the released one; if it is, the promotion checks
+    # stand open.
     if page.locator("#override").count():
         page.locator("#override").fill(WHY)
     page.locator("#service").get_by_role("button").click()

@@ -96,7 +96,8 @@ def write_classifier(
 
 
 def _graph(card: Card, answer: str) -> onnx.ModelProto:
-    """Images (B, 1, S, S) -> logits, embedding (B, 1), activation map (B, C, 4, 4), out-of-distribution score (B,)."""
+    """Images (B, 1, S, S) -> logits, embedding (B, 1), activation map (B, C, 4, 4),
+    out-of-distribution score (B,)."""
     side, classes = card.input_size, len(LABELS)
     bias = np.array([6.0 if label == answer else 0.0 for label in LABELS], np.float32)
     constants = {

@@ -5,6 +5,7 @@ out-of-distribution score. No row is lost, on the way up or down.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,27 +64,27 @@ RENAMED_VALUES = (
 
 def upgrade() -> None:
     """Rename what the product now calls otherwise."""
-    for table, names in RENAMED_COLUMNS.items():
-        for old, new in names.items():
+    for table, columns in RENAMED_COLUMNS.items():
+        for old, new in columns.items():
             _rename(table, old, new)
     _move_synthetic("synthetic_film", "synthetic_image", {"certificate": "privacy_check"})
     for table, column, old, new in RENAMED_VALUES:
         _replace_value(table, column, old, new)
     for table, key, column, names in JSON_COLUMNS:
         mapping = {name: KEYS[name] for name in names}
-        _rewrite(table, key, column, lambda value, m=mapping: _rename_keys(value, m))
+        _rewrite(table, key, column, partial(_rename_keys, mapping))
 
 
 def downgrade() -> None:
     """Give everything its old name again."""
     for table, key, column, names in JSON_COLUMNS:
         mapping = {KEYS[name]: name for name in names}
-        _rewrite(table, key, column, lambda value, m=mapping: _rename_keys(value, m))
+        _rewrite(table, key, column, partial(_rename_keys, mapping))
     for table, column, old, new in RENAMED_VALUES:
         _replace_value(table, column, new, old)
     _move_synthetic("synthetic_image", "synthetic_film", {"privacy_check": "certificate"})
-    for table, names in RENAMED_COLUMNS.items():
-        for old, new in names.items():
+    for table, columns in RENAMED_COLUMNS.items():
+        for old, new in columns.items():
             _rename(table, new, old)
 
 
@@ -94,7 +95,9 @@ def _rename(table: str, old: str, new: str) -> None:
 
 
 def _move_synthetic(old: str, new: str, renamed: Mapping[str, str]) -> None:
-    """Copy the table of synthetic images: SQLite cannot rename constraints, and none refer to it."""
+    """Copy the table of synthetic images: SQLite cannot rename constraints, and none refer to
+    it.
+    """
     connection = op.get_bind()
     check = next(iter(renamed.values()))
     for columns in ("label_id", "model_sha256_label_id"):
@@ -149,10 +152,10 @@ def _rewrite(table: str, key: str, column: str, change: Callable[[Any], Any]) ->
             )
 
 
-def _rename_keys(value: Any, mapping: Mapping[str, str]) -> Any:
+def _rename_keys(mapping: Mapping[str, str], value: Any) -> Any:
     match value:
         case dict():
-            return {mapping.get(k, k): _rename_keys(inner, mapping) for k, inner in value.items()}
+            return {mapping.get(k, k): _rename_keys(mapping, inner) for k, inner in value.items()}
         case list():
-            return [_rename_keys(inner, mapping) for inner in value]
+            return [_rename_keys(mapping, inner) for inner in value]
     return value

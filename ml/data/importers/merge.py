@@ -105,7 +105,8 @@ def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
     false = [image for image in named if _sha256(root / image) not in shipped]
     if false:
         raise DataError(
-            f"{len(false)} image(s) of {root} have the source {DEMONSTRATION!r} and are none of the "
+            f"{len(false)} image(s) of {root} have the source {DEMONSTRATION!r} and are none of "
+            f"the "
             f"demonstration set's, such as {false[0]}: give their source another name"
         )
 

@@ -65,6 +65,7 @@ class PrepareJournal:
 
 
 def as_reports(done: Mapping[str, Any]) -> dict[str, Report]:
+    """The reports of imports, from their JSON."""
     return {
         name: Report(
             Counter(fields["added"]),

@@ -1,6 +1,7 @@
 """Embeddings of real images, kept between calls: they take minutes, and are always the same ones.
 
-A file's name is a hash of the images' grey levels and of the network that looked at them, so what is
+A file's name is a hash of the images' grey levels and of the network that looked at them, so what
+is
 found there is right whatever became of the data set. No picture is kept.
 """
 

@@ -4,7 +4,8 @@ A distance between sets of images means something only together with the network
 So a feature space carries a name and the SHA-256 of its weights, which stand beside every metric.
 
 Images come in at the size of a run. Real images are standardised to that size first
-(`ml.imaging.preprocessing.standardise`), and what a network needs besides is done here, to both: resolution
+(`ml.imaging.preprocessing.standardise`), and what a network needs besides is done here, to both:
+resolution
 never tells a real image from a synthetic one.
 """
 
@@ -173,7 +174,9 @@ def _classifier_space(bundle: Path) -> FeatureSpace:
 
 
 def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace:
-    """Inception v3 as published FIDs use it: 2048 features, images resized by the library itself."""
+    """Inception v3 as published FIDs use it: 2048 features, images resized by the library
+    itself.
+    """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as missing:

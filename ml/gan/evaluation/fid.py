@@ -42,7 +42,8 @@ def frechet_distance(real: Points, samples: Points) -> float:
     The trace of the root of the product of two covariances is the sum of the singular values of
     what the centred sets have in common, a matrix of images by images. With hundreds of images of a
     thousand features that takes a thirtieth of the time of a root of features by features, as
-    libraries compute it, and equals it (`tests/ml/gan/evaluation/test_kid_and_fid.py` compares with torchmetrics).
+    libraries compute it, and equals it (`tests/ml/gan/evaluation/test_kid_and_fid.py` compares
+    with torchmetrics).
 
     Raises:
         DataError: too few images.

@@ -1,6 +1,7 @@
 """How far a set of synthetic images is from a set of real ones: KID and FID, with what they mean.
 
-Both compare embeddings (`ml.gan.evaluation.features`). KID (Binkowski et al., "Demystifying MMD GANs", 2018)
+Both compare embeddings (`ml.gan.evaluation.features`). KID (Binkowski et al., "Demystifying MMD
+GANs", 2018)
 is unbiased, so it comes first where images are few. FID (Heusel et al., "GANs Trained by a Two
 Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017) is biased upwards, the more
 the fewer images: it is compared at equal numbers of images only, and beside the floor that real

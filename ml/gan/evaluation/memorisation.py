@@ -5,7 +5,8 @@ have: so every sample is measured against held-out real images, of patients in n
 A mirrored copy is a copy too, so a mirrored training image counts as one: measure distances against
 `with_mirrored(training)`.
 
-No space sees every kind of copy. On chest X-rays of 64 px, pixels (`ml.gan.evaluation.distances.pixel_points`)
+No space sees every kind of copy. On chest X-rays of 64 px, pixels
+(`ml.gan.evaluation.distances.pixel_points`)
 and the perceptual hash find copies that were blurred or made noisy, which embeddings miss, and
 embeddings find copies that were moved aside, which pixels and the hash miss. So ask several, and
 believe the one that says copy.
@@ -206,7 +207,8 @@ def near_copies(
 ) -> Flags:
     """(M,) whether a sample is a near-duplicate of a training image or of its mirror image.
 
-    By the perceptual hash that finds duplicates in data sets (`ml.data.near_duplicates`): it sees coarse
+    By the perceptual hash that finds duplicates in data sets (`ml.data.near_duplicates`): it sees
+    coarse
     structure, so a copy stays one when its brightness changes, it is compressed, blurred or
     slightly cut. Now and then images of different people are that alike: compare with the share
     among held-out real images.

@@ -31,6 +31,7 @@ def draw_by_group(
 
 
 def patient_groups(patients: Groups | None, real: Points) -> NDArray[np.generic]:
+    """Each image's patient; every image its own where patients are not known."""
     if patients is None:
         return np.arange(len(real))
     if len(patients) != len(real):
@@ -39,6 +40,7 @@ def patient_groups(patients: Groups | None, real: Points) -> NDArray[np.generic]
 
 
 def require_enough_images(real: Points, samples: Points, least: int = LEAST_IMAGES) -> None:
+    """Refuse sets that are too small or of different widths."""
     fewest = min(len(real), len(samples))
     if fewest < least:
         raise DataError(

@@ -1,7 +1,10 @@
-"""A privacy check for each synthetic image: how near it comes to an image the generator learned from.
+"""A privacy check for each synthetic image: how near it comes to an image the generator learned
+from.
 
-Three things are asked, since none of them sees every kind of copy (`ml.gan.evaluation.memorisation`): pixels,
-embeddings and a perceptual hash, each of the image and of its mirror image, since a mirrored copy is
+Three things are asked, since none of them sees every kind of copy
+(`ml.gan.evaluation.memorisation`): pixels,
+embeddings and a perceptual hash, each of the image and of its mirror image, since a mirrored copy
+is
 a copy too. Distances mean something only beside those of real images that the generator never saw:
 those of the validation split. The test split is not opened, for a classifier may learn from the
 images that pass, and is measured on it.

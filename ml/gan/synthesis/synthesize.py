@@ -130,7 +130,7 @@ def synthesize(
         loaded: the generator.
         folder: where to.
         wanted: which images.
-        certifier: what images are compared with; None makes images without a privacy check.
+        privacy_checker: what images are compared with; None makes images without a privacy check.
         on_images: called after some images with the number of them that are in the folder, and the
             seconds that all images so far have taken.
         should_stop: asked after some images; a true answer ends the call, and what was made stays.
@@ -157,7 +157,8 @@ def synthesize(
     refused = maker.outcome.refused
     if missing:
         raise XrayError(
-            f"{missing} of {wanted.count} image(s) are missing, for {refused.total()} were refused: "
+            f"{missing} of {wanted.count} image(s) are missing, for {refused.total()} were "
+            f"refused: "
             f"{', '.join(refused)}. The generator repeats what it learned from: train it on more "
             "images, or for a shorter time"
         )
@@ -305,7 +306,7 @@ def draw_way(
         ends: the seeds; their images are the first and the last.
         steps: images in a row, both ends included.
         wanted: class, truncation, mark and what is too near; its seeds and count mean nothing here.
-        certifier: what images are compared with; None draws without.
+        privacy_checker: what images are compared with; None draws without.
 
     Returns:
         The picture's file.

@@ -1,4 +1,5 @@
-"""The registry: what is registered, what the promotion checks let through, who wins, what is written down."""
+"""The registry: what is registered, what the promotion checks let through, who wins, what is
+written down."""
 
 import hashlib
 import json

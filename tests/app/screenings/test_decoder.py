@@ -313,7 +313,8 @@ def test_child_program_imports_neither_the_web_nor_torch() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
 def test_children_die_with_the_server() -> None:
     server = (
-        "import sys, time; from app.screenings.decoder import ImageDecoder; decoder = ImageDecoder(1);"
+        "import sys, time; from app.screenings.decoder import ImageDecoder; decoder = "
+        "ImageDecoder(1);"
         "decoder.decode(bytes.fromhex(sys.argv[1]), 64);"
         "print(decoder._slots[0].child()._process.pid, flush=True); time.sleep(600)"
     )

@@ -224,7 +224,8 @@ def test_visitors_leave_places_to_clinics(
 def test_inference_calls_nobody(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry writes a session file to the temporary folder when it is on."""
     program = (
-        "import time; from ml.classifier.bundle import PRETRAINED; from ml.classifier.predictor import Predictor;"
+        "import time; from ml.classifier.bundle import PRETRAINED; from ml.classifier.predictor "
+        "import Predictor;"
         "Predictor.load(PRETRAINED); time.sleep(0.5)"
     )
     done = subprocess.run(

@@ -92,7 +92,8 @@ def test_folder_without_manifest(tmp_path: Path) -> None:
 
 
 def test_synthetic_images_may_be_smaller_than_those_of_people(tmp_path: Path) -> None:
-    """A generator of 32 px makes images that train; of an upload of that size is said what it is."""
+    """A generator of 32 px makes images that train; of an upload of that size is said what it
+    is."""
     path = tmp_path / "small.png"
     path.write_bytes(png(synthetic_image(np.random.default_rng(0), 32, 32)))
     made = ImageRecord(path, "covid", "s", "p", synthetic="ab" * 32)

@@ -326,7 +326,8 @@ def test_sentences_claim_no_more_than_their_interval() -> None:
         return {"differences": {"accuracy": one, "macro_auroc": other}}
 
     assert sentence("synthetic", of(0.003, 0.012, 0.02), asked, 3) == (
-        "Synthetic images helped (macro AUROC +0.012 against real images alone, 95 % interval +0.003 "
+        "Synthetic images helped (macro AUROC +0.012 against real images alone, 95 % interval "
+        "+0.003 "
         "to +0.020; 12 images of 6 patients, 3 seeds)."
     )
     assert sentence("augmented", of(-0.03, -0.02, -0.01), elsewhere, 1) == (
