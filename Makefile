@@ -25,6 +25,7 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python -m tests.support.browser
 	$(BIN)/pytest $(PARALLEL)
 
