@@ -52,6 +52,12 @@ _GAP = 4
 _HEAD = 28
 _LETTERS = 16
 _INK, _PAPER = 235, 24
+# The words of version 0.1.0 are part of the hash: a data set frozen then keeps its SHA-256.
+_HASHED_AS = {
+    "training_images": "training_films",
+    "held_out_images": "held_out_films",
+    "images_sha256": "films_sha256",
+}
 Row = dict[str, str]
 
 
@@ -150,9 +156,10 @@ def _content_lines(folder: Path, rows: Sequence[Row], digests: Sequence[str]) ->
     for row, digest in zip(rows, digests, strict=True):
         mask = row.get("lung_mask")
         files = [digest, _file_sha256(folder / mask)] if mask else [digest]
-        yield _line("image", row, files)
+        yield _line("film", row, files)
     for privacy_check in read_privacy_checks(folder / PRIVACY_CHECKS).values():
-        yield _line("privacy_check", privacy_check, [])
+        row = {_HASHED_AS.get(name, name): value for name, value in privacy_check.items()}
+        yield _line("certificate", row, [])
 
 
 def _line(what: str, row: Row, files: Sequence[str]) -> str:

@@ -22,9 +22,11 @@ from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, read_version, ver
 from ml.errors import DataError
 from ml.gan.synthesis.folder import PRIVACY_CHECKS
 from tests.ml.data.test_near_duplicates import textured_image
+from tests.support import REPOSITORY
 from tests.support.images import jpeg, png
 
 COLUMNS = ("image", "label", "source", "patient", "view", "lung_mask", "synthetic")
+DEMONSTRATION_SET = REPOSITORY / "ml/demonstration"
 GENERATOR = "ab" * 32
 LABELS = ("covid", "pneumonia", "normal")
 PATIENTS = {
@@ -146,6 +148,20 @@ def test_changed_content_is_noticed(data_set: Path, change: Callable[[Path], Non
         verify_version(data_set)
     assert freeze(data_set)["sha256"] != frozen["sha256"]
     verify_version(data_set)
+
+
+def test_set_frozen_by_version_0_1_0_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/0.png").write_bytes(b"the bytes of an image")
+    row = "images/0.png,covid,clinic,p0"
+    (tmp_path / "manifest.csv").write_text(f"image,label,source,patient\n{row}\n")
+    checks = "seed,file,training_films,held_out_films,films_sha256\n0,images/0.png,10,5,abc\n"
+    (tmp_path / "certificates.csv").write_text(checks)
+    # Computed by version 0.1.0; the summary is read for its hash alone.
+    found = "fda765e53b284fa498a118f27ef02fd0445457c0927117f33ce1586b2b484830"
+    summary = read_version(DEMONSTRATION_SET) | {"sha256": found}
+    (tmp_path / SUMMARY).write_text(json.dumps(summary))
+    assert verify_version(tmp_path)["sha256"] == found
 
 
 def test_what_is_not_frozen_is_said(data_set: Path) -> None:
