@@ -109,9 +109,8 @@ def _folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
         return "give the whole path, such as /data/images"
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
         return "there is no such folder on the server, or the server may not read it"
-    folder, home = folder.resolve(), settings.home.resolve()
     # There lie the images that visitors and clinics sent, and they did not send them for this.
-    if folder.is_relative_to(home) or home.is_relative_to(folder):
+    if settings.home_folder.overlaps(folder):
         return "this folder has the server's own files: name one outside of them"
     if layout == DATA_SET and not (folder / MANIFEST).is_file():
         return f"there is no {MANIFEST} in it: choose how its images are laid out"
@@ -150,7 +149,9 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
     """
     youngest = time.time() - _STALE_S
     folders = [
-        folder for folder in upload_folder(settings, "").glob("*") if _touched_at(folder) < youngest
+        folder
+        for folder in settings.home_folder.staging.glob("*")
+        if _touched_at(folder) < youngest
     ]
     # Asked after the listing: a run that was started meanwhile is seen.
     alive = select(Run.options).where(

@@ -22,7 +22,6 @@ from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION
 from ml.data.versioning import read_version, verify_version
 
-FOLDER = "data"
 LONGEST_NAME = 200
 # Images of our own generator, for a machine that has no others.
 SHIPPED = Path(ml.__file__).parent / DEMONSTRATION
@@ -70,7 +69,7 @@ def register_data(
         sha256=sha256,
         kind=kind,
         name=checked_name(name),
-        folder=f"{FOLDER}/{sha256}",
+        folder=settings.home_folder.relative(settings.home_folder.data_set(sha256)),
         images=summary["images"],
         summary=summary,
         created_at=now(),
@@ -169,7 +168,7 @@ def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
 
 def data_folder(settings: Settings, version: DataVersion) -> Path:
     """Where a version's manifest, images and summary lie."""
-    return settings.home.resolve() / version.folder
+    return settings.home_folder.resolve(version.folder)
 
 
 def list_data(session: Session, kind: DataKind | None = None) -> list[DataVersion]:

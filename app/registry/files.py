@@ -22,7 +22,6 @@ from ml.errors import BundleError
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
 
-FOLDER = "models"
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"
 CLASSIFIER_FILES = (GRAPH, CARD)
@@ -42,12 +41,7 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
         raise Conflict(
             f"of model {model.version} only the card is kept here: register its folder first"
         )
-    return settings.home.resolve() / model.folder
-
-
-def kept_place(settings: Settings, sha256: str) -> Path:
-    """Where the files of a model with this SHA-256 are kept."""
-    return settings.home.resolve() / FOLDER / sha256
+    return settings.home_folder.resolve(model.folder)
 
 
 @contextmanager
@@ -61,7 +55,7 @@ def copied(settings: Settings, source: Path, names: tuple[str, ...]) -> Iterator
         source: the folder.
         names: the files wanted; those that are not there are left out, and so is all else.
     """
-    place = settings.home.resolve() / FOLDER
+    place = settings.home_folder.models
     place.mkdir(parents=True, exist_ok=True)
     for stale in place.glob(f"{_COPY}*"):
         if stale.stat().st_mtime < time.time() - _STALE_COPY_S:

@@ -18,14 +18,12 @@ from app.core.audit import AuditEvent
 from app.core.database import Database, affected_rows, insert_unless_there, now
 from app.registry.files import (
     CLASSIFIER_FILES,
-    FOLDER,
     GENERATOR_FILES,
     SAMPLES,
     WEIGHTS,
     carded_sha256,
     check_generator,
     copied,
-    kept_place,
     load_classifier,
     model_folder,
     put_in_place,
@@ -98,7 +96,7 @@ def register_generator(
             parents=[],
         )
         kept = _keep(session, settings, model, copy, run=run, by=by)
-        place = kept_place(settings, kept.sha256)
+        place = settings.home_folder.model(kept.sha256)
         if (copy / GENERATOR_GRAPH).is_file() and not (place / GENERATOR_GRAPH).exists():
             # The card names the graph, so it comes last.
             for name in (GENERATOR_GRAPH, CARD):
@@ -123,13 +121,13 @@ def _keep(
     by: str,
 ) -> ModelVersion:
     """Insert the row and move the copy into place; a model that is there gets back lost files."""
-    model.folder = f"{FOLDER}/{model.sha256}"
+    model.folder = settings.home_folder.relative(settings.home_folder.model(model.sha256))
     model.registered_at = now()
     if run:
         model.run_id, model.data_sha256 = run.id, run.data_sha256
     # Whoever registers the same at this moment is waited for.
     if insert_unless_there(session, model) or _adopt(session, model):
-        put_in_place(copy, kept_place(settings, model.sha256))
+        put_in_place(copy, settings.home_folder.model(model.sha256))
         session.add(
             AuditEvent(
                 actor=by,
@@ -139,7 +137,7 @@ def _keep(
             )
         )
     kept = session.get_one(ModelVersion, model.sha256, populate_existing=True)
-    _restore(session, kept, copy, kept_place(settings, model.sha256), by=by)
+    _restore(session, kept, copy, settings.home_folder.model(model.sha256), by=by)
     return kept
 
 

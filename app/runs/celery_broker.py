@@ -59,7 +59,7 @@ def create_celery(settings: Settings) -> Celery:
     if not settings.broker_url:
         celery.conf.update(
             broker_transport=f"{__name__}:{FolderTransport.__name__}",
-            broker_transport_options=_message_folders(settings.home.resolve() / "broker"),
+            broker_transport_options=_message_folders(settings.home_folder.broker),
         )
     return celery
 

@@ -48,7 +48,7 @@ class Sample:
 
 def run_folder(settings: Settings, id: uuid.UUID) -> Path:
     """Where a run's program writes; it may not be there yet."""
-    return settings.home.resolve() / "runs" / str(id)
+    return settings.home_folder.run(id)
 
 
 def file_url(id: uuid.UUID, path: str) -> str:

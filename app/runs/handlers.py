@@ -19,7 +19,6 @@ from ml.errors import DataError
 from ml.files import link_or_copy
 
 SET = "set"
-STAGING = "staging"
 # Of the option that names an uploaded archive.
 UPLOAD = "upload"
 # Says that the program has succeeded, and only what comes after is left to do.
@@ -76,7 +75,7 @@ def choose_images(before: Preparation) -> dict[str, Any]:
     """Which images to make, and whether there is something to compare them with."""
     options = before.options
     # Embeddings of real images are kept for the next run.
-    cache = before.settings.home.resolve() / "cache"
+    cache = before.settings.home_folder.cache
     flags: dict[str, Any] = {"progress": True, "freeze": True, "cache": str(cache)}
     if options["seeds"]:
         flags["count"] = None
@@ -111,16 +110,16 @@ def gather_images(before: Preparation) -> dict[str, Any]:
 def _folder(settings: Settings, folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder} on the worker's machine")
-    folder, home = folder.resolve(), settings.home.resolve()
+    folder = folder.resolve()
     # There lie the images that visitors and clinics sent, and they did not send them for this.
-    if folder.is_relative_to(home) or home.is_relative_to(folder):
+    if settings.home_folder.overlaps(folder):
         raise DataError(f"{folder} has the application's own files: name a folder outside")
     return folder
 
 
 def upload_folder(settings: Settings, name: str) -> Path:
     """Where an upload waits for its run."""
-    return settings.home.resolve() / STAGING / name
+    return settings.home_folder.upload(name)
 
 
 def _uploaded(settings: Settings, name: str) -> Path:

@@ -27,7 +27,7 @@ def workers_alive(settings: Settings, within_s: float = ALIVE_S) -> list[str]:
 
 
 def _folder(settings: Settings) -> Path:
-    return settings.home.resolve() / "workers"
+    return settings.home_folder.workers
 
 
 def _touched_at(path: Path) -> float:

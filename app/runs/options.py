@@ -205,12 +205,12 @@ def input_paths(session: Session, settings: Settings, run: Run) -> dict[str, lis
 def _path(session: Session, settings: Settings, ref: Ref, name: str) -> Path:
     from app.registry.files import WEIGHTS, model_folder
 
-    home = settings.home.resolve()
+    home = settings.home_folder
     if ref is Ref.RUN:
-        return home / "runs" / name
+        return home.run(name)
     if ref in _DATA_KINDS:
         version = session.get(DataVersion, name)
-        return home / version.folder if version else Path(name)
+        return home.resolve(version.folder) if version else Path(name)
     folder = model_folder(settings, session.get_one(ModelVersion, name))
     # The generator's commands take its file.
     return folder / WEIGHTS if ref is Ref.GENERATOR else folder

@@ -18,7 +18,7 @@ def take_device(settings: Settings) -> BinaryIO | None:
 
     The lock lasts until the file is closed here and in every process that inherited it.
     """
-    path = settings.home.resolve() / "devices" / f"{_machine()}-{_device()}.lock"
+    path = settings.home_folder.devices / f"{_machine()}-{_device()}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.open("ab")
     try:

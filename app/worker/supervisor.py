@@ -16,7 +16,6 @@ from app.core.child_process import end_with_parent
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
-LOG = "worker.log"
 # What a worker and its trainers need; the server itself imports neither.
 _NEEDED = ("celery", "torch")
 # The first page comes first.
@@ -43,7 +42,7 @@ def supervised_worker(settings: Settings) -> Iterator[None]:
     worker continues it. Elsewhere it goes on, which does no harm: a run has one worker, however
     many there are.
     """
-    log = settings.home.resolve() / LOG
+    log = settings.home_folder.worker_log
     log.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
         log.write_bytes(b"")

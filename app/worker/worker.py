@@ -45,7 +45,7 @@ class Worker:
         self.lease_s = lease_s
         self.beat_s = lease_s / 15
         self.settings = settings
-        self.runs_folder = settings.home.resolve() / "runs"
+        self.runs_folder = settings.home_folder.runs
         self.database = Database(settings.effective_database_url)
         self.stopping = threading.Event()
         self._celery = create_celery(settings)
