@@ -4,7 +4,10 @@ Cards, summaries and logs written by 0.1.0 stay readable: whoever reads such a f
 values through `rename_keys` once, and the rest of the code knows the present names alone.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 RENAMED_KEYS = {
     "films": "images",
@@ -30,3 +33,11 @@ def rename_keys(value: Any) -> Any:
         case list():
             return [rename_keys(inner) for inner in value]
     return value
+
+
+def rename_weights(state: Mapping[str, T]) -> dict[str, T]:
+    """Replace the names of layers in a generator's or critic's weights of 0.1.0 by today's."""
+    return {
+        f"image.{name.removeprefix('film.')}" if name.startswith("film.") else name: value
+        for name, value in state.items()
+    }

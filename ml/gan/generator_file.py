@@ -18,7 +18,7 @@ from ml.classifier.bundle import finite
 from ml.errors import CheckpointError, XrayError
 from ml.gan.checks import check_options
 from ml.gan.networks import build_generator
-from ml.legacy import rename_keys
+from ml.legacy import rename_keys, rename_weights
 from ml.options import GanOptions
 from ml.training.checkpoint import replacing
 
@@ -93,7 +93,7 @@ def load_generator(path: Path, device: torch.device | None = None) -> LoadedGene
     with torch.device("meta"):
         network = build_generator(card.options)
     try:
-        network.load_state_dict(load(content), assign=True)
+        network.load_state_dict(rename_weights(load(content)), assign=True)
     except (SafetensorError, RuntimeError) as problem:
         raise CheckpointError(f"{path} does not hold the weights of its card") from problem
     network.float().to(memory_format=torch.channels_last)

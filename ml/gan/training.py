@@ -33,6 +33,7 @@ from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
 from ml.gan.sampling import sample_images, sample_sheet
 from ml.gan.step import AdversarialStep, GreyImages, StepMetrics, draw_step, prefer_speed
+from ml.legacy import rename_weights
 from ml.options import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import Processes, join_processes
@@ -184,9 +185,9 @@ class _Run:
             return
         state = load_checkpoint(path)
         try:
-            self.generator.load_state_dict(state["generator"])
-            self.critic.load_state_dict(state["critic"])
-            self.average.load_state_dict(state["average"])
+            self.generator.load_state_dict(rename_weights(state["generator"]))
+            self.critic.load_state_dict(rename_weights(state["critic"]))
+            self.average.load_state_dict(rename_weights(state["average"]))
             self.update.generator_optimizer.load_state_dict(state["generator_optimizer"])
             self.update.critic_optimizer.load_state_dict(state["critic_optimizer"])
             self.pending = list(state["pending"].to(self.processes.device))

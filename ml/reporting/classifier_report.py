@@ -273,7 +273,7 @@ patients repeat, so its interval lies high</figcaption></metric>
 {% for key, text in [("coverage", "Share of images answered"),
   ("accuracy_when_answering", "Accuracy of those"),
   ("accuracy_when_uncertain", "Accuracy of the others, had they been answered"),
-  ("out-of-distribution", "Share called out-of-distribution")] %}
+  ("out_of_distribution", "Share called out-of-distribution")] %}
 <tr><th scope="row">{{ text }}</th>
 <td>{{ metrics.selective[key ~ "_interval"]|with_interval }}</td></tr>
 {% endfor %}

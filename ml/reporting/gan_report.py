@@ -321,7 +321,7 @@ licences forbid passing them on. What real images reach stands in the first row 
 </div>
 <p>The seeds 0 to 24 of each model, chosen by nobody.</p>
 
-{% for title, (head, rows) in figure_tables.items() %}
+{% for title, (head, rows) in metric_tables.items() %}
 <h2>In the feature space {{ title }}</h2>
 {{ table(head, rows, title) }}
 {% endfor %}

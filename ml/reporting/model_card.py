@@ -39,7 +39,7 @@ def _technical(card: Card) -> str:
             'says "uncertain"',
             f"below a confidence of {card.thresholds.confidence:.3f} (chosen on validation for an "
             f"accuracy of {card.thresholds.target_accuracy:.2f} among the answers given), or above "
-            f"a out-of-distribution score of {card.thresholds.ood_score:.2f}",
+            f"an out-of-distribution score of {card.thresholds.ood_score:.2f}",
         ),
         ("SHA-256 of the graph", f"`{card.sha256}`"),
         ("made", f"{card.created_at}, code {card.code_version}"),
