@@ -12,10 +12,12 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
-ROOT = Path(__file__).resolve().parents[2]
-STATIC = ROOT / "static"
+_APP = Path(__file__).resolve().parents[1]
+# In a wheel the pages lie in the package, in a checkout beside it.
+_PAGES = _APP if (_APP / "templates").is_dir() else _APP.parent
+STATIC = _PAGES / "static"
 PRODUCT_NAME = "Xray Screening"
-_templates = Jinja2Templates(directory=ROOT / "templates")
+_templates = Jinja2Templates(directory=_PAGES / "templates")
 
 
 @cache

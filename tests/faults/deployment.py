@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from app.settings import Settings
 from tests.conftest import leave_out
 from tests.faults import stand_in
 from tests.support import REPOSITORY
+from tests.support.ports import free_port
 
 WORKER = "import sys; from tests.faults.stand_in import work; work(float(sys.argv[1]))"
 # Short, so that tests need not wait; a busy machine still renews it four times.
@@ -191,13 +191,6 @@ def answers(url: str) -> bool:
             return bool(client.ping())
         except redis.ConnectionError:
             return False
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

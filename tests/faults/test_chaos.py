@@ -22,10 +22,10 @@ from tests.faults.deployment import (
     Deployment,
     deployed,
     ended,
-    free_port,
     redis_server,
     wait_for,
 )
+from tests.support.ports import free_port
 
 RUNS, STEPS = 20, 10
 KILLS = ("worker", "trainer", "broker", "worker", "trainer", "broker", "server")

@@ -22,11 +22,11 @@ from tests.faults.deployment import (
     Deployment,
     deployed,
     ended,
-    free_port,
     is_alive,
     redis_server,
     wait_for,
 )
+from tests.support.ports import free_port
 
 
 def test_run_is_done_and_one_told_of_fifty_times_is_done_once(deployment: Deployment) -> None:
