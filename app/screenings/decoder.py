@@ -43,8 +43,10 @@ _MAX_RENDERED = MAX_PIXELS + 2**22
 _MAX_THUMBNAIL = 2**20
 _PICTURE_STARTS = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 _ROOT = Path(__file__).parents[2]
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from app.screenings.decoder_process import "
-"main; main()"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    "from app.screenings.decoder_process import main; main()"
+)
 # One thread each: the children are the parallelism.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
