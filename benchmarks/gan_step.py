@@ -28,7 +28,7 @@ from benchmarks.plain_gan import PlainStep, plainly
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, GreyImages, draw_step, prefer_speed
 from ml.options import GAN_PRESETS, GanOptions
-from ml.training.distributed import Processes
+from ml.training.distributed import ProcessGroup
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -82,7 +82,7 @@ def ways(
     """All ways to make an iteration, by name, and those that are ours."""
     torch.manual_seed(0)
     generator, critic = build_generator(options).to(device), build_critic(options).to(device)
-    processes = Processes(0, 1, device)
+    group = ProcessGroup(0, 1, device)
     plain: dict[str, Callable[[list[Draw]], object]] = {
         name: PlainStep(plainly(generator), plainly(critic), options, detached=detached)
         for name, detached in (("plain", False), ("plain, fakes detached", True))
@@ -92,7 +92,7 @@ def ways(
             copy.deepcopy(generator),
             copy.deepcopy(critic),
             replace(options, precision=precision),
-            processes,
+            group,
         )
         for precision in ("float32", "bfloat16")
     }
@@ -119,7 +119,7 @@ def main() -> None:
     count = 4 * given.batch
     grey = torch.randint(0, 256, (count, given.size, given.size), dtype=torch.uint8)
     images = GreyImages(grey.to(device), torch.zeros(count, dtype=torch.int64), torch.ones(count))
-    draws = draw_step(images, options, 0, Processes(0, 1, device))
+    draws = draw_step(images, options, 0, ProcessGroup(0, 1, device))
 
     every, ours = ways(options, device)
     for way in every.values():

@@ -31,10 +31,10 @@ from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.labels import LABELS
 from ml.options import ClassifierOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
-from ml.training.distributed import Processes, join_processes
+from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
 from ml.training.run_folder import CHECKPOINT, OPTIONS, claim_folder
-from ml.training.synchronised_layers import share_layers
+from ml.training.synchronised_layers import synchronise_layers
 
 BEST = "best.pt"
 
@@ -84,32 +84,30 @@ def train_classifier(
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
     require_all_classes(real_images(training), "training")
     require_all_classes(validation, "validation")
-    processes = join_processes(device)
-    if processes.is_first:
+    group = join_process_group(device)
+    if group.is_first:
         facts = {
             "synthetic": count_synthetic(training),
             "started_from": start.sha256 if start else "",
         }
         claim_folder(out, options, [*training, *validation], facts)
-    processes.barrier()
+    group.barrier()
 
-    with MetricsLog(out, writes=processes.is_first) as log:
-        run = _Run(out, options, processes, log, start)
+    with MetricsLog(out, writes=group.is_first) as log:
+        run = _Run(out, options, group, log, start)
         run.resume()
         if not run.finished:
             train_set, validation_set = (
-                load_images(
-                    images, size, title=f"reading {name} images", quiet=not processes.is_first
-                )
+                load_images(images, size, title=f"reading {name} images", quiet=not group.is_first)
                 for name, images in (("training", training), ("validation", validation))
             )
         while not run.finished:
             row = run.epoch_once(train_set, validation_set, should_stop)
             if row is None:
                 break
-            if on_tick and processes.is_first:
+            if on_tick and group.is_first:
                 on_tick(row)
-    processes.barrier()
+    group.barrier()
     return _best(out, options.network)
 
 
@@ -153,17 +151,17 @@ class _Run:
         self,
         out: Path,
         options: ClassifierOptions,
-        processes: Processes,
+        group: ProcessGroup,
         log: MetricsLog,
         start: Weights | None,
     ):
         self.out, self.options, self.log = out, options, log
-        self.processes, self.device = processes, processes.device
+        self.group, self.device = group, group.device
         torch.manual_seed(options.seed)
         network = build_classifier(options.network, len(LABELS), pretrained=start is None)
         if start:
             network.load_state_dict(start.state)
-        share_layers(network, processes)
+        synchronise_layers(network, group)
         # Convolutions on the CPU and on tensor cores want channels last.
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
@@ -184,7 +182,7 @@ class _Run:
     def resume(self) -> None:
         """Continue from the checkpoint where there is one."""
         path = self.out / CHECKPOINT
-        seen = self.processes.gather(np.array([path.exists()]))
+        seen = self.group.gather(np.array([path.exists()]))
         if not seen.any():
             return
         if not seen.all():
@@ -211,8 +209,8 @@ class _Run:
             return None
         loss, share_right = trained
         images_per_second = _epoch_length(train_set) / (time.monotonic() - start)
-        own = self.processes.slice_of(validation_set.images)
-        logits = self.processes.gather(infer(self._averaged_network(), own, self.device))
+        own = self.group.slice_of(validation_set.images)
+        logits = self.group.gather(infer(self._averaged_network(), own, self.device))
         probabilities = softmax(logits)
         self.epoch += 1
         row = {
@@ -243,13 +241,13 @@ class _Run:
         batches = torch.split(order, options.batch_size)
         self.network.train()
         total, right = 0.0, 0.0
-        with Progress(transient=True, disable=not self.processes.is_first) as progress:
+        with Progress(transient=True, disable=not self.group.is_first) as progress:
             task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
             for number, chosen in enumerate(batches):
-                if self.processes.agree(bool(should_stop and should_stop())):
+                if self.group.agree(bool(should_stop and should_stop())):
                     return None
                 self._set_learning_rate(self.epoch + number / len(batches))
-                draws = Draws(random, len(chosen), self.processes.part_of(len(chosen)))
+                draws = Draws(random, len(chosen), self.group.part_of(len(chosen)))
                 loss, hits = self._step(*self._batch(train_set, chosen, draws), len(chosen))
                 total, right = total + loss * len(chosen), right + hits
                 progress.advance(task)
@@ -275,16 +273,16 @@ class _Run:
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=options.label_smoothing)
         if not len(labels):
             loss = logits.sum()  # zero, and no mean of nothing
-        loss = loss * self.processes.weight_of(count)
+        loss = loss * self.group.weight_of(count)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self.processes.average_gradients(self.network.parameters())
+        self.group.average_gradients(self.network.parameters())
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
         right = (logits.detach().argmax(dim=1) == labels).sum()
-        totals = self.processes.sum(torch.stack([loss.detach(), right.float()])).tolist()
-        value = totals[0] / self.processes.world_size
+        totals = self.group.sum(torch.stack([loss.detach(), right.float()])).tolist()
+        value = totals[0] / self.group.world_size
         if not math.isfinite(value):
             raise XrayError(
                 f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
@@ -317,7 +315,7 @@ class _Run:
         is_better = row["validation_loss"] < self.best_loss
         if is_better:
             self.best_loss, self.best_epoch = row["validation_loss"], self.epoch
-        if not self.processes.is_first:
+        if not self.group.is_first:
             return
         if is_better:
             save_checkpoint(self.out / BEST, self.average)

@@ -54,7 +54,7 @@ def train_classifier_command(
     """
     from ml.classifier.training import train_classifier
     from ml.data.leaks import without_leaks
-    from ml.training.distributed import join_processes
+    from ml.training.distributed import join_process_group
 
     options, place = ClassifierOptions(**given), device_named(device)
     records = read_manifest(data)
@@ -71,7 +71,7 @@ def train_classifier_command(
             on_tick=print_epoch,
             should_stop=should_stop,
         )
-    if not join_processes(place).is_first:
+    if not join_process_group(place).is_first:
         return
     if bundle_version:
         _make_bundle(records, out, bundle_version)

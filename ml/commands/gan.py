@@ -92,7 +92,7 @@ def train_gan_command(
     import math
 
     from ml.gan.training import train_gan
-    from ml.training.distributed import join_processes
+    from ml.training.distributed import join_process_group
 
     if preset not in GAN_PRESETS:
         raise XrayError(f"unknown preset {preset!r}, expected one of {', '.join(GAN_PRESETS)}")
@@ -108,7 +108,7 @@ def train_gan_command(
             on_tick=_print_tick,
             should_stop=should_stop,
         )
-    if not join_processes(place).is_first:
+    if not join_process_group(place).is_first:
         return
     print(f"trained: make images with xray synthesize --generator {generator} --out FOLDER")
     if export:

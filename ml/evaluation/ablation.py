@@ -52,7 +52,7 @@ from ml.files import write_whole
 from ml.labels import LABELS
 from ml.options import AblationOptions
 from ml.reporting.ablation_report import HTML, render_conditions
-from ml.training.distributed import join_processes
+from ml.training.distributed import join_process_group
 from ml.training.metrics_log import METRICS, read_metrics
 from ml.training.run_folder import CHECKPOINT, fingerprint
 
@@ -113,7 +113,7 @@ def compare_conditions(
         CheckpointError: the folder holds trainings with other options or of other images.
         XrayError: several processes were started together.
     """
-    if join_processes(device).world_size > 1:
+    if join_process_group(device).world_size > 1:
         raise XrayError(
             "several processes share one training, not a comparison: start a single one"
         )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.objectives import Objective, build_objective
 from ml.options import GanOptions
-from ml.training.distributed import Processes
+from ml.training.distributed import ProcessGroup
 
 
 class Draw(NamedTuple):
@@ -58,7 +58,7 @@ class GreyImages:
 
 
 def draw_step(
-    images: GreyImages, options: GanOptions, step: int, processes: Processes
+    images: GreyImages, options: GanOptions, step: int, group: ProcessGroup
 ) -> list[Draw]:
     """The draws of one step: one for each critic update, the last for the generator's."""
     random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
@@ -73,7 +73,7 @@ def draw_step(
     draws = []
     for number, indices in enumerate(chosen.view(updates, count)):
         whole = (indices, latents[number], mix[number], changes[number])
-        indices, *rest = (processes.slice_of(part) for part in whole)
+        indices, *rest = (group.slice_of(part) for part in whole)
         own = images.grey[indices.to(device)]
         draws.append(Draw(own, images.classes[indices].to(device), *(r.to(device) for r in rest)))
     return draws
@@ -83,10 +83,10 @@ class AdversarialStep:
     """Updates both networks of a game."""
 
     def __init__(
-        self, generator: nn.Module, critic: nn.Module, options: GanOptions, processes: Processes
+        self, generator: nn.Module, critic: nn.Module, options: GanOptions, group: ProcessGroup
     ):
         self.generator, self.critic, self.options = generator, critic, options
-        self.processes = processes
+        self.group = group
         self.objective: Objective = build_objective(options)
         self.dtype = next(generator.parameters()).dtype
         self.generator_optimizer = _optimizer(generator, options.generator_rate, options)
@@ -160,7 +160,7 @@ class AdversarialStep:
 
     def _reduced(self) -> torch.autocast:
         reduced = self.options.precision == "bfloat16"
-        return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=reduced)
+        return torch.autocast(self.group.device.type, torch.bfloat16, enabled=reduced)
 
     def _scores(self, real: Tensor, fake: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         if self.options.critic_norm:
@@ -176,7 +176,7 @@ class AdversarialStep:
 
     def _apply(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         """Average the gradients over the processes, step, and give their norm."""
-        self.processes.average_gradients(network.parameters())
+        self.group.average_gradients(network.parameters())
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         optimizer.step()

@@ -36,11 +36,11 @@ from ml.gan.step import AdversarialStep, GreyImages, StepMetrics, draw_step, pre
 from ml.legacy import rename_weights
 from ml.options import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
-from ml.training.distributed import Processes, join_processes
+from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
 from ml.training.progress import TrainingBar
 from ml.training.run_folder import CHECKPOINT, claim_folder, fingerprint
-from ml.training.synchronised_layers import share_layers
+from ml.training.synchronised_layers import synchronise_layers
 from ml.version import code_version
 
 SAMPLES = "samples"
@@ -95,32 +95,32 @@ def train_gan(
     """
     check_options(options)
     training, validation = _chosen_images(records, options)
-    processes = join_processes(device)
-    if options.batch_size % processes.world_size:
+    group = join_process_group(device)
+    if options.batch_size % group.world_size:
         raise XrayError(
-            f"a batch of {options.batch_size} images cannot be shared by {processes.world_size} "
+            f"a batch of {options.batch_size} images cannot be shared by {group.world_size} "
             "processes: give a multiple as --batch-size"
         )
-    if options.batch_std and options.batch_size // processes.world_size % STD_GROUP:
+    if options.batch_std and options.batch_size // group.world_size % STD_GROUP:
         raise XrayError(
             f"--batch-std looks at groups of {STD_GROUP} images: give a --batch-size that is a "
-            f"multiple of {STD_GROUP * processes.world_size} for {processes.world_size} process(es)"
+            f"multiple of {STD_GROUP * group.world_size} for {group.world_size} process(es)"
         )
-    if processes.is_first:
+    if group.is_first:
         claim_folder(out, options, [*training, *validation])
-    processes.barrier()
+    group.barrier()
     images_per_step, budget = options.batch_size * options.critic_steps, budget_minutes * 60
     with (
-        MetricsLog(out, writes=processes.is_first) as log,
-        TrainingBar(options.steps, images_per_step, budget=budget, shown=processes.is_first) as bar,
+        MetricsLog(out, writes=group.is_first) as log,
+        TrainingBar(options.steps, images_per_step, budget=budget, shown=group.is_first) as bar,
     ):
-        run = _Run(out, options, processes, log, bar, budget)
+        run = _Run(out, options, group, log, bar, budget)
         run.resume()
         if not run.finished:
             run.open_images(training, validation, features)
         while not run.finished and run.steps_to_next_tick(should_stop):
             row = run.tick()
-            if on_tick and processes.is_first:
+            if on_tick and group.is_first:
                 on_tick(row)
     if not (out / GENERATOR).exists():
         raise CheckpointError(f"{out} was stopped before its first tick: there is no generator yet")
@@ -146,21 +146,21 @@ class _Run:
         self,
         out: Path,
         options: GanOptions,
-        processes: Processes,
+        group: ProcessGroup,
         log: MetricsLog,
         bar: TrainingBar,
         budget: float,
     ):
-        self.out, self.options, self.processes = out, options, processes
+        self.out, self.options, self.group = out, options, group
         self.log, self.bar, self.budget = log, bar, budget
-        prefer_speed(processes.device)
+        prefer_speed(group.device)
         torch.manual_seed(options.seed)
         generator, critic = build_generator(options), build_critic(options)
         # A copy without shared layers: the first process measures it alone.
-        self.average = copy.deepcopy(generator).to(processes.device).requires_grad_(False)
-        self.generator = share_layers(generator.to(processes.device), processes).train()
-        self.critic = share_layers(critic.to(processes.device), processes).train()
-        self.update = AdversarialStep(self.generator, self.critic, options, processes)
+        self.average = copy.deepcopy(generator).to(group.device).requires_grad_(False)
+        self.generator = synchronise_layers(generator.to(group.device), group).train()
+        self.critic = synchronise_layers(critic.to(group.device), group).train()
+        self.update = AdversarialStep(self.generator, self.critic, options, group)
         self.step = 0
         self.seconds = 0.0
         self.rows: list[dict[str, float]] = []
@@ -190,7 +190,7 @@ class _Run:
             self.average.load_state_dict(rename_weights(state["average"]))
             self.update.generator_optimizer.load_state_dict(state["generator_optimizer"])
             self.update.critic_optimizer.load_state_dict(state["critic_optimizer"])
-            self.pending = list(state["pending"].to(self.processes.device))
+            self.pending = list(state["pending"].to(self.group.device))
             self.best_kid, self.best_tick = state["best_kid"], state["best_tick"]
             self.step, self.seconds = state["step"], state["seconds"]
             self.low_ticks, self.rows = state["low_ticks"], state["rows"]
@@ -202,12 +202,12 @@ class _Run:
 
     def _clear(self) -> None:
         """Take away what a run without a checkpoint left: it must not pass for this one's."""
-        if self.processes.is_first:
+        if self.group.is_first:
             (self.out / GENERATOR).unlink(missing_ok=True)
             for path in (self.out / SAMPLES).glob("*.png"):
                 path.unlink()
             self.log.rewrite([])
-        self.processes.barrier()
+        self.group.barrier()
 
     def open_images(
         self,
@@ -216,8 +216,8 @@ class _Run:
         features: FeatureSpace | None,
     ) -> None:
         """Put the training images on the device, and embed those that KID is measured against."""
-        options, device = self.options, self.processes.device
-        train_set = _load(training, options, "training", quiet=not self.processes.is_first)
+        options, device = self.options, self.group.device
+        train_set = _load(training, options, "training", quiet=not self.group.is_first)
         if len(train_set) < options.batch_size:
             raise DataError(
                 f"{len(train_set)} training image(s) do not fill a batch of {options.batch_size}: "
@@ -229,7 +229,7 @@ class _Run:
         chances = (1 / torch.bincount(classes).double())[classes]
         self.images = GreyImages(torch.from_numpy(train_set.images).to(device), classes, chances)
         self.real_points = pixel_points(train_set.images[:: max(1, len(train_set) // 512)])
-        if self.processes.is_first:
+        if self.group.is_first:
             valid_set = _load(validation, options, "validation", quiet=False)
             if len(valid_set) < LEAST_IMAGES:
                 raise DataError(
@@ -241,7 +241,7 @@ class _Run:
             # Mixed, so that the first ones of a long list have the classes of the whole.
             mixed = np.random.default_rng(options.seed).permutation(len(valid_set))
             self.real_classes = valid_set.numbers_in(options.label_names)[mixed]
-        self.processes.barrier()
+        self.group.barrier()
 
     def steps_to_next_tick(self, should_stop: ShouldStop | None) -> bool:
         """Train until a tick is due. False where the call was stopped; the state is saved then."""
@@ -250,16 +250,16 @@ class _Run:
         last = int(self.rows[-1]["step"]) if self.rows else 0
         due = min(options.steps, (last // options.tick_steps + 1) * options.tick_steps)
         while self.step < due:
-            draws = draw_step(self.images, options, self.step, self.processes)
+            draws = draw_step(self.images, options, self.step, self.group)
             self.pending.append(torch.stack(list(self.update(draws, self.step))))
             self.step += 1
             self._update_average()
             self.bar.at(self.step, self.seconds + self._elapsed())
-            if self.processes.agree(bool(should_stop and should_stop())):
+            if self.group.agree(bool(should_stop and should_stop())):
                 self._check_finite()
                 self._save()
                 return False
-            if self.processes.agree(self.seconds + self._elapsed() >= self.budget):
+            if self.group.agree(self.seconds + self._elapsed() >= self.budget):
                 break
             if self.step % STEPS_PER_CHECK == 0:
                 self._check_finite()
@@ -271,21 +271,21 @@ class _Run:
         images = (self.step - self.first_step) * self._images_per_step
         speed = images / max(self._elapsed(), 1e-9)
         # Each process knows the losses of its own images.
-        means = self.processes.sum(torch.stack(self.pending).mean(dim=0)).double()
-        means /= self.processes.world_size
+        means = self.group.sum(torch.stack(self.pending).mean(dim=0)).double()
+        means /= self.group.world_size
         row: dict[str, float] = {"step": self.step, "images": self.step * self._images_per_step}
         row |= dict(zip(StepMetrics._fields, means.tolist(), strict=True))
         row["images_per_second"] = speed
         self.pending = []
         problem = ""
-        if self.processes.is_first:
+        if self.group.is_first:
             self._refresh_norms()
             row |= self._measure()
             problem = self._collapse(row["diversity"])
-        if self.processes.agree(bool(problem)):
+        if self.group.agree(bool(problem)):
             raise Collapsed(problem or "the run was stopped by its first process")
         # Each process has a clock of its own, and all must end at the same tick.
-        row["seconds"] = self.seconds = self.processes.of_first(self.seconds + self._elapsed())
+        row["seconds"] = self.seconds = self.group.of_first(self.seconds + self._elapsed())
         self.started = time.monotonic()
         self.rows.append(row)
         if row.get("kid", math.inf) < self.best_kid:
@@ -294,7 +294,7 @@ class _Run:
         self._save()
         self.log.write(row, self.step)
         # Only the first process has measured: all must know when patience ends.
-        self.best_tick = round(self.processes.of_first(self.best_tick))
+        self.best_tick = round(self.group.of_first(self.best_tick))
         return row
 
     @property
@@ -333,7 +333,7 @@ class _Run:
             latents = torch.randn(NORM_BATCH, self.options.latent, generator=random)
             chosen = torch.multinomial(chances, NORM_BATCH, replacement=True, generator=random)
             classes = self.images.classes[chosen]
-            self.average(latents.to(self.processes.device), classes.to(self.processes.device))
+            self.average(latents.to(self.group.device), classes.to(self.group.device))
         self.average.eval()
 
     def _measure(self) -> dict[str, float]:
@@ -382,7 +382,7 @@ class _Run:
         recent = torch.stack(self.pending[-STEPS_PER_CHECK:])
         sums = dict(zip(StepMetrics._fields, recent.sum(dim=0).tolist(), strict=True))
         names = [name for name, total in sums.items() if not math.isfinite(total)]
-        if not self.processes.agree(bool(names)):
+        if not self.group.agree(bool(names)):
             self.bar.game({name: total / len(recent) for name, total in sums.items()})
             return
         raise Diverged(
@@ -392,7 +392,7 @@ class _Run:
         )
 
     def _save(self) -> None:
-        if not self.processes.is_first:
+        if not self.group.is_first:
             return
         seconds = self.seconds + (self._elapsed() if self.pending else 0.0)
         state: dict[str, Any] = {

@@ -23,7 +23,7 @@ Batch = TypeVar("Batch", Tensor, NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class ProcessGroup:
     """This process among those that train together; a single one needs no process group.
 
     Attributes:
@@ -137,7 +137,7 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(gradients[0])
 
 
-def join_processes(device: torch.device) -> Processes:
+def join_process_group(device: torch.device) -> ProcessGroup:
     """This process among those started together, or alone where it was started alone.
 
     Args:
@@ -147,9 +147,9 @@ def join_processes(device: torch.device) -> Processes:
         The processes that `accelerate launch` or `torchrun` started.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes(0, 1, device)
+        return ProcessGroup(0, 1, device)
     from accelerate import PartialState  # type: ignore[import-untyped]  # it has no hints
 
     state = PartialState(cpu=device.type == "cpu")
     atexit.register(state.destroy_process_group)
-    return Processes(state.process_index, state.num_processes, state.device)
+    return ProcessGroup(state.process_index, state.num_processes, state.device)

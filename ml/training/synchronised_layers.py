@@ -4,22 +4,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ml.training.distributed import Processes
+from ml.training.distributed import ProcessGroup
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation with the statistics of the global batch, on any device.
 
     (torch's own SyncBatchNorm needs CUDA.) Mean and variance are exchanged in two sums rather than
     as sum and sum of squares, whose difference loses digits where the mean is large.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, processes: Processes, after: nn.Module):
+    def __init__(self, norm: nn.BatchNorm2d, group: ProcessGroup, after: nn.Module):
         """Take the place of a layer, with its parameters and statistics.
 
         Args:
             norm: the layer, which may be one of timm's that holds an activation as well.
-            processes: who shares the statistics.
+            group: the processes that share the statistics.
             after: what else the layer does to its result.
         """
         super().__init__(
@@ -29,7 +29,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self._parameters.update(norm._parameters)
         self._buffers.update(norm._buffers)
         self.training = norm.training
-        self.processes = processes
+        self.group = group
         self.after = after
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,11 +43,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     def _normalise(self, images: Tensor) -> Tensor:
         count = images.new_tensor([images.numel() / self.num_features])
-        sums = self.processes.sum(torch.cat([images.sum(dim=(0, 2, 3)), count]))
+        sums = self.group.sum(torch.cat([images.sum(dim=(0, 2, 3)), count]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = images - mean[:, None, None]
-        variance = self.processes.sum(centred.square().sum(dim=(0, 2, 3))) / count
+        variance = self.group.sum(centred.square().sum(dim=(0, 2, 3))) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
         if self.affine:
@@ -68,30 +68,30 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance, momentum)
 
 
-class SharedDropout(nn.Dropout):
+class SynchronisedDropout(nn.Dropout):
     """Dropout that draws for the global batch and keeps its part.
 
     Processes are seeded alike, so without it the first image of each would lose the same units.
     """
 
-    def __init__(self, p: float, processes: Processes):
-        """Drop with chance `p`; `processes` hold the other images of the batch."""
+    def __init__(self, p: float, group: ProcessGroup):
+        """Drop with chance `p`; `group` holds the other images of the batch."""
         super().__init__(p)
-        self.processes = processes
+        self.group = group
 
     def forward(self, input: Tensor) -> Tensor:
         """(b, ...), this process's images -> the same shape."""
         if not self.training:
             return input
-        sizes = input.new_zeros(self.processes.world_size, dtype=torch.float32)
-        sizes[self.processes.rank] = len(input)
-        ends = self.processes.sum(sizes).cumsum(0).long().tolist()
+        sizes = input.new_zeros(self.group.world_size, dtype=torch.float32)
+        sizes[self.group.rank] = len(input)
+        ends = self.group.sum(sizes).cumsum(0).long().tolist()
         whole = input.new_ones(ends[-1], *input.shape[1:])
-        last = ends[self.processes.rank]
+        last = ends[self.group.rank]
         return input * F.dropout(whole, self.p)[last - len(input) : last]
 
 
-def share_layers(network: nn.Module, processes: Processes) -> nn.Module:
+def synchronise_layers(network: nn.Module, group: ProcessGroup) -> nn.Module:
     """Let batch normalisation and dropout treat the parts of a batch as one batch.
 
     Nothing is changed in a single process. Names and values of parameters and statistics stay, so
@@ -99,7 +99,7 @@ def share_layers(network: nn.Module, processes: Processes) -> nn.Module:
 
     Args:
         network: its batch norms are `BatchNorm2d` or timm's with an activation.
-        processes: who trains it together.
+        group: the processes that train it together.
 
     Returns:
         The network, for chaining.
@@ -107,26 +107,29 @@ def share_layers(network: nn.Module, processes: Processes) -> nn.Module:
     Raises:
         TypeError: a batch normalisation or a dropout of a kind that is not known here.
     """
-    if processes.world_size == 1:
+    if group.world_size == 1:
         return network
     for name, child in network.named_children():
-        setattr(network, name, _shared(child, processes))
+        setattr(network, name, _synchronised(child, group))
     return network
 
 
-def _shared(layer: nn.Module, processes: Processes) -> nn.Module:
+def _synchronised(layer: nn.Module, group: ProcessGroup) -> nn.Module:
     from timm.layers.norm_act import BatchNormAct2d
 
     match layer:
-        case SharedBatchNorm2d() | SharedDropout():
+        case SynchronisedBatchNorm2d() | SynchronisedDropout():
             return layer
         case BatchNormAct2d():
             after = nn.Sequential(layer.drop, layer.act)
-            return SharedBatchNorm2d(layer, processes, after)
+            return SynchronisedBatchNorm2d(layer, group, after)
         case nn.BatchNorm2d() if type(layer) is nn.BatchNorm2d:
-            return SharedBatchNorm2d(layer, processes, nn.Identity())
+            return SynchronisedBatchNorm2d(layer, group, nn.Identity())
         case nn.Dropout():
-            return SharedDropout(layer.p, processes)
+            return SynchronisedDropout(layer.p, group)
         case nn.modules.batchnorm._BatchNorm() | nn.modules.dropout._DropoutNd():
-            raise TypeError(f"{type(layer).__name__} cannot be shared by processes: add it here")
-    return share_layers(layer, processes)
+            raise TypeError(
+                f"{type(layer).__name__} has no synchronised counterpart. "
+                "Add one to ml/training/synchronised_layers.py"
+            )
+    return synchronise_layers(layer, group)

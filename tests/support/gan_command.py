@@ -17,10 +17,10 @@ def die_at(step: int) -> None:
     """Kill this process when that step is about to be drawn."""
     draw_step = training.draw_step
 
-    def draw_or_die(images: Any, options: Any, now: int, processes: Any) -> Any:
+    def draw_or_die(images: Any, options: Any, now: int, group: Any) -> Any:
         if now == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return draw_step(images, options, now, processes)
+        return draw_step(images, options, now, group)
 
     training.draw_step = draw_or_die
 

@@ -1,4 +1,4 @@
-"""What two processes do together, and one alone: run by `test_processes.py`, in both ways.
+"""What two processes do together, and one alone: run by `test_distributed.py`, in both ways.
 
 Results are written to the folder named, one file for each process.
 """
@@ -18,8 +18,8 @@ from ml.data.manifest import ImageRecord
 from ml.gan.training import train_gan
 from ml.labels import LABELS
 from ml.options import ClassifierOptions
-from ml.training.distributed import Processes, join_processes
-from ml.training.synchronised_layers import share_layers
+from ml.training.distributed import ProcessGroup, join_process_group
+from ml.training.synchronised_layers import synchronise_layers
 from tests.support.gan_world import CPU, pixel_space, tiny
 
 SIDE = 16
@@ -55,29 +55,29 @@ def register() -> None:
     networks.BACKBONES["small"] = Backbone(small, features=6, size=SIDE)
 
 
-def layer_results(processes: Processes, count: int) -> dict[str, Tensor]:
+def layer_results(group: ProcessGroup, count: int) -> dict[str, Tensor]:
     """One training step's outputs, gradients and statistics on a batch of `count` images."""
     torch.manual_seed(3)
-    network = share_layers(nn.Sequential(small(), nn.Dropout(0.5), nn.Flatten()), processes)
+    network = synchronise_layers(nn.Sequential(small(), nn.Dropout(0.5), nn.Flatten()), group)
     images = torch.randn(count, 1, SIDE, SIDE) + 2
     targets = torch.randn(count, 96)
     torch.manual_seed(4)
-    output = network(processes.slice_of(images))
-    loss = (output - processes.slice_of(targets)).square().mean() * processes.weight_of(count)
+    output = network(group.slice_of(images))
+    loss = (output - group.slice_of(targets)).square().mean() * group.weight_of(count)
     torch.autograd.backward(loss)
-    processes.average_gradients(network.parameters())
+    group.average_gradients(network.parameters())
     return {
-        "output": torch.from_numpy(processes.gather(output.detach().numpy())),
+        "output": torch.from_numpy(group.gather(output.detach().numpy())),
         **{f"gradient {name}": one.grad for name, one in network.named_parameters()},
         **{f"buffer {name}": one for name, one in network.named_buffers()},
     }
 
 
-def second_order(processes: Processes) -> Tensor:
+def second_order(group: ProcessGroup) -> Tensor:
     """The gradient of a gradient's norm, through a sum over the processes."""
     values = torch.arange(4.0, requires_grad=True)
-    own = processes.slice_of(values)
-    total = processes.sum(own.pow(3).sum())
+    own = group.slice_of(values)
+    total = group.sum(own.pow(3).sum())
     (slope,) = torch.autograd.grad(total, values, create_graph=True)
     (curve,) = torch.autograd.grad(slope.square().sum(), values)
     return curve
@@ -93,23 +93,21 @@ def records_in(folder: Path) -> list[ImageRecord]:
 
 def main(folder: Path) -> None:
     """Do all of it as one of several processes."""
-    processes = join_processes(CPU)
-    results: dict[str, object] = {"rank": processes.rank, "world_size": processes.world_size}
-    results["agreed"] = [
-        processes.agree(flag) for flag in (False, processes.rank == 1, processes.is_first)
-    ]
-    results["parts"] = [processes.part_of(count).indices(count)[:2] for count in (1, 2, 5)]
+    group = join_process_group(CPU)
+    results: dict[str, object] = {"rank": group.rank, "world_size": group.world_size}
+    results["agreed"] = [group.agree(flag) for flag in (False, group.rank == 1, group.is_first)]
+    results["parts"] = [group.part_of(count).indices(count)[:2] for count in (1, 2, 5)]
     rows = np.arange(5) * 10
-    results["gathered"] = processes.gather(processes.slice_of(rows)).tolist()
-    results["layers"] = {count: layer_results(processes, count) for count in (6, 5)}
-    results["curve"] = second_order(processes)
-    processes.barrier()
+    results["gathered"] = group.gather(group.slice_of(rows)).tolist()
+    results["layers"] = {count: layer_results(group, count) for count in (6, 5)}
+    results["curve"] = second_order(group)
+    group.barrier()
     register()
     train_classifier(records_in(folder / "images"), folder / "run", OPTIONS, device=CPU)
     train_gan(
         records_in(folder / "images"), folder / "gan", GAN, device=CPU, features=pixel_space()
     )
-    torch.save(results, folder / f"rank{processes.rank}.pt")
+    torch.save(results, folder / f"rank{group.rank}.pt")
 
 
 if __name__ == "__main__":

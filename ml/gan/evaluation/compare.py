@@ -29,7 +29,7 @@ from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
 from ml.reporting.gan_tables import comparison_markdown
 from ml.training.checkpoint import replacing
-from ml.training.distributed import join_processes
+from ml.training.distributed import join_process_group
 from ml.training.metrics_log import read_metrics
 from ml.training.run_folder import OPTIONS, fingerprint
 
@@ -166,7 +166,7 @@ def compare_gans(
         CheckpointError: the folder holds a model of other options or images.
     """
     runs = options.runs()
-    if join_processes(device).world_size > 1:
+    if join_process_group(device).world_size > 1:
         raise XrayError("a comparison runs in one process: start it without accelerate")
     spaces = features or [feature_space(IMAGENET, device=device), feature_space(CLASSIFIER)]
     labels = options.options_of(runs[0]).label_names
@@ -317,8 +317,8 @@ def seconds_per_step(options: GanOptions, device: torch.device) -> float:
     """How long one adversarial step takes here, tried on noise."""
     torch.manual_seed(options.seed)
     generator, critic = build_generator(options).to(device), build_critic(options).to(device)
-    processes = join_processes(device)
-    update = AdversarialStep(generator.train(), critic.train(), options, processes)
+    group = join_process_group(device)
+    update = AdversarialStep(generator.train(), critic.train(), options, group)
     grey = torch.randint(256, (options.batch_size, options.size, options.size), dtype=torch.uint8)
     classes = torch.arange(options.batch_size) % len(options.label_names)
     images = GreyImages(grey.to(device), classes, torch.ones(options.batch_size))
@@ -327,7 +327,7 @@ def seconds_per_step(options: GanOptions, device: torch.device) -> float:
             # The first step prepares what the others find ready.
             started = time.monotonic()
         # A number is asked for, so that a GPU has really done the step.
-        update(draw_step(images, options, step, processes), step).generator_loss.item()
+        update(draw_step(images, options, step, group), step).generator_loss.item()
         if step and time.monotonic() - started > TRIAL_SECONDS:
             break
     return max((time.monotonic() - started) / step, 1e-6)

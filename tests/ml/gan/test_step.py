@@ -11,10 +11,10 @@ from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, GreyImages, draw_step
 from ml.options import GanOptions
-from ml.training.distributed import Processes
+from ml.training.distributed import ProcessGroup
 from tests.support.gan_world import CPU, SIDE, tiny
 
-ALONE = Processes(0, 1, CPU)
+ALONE = ProcessGroup(0, 1, CPU)
 PAIRS = [("wgan-gp", "report"), ("wgan-gp", "resnet"), ("wgan-gp", "mlp"), ("wgan", "report")]
 
 

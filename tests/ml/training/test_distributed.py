@@ -21,8 +21,8 @@ from ml.gan.latents import latents_of
 from ml.gan.training import CHECKPOINT, train_gan
 from ml.labels import LABELS
 from ml.training.checkpoint import load_checkpoint
-from ml.training.distributed import Processes, join_processes
-from ml.training.synchronised_layers import share_layers
+from ml.training.distributed import ProcessGroup, join_process_group
+from ml.training.synchronised_layers import synchronise_layers
 from tests.support.gan_world import CPU, pixel_space
 from tests.support.images import png, synthetic_image
 from tests.support.two_processes import (
@@ -34,7 +34,7 @@ from tests.support.two_processes import (
     second_order,
 )
 
-ALONE = Processes(0, 1, CPU)
+ALONE = ProcessGroup(0, 1, CPU)
 TRAINING_IMAGES = 33  # batches of 16, 16 and 1: in the last one the first process has no image
 
 
@@ -160,11 +160,11 @@ def test_two_processes_train_the_gan_that_one_trains(folder: Path, tmp_path: Pat
 
 def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert join_processes(CPU) == ALONE
+    assert join_process_group(CPU) == ALONE
     assert not torch.distributed.is_initialized()
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout())
     layers = list(network)
-    assert list(share_layers(network, ALONE)) == layers
+    assert list(synchronise_layers(network, ALONE)) == layers
     assert ALONE.weight_of(7) == 1.0
     values = torch.ones(3)
     assert ALONE.sum(values) is values
@@ -173,4 +173,4 @@ def test_a_process_alone_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None
 def test_layers_that_cannot_be_shared_are_named() -> None:
     for layer in (nn.BatchNorm1d(3), nn.Dropout2d()):
         with pytest.raises(TypeError, match=type(layer).__name__):
-            share_layers(nn.Sequential(layer), Processes(0, 2, CPU))
+            synchronise_layers(nn.Sequential(layer), ProcessGroup(0, 2, CPU))
