@@ -81,10 +81,10 @@ class PlainStep:
     def __post_init__(self) -> None:
         betas = (self.options.beta1, self.options.beta2)
         self.generator_optimizer = torch.optim.Adam(
-            self.generator.parameters(), lr=self.options.generator_rate, betas=betas
+            self.generator.parameters(), lr=self.options.generator_learning_rate, betas=betas
         )
         self.critic_optimizer = torch.optim.Adam(
-            self.critic.parameters(), lr=self.options.critic_rate, betas=betas
+            self.critic.parameters(), lr=self.options.critic_learning_rate, betas=betas
         )
 
     def __call__(self, draws: list[Draw]) -> None:

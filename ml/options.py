@@ -84,8 +84,8 @@ class GanOptions:
     batch_size: int = _option(32, "Images per step, over all processes.", 2)
     steps: int = _option(20_000, "Generator steps.", 1)
     critic_steps: int = _option(5, "Critic steps for each generator step.", 1)
-    generator_rate: float = _option(1e-4, "Step size of the generator.", 0)
-    critic_rate: float = _option(1e-4, "Step size of the critic.", 0)
+    generator_learning_rate: float = _option(1e-4, "Step size of the generator.", 0)
+    critic_learning_rate: float = _option(1e-4, "Step size of the critic.", 0)
     optimizer: str = _option("adam", "What turns slopes into steps.", choices=("adam", "rmsprop"))
     beta1: float = _option(0.0, "Adam's memory of the gradient.", 0, 0.9999)
     beta2: float = _option(0.9, "Adam's memory of its square.", 0, 0.9999)
@@ -100,9 +100,9 @@ class GanOptions:
     ema_images: int = _option(
         10_000, "Images made in which the averaged generator forgets half.", 0
     )
-    tick_steps: int = _option(200, "Generator steps from one checkpoint to the next.", 1)
+    evaluation_interval: int = _option(200, "Generator steps from one checkpoint to the next.", 1)
     patience: int = _option(0, "Ticks without a better KID before stopping; 0: never.", 0)
-    least_diversity: float = _option(0.1, "Share of the images' spread that means collapse.", 0, 1)
+    min_diversity: float = _option(0.1, "Share of the images' spread that means collapse.", 0, 1)
     precision: str = _option(
         "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
     )
@@ -120,8 +120,8 @@ WGAN = replace(
     WGAN_GP,
     objective="wgan",
     optimizer="rmsprop",
-    generator_rate=5e-5,
-    critic_rate=5e-5,
+    generator_learning_rate=5e-5,
+    critic_learning_rate=5e-5,
     penalty=0.0,
 )
 # Both networks normalised, one step each, a little momentum (Radford, Metz, Chintala, 2016).
@@ -129,8 +129,8 @@ DCGAN = replace(
     WGAN_GP,
     objective="gan",
     critic_steps=1,
-    generator_rate=2e-4,
-    critic_rate=2e-4,
+    generator_learning_rate=2e-4,
+    critic_learning_rate=2e-4,
     beta1=0.5,
     beta2=0.999,
     penalty=0.0,
@@ -145,8 +145,8 @@ R3GAN = replace(
     RESNET,
     objective="r3gan",
     critic_steps=1,
-    generator_rate=2e-4,
-    critic_rate=2e-4,
+    generator_learning_rate=2e-4,
+    critic_learning_rate=2e-4,
     beta2=0.99,
     penalty=1.0,
     generator_norm=False,

@@ -112,7 +112,7 @@ _FIRST = frozenset(
         "size",
         "steps",
         "synthetic_share",
-        "tick_steps",
+        "evaluation_interval",
     }
 )
 _NOTHING: dict[Ref, tuple[str, str]] = {

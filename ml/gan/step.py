@@ -89,8 +89,8 @@ class AdversarialStep:
         self.group = group
         self.objective: Objective = build_objective(options)
         self.dtype = next(generator.parameters()).dtype
-        self.generator_optimizer = _optimizer(generator, options.generator_rate, options)
-        self.critic_optimizer = _optimizer(critic, options.critic_rate, options)
+        self.generator_optimizer = _optimizer(generator, options.generator_learning_rate, options)
+        self.critic_optimizer = _optimizer(critic, options.critic_learning_rate, options)
 
     def __call__(self, draws: list[Draw], step: int) -> StepMetrics:
         """Update the critic once for each draw but the last, then the generator.

@@ -248,7 +248,9 @@ class _Run:
         options = self.options
         self.started, self.first_step = time.monotonic(), self.step
         last = int(self.rows[-1]["step"]) if self.rows else 0
-        due = min(options.steps, (last // options.tick_steps + 1) * options.tick_steps)
+        due = min(
+            options.steps, (last // options.evaluation_interval + 1) * options.evaluation_interval
+        )
         while self.step < due:
             draws = draw_step(self.images, options, self.step, self.group)
             self.pending.append(torch.stack(list(self.update(draws, self.step))))
@@ -365,7 +367,7 @@ class _Run:
 
     def _collapse(self, spread: float) -> str:
         """The reason to stop where samples have been nearly alike for some ticks; else nothing."""
-        low = not spread >= self.options.least_diversity
+        low = not spread >= self.options.min_diversity
         self.low_ticks = self.low_ticks + 1 if low else 0
         if self.low_ticks < COLLAPSED_TICKS:
             return ""
@@ -373,7 +375,7 @@ class _Run:
             f"the generator has collapsed: at step {self.step} its images differ by {spread:.3f} "
             f"of "
             f"what real images do, for {COLLAPSED_TICKS} ticks in a row under "
-            f"--least-diversity {self.options.least_diversity:g}. The state before this tick and "
+            f"--min-diversity {self.options.min_diversity:g}. The state before this tick and "
             f"the best generator stay in {self.out}; start again with another --seed, a smaller "
             "step size or another objective, and another --out"
         )
@@ -388,7 +390,8 @@ class _Run:
         raise Diverged(
             f"training diverged by step {self.step}: {', '.join(names)} became infinite or no "
             f"number. The last good state and the best generator stay in {self.out}; start again "
-            "with a smaller --generator-rate and --critic-rate, or float32, and another --out"
+            "with a smaller --generator-learning-rate and --critic-learning-rate, or float32, and "
+            "another --out"
         )
 
     def _save(self) -> None:

@@ -133,7 +133,7 @@ def test_from_no_image_to_a_classifier_serving_sha256_and_back(
         size=32,
         labels="covid",
         steps=12,
-        tick_steps=4,
+        evaluation_interval=4,
         critic_steps=1,
         batch_size=16,
     )

@@ -78,8 +78,8 @@ def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
         "batch_size": 8,
         "steps": 4,
         "critic_steps": min(2, GAN_PRESETS[preset].critic_steps),
-        "tick_steps": 2,
-        "least_diversity": 0.0,
+        "evaluation_interval": 2,
+        "min_diversity": 0.0,
     }
     return replace(GAN_PRESETS[preset], **(quick | changes))
 

@@ -38,21 +38,32 @@ KEYS = {
     "held_out_films": "held_out_images",
     "training_films": "training_images",
     "ema_films": "ema_images",
+    "generator_rate": "generator_learning_rate",
+    "critic_rate": "critic_learning_rate",
+    "tick_steps": "evaluation_interval",
+    "least_diversity": "min_diversity",
     "novelty": "ood_score",
     "unfamiliar": "out_of_distribution",
     "unfamiliar_interval": "out_of_distribution_interval",
     "certificate": "privacy_check",
     "figures": "metrics",
 }
+OPTIONS = (
+    "ema_films",
+    "generator_rate",
+    "critic_rate",
+    "tick_steps",
+    "least_diversity",
+)
 # Table, its key, a column of JSON by its present name, and the keys that are renamed in it.
 JSON_COLUMNS = (
     ("model_version", "sha256", "card", tuple(KEYS)),
     ("data_version", "sha256", "summary", ("films",)),
     ("comparison", "id", "metrics", ("films",)),
-    ("run", "id", "options", ("ema_films",)),
+    ("run", "id", "options", OPTIONS),
     ("run", "id", "progress", ("films_per_second", "films_seen")),
     ("run", "id", "result", ("films",)),
-    ("schedule", "id", "options", ("ema_films",)),
+    ("schedule", "id", "options", OPTIONS),
 )
 RENAMED_VALUES = (
     ("data_version", "kind", "films", "images"),

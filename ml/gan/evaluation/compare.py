@@ -25,6 +25,7 @@ from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, GreyImages, draw_step
 from ml.gan.training import train_gan
+from ml.legacy import rename_keys
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
 from ml.reporting.gan_tables import comparison_markdown
@@ -199,8 +200,8 @@ class _Job:
     def settings(self, run: Run) -> dict[str, Any]:
         """All that a result depends on, but for the pace of the machine."""
         options = asdict(self.options.options_of(run))
-        if "tick_steps" not in self.options.changes_for(run.preset):
-            del options["tick_steps"]
+        if "evaluation_interval" not in self.options.changes_for(run.preset):
+            del options["evaluation_interval"]
         return {
             "preset": run.preset,
             "seed": run.seed,
@@ -216,7 +217,7 @@ class _Job:
         path = self.out / run.folder / RESULT
         if not path.exists():
             return None
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = rename_keys(json.loads(path.read_text(encoding="utf-8")))
         changed = [key for key, value in self.settings(run).items() if result.get(key) != value]
         if changed:
             raise CheckpointError(
@@ -271,16 +272,16 @@ class _Job:
         A training that was begun keeps the ticks it has.
         """
         options = self.options.options_of(run)
-        if "tick_steps" in self.options.changes_for(run.preset):
+        if "evaluation_interval" in self.options.changes_for(run.preset):
             return options
         begun = self.out / run.folder / OPTIONS
         if begun.exists():
-            found = json.loads(begun.read_text(encoding="utf-8"))["options"]
-            return replace(options, tick_steps=found["tick_steps"])
+            found = rename_keys(json.loads(begun.read_text(encoding="utf-8")))["options"]
+            return replace(options, evaluation_interval=found["evaluation_interval"])
         seconds = 60 * self.options.budget_minutes
         ticks = min(max(seconds / SECONDS_PER_TICK, LEAST_TICKS), MOST_TICKS)
         steps = seconds / ticks / seconds_per_step(options, self.device)
-        return replace(options, tick_steps=max(1, round(steps)))
+        return replace(options, evaluation_interval=max(1, round(steps)))
 
     def measure(self, run: Run, real: RealImages, ending: Ending) -> dict[str, Any]:
         """The result of a training, and its grid of samples."""

@@ -183,7 +183,7 @@ def test_form_gives_the_options_back_that_it_was_filled_with(session: Session) -
     options = checked_options(
         session,
         "train-gan",
-        {"data": data, "steps": 7, "generator_rate": 3e-5, "conditional": True},
+        {"data": data, "steps": 7, "generator_learning_rate": 3e-5, "conditional": True},
     )
     form = forms.fill(forms.fields_of(KINDS["train-gan"], session), options)
     told = forms.read_form(KINDS["train-gan"], posted(form))

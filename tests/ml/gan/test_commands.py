@@ -49,7 +49,7 @@ IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
 # A run of three ticks that is over in a moment.
 TINY = (
     *("--size", SIDE, "--latent", 8, "--batch-size", 8, "--labels", "covid,normal"),
-    *("--steps", 6, "--tick-steps", 2, "--critic-steps", 1, "--least-diversity", 0),
+    *("--steps", 6, "--evaluation-interval", 2, "--critic-steps", 1, "--min-diversity", 0),
     *("--preset", "resnet", "--width", 2, "--device", "cpu", "--conditional"),
 )
 

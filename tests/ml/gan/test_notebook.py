@@ -30,8 +30,8 @@ from tests.support.gan_world import pixel_space
 
 FEATURES = [pixel_space()]
 SAMPLES = 32
-CHANGES = {"steps": 1, "tick_steps": 1, "batch_size": 8, "critic_steps": 1}
-CHANGES |= {"latent": 8, "width": 2, "least_diversity": 0.0}
+CHANGES = {"steps": 1, "evaluation_interval": 1, "batch_size": 8, "critic_steps": 1}
+CHANGES |= {"latent": 8, "width": 2, "min_diversity": 0.0}
 """
 
 

@@ -154,15 +154,20 @@ def test_run_leaves_grids_and_a_card(records: list[ImageRecord], tmp_path: Path)
 
 
 def test_budget_ends_the_run_with_a_tick(records: list[ImageRecord], tmp_path: Path) -> None:
-    rows = train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001)
+    rows = train(
+        records, tmp_path, tiny(steps=1000, evaluation_interval=1000), budget_minutes=0.001
+    )
     assert len(rows) == 1
     assert rows[0]["step"] < 1000
-    assert train(records, tmp_path, tiny(steps=1000, tick_steps=1000), budget_minutes=0.001) == []
+    assert (
+        train(records, tmp_path, tiny(steps=1000, evaluation_interval=1000), budget_minutes=0.001)
+        == []
+    )
 
 
 def test_patience_ends_the_run(records: list[ImageRecord], tmp_path: Path) -> None:
     # Steps of no size: no tick is better than the first.
-    still = tiny(steps=40, generator_rate=0.0, ema_images=0, patience=2)
+    still = tiny(steps=40, generator_learning_rate=0.0, ema_images=0, patience=2)
     rows = train(records, tmp_path, still)
     assert len(rows) == 3
 
@@ -170,8 +175,10 @@ def test_patience_ends_the_run(records: list[ImageRecord], tmp_path: Path) -> No
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
     records: list[ImageRecord], tmp_path: Path
 ) -> None:
-    wild = tiny(steps=400, tick_steps=1, generator_rate=1e30, critic_rate=1e30)
-    with pytest.raises(XrayError, match=r"diverged by step .*smaller --generator-rate"):
+    wild = tiny(
+        steps=400, evaluation_interval=1, generator_learning_rate=1e30, critic_learning_rate=1e30
+    )
+    with pytest.raises(XrayError, match=r"diverged by step .*smaller --generator-learning-rate"):
         train(records, tmp_path, wild)
     if (tmp_path / CHECKPOINT).exists():
         state = load_checkpoint(tmp_path / CHECKPOINT)
@@ -184,7 +191,7 @@ def test_collapse_stops_the_run_with_its_reason(
     spreads = iter([0.9, 0.05, 0.5, 0.05, 0.04, 0.03])
     monkeypatch.setattr("ml.gan.training.diversity", lambda _samples, _real: next(spreads))
     with pytest.raises(XrayError, match=r"collapsed: at step 12 .* by 0\.030 .* 3 ticks in a row"):
-        train(records, tmp_path, tiny(steps=40, least_diversity=0.1))
+        train(records, tmp_path, tiny(steps=40, min_diversity=0.1))
     assert load_checkpoint(tmp_path / CHECKPOINT)["step"] == 10
     assert (tmp_path / "generator.safetensors").exists()
 

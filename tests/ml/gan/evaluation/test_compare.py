@@ -29,8 +29,8 @@ from tests.support.gan_world import CPU, SIDE, one_thread, pixel_space, tiny, wr
 __all__ = ["one_thread"]  # a fixture that all tests here use
 IMAGES = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
 QUICK = {
-    "steps": 4, "tick_steps": 2, "critic_steps": 1, "batch_size": 8, "latent": 8, "width": 2,
-    "least_diversity": 0.0,
+    "steps": 4, "evaluation_interval": 2, "critic_steps": 1, "batch_size": 8, "latent": 8,
+    "width": 2, "min_diversity": 0.0,
 }  # fmt: skip
 OPTIONS = ComparisonOptions(
     size=SIDE, budget_minutes=5, presets=("gan", "resnet"), samples=20, changes=QUICK
@@ -146,7 +146,7 @@ def test_a_preset_that_diverges_is_a_result(
 def test_a_training_that_really_diverges_spoils_no_other(
     records: list[ImageRecord], tmp_path: Path
 ) -> None:
-    wild = {"critic_rate": 1e30, "generator_rate": 1e30}
+    wild = {"critic_learning_rate": 1e30, "generator_learning_rate": 1e30}
     options = replace(OPTIONS, presets=("r3gan", "resnet"), changes_of={"r3gan": wild})
     verdicts = [one["verdict"] for one in compare(records, tmp_path, options)["models"]]
     assert verdicts == ["diverged", "finished"]
@@ -156,7 +156,7 @@ def test_a_model_that_collapses_shows_its_best_generator(
     records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ml.gan.training.diversity", lambda *_: 0.01)
-    changes = QUICK | {"tick_steps": 1, "least_diversity": 0.1}
+    changes = QUICK | {"evaluation_interval": 1, "min_diversity": 0.1}
     options = replace(OPTIONS, presets=("resnet",), changes=changes)
     (model,) = compare(records, tmp_path, options)["models"]
     assert model["verdict"] == "collapsed"
@@ -189,13 +189,13 @@ def test_ticks_follow_the_pace_of_the_machine(
     pace = module.seconds_per_step(tiny("resnet"), CPU)
     assert 0 < pace < 10
     monkeypatch.setattr(module, "seconds_per_step", lambda *_: 1.5)
-    free = {key: value for key, value in QUICK.items() if key != "tick_steps"}
+    free = {key: value for key, value in QUICK.items() if key != "evaluation_interval"}
     options = replace(OPTIONS, presets=("resnet",), budget_minutes=4, changes=free)
     (model,) = compare(records, tmp_path, options)["models"]
     # 240 seconds, four ticks, 40 steps of 1.5 seconds each.
     begun = json.loads((tmp_path / "resnet" / "seed-0" / "options.json").read_text())
-    assert begun["options"]["tick_steps"] == 40
-    assert "tick_steps" not in model["options"]
+    assert begun["options"]["evaluation_interval"] == 40
+    assert "evaluation_interval" not in model["options"]
     # Another pace makes it no other comparison, and a training that was begun keeps its ticks.
     monkeypatch.setattr(module, "seconds_per_step", lambda *_: 0.1)
     (tmp_path / "resnet" / "seed-0" / "result.json").unlink()
