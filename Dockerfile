@@ -10,12 +10,15 @@ FROM base AS web-packages
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 # Dependencies before code: a change of code does not install them again.
+COPY requirements/web.txt requirements/
+RUN pip install --require-hashes --requirement requirements/web.txt
 COPY pyproject.toml README.md LICENSE ./
-RUN mkdir app ml && touch app/__init__.py ml/__init__.py \
-    && pip install --editable '.[postgres,worker]'
+RUN mkdir app ml templates static && touch app/__init__.py ml/__init__.py \
+    && pip install --no-deps --no-build-isolation --editable .
 
 FROM web-packages AS worker-packages
-RUN pip install --editable '.[train]'
+COPY requirements/jobs.txt requirements/
+RUN pip install --require-hashes --requirement requirements/jobs.txt
 
 FROM base AS code
 COPY pyproject.toml README.md LICENSE ./

@@ -1,15 +1,17 @@
-# make run    set everything up, serve the application and do its long jobs
-# make serve  the same without long jobs, and without the large packages that they need
+# make run    set everything up, serve the application and run its jobs
+# make serve  the same without a worker, and without the large packages that jobs need
 # make test   set everything up and run the tests
-# make check  format, lint, types and tests
+# make check  format, lint, types, imports and tests: what continuous integration runs
+# make lock   choose the newest versions that pyproject.toml allows, with their hashes
 
 PORT ?= 8000
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests of a file stay in one process, as they share what is slow to start.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Tests of one file stay in one process: they share what is slow to start.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: run serve test check format benchmark clean
+.PHONY: run serve test check lint format benchmark lock audit clean
 
 run: .venv/.jobs
 	@$(BIN)/xray serve --port $(PORT)
@@ -21,13 +23,13 @@ test: .venv/.dev
 	@$(BIN)/python -m tests.support.browser
 	$(BIN)/pytest $(PARALLEL)
 
-check: .venv/.dev
+check: lint test
+
+lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	@$(BIN)/python -m tests.support.browser
-	$(BIN)/pytest $(PARALLEL)
 
 format: .venv/.dev
 	$(BIN)/ruff format .
@@ -36,25 +38,42 @@ format: .venv/.dev
 benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.gallery
 	$(BIN)/python -m benchmarks.train_classifier
 	$(BIN)/python -m benchmarks.gan_step
 
+# Versions for every supported Python and platform; LOCK takes further options of uv.
+UV := $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --quiet $(LOCK)
+
+lock: .venv/.dev
+	$(UV) --extra postgres --extra worker --output-file requirements/web.txt
+	$(UV) --extra postgres --extra worker --extra train --output-file requirements/jobs.txt
+	$(UV) --extra dev --output-file requirements/dev.txt
+
+audit: .venv/.dev
+	$(BIN)/pip-audit --requirement requirements/jobs.txt --disable-pip
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
-# The stamps make a second start quick: pip runs again only when the dependencies changed.
-.venv/.web: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# A stamp makes a second start quick: pip runs again only when the locked versions changed.
+.venv/.%: requirements/%.txt pyproject.toml | .venv/bin/python
+	$(PIP) --require-hashes --requirement $<
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.jobs: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[worker,train]'
+# The larger sets hold the smaller ones.
+.venv/.jobs: requirements/jobs.txt pyproject.toml | .venv/bin/python
+	$(PIP) --require-hashes --requirement $<
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/.web
 
-.venv/.dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+	$(PIP) --require-hashes --requirement $<
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/.jobs .venv/.web
