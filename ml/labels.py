@@ -1,13 +1,63 @@
-"""The classes an image is screened for, in the order of the classifier's outputs."""
+"""The classes of a data set or a classifier: their names, their order, what people call them.
 
-LABELS: tuple[str, ...] = ("covid", "pneumonia", "normal")
+A data set names its classes in its manifest, a classifier in its card. No list of them stands in
+the code: the table below only gives the three classes of the released models their order and their
+names on pages.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+# In the order of the released classifier's outputs.
 DISPLAY_NAMES: dict[str, str] = {
     "covid": "COVID-19",
     "pneumonia": "Pneumonia",
     "normal": "Normal",
 }
+KNOWN_LABELS: tuple[str, ...] = tuple(DISPLAY_NAMES)
+# Where the classes are still a constant.
+LABELS = KNOWN_LABELS
+MOST_LABELS = 20
+MOST_LETTERS = 40
+# What stands beside the classes in tables of predictions, so that no class can be called it.
+RESERVED = frozenset({"uncertain", "path", "label", "decision", "reason", "error"})
+_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MOST_LETTERS - 1}}}")
 
 
 def label_name(label: str) -> str:
-    """The words for a label; one that is not known here stands for itself."""
-    return DISPLAY_NAMES.get(label, label)
+    """What people call a class: "covid" -> "COVID-19", "lung-opacity" -> "Lung opacity"."""
+    words = label.replace("-", " ").replace("_", " ")
+    return DISPLAY_NAMES.get(label, words[:1].upper() + words[1:])
+
+
+def label_fault(label: str) -> str:
+    """What is wrong with the name of a class; empty where nothing is."""
+    if label in RESERVED:
+        return f"{label!r} cannot be a class: the word is used beside the classes in results"
+    if not _NAME.fullmatch(label):
+        return (
+            f"{label!r:.60} is not the name of a class: use 1 to {MOST_LETTERS} lower-case "
+            "letters, digits, - and _, beginning with a letter"
+        )
+    return ""
+
+
+def labels_fault(labels: Sequence[str]) -> str:
+    """What is wrong with a list of classes, each named once; empty where nothing is."""
+    faults = [fault for label in labels if (fault := label_fault(label))]
+    if faults:
+        return faults[0]
+    if not labels:
+        return "no class is named"
+    if len(set(labels)) < len(labels):
+        return f"a class is named twice: {', '.join(labels)}"
+    if len(labels) > MOST_LABELS:
+        return f"{len(labels)} classes are too many: at most {MOST_LABELS}"
+    return ""
+
+
+def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes once each: the known ones in their order, then the others by the alphabet."""
+    found = set(labels)
+    others = sorted(found.difference(KNOWN_LABELS))
+    return (*(label for label in KNOWN_LABELS if label in found), *others)

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import until_stopped
-from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
+from ml.data.manifest import ImageRecord, in_split, labels_of, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import XrayError
-from ml.labels import LABELS
+from ml.labels import ordered_labels
 
 if TYPE_CHECKING:
     from ml.data.importers.import_images import Report
@@ -67,8 +67,7 @@ def data_import(
         print(f"left out, {reason}: {count}")
     if report.left_out:
         print(f"each of them: {to / f'left-out-{kind}.csv'}")
-    added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
-    print(f"added: {added}; {report.total} images in {to} now")
+    print(f"added: {_counted(report.added)}; {report.total} images in {to} now")
 
 
 @data_app.command("prepare")
@@ -154,11 +153,16 @@ def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[S
 
 
 def _print_report(called: str, report: "Report") -> None:
-    added = ", ".join(f"{report.added[label]} {label}" for label in LABELS)
     changed = f"; {report.changed} image(s) have another label or patient" if report.changed else ""
-    print(f"{called}: {added}{changed}")
+    print(f"{called}: {_counted(report.added)}{changed}")
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"  left out, {reason}: {count}")
+
+
+def _counted(added: Counter[str]) -> str:
+    """How many images of each class, in words: "2 covid, 3 normal"."""
+    labels = ordered_labels(added)
+    return ", ".join(f"{added[label]} {label}" for label in labels) or "no image"
 
 
 @data_app.command("demonstration")
@@ -224,6 +228,7 @@ def data_summary(
     if root is None:
         raise XrayError("no data set named: xray data summary FOLDER, or XRAY_DATA=FOLDER")
     records = read_manifest(root)
+    labels = labels_of(records)
     features = {
         "split": lambda image: image.split.value,
         "view": lambda image: image.view,
@@ -231,9 +236,9 @@ def data_summary(
         "age": age_band,
     }
     for name, feature in features.items():
-        table = Table(name, *LABELS)
+        table = Table(name, *labels)
         for value, counts in count_by(records, feature).items():
-            table.add_row(value, *(str(counts[label]) for label in LABELS))
+            table.add_row(value, *(str(counts[label]) for label in labels))
         Console().print(table)
     made = len(records) - len(real_images(records))
     if made:
@@ -246,13 +251,14 @@ def data_summary(
 
 
 def _source_table(records: Sequence[ImageRecord]) -> Table:
-    table = Table("source", *LABELS, "patients", *Split)
+    classes = labels_of(records)
+    table = Table("source", *classes, "patients", *Split)
     for source in [*sorted({record.source for record in records}), None]:
         own = [record for record in records if source in (None, record.source)]
         labels = Counter(record.label for record in own)
         table.add_row(
             source or "all",
-            *(str(labels[label]) for label in LABELS),
+            *(str(labels[label]) for label in classes),
             str(len({record.patient for record in own})),
             *(str(len(in_split(own, part))) for part in Split),
             style="" if source else "bold",

@@ -7,21 +7,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from ml.data.manifest import ImageRecord, listed
+from ml.data.manifest import ImageRecord, labels_of, listed
 from ml.errors import DataError
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
-from ml.labels import LABELS
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Standardised images in memory with what is known of each."""
+    """Standardised images in memory with what is known of each.
+
+    Attributes:
+        records: the images' rows in the manifest.
+        images: their grey levels.
+        labels: the numbers of their classes in the list that they were loaded for.
+    """
 
     records: list[ImageRecord]
     images: NDArray[np.uint8]  # (N, S, S)
-    labels: NDArray[np.int64]  # (N,) class numbers
+    labels: NDArray[np.int64]  # (N,)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -30,6 +35,10 @@ class ImageSet:
     def patients(self) -> NDArray[np.str_]:
         """(N,) patient keys."""
         return np.array([record.patient for record in self.records])
+
+    def shows(self, label: str) -> NDArray[np.bool_]:
+        """(N,) whether the images are of a class."""
+        return np.array([record.label == label for record in self.records], dtype=np.bool_)
 
     def numbers_in(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """(N,) places of the images' labels in a list that has them all."""
@@ -46,6 +55,7 @@ def load_images(
     size: int,
     *,
     title: str,
+    classes: Sequence[str] | None = None,
     quiet: bool = False,
     enlarge: bool = True,
 ) -> ImageSet:
@@ -55,12 +65,17 @@ def load_images(
         records: the images.
         size: side that they are brought to, in pixels.
         title: what the progress bar says.
+        classes: all classes that there are, in the order of their numbers; by default those of the
+            images.
         quiet: shows no bar.
         enlarge: also images with a side below `size`; else they are left out.
 
     Raises:
-        DataError: names the images that cannot be read.
+        DataError: names the images that cannot be read, or the classes that are not among
+            `classes`.
     """
+    classes = labels_of(records) if classes is None else classes
+    _require_known(records, classes)
     images = np.empty((len(records), size, size), dtype=np.uint8)
     kept: list[ImageRecord] = []
     faults = []
@@ -75,5 +90,14 @@ def load_images(
             faults.append(f"{record.path}: {problem}")
     if faults:
         raise DataError(f"{len(faults)} image(s) cannot be read:{listed(faults)}")
-    labels = np.array([LABELS.index(record.label) for record in kept], dtype=np.int64)
+    labels = np.array([classes.index(record.label) for record in kept], dtype=np.int64)
     return ImageSet(kept, images[: len(kept)], labels)
+
+
+def _require_known(records: Sequence[ImageRecord], classes: Sequence[str]) -> None:
+    unknown = [record for record in records if record.label not in classes]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} image(s) are of {', '.join(labels_of(unknown))}, which is not among "
+            f"the classes {', '.join(classes)}. Use a data set of these classes"
+        )

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from ml.data.splits import Split, split_of
 from ml.errors import DataError
 from ml.imaging.types import MIN_SIDE, MIN_SYNTHETIC_SIDE
-from ml.labels import LABELS
+from ml.labels import MOST_LABELS, label_fault, ordered_labels
 
 MANIFEST = "manifest.csv"
 REQUIRED_COLUMNS = ("image", "label", "source", "patient")
@@ -19,6 +19,8 @@ COLUMNS = (
     "lung_mask",
     "label",
     "source",
+    # The hospital that took the image, where the source says so.
+    "site",
     "patient",
     "view",
     "sex",
@@ -48,6 +50,7 @@ class ImageRecord:
         path: the image's file.
         label: its class.
         source: the public set or hospital it came from.
+        site: the hospital, or group of hospitals, that took the image; the source where unknown.
         patient: key of the patient; all images of a patient are in one split.
         view: PA, AP, AP Supine, ...; empty where unknown, as all that follow.
         sex: M or F.
@@ -67,6 +70,11 @@ class ImageRecord:
     finding: str = ""
     license: str = ""
     synthetic: str = ""
+    site: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.site:
+            object.__setattr__(self, "site", self.source)
 
     @property
     def split(self) -> Split:
@@ -87,6 +95,11 @@ def in_split(records: Iterable[ImageRecord], split: Split) -> list[ImageRecord]:
 def real_images(records: Iterable[ImageRecord]) -> list[ImageRecord]:
     """Keep the images of people, in manifest order."""
     return [record for record in records if not record.synthetic]
+
+
+def labels_of(records: Iterable[ImageRecord]) -> tuple[str, ...]:
+    """The classes of some images, in the order that classifiers have them."""
+    return ordered_labels(record.label for record in records)
 
 
 def is_demonstration(records: Iterable[ImageRecord]) -> bool:
@@ -113,7 +126,7 @@ def read_synthetic_manifest(root: Path) -> list[ImageRecord]:
     return records
 
 
-def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[ImageRecord]:
+def read_manifest(root: Path) -> list[ImageRecord]:
     """Read and check `root/manifest.csv`.
 
     A set of one class, or a source of one patient, is no fault: sets grow by imports. `xray data
@@ -121,18 +134,17 @@ def read_manifest(root: Path, labels: Sequence[str] = LABELS) -> list[ImageRecor
 
     Args:
         root: the data set's folder; the `image` column is relative to it.
-        labels: the labels that may occur.
 
     Raises:
         DataError: names every fault with its row before any image is opened: missing columns,
-            missing files, paths that leave the folder, unknown labels, duplicate rows,
-            rows without a patient, rows with more cells than columns, a generator that is no
-            SHA-256.
+            missing files, paths that leave the folder, labels that are no names of classes, more
+            than `MOST_LABELS` classes, duplicate rows, rows without a patient, rows with more cells
+            than columns, a generator that is no SHA-256.
     """
-    return [record_of(root, row) for row in read_rows(root, labels)[1]]
+    return [record_of(root, row) for row in read_rows(root)[1]]
 
 
-def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], list[dict[str, str]]]:
+def read_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read and check `root/manifest.csv` as `read_manifest` does, keeping every column.
 
     Returns:
@@ -154,7 +166,7 @@ def read_rows(root: Path, labels: Sequence[str] = LABELS) -> tuple[list[str], li
         raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
     if not rows:
         raise DataError(f"{path} has no rows: a data set needs images")
-    faults = _faults(root, rows, labels)
+    faults = _faults(root, rows)
     if faults:
         raise DataError(f"{path} has {len(faults)} fault(s):{listed(faults)}")
     return columns, rows
@@ -180,10 +192,11 @@ def record_of(root: Path, row: dict[str, str]) -> ImageRecord:
         finding=row.get("finding", ""),
         license=row.get("license", ""),
         synthetic=row.get(SYNTHETIC_COLUMN, ""),
+        site=row.get("site", ""),
     )
 
 
-def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> list[str]:
+def _faults(root: Path, rows: list[dict[str, str]]) -> list[str]:
     home = root.resolve()
     first_seen: dict[Path, int] = {}
     faults = []
@@ -196,11 +209,19 @@ def _faults(root: Path, rows: list[dict[str, str]], labels: Sequence[str]) -> li
             faults.append(f"row {number}: {image} stands in row {first_seen[path]} already")
             continue
         first_seen[path] = number
-        faults += [f"row {number}: {fault}" for fault in _row_faults(home, path, row, labels)]
+        faults += [f"row {number}: {fault}" for fault in _row_faults(home, path, row)]
+    if fault := class_count_fault(row["label"] for row in rows):
+        faults.append(fault)
     return faults
 
 
-def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[str]) -> list[str]:
+def class_count_fault(labels: Iterable[str]) -> str:
+    """What is wrong with how many classes a manifest has; empty where nothing is."""
+    found = len(set(labels))
+    return f"{found} classes are too many: at most {MOST_LABELS}" if found > MOST_LABELS else ""
+
+
+def _row_faults(home: Path, path: Path, row: dict[str, str]) -> list[str]:
     faults = []
     # Cells beyond the header, which DictReader puts under no name.
     if None in row:
@@ -214,9 +235,8 @@ def _row_faults(home: Path, path: Path, row: dict[str, str], labels: Sequence[st
         faults.append(f"{mask} lies outside the data set")
     elif mask and not (home / mask).is_file():
         faults.append(f"no such lung mask: {mask!r}")
-    if row["label"] not in labels:
-        known = ", ".join(labels)
-        faults.append(f"unknown label {row['label']!r}, expected one of {known}")
+    if fault := label_fault(row["label"]):
+        faults.append(f"label {fault}")
     generator = row.get(SYNTHETIC_COLUMN, "")
     if generator and not re.fullmatch("[0-9a-f]{64}", generator):
         faults.append(f"synthetic is {generator!r}, expected a generator's SHA-256 or nothing")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ml.data.manifest import DEMONSTRATION, ImageRecord
+from ml.data.manifest import DEMONSTRATION, ImageRecord, labels_of
 from ml.data.near_duplicates import Hashes, ImageGroups, close_images
 from ml.data.splits import Split
-from ml.labels import LABELS
+from ml.labels import ordered_labels
 
 UNKNOWN = "unknown"
 # Pairs that are kept to be named; images that are all alike have millions.
@@ -84,12 +84,16 @@ def age_band(record: ImageRecord) -> str:
 def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     """What is no fault of the manifest, and yet spoils training or measuring."""
     warnings = []
-    for label in LABELS:
-        if not any(record.label == label for record in records):
-            warnings.append(f"no image of the class {label}: nothing can be trained on it")
+    labels = labels_of(records)
+    if len(labels) == 1:
+        warnings.append(f"every image is of the class {labels[0]}: a classifier needs two or more")
     for part in Split:
-        if not any(record.split is part for record in records):
+        missing = set(labels) - {record.label for record in records if record.split is part}
+        if len(missing) == len(labels):
             warnings.append(f"no image in the {part} split: more patients are needed")
+        elif missing:
+            named = ", ".join(ordered_labels(missing))
+            warnings.append(f"no image of {named} in the {part} split: more patients are needed")
     stand_ins = sum(record.source == DEMONSTRATION for record in records)
     if stand_ins:
         warnings.append(

@@ -14,14 +14,21 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from ml.data.importers.convert import reduce
-from ml.data.manifest import DEMONSTRATION, ImageRecord, read_rows, real_images, record_of
+from ml.data.manifest import (
+    DEMONSTRATION,
+    ImageRecord,
+    labels_of,
+    read_rows,
+    real_images,
+    record_of,
+)
 from ml.data.near_duplicates import hash_records
 from ml.data.summary import Duplicates, count_by, find_duplicates, warnings_of
 from ml.errors import DataError
 from ml.files import write_whole
 from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
 from ml.imaging.decode import read_image
-from ml.labels import LABELS, label_name
+from ml.labels import label_name
 from ml.legacy import rename_keys
 
 SUMMARY = "summary.json"
@@ -179,7 +186,7 @@ def _counts(records: Sequence[ImageRecord]) -> dict[str, Any]:
     labels = Counter(record.label for record in records)
     return {
         "images": len(records),
-        "by_label": {label: labels[label] for label in LABELS},
+        "by_label": {label: labels[label] for label in labels_of(records)},
         "by_source": _nested(records, lambda image: image.source),
         "by_split": _nested(records, lambda image: image.split.value),
         "patients": len({record.patient for record in records}),
@@ -189,8 +196,8 @@ def _counts(records: Sequence[ImageRecord]) -> dict[str, Any]:
 def _nested(
     records: Sequence[ImageRecord], feature: Callable[[ImageRecord], str]
 ) -> dict[str, dict[str, int]]:
-    found = count_by(records, feature).items()
-    return {value: {label: counts[label] for label in LABELS} for value, counts in found}
+    found, labels = count_by(records, feature).items(), labels_of(records)
+    return {value: {label: counts[label] for label in labels} for value, counts in found}
 
 
 def _examples(folder: Path, duplicates: Duplicates) -> dict[str, list[list[str]]]:
@@ -212,7 +219,7 @@ def _named(folder: Path, groups: Iterable[Iterable[ImageRecord]]) -> list[list[s
 def _draw_contact_sheet(records: Sequence[ImageRecord], digests: Sequence[str], path: Path) -> None:
     """Some images of each class, chosen by their hash: neither the first nor the best ones."""
     chosen = []
-    for label in LABELS:
+    for label in labels_of(records):
         own = [
             (digest, image)
             for digest, image in zip(digests, records, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.data.manifest import COLUMNS, MANIFEST, read_rows
+from ml.data.manifest import COLUMNS, MANIFEST, class_count_fault, read_rows
 from ml.errors import DataError
 from ml.files import write_whole
 
@@ -60,8 +60,11 @@ def write_manifest(
         aliases: other keys of patients that were learned meanwhile, and the keys in the rows.
 
     Raises:
-        DataError: something else has changed the manifest meanwhile.
+        DataError: there are too many classes, or something else has changed the manifest
+            meanwhile.
     """
+    if fault := class_count_fault(row["label"] for row in rows):
+        raise DataError(f"{to} would not be a data set: {fault}")
     others: dict[str, list[str]] = {}
     for other, key in (present.aliases() | dict(aliases)).items():
         others.setdefault(key, []).append(other)

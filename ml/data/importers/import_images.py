@@ -208,6 +208,7 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
         "lung_mask": mask.as_posix() if mask else "",
         "label": candidate.label,
         "source": candidate.source,
+        "site": candidate.site,
         "patient": patient,
         "view": candidate.view or decoded.view,
         "sex": candidate.sex or decoded.sex,

@@ -30,6 +30,7 @@ from ml.data.importers.records import (
     clean_sex,
     files_below,
     images_below,
+    label_of,
     read_table,
     subfolder,
 )
@@ -58,6 +59,7 @@ def covid_chestxray_dataset(src: Path, _options: SourceOptions) -> Found:
                 path=path,
                 label=label,
                 source="cohen",
+                site="collections",
                 patient=row["patientid"] or path.stem,
                 view=view,
                 sex=clean_sex(row.get("sex", "")),
@@ -72,6 +74,10 @@ def _cohen_label(finding: str) -> str | None:
     if "COVID-19" in kinds:
         return "covid"
     return "pneumonia" if kinds[0] == "Pneumonia" else class_of(finding)
+
+
+# Where most images of each class were taken: Valencia, Guangzhou, Bethesda.
+_RADIOGRAPHY_SITES = {"covid": "bimcv", "pneumonia": "guangzhou", "normal": "nih"}
 
 
 def radiography(src: Path, _options: SourceOptions) -> Found:
@@ -98,6 +104,7 @@ def radiography(src: Path, _options: SourceOptions) -> Found:
                 path=path,
                 label=label,
                 source="radiography",
+                site=_RADIOGRAPHY_SITES[label],
                 patient=path.stem,
                 finding=folder.name,
                 license="research use",
@@ -147,6 +154,7 @@ def kermany(src: Path, _options: SourceOptions) -> Found:
                 path=path,
                 label=label,
                 source="kermany",
+                site="guangzhou",
                 patient=f"{label}-{groups['patient'].lower()}",
                 view="AP",
                 finding=(groups.get("finding") or label).lower(),
@@ -172,6 +180,7 @@ def nih(src: Path, _options: SourceOptions) -> Found:
                 path=images[name],
                 label=labels.pop(),
                 source="nih",
+                site="nih",
                 patient=row["patient id"].zfill(8),
                 view=row.get("view position", ""),
                 sex=clean_sex(row.get("patient gender") or row.get("patient sex", "")),
@@ -182,28 +191,60 @@ def nih(src: Path, _options: SourceOptions) -> Found:
 
 
 def folders(src: Path, options: SourceOptions) -> Found:
-    """Images below folders that are named after classes."""
+    """Images below folders that are named after classes.
+
+    Raises:
+        DataError: the name of a folder cannot be that of a class.
+    """
     pattern = _patient_pattern(options.patient_pattern)
+    class_folder = _ClassFolders(src)
     for path in files_below(src):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             yield LeftOut(path, NO_IMAGE, f"expected one of {', '.join(sorted(IMAGE_SUFFIXES))}")
             continue
         inner = path.relative_to(src)
-        named = [(folder, class_of(folder)) for folder in reversed(inner.parts[:-1])]
-        finding, label = next((pair for pair in named if pair[1]), ("", None))
+        finding = class_folder.of(inner)
         patient = pattern.search(inner.as_posix()) if pattern else None
-        if label is None:
-            yield LeftOut(path, NO_LABEL, "in no folder named covid, pneumonia or normal")
+        if not finding:
+            yield LeftOut(path, NO_LABEL, "in no folder named after a class")
         elif pattern and not (patient and patient[1]):
             yield LeftOut(path, NO_PATIENT, f"{pattern.pattern} does not match")
         else:
             yield Candidate(
                 path=path,
-                label=label,
+                label=label_of(finding, src),
                 source=_source_name(src, options),
                 patient=patient[1] if patient else path.stem,
                 finding=finding,
             )
+
+
+# Folders that hold those of the classes, and folders of what is of no class.
+_PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "images", "data"})
+_NO_CLASS = frozenset({"other", "others", "misc", "unknown", "unlabelled", "masks", "lung_masks"})
+
+
+class _ClassFolders:
+    """Which of the folders above an image is named after its class.
+
+    The innermost one with the name of a known class is. Where there are such, folders beside them
+    are classes too, whatever their names; where there are none, the outermost folder is the class,
+    past those that only divide the set.
+    """
+
+    def __init__(self, src: Path):
+        folders = {path.relative_to(src).parent for path in images_below(src)}
+        above = {each for folder in folders for each in (folder, *folder.parents) if each.name}
+        self._parents = {folder.parent for folder in above if class_of(folder.name)}
+
+    def of(self, image: Path) -> str:
+        """The name of the class's folder for an image's path below the source; or empty."""
+        folders = [each for each in image.parents if each.name]
+        named = [each.name for each in folders if class_of(each.name)]
+        beside = [each.name for each in folders if each.parent in self._parents]
+        outer = [each.name for each in reversed(folders) if each.name.lower() not in _PARTS]
+        found = [*named, *beside] if self._parents else outer
+        return found[0] if found and found[0].lower() not in _NO_CLASS else ""
 
 
 def _patient_pattern(text: str) -> re.Pattern[str] | None:
@@ -254,17 +295,17 @@ def _dicom_image(
 ) -> Candidate | LeftOut:
     if row is None:
         return LeftOut(path, NO_LABEL, f"not in {options.labels}")
-    label, view = class_of(row["label"]), str(header.get("ViewPosition") or "").upper()
+    view = str(header.get("ViewPosition") or "").upper()
     number = str(header.get("PatientID") or "").strip()
-    if label is None:
-        return LeftOut(path, FINDING, row["label"])
+    if not row["label"]:
+        return LeftOut(path, NO_LABEL, f"empty in {options.labels}")
     if view in _LATERAL_VIEWS:
         return LeftOut(path, LATERAL, view)
     if not row.get("patient") and not number:
         return LeftOut(path, NO_PATIENT, "no PatientID, and none in the CSV")
     return Candidate(
         path=path,
-        label=label,
+        label=label_of(row["label"], options.labels or src),
         source=_source_name(src, options),
         patient=row.get("patient") or _hashed(number, options.salt_file),
         finding=row["label"],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import DataError
+from ml.labels import label_fault
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"))
 # Why an image is left out; the words are counted in the report.
@@ -39,8 +40,9 @@ class Candidate:
 
     Attributes:
         path: the image's file.
-        label: one of the classes.
+        label: its class.
         source: the name of the set; part of file names and of patient keys.
+        site: the hospital, or group of hospitals, that took the image; empty where unknown.
         patient: the patient's name within the source.
         lung_mask: a picture of the lungs, any size.
     """
@@ -54,6 +56,7 @@ class Candidate:
     age: str = ""
     finding: str = ""
     license: str = ""
+    site: str = ""
     lung_mask: Path | None = None
 
 
@@ -87,8 +90,25 @@ class SourceOptions:
 
 
 def class_of(words: str) -> str | None:
-    """The class that a folder's name or a label means, None where it means none of them."""
+    """The known class that a folder's name or a label means, None where it means none of them."""
     return _SYNONYMS.get(re.sub(r"[-_ ]", "", words).lower())
+
+
+def label_of(words: str, where: Path) -> str:
+    """The class that a folder's name or a label means, whatever it is: "Lung Opacity" is
+    "lung-opacity".
+
+    Args:
+        words: the name or the label.
+        where: where they stand, for an error.
+
+    Raises:
+        DataError: the words cannot be the name of a class.
+    """
+    label = class_of(words) or re.sub(r"\s+", "-", words.strip()).lower()
+    if fault := label_fault(label):
+        raise DataError(f"{where}: {fault}")
+    return label
 
 
 def clean_sex(text: str) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ml.data.leaks import without_leaks
 from ml.data.loading import load_images
-from ml.data.manifest import ImageRecord, in_split, read_manifest
+from ml.data.manifest import ImageRecord, in_split, labels_of, read_manifest
 from ml.data.near_duplicates import hash_records
 from ml.data.splits import Split, split_of
 from ml.errors import DataError
@@ -48,13 +48,26 @@ def test_manifest_is_read(data_set: Callable[[Rows], Path]) -> None:
     ]
 
 
+def test_classes_are_those_of_the_manifest(data_set: Callable[[Rows], Path]) -> None:
+    root = data_set([row(label="tuberculosis"), row("b.png", "normal")])
+    assert labels_of(read_manifest(root)) == ("normal", "tuberculosis")
+
+
+def test_site_is_the_source_where_it_is_not_said(data_set: Callable[[Rows], Path]) -> None:
+    root = data_set([row(), row("b.png")])
+    (root / "manifest.csv").write_text(
+        "image,label,source,site,patient\na.png,covid,s,bethesda,p\nb.png,covid,s,,p\n"
+    )
+    assert [record.site for record in read_manifest(root)] == ["bethesda", "s"]
+
+
 def test_every_fault_is_named_with_its_row(data_set: Callable[[Rows], Path]) -> None:
     root = data_set(
         [
             row(),
             row(),
             row("missing.png"),
-            row("b.png", label="measles", source="", patient=""),
+            row("b.png", label="Measles", source="", patient=""),
             row("../manifest.csv"),
         ]
     )
@@ -65,7 +78,7 @@ def test_every_fault_is_named_with_its_row(data_set: Callable[[Rows], Path]) -> 
         "6 fault(s)",
         "row 3: a.png stands in row 2 already",
         "row 4: no such file: 'missing.png'",
-        "row 5: unknown label 'measles'",
+        "row 5: label 'Measles' is not the name of a class",
         "row 5: source is empty",
         "row 5: patient is empty",
         "row 6: ../manifest.csv lies outside",
