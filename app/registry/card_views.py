@@ -1,12 +1,14 @@
 """What the pages show of generators, of the registry, and of comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from app.registry.tables import ModelVersion
 from app.screenings.views import percent
+from ml.gan.evaluation.results import GeneratorEvaluation
+from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.labels import label_name
 from ml.reporting.format import images_by_source, interval, three
 from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
@@ -183,52 +185,53 @@ class GeneratorView:
     @classmethod
     def of(cls, model: ModelVersion) -> Self:
         """Show a row."""
-        card = model.card
-        options, metrics = card["options"], card["metrics"]
-        tables = _tables(metrics)
+        card = model.generator_card
+        options, evaluation = card.options, card.evaluation
+        tables = _tables(evaluation) if evaluation else []
         headline = [row for table in tables[:1] for row in table.rows if row.name in _HEADLINE]
         return cls(
             version=model.version,
             sha256=model.sha256,
-            standing="A archived generator" if model.archived_at else "A generator",
-            created_at=datetime.fromisoformat(card["created_at"]),
-            classes=[label_name(label) for label in options["labels"].split(",")],
-            on_demand=bool(options.get("conditional")),
-            size=options["size"],
-            game=f"{options['objective']}, {options['network']} networks",
-            steps=f"{card['step']:,} steps, {card['images_seen']:,} images shown",
-            learned_from=[(label_name(label), count) for label, count in card["images"].items()],
-            code_version=card["code_version"],
-            licence=card.get("licence") or "not stated",
-            notes=[*card["notes"], *metrics.get("notes", [])],
+            standing="An archived generator" if model.archived_at else "A generator",
+            created_at=datetime.fromisoformat(card.created_at),
+            classes=[label_name(label) for label in card.labels],
+            on_demand=options.conditional,
+            size=options.size,
+            game=f"{options.objective}, {options.network} networks",
+            steps=f"{card.step:,} steps, {card.images_seen:,} images shown",
+            learned_from=[(label_name(label), count) for label, count in card.images.items()],
+            code_version=card.code_version,
+            licence=card.licence or "not stated",
+            notes=[*card.notes, *(evaluation.notes if evaluation else [])],
             headline=headline,
             tables=tables,
-            measured_on=_measured_on(metrics) if tables else "",
+            measured_on=_measured_on(evaluation) if evaluation else "",
             samples_url=f"/gallery/samples/{model.sha256}.png",
         )
 
 
-def _tables(metrics: Mapping[str, Any]) -> list[MetricTable]:
-    tables = [
-        MetricTable(f"Compared in {space['name']}", space_rows(space))
-        for space in metrics.get("spaces", [])
+def _tables(evaluation: GeneratorEvaluation) -> list[MetricTable]:
+    samples, held_out = evaluation.samples.images, evaluation.real.held_out_images
+    return [
+        *(
+            MetricTable(f"Feature space {space.name}", space_rows(space.as_json()))
+            for space in evaluation.spaces
+        ),
+        MetricTable("Pixel by pixel", pixel_rows(evaluation.pixels.as_json(), samples, held_out)),
     ]
-    if "pixels" in metrics:
-        samples, held_out = metrics["samples"]["images"], metrics["real"]["held_out_images"]
-        rows = pixel_rows(metrics["pixels"], samples, held_out)
-        tables.append(MetricTable("Compared pixel by pixel", rows))
-    return tables
 
 
-def _measured_on(metrics: Mapping[str, Any]) -> str:
-    real, samples = metrics["real"], metrics["samples"]
+def _measured_on(evaluation: GeneratorEvaluation) -> str:
+    real = evaluation.real
     return (
-        f"{samples['images']:,} samples against {real['images']:,} test images of "
-        f"{real['patients']:,} patients. In brackets 95 % intervals, of FIDs standard errors."
+        f"{evaluation.samples.images:,} synthetic images compared with {real.images:,} test images "
+        f"of {real.patients:,} patients. Brackets show 95 % intervals; for FID, the standard error."
     )
 
 
-def generator_metrics(card: Mapping[str, Any], names: Sequence[str] = ("KID", "FID")) -> list[Row]:
-    """Some metrics of the first feature space; none where nothing was measured."""
-    spaces = card["metrics"].get("spaces") or []
-    return [row for space in spaces[:1] for row in space_rows(space) if row.name in names]
+def generator_metrics(
+    card: ReleasedGeneratorCard, names: Sequence[str] = ("KID", "FID")
+) -> list[Row]:
+    """Selected metrics of the first feature space; empty for a generator without an evaluation."""
+    spaces = card.evaluation.spaces[:1] if card.evaluation else []
+    return [row for space in spaces for row in space_rows(space.as_json()) if row.name in names]

@@ -5,25 +5,28 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from app.core.errors import Conflict
-from app.registry.generator_card import LEAST_SIDE, MOST_SIDE, read_generator_card
 from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
 from ml.classifier.predictor import Predictor
 from ml.errors import BundleError
+from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
+from ml.json_model import InvalidJson
+from ml.options import GanOptions
 
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"
+# Sides in pixels between which a classifier's images are decoded.
+LEAST_SIDE, MOST_SIDE = 16, 1024
 CLASSIFIER_FILES = (GRAPH, CARD)
 GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
 _COPY = ".copy-"
@@ -110,7 +113,7 @@ def _try_out(predictor: Predictor) -> None:
         raise BundleError("the graph answers what is no number")
 
 
-def check_generator(folder: Path) -> dict[str, Any]:
+def check_generator(folder: Path) -> ReleasedGeneratorCard:
     """The card of a released generator whose files are what it says.
 
     Raises:
@@ -119,23 +122,32 @@ def check_generator(folder: Path) -> dict[str, Any]:
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
             raise BundleError(f"no {name} there: name a folder of xray export generator")
-    card = read_generator_card(folder)
+    try:
+        card = ReleasedGeneratorCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+    except (InvalidJson, UnicodeDecodeError) as problem:
+        raise BundleError(
+            f"{CARD} is not a generator's card: {problem}. Export the generator again."
+        ) from problem
     with (folder / WEIGHTS).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != card["sha256"]:
+    if digest != card.sha256:
         raise BundleError(
-            f"{WEIGHTS} has SHA-256 {digest[:12]}..., its card says {card['sha256'][:12]}...: "
+            f"{WEIGHTS} has SHA-256 {digest[:12]}..., its card says {card.sha256[:12]}...: "
             "the generator is damaged or was changed, export it again"
         )
     if (folder / GENERATOR_GRAPH).is_file():
-        _check_graph(GeneratorGraph.load(folder).facts, card["options"])
+        _check_graph(GeneratorGraph.load(folder).facts, card.options)
     return card
 
 
-def _check_graph(facts: GraphFacts, options: Mapping[str, Any]) -> None:
-    says = {"labels": ",".join(facts.labels), "size": facts.size}
-    says |= {"latent": facts.latent, "conditional": facts.conditional}
-    other = [name for name, value in says.items() if value != options[name]]
+def _check_graph(facts: GraphFacts, options: GanOptions) -> None:
+    pairs = {
+        "labels": (facts.labels, options.label_names),
+        "size": (facts.size, options.size),
+        "latent": (facts.latent, options.latent),
+        "conditional": (facts.conditional, options.conditional),
+    }
+    other = [name for name, (graph, card) in pairs.items() if graph != card]
     if other:
         raise BundleError(
             f"{GENERATOR_GRAPH} and {CARD} differ in {', '.join(other)}: export the generator again"

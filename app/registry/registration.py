@@ -9,7 +9,6 @@ import filecmp
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
@@ -33,6 +32,7 @@ from app.runs.tables import Run
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
 from ml.files import write_whole
+from ml.gan.generator_card import GeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
 
@@ -89,10 +89,10 @@ def register_generator(
     with copied(settings, folder, GENERATOR_FILES) as copy:
         card = check_generator(copy)
         model = ModelVersion(
-            sha256=card["sha256"],
+            sha256=card.sha256,
             kind=ModelKind.GENERATOR,
             version=generator_version(card),
-            card=card,
+            card=card.as_json(),
             parents=[],
         )
         kept = _keep(session, settings, model, copy, run=run, by=by)
@@ -101,14 +101,14 @@ def register_generator(
             # The card names the graph, so it comes last.
             for name in (GENERATOR_GRAPH, CARD):
                 (copy / name).replace(place / name)
-            kept.card = card
+            kept.card = card.as_json()
         return kept
 
 
-def generator_version(card: dict[str, Any]) -> str:
-    """What a generator is called: its game, the side of its images and the steps it trained for."""
-    options = card["options"]
-    return f"{options['objective']}-{options['size']}-{card['step']}"[:_LONGEST_VERSION]
+def generator_version(card: GeneratorCard) -> str:
+    """The version name of a generator: objective, image size and training steps."""
+    options = card.options
+    return f"{options.objective}-{options.size}-{card.step}"[:_LONGEST_VERSION]
 
 
 def _keep(

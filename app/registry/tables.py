@@ -15,6 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, enum_values, now
+from ml.gan.generator_card import ReleasedGeneratorCard
 
 
 class ModelKind(StrEnum):
@@ -44,6 +45,11 @@ class ModelVersion(Base):
     # SHA-256 of the generators whose images it learned from.
     parents: Mapped[list[str]] = mapped_column(JSON, default=list)
     archived_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @property
+    def generator_card(self) -> ReleasedGeneratorCard:
+        """The card of a generator, typed."""
+        return ReleasedGeneratorCard.from_values(self.card)
 
 
 class Comparison(Base):

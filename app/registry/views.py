@@ -110,7 +110,7 @@ def _promotion_check(session: Session, model: ModelVersion, present: str | None)
 
 def _metrics(model: ModelVersion) -> list[Metric]:
     if model.kind is ModelKind.GENERATOR:
-        return [Metric(row.name, row.value, "") for row in generator_metrics(model.card)]
+        return [Metric(row.name, row.value, "") for row in generator_metrics(model.generator_card)]
     named = {"Accuracy": "accuracy", "Macro AUROC": "macro_auroc"}
     metrics = model.card["metrics"]
     return [Metric(name, *interval(metrics[key])) for name, key in named.items()]

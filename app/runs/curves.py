@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ml.classifier.bundle import finite
+from ml.json_model import finite
 from ml.legacy import rename_keys
 
 Item = TypeVar("Item")

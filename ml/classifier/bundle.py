@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ml.errors import BundleError
+from ml.json_model import finite
 from ml.labels import LABELS
 from ml.legacy import rename_keys
 
@@ -109,18 +110,6 @@ class Card:
     def to_json(self) -> str:
         """The card as indented JSON text."""
         return json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n"
-
-
-def finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, which is what JSON can say."""
-    match value:
-        case float() if value != value or value in (float("inf"), float("-inf")):
-            return None
-        case dict():
-            return {key: finite(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [finite(inner) for inner in value]
-    return value
 
 
 def read_bundle(folder: Path) -> tuple[Card, bytes]:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ml.classifier.bundle import PRETRAINED, finite
+from ml.classifier.bundle import PRETRAINED
 from ml.classifier.predictor import Predictor
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
@@ -22,6 +22,7 @@ from ml.data.manifest import (
 )
 from ml.data.splits import Split
 from ml.errors import XrayError
+from ml.json_model import finite
 from ml.options import ClassifierOptions
 from ml.reporting.format import interval, three
 

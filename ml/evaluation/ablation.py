@@ -27,7 +27,6 @@ import torch
 from PIL import Image
 from rich.progress import track
 
-from ml.classifier.bundle import finite
 from ml.classifier.networks import backbone
 from ml.classifier.sampling import require_all_classes, without_source
 from ml.classifier.training import infer, train_classifier
@@ -49,6 +48,7 @@ from ml.evaluation.ablation_statistics import ByCondition, measure_conditions, s
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
 from ml.evaluation.reproduction import change_image
 from ml.files import write_whole
+from ml.json_model import finite
 from ml.labels import LABELS
 from ml.options import AblationOptions
 from ml.reporting.ablation_report import HTML, render_conditions

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ml.classifier.bundle import Card, finite
+from ml.classifier.bundle import Card
 from ml.classifier.predictor import UNCERTAIN, Predictor
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
@@ -23,6 +23,7 @@ from ml.evaluation import metrics
 from ml.evaluation.evaluate import Answers, answer_images, count_images, metrics_of
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
 from ml.files import write_whole
+from ml.json_model import finite
 from ml.labels import LABELS
 
 COMPARISON = "comparison.json"

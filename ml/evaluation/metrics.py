@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.json_model import JsonFloat
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 BOOTSTRAP_DRAWS = 1000
@@ -21,9 +23,9 @@ BOOTSTRAP_SEED = 0
 class Interval:
     """A metric with its 95 % bootstrap interval and the number of images behind it."""
 
-    value: float
-    low: float
-    high: float
+    value: JsonFloat
+    low: JsonFloat
+    high: JsonFloat
     n: int
 
 

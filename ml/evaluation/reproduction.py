@@ -29,7 +29,6 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from ml.classifier.bundle import finite
 from ml.classifier.networks import ImageClassifier, backbone, build_classifier
 from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import infer, to_unit
@@ -40,6 +39,7 @@ from ml.errors import CheckpointError, XrayError
 from ml.evaluation import metrics
 from ml.evaluation.evaluate import per_class_metrics, within_source
 from ml.files import write_whole
+from ml.json_model import finite
 from ml.labels import DISPLAY_NAMES, LABELS
 from ml.reporting.format import interval, markdown_table
 from ml.training.run_folder import fingerprint

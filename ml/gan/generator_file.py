@@ -5,47 +5,23 @@ The file's SHA-256 is the generator's name: every synthetic image carries it.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from ml.classifier.bundle import finite
 from ml.errors import CheckpointError, XrayError
 from ml.gan.checks import check_options
+from ml.gan.generator_card import GENERATOR_CARD_FORMAT, GeneratorCard
 from ml.gan.networks import build_generator
-from ml.legacy import rename_keys, rename_weights
-from ml.options import GanOptions
+from ml.legacy import rename_weights
 from ml.training.checkpoint import replacing
 
-CARD_FORMAT = 1
 GENERATOR = "generator.safetensors"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator" / GENERATOR
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorCard:
-    """What a generator is: how to build it, and where it comes from."""
-
-    options: GanOptions
-    step: int  # generator steps taken
-    images_seen: int  # real images shown to the critic
-    images_sha256: str  # fingerprint of the data it learned from
-    images: dict[str, int]  # training images by class
-    code_version: str
-    created_at: str  # ISO 8601, UTC
-    metrics: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # intended use, limits
-    licence: str = ""  # of the generator and of its images
-    format: int = CARD_FORMAT
-
-    def to_json(self) -> str:
-        """The card as one line of JSON."""
-        return json.dumps(finite(asdict(self)), sort_keys=True, allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +35,7 @@ class LoadedGenerator:
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes it can make; an unconditional one of several classes mixes them."""
-        return self.card.options.label_names
+        return self.card.labels
 
 
 def save_generator(path: Path, network: nn.Module, card: GeneratorCard) -> str:
@@ -72,7 +48,7 @@ def save_generator(path: Path, network: nn.Module, card: GeneratorCard) -> str:
     weights = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
-    content = save(weights, metadata={"card": card.to_json()})
+    content = save(weights, metadata={"card": json.dumps(card.as_json(), sort_keys=True)})
     with replacing(path) as file:
         file.write(content)
     return hashlib.sha256(content).hexdigest()
@@ -106,16 +82,14 @@ def _card_of(content: bytes, path: Path) -> GeneratorCard:
     try:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
-        fields = rename_keys(json.loads(header["__metadata__"]["card"]))
-        if fields["format"] != CARD_FORMAT:
-            raise CheckpointError(
-                f"{path} has a card of format {fields['format']}, this version reads {CARD_FORMAT}"
-            )
-        fields["options"] = GanOptions(**fields["options"])
+        card = GeneratorCard.from_json(header["__metadata__"]["card"])
         # The file may be a stranger's: its labels become names of files, its sizes memory.
-        check_options(fields["options"])
-        return GeneratorCard(**fields)
+        check_options(card.options)
     except (XrayError, ValueError, KeyError, TypeError, RecursionError) as problem:
-        if isinstance(problem, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} is no generator of xray train gan") from problem
+        why = f": {problem}" if isinstance(problem, XrayError) else ""
+        raise CheckpointError(f"{path} is no generator of xray train gan{why}") from problem
+    if card.format != GENERATOR_CARD_FORMAT:
+        raise CheckpointError(
+            f"{path} has a card of format {card.format}, this version reads {GENERATOR_CARD_FORMAT}"
+        )
+    return card

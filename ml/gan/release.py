@@ -5,11 +5,10 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml.classifier.bundle import finite
 from ml.classifier.export import LICENCE
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
@@ -17,9 +16,11 @@ from ml.errors import TooFewImages
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.real_images import SAMPLES
+from ml.gan.evaluation.results import GeneratorEvaluation
+from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator, save_generator
 from ml.gan.onnx_export import export_graph
-from ml.gan.onnx_generator import CARD, GRAPH, GRAPH_SHA256
+from ml.gan.onnx_generator import CARD, GRAPH
 from ml.labels import label_name
 from ml.reporting.format import markdown_table
 from ml.reporting.gan_report import draw_sheet
@@ -27,8 +28,6 @@ from ml.reporting.gan_tables import pixel_rows, space_rows
 from ml.training.checkpoint import replacing
 
 SHEET = "samples.png"
-# Where the card says which of a run's files was released.
-TRAINED_SHA256 = "trained_sha256"
 FEWEST_SAMPLES = 64
 NOTES = [
     "Intended use: research and education; to enlarge the training part of a data set, never to "
@@ -85,7 +84,7 @@ def release_generator(
         BundleError: the generator's graph does not make its images.
     """
     loaded = load_generator(trained)
-    card = replace(loaded.card, notes=NOTES, licence=LICENCE)
+    card = loaded.card.model_copy(update={"notes": NOTES, "licence": LICENCE})
     evaluation = None
     try:
         evaluation = evaluate_gan(
@@ -96,9 +95,9 @@ def release_generator(
             quiet=quiet,
         )
         metrics = {key: value for key, value in evaluation.items() if key != "generator"}
-        card = replace(card, metrics=metrics)
+        card = card.model_copy(update={"metrics": GeneratorEvaluation.from_values(metrics)})
     except TooFewImages as problem:
-        card = replace(card, notes=[*NOTES, f"Not measured, for {problem}."])
+        card = card.model_copy(update={"notes": [*NOTES, f"Not measured, for {problem}."]})
     with _whole_folder(out) as part:
         save_generator(part / GENERATOR, loaded.network, card)
         write_beside(part, trained_sha256=loaded.sha256)
@@ -123,14 +122,14 @@ def write_beside(folder: Path, *, trained_sha256: str = "") -> None:
     """
     loaded = load_generator(folder / GENERATOR)
     graph = export_graph(loaded)
-    described = {
-        "sha256": loaded.sha256,
-        GRAPH_SHA256: hashlib.sha256(graph).hexdigest(),
-        **({TRAINED_SHA256: trained_sha256} if trained_sha256 else {}),
-        **asdict(loaded.card),
-    }
-    card = (json.dumps(finite(described), indent=2, allow_nan=False) + "\n").encode()
-    for name, content in ((GRAPH, graph), (SHEET, draw_sheet(loaded)), (CARD, card)):
+    card = ReleasedGeneratorCard(
+        sha256=loaded.sha256,
+        graph_sha256=hashlib.sha256(graph).hexdigest(),
+        trained_sha256=trained_sha256,
+        **dict(loaded.card),
+    )
+    files = {GRAPH: graph, SHEET: draw_sheet(loaded), CARD: card.to_json().encode()}
+    for name, content in files.items():
         with replacing(folder / name) as file:
             file.write(content)
 
@@ -141,7 +140,7 @@ def is_released(trained: Path, out: Path) -> bool:
     if not card.is_file():
         return False
     digest = hashlib.sha256(trained.read_bytes()).hexdigest()
-    return bool(json.loads(card.read_text(encoding="utf-8")).get(TRAINED_SHA256) == digest)
+    return bool(json.loads(card.read_text(encoding="utf-8")).get("trained_sha256") == digest)
 
 
 @contextmanager
@@ -183,8 +182,8 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
         f"**Licence of the weights.** {card.licence or 'not stated'}",
         markdown_table(("", ""), technical),
     ]
-    if "spaces" in card.metrics:
-        parts.append(_metrics(card.metrics))
+    if card.evaluation:
+        parts.append(_metrics(card.evaluation.as_json()))
     return "\n\n".join(parts) + "\n"
 
 

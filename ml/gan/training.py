@@ -29,7 +29,8 @@ from ml.gan.evaluation.distances import diversity, pixel_points
 from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
 from ml.gan.evaluation.kid import kid
 from ml.gan.evaluation.patient_groups import LEAST_IMAGES
-from ml.gan.generator_file import GENERATOR, GeneratorCard, save_generator
+from ml.gan.generator_card import GeneratorCard, TrainingMetrics
+from ml.gan.generator_file import GENERATOR, save_generator
 from ml.gan.networks import STD_GROUP, build_critic, build_generator
 from ml.gan.sampling import sample_images, sample_sheet
 from ml.gan.step import AdversarialStep, GreyImages, StepMetrics, draw_step, prefer_speed
@@ -423,7 +424,7 @@ class _Run:
             images=dict(Counter(record.label for record in self.train_set.records)),
             code_version=code_version(),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            metrics={"kid": row["kid"], "features": self.features.title},
+            metrics=TrainingMetrics(kid=row["kid"], features=self.features.title),
         )
         save_generator(self.out / GENERATOR, self.average, card)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ml.classifier.bundle import Card, finite
+from ml.classifier.bundle import Card
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError
 from ml.evaluation.evaluate import Answers, EvaluationMetrics, count_images, roc_curves
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
+from ml.json_model import finite
 from ml.labels import label_name
 from ml.options import ClassifierOptions
 from ml.reporting.charts import Point, confusion_chart, line_chart, reliability_chart, roc_chart

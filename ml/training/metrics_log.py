@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.classifier.bundle import finite
+from ml.json_model import finite
 from ml.legacy import rename_keys
 
 if TYPE_CHECKING:

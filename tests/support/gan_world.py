@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split, split_of
 from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
-from ml.gan.generator_file import GeneratorCard, LoadedGenerator, load_generator, save_generator
+from ml.gan.generator_card import GeneratorCard
+from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
 from ml.gan.networks import build_generator
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.run_folder import fingerprint

@@ -17,6 +17,7 @@ from app.migrations import upgrade
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, Card
 from ml.labels import LABELS
+from ml.legacy import rename_keys
 from tests.conftest import leave_out
 from tests.support.images import png
 from tests.support.postgres import fresh_database
@@ -147,8 +148,10 @@ def write_generator(folder: Path, *, seed: int = 0) -> dict[str, Any]:
     from ml.gan.onnx_generator import PRETRAINED as GENERATOR
 
     weights = np.random.default_rng(seed).bytes(1000)
-    card: dict[str, Any] = json.loads((GENERATOR / CARD).read_text(encoding="utf-8"))
-    card = {key: value for key, value in card.items() if key != "graph_sha256"}
+    released: dict[str, Any] = rename_keys(
+        json.loads((GENERATOR / CARD).read_text(encoding="utf-8"))
+    )
+    card = {key: value for key, value in released.items() if key != "graph_sha256"}
     card |= {"sha256": hashlib.sha256(weights).hexdigest(), "step": 1000 + seed}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "generator.safetensors").write_bytes(weights)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ml.classifier.bundle import finite
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
 from ml.gan.checks import check_options
@@ -25,6 +24,7 @@ from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, GreyImages, draw_step
 from ml.gan.training import train_gan
+from ml.json_model import finite
 from ml.legacy import rename_keys
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.classifier.bundle import finite
 from ml.data.manifest import ImageRecord
 from ml.data.near_duplicates import close_to
 from ml.gan.evaluation.distances import Points, diversity, pixel_points
@@ -36,6 +35,7 @@ from ml.gan.evaluation.real_images import (
 from ml.gan.evaluation.train_synthetic_test_real import LabelledPoints, synthetic_against_real
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
+from ml.json_model import finite
 from ml.training.run_folder import fingerprint
 
 # Seeds that no tick of a training chose by, and that nobody types.
@@ -109,7 +109,7 @@ def measure_generator(
     )
     evaluation: dict[str, Any] = finite(
         {
-            "generator": {"sha256": loaded.sha256, **asdict(loaded.card)},
+            "generator": {"sha256": loaded.sha256, **loaded.card.as_json()},
             "samples": {
                 "images": len(images),
                 "first_seed": FIRST_SEED,

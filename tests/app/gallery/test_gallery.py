@@ -148,10 +148,10 @@ def test_real_images_are_refused(
         ("images_seen", None, "images_seen is missing"),
         ("code_version", 1, "code_version is 1, expected a text"),
         ("created_at", "yesterday", "created_at is 'yesterday', expected a moment"),
-        ("images", {"covid": "many"}, "no number of images"),
-        ("notes", [1], "no text"),
-        ("metrics", {"spaces": [1]}, "metrics cannot be told"),
-        ("metrics", {"pixels": {}}, "metrics cannot be told"),
+        ("images", {"covid": "many"}, "images.covid is 'many', expected a whole number"),
+        ("notes", [1], "notes.0 is 1, expected a text"),
+        ("metrics", {"spaces": [1]}, r"metrics.spaces.0 is 1, expected an object"),
+        ("metrics", {"pixels": {}}, "metrics.pixels.diversity is missing"),
     ],
 )
 def test_generator_of_an_odd_card_is_refused_in_words(

@@ -150,7 +150,7 @@ def test_run_leaves_grids_and_a_card(records: list[ImageRecord], tmp_path: Path)
     card = load_generator(tmp_path / "generator.safetensors").card
     assert card.options == options
     assert card.images == dict.fromkeys(("covid", "normal"), IMAGES_OF_SPLIT[Split.TRAIN])
-    assert card.metrics["features"].startswith("pixels")
+    assert card.metrics.features.startswith("pixels")
 
 
 def test_budget_ends_the_run_with_a_tick(records: list[ImageRecord], tmp_path: Path) -> None:

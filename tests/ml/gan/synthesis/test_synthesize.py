@@ -22,7 +22,8 @@ from ml.gan.evaluation import embedding_cache
 from ml.gan.evaluation.embedding_cache import EmbeddingCache
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.precision_recall import manifold
-from ml.gan.generator_file import GeneratorCard, LoadedGenerator
+from ml.gan.generator_card import GeneratorCard
+from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
 from ml.gan.synthesis import folder as synthetic_folder
 from ml.gan.synthesis import synthesize as synthesis
@@ -30,7 +31,6 @@ from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS, Synth
 from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
 from ml.gan.synthesis.synthesize import Wanted, draw_way, parse_seeds, synthesize
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
-from ml.options import GanOptions
 from tests.support.gan_world import (
     LABELS,
     SIDE,
@@ -194,7 +194,7 @@ def test_privacy_checks_tell_what_was_compared_and_name_no_image(
         assert row["generator_learned_from_them"] == "yes"
     text = "".join(path.read_text() for path in tmp_path.glob("*.csv"))
     assert not any(r.path.name in text.split(",") or r.patient in text for r in records)
-    other = replace(loaded, card=replace(loaded.card, images_sha256="0" * 64))
+    other = replace(loaded, card=loaded.card.model_copy(update={"images_sha256": "0" * 64}))
     folder = SyntheticFolder(tmp_path / "other")
     synthesize(
         other, folder, Wanted(count=1), PrivacyChecker(other, records, pixel_space, quiet=True)
@@ -598,5 +598,4 @@ def test_provenance_is_plain_text_in_the_file(tmp_path: Path) -> None:
 def test_cards_from_before_licences_are_read(loaded: LoadedGenerator) -> None:
     fields = json.loads(loaded.card.to_json())
     assert fields.pop("licence") == "research use"
-    fields["options"] = GanOptions(**fields["options"])
-    assert GeneratorCard(**fields).licence == ""
+    assert GeneratorCard.from_values(fields).licence == ""
