@@ -1,4 +1,4 @@
-"""Reading the audit log: newest first, page by page."""
+"""The audit log: its table and its pages."""
 
 import uuid
 from datetime import datetime
@@ -8,20 +8,19 @@ from sqlalchemy import (
     JSON,
     String,
     Uuid,
-    and_,
     or_,
     select,
 )
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.database import Base, UtcDateTime, now
-from app.core.pagination import Cursor
+from app.core.pagination import Page, paginate
 
-PAGE = 50
+PAGE_SIZE = 50
 
 
 class AuditEvent(Base):
-    """Something that was done, kept when what it was done to is gone."""
+    """One action: who did what to which object. Entries outlive their object."""
 
     __tablename__ = "audit_event"
 
@@ -33,29 +32,19 @@ class AuditEvent(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
 
-def one_page(
-    session: Session, about: str, before: str | None
-) -> tuple[list[AuditEvent], str | None]:
-    """One page of events and the cursor of the next; None where it is the last.
+def audit_page(session: Session, about: str, cursor: str | None) -> Page[AuditEvent]:
+    """One page of the audit log, newest first.
 
     Args:
         session: the database.
-        about: an actor, an action or a subject, whole; empty for all events.
-        before: the cursor of a page.
+        about: a whole actor, action or subject; empty for all events.
+        cursor: of the page before.
 
     Raises:
-        NotFound: not a cursor of ours.
+        NotFound: the cursor is not valid.
     """
-    query = select(AuditEvent).order_by(AuditEvent.at.desc(), AuditEvent.id.desc())
+    query = select(AuditEvent)
     if about:
         columns = (AuditEvent.actor, AuditEvent.action, AuditEvent.subject)
         query = query.where(or_(*(column == about for column in columns)))
-    if before:
-        last = Cursor.decode(before)
-        older = and_(AuditEvent.at == last.created_at, AuditEvent.id < last.id)
-        query = query.where(or_(AuditEvent.at < last.created_at, older))
-    events = list(session.scalars(query.limit(PAGE + 1)))
-    if len(events) <= PAGE:
-        return events, None
-    last_shown = events[PAGE - 1]
-    return events[:PAGE], Cursor(last_shown.at, last_shown.id).encode()
+    return paginate(session, query, (AuditEvent.at, AuditEvent.id), cursor, PAGE_SIZE)

@@ -1,10 +1,11 @@
 """Engine, session and declarative base."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,16 +19,18 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects import postgresql as postgresql_dialect
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import (
     DeclarativeBase,
     Session,
     sessionmaker,
 )
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.types import TypeDecorator
 
+_INSERTED_AT_ONCE = 1000
 # Constraints with predictable names can be changed by a migration on every database.
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -43,6 +46,11 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    @property
+    def python_type(self) -> type[datetime]:
+        """What a column of this type holds."""
+        return datetime
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse naive times; store UTC."""
@@ -98,16 +106,30 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def insert_unless_there(session: Session, row: Base) -> bool:
-    """Insert a row of which every column is set, unless one with its key is there.
+    """Insert a row of which every column is set, unless one with its key exists.
 
-    Whoever inserts the same at this moment is waited for; False where they were first.
+    A concurrent insert of the same key is waited for; False where that one was first.
     """
-    postgresql = session.get_bind().dialect.name == "postgresql"
-    insert = postgresql_insert if postgresql else sqlite_insert
     values = {name: getattr(row, name) for name in row.__table__.columns.keys()}  # noqa: SIM118
-    statement = insert(type(row)).values(values).on_conflict_do_nothing()
+    statement = _insert_ignore(session, type(row)).values(values)
     # psycopg counts no rows of an insert, so it is asked what it inserted.
     return session.execute(statement.returning(*row.__table__.primary_key)).first() is not None
+
+
+def insert_ignore(session: Session, table: type[Base], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert many rows in batches, except those that conflict with a row that exists."""
+    statement = _insert_ignore(session, table)
+    left = iter(rows)
+    while batch := [dict(row) for row in islice(left, _INSERTED_AT_ONCE)]:
+        session.execute(statement, batch)
+
+
+def _insert_ignore(
+    session: Session, table: type[Base]
+) -> postgresql_dialect.Insert | sqlite_dialect.Insert:
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql_dialect.insert(table).on_conflict_do_nothing()
+    return sqlite_dialect.insert(table).on_conflict_do_nothing()
 
 
 class Database:
@@ -140,7 +162,7 @@ def enum_values(kind: type[StrEnum]) -> Enum:
     )
 
 
-def affected_rows(session: Session, statement: Any) -> bool:
-    """Carry out an update; whether it found its row."""
+def affected_rows(session: Session, statement: UpdateBase) -> int:
+    """Execute an UPDATE or DELETE and count its rows; objects in the session are not refreshed."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
-    return cast("CursorResult[Any]", result).rowcount > 0
+    return cast("CursorResult[Any]", result).rowcount

@@ -1,42 +1,132 @@
-"""Keyset pagination: a cursor marks where the next page begins."""
+"""Keyset pagination: a cursor holds the sort key of the last row of a page.
+
+Pages follow keys, not offsets, so rows inserted meanwhile neither repeat nor hide others.
+"""
 
 import base64
 import binascii
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.core.errors import NotFound
 
-CURSOR_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%f"
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%f"
+_SEPARATOR = "|"
+# What PostgreSQL holds in an INTEGER; a larger number is no key of ours.
+_LARGEST_INTEGER = 2**31 - 1
+Row = TypeVar("Row")
+Columns = Sequence[InstrumentedAttribute[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last screening of a page. Pages follow keys, not offsets: new rows shift nothing."""
+class Page(Generic[Row]):
+    """Rows of one page.
 
-    created_at: datetime
-    id: uuid.UUID
+    Attributes:
+        rows: newest first.
+        next_cursor: where the next page begins; None on the last page.
+    """
 
-    def encode(self) -> str:
-        """As a query parameter."""
-        text = f"{self.created_at.astimezone(UTC).strftime(CURSOR_TIME_FORMAT)}|{self.id}"
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    rows: list[Row]
+    next_cursor: str | None
 
-    @classmethod
-    def decode(cls, text: str) -> Self:
-        """From a query parameter.
 
-        Raises:
-            NotFound: not a cursor of ours.
-        """
-        try:
-            padded = text + "=" * (-len(text) % 4)
-            moment, row_id = base64.urlsafe_b64decode(padded).decode().split("|")
-            # Cursors hold UTC without saying so: no other zone can be smuggled in.
-            return cls(
-                datetime.strptime(moment, CURSOR_TIME_FORMAT).replace(tzinfo=UTC), uuid.UUID(row_id)
-            )
-        except (binascii.Error, ValueError) as problem:
-            raise NotFound("there is no such page: go back to the first one") from problem
+def paginate(
+    session: Session, query: Select[Row], columns: Columns, cursor: str | None, size: int
+) -> Page[Row]:
+    """One page of a query, in descending order.
+
+    Args:
+        session: the database.
+        query: without an order of its own.
+        columns: the sort key, unique as a whole and of the rows' own table.
+        cursor: `next_cursor` of the page before; None for the first page.
+        size: most rows of a page.
+
+    Raises:
+        NotFound: the cursor was not made by `paginate` with these columns.
+    """
+    return paginate_merged(session, [query], columns, cursor, size)
+
+
+def paginate_merged(
+    session: Session,
+    queries: Sequence[Select[Row]],
+    columns: Columns,
+    cursor: str | None,
+    size: int,
+) -> Page[Row]:
+    """One page of several queries together, each of which an index returns in order.
+
+    The arguments and errors are those of `paginate`; no row may be found by two queries.
+    """
+    found = [
+        row
+        for query in queries
+        for row in session.scalars(page_query(query, columns, cursor, size + 1))
+    ]
+    if len(queries) > 1:
+        found.sort(key=lambda row: _key(row, columns), reverse=True)
+    if len(found) <= size:
+        return Page(found, None)
+    return Page(found[:size], _encode(_key(found[size - 1], columns)))
+
+
+def page_query(query: Select[Row], columns: Columns, cursor: str | None, limit: int) -> Select[Row]:
+    """The query of the rows after a cursor, newest first."""
+    if cursor is not None:
+        query = query.where(_follows(columns, _decode(cursor, columns)))
+    return query.order_by(*(column.desc() for column in columns)).limit(limit)
+
+
+def _follows(columns: Columns, key: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether a row comes after a key: its first column is less, or equal and its rest is less."""
+    condition: ColumnElement[bool] = columns[-1] < key[-1]
+    for column, value in reversed(list(zip(columns[:-1], key[:-1], strict=True))):
+        condition = or_(column < value, and_(column == value, condition))
+    return condition
+
+
+def _key(row: object, columns: Columns) -> list[Any]:
+    return [getattr(row, column.key) for column in columns]
+
+
+def _encode(key: Sequence[Any]) -> str:
+    text = _SEPARATOR.join(map(_text, key))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime(_TIME_FORMAT)
+    return str(value)
+
+
+def _decode(cursor: str, columns: Columns) -> list[Any]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        texts = base64.urlsafe_b64decode(padded).decode().split(_SEPARATOR)
+        return [
+            _value(text, column.type.python_type)
+            for text, column in zip(texts, columns, strict=True)
+        ]
+    except (binascii.Error, ValueError) as problem:
+        raise NotFound("This page does not exist. Go back to the first page.") from problem
+
+
+def _value(text: str, kind: type) -> Any:
+    if kind is datetime:
+        # A cursor holds UTC and no zone, so no other zone can be given.
+        return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=UTC)
+    if kind is int:
+        number = int(text)
+        if not 0 <= number <= _LARGEST_INTEGER:
+            raise ValueError(f"expected a row's number, got {text}")
+        return number
+    return uuid.UUID(text)

@@ -6,6 +6,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.core.errors import NotFound
+from app.core.pagination import Page, paginate_merged
 from app.gallery.tables import SyntheticImage
 from app.registry.files import model_folder
 from app.registry.queries import find_model, list_models
@@ -34,7 +35,7 @@ def find_generator(opened: Session, sha256: str) -> ModelVersion:
     return model
 
 
-PAGE = 60
+PAGE_SIZE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +46,31 @@ class Choice:
     label: str | None = None
 
 
-def newest(
-    session: Session, choice: Choice, most: int, before: int | None = None
-) -> list[SyntheticImage]:
-    """The images of a choice that are older than the image `before`, newest first."""
-    found = [image for query in queries(choice, most, before) for image in session.scalars(query)]
-    return sorted(found, key=lambda image: -image.id)[:most]
+def gallery_page(
+    session: Session, choice: Choice, cursor: str | None, size: int
+) -> Page[SyntheticImage]:
+    """One page of the images of a choice, newest first.
+
+    Raises:
+        NotFound: the cursor is not valid.
+    """
+    return paginate_merged(session, queries(choice), (SyntheticImage.id,), cursor, size)
 
 
-def queries(choice: Choice, most: int, before: int | None = None) -> list[Select[SyntheticImage]]:
-    """What `newest` asks: each query reads its images off an index, in order, and no others.
+def queries(choice: Choice) -> list[Select[SyntheticImage]]:
+    """Queries that together find the images of a choice, each in the order of an index.
 
-    The index of a generator's images is by class first, so all of a generator's images are asked
-    for
-    class by class.
+    The index of a generator's images begins with the class, so that images of all classes take one
+    query per class.
     """
     query = select(SyntheticImage).options(defer(SyntheticImage.privacy_check))
-    query = query.order_by(SyntheticImage.id.desc()).limit(most)
-    if before is not None:
-        query = query.where(SyntheticImage.id < before)
     if choice.model is not None:
         query = query.where(SyntheticImage.model_sha256 == choice.model)
-    if choice.model is None and choice.label is None:
+    if choice.label is not None:
+        return [query.where(SyntheticImage.label == choice.label)]
+    if choice.model is None:
         return [query]
-    labels = LABELS if choice.label is None else (choice.label,)
-    return [query.where(SyntheticImage.label == label) for label in labels]
-
-
-def one_page(
-    session: Session, choice: Choice, before: int | None = None
-) -> tuple[list[SyntheticImage], int | None]:
-    """One page, and before which image the next one begins; None where it is the last."""
-    images = newest(session, choice, PAGE + 1, before)
-    return images[:PAGE], images[PAGE - 1].id if len(images) > PAGE else None
+    return [query.where(SyntheticImage.label == label) for label in LABELS]
 
 
 def neighbours(session: Session, image: SyntheticImage) -> tuple[int | None, int | None]:

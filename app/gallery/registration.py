@@ -1,14 +1,12 @@
 """Register synthetic images in the gallery."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from app.core.database import insert_ignore
 from app.core.errors import Conflict
 from app.datasets.tables import DataVersion
 from app.gallery.tables import SyntheticImage
@@ -21,7 +19,6 @@ def _count_of(session: Session, which: ColumnElement[bool]) -> int:
     return session.scalar(select(func.count()).select_from(SyntheticImage).where(which)) or 0
 
 
-_INSERTED_AT_ONCE = 1000
 Row = dict[str, str]
 
 
@@ -45,11 +42,8 @@ def register_images(session: Session, data_version: DataVersion, folder: Path) -
     _require_generators(session, {row.get(SYNTHETIC_COLUMN, "") for row in rows})
     of_version = SyntheticImage.data_sha256 == data_version.sha256
     before = _count_of(session, of_version)
-    bind = session.get_bind()
-    insert = postgresql_insert if bind.dialect.name == "postgresql" else sqlite_insert
     images = (_image(data_version, row, privacy_checks.get(row["image"], {})) for row in rows)
-    while some := list(islice(images, _INSERTED_AT_ONCE)):
-        session.execute(insert(SyntheticImage).on_conflict_do_nothing(), some)
+    insert_ignore(session, SyntheticImage, images)
     return _count_of(session, of_version) - before
 
 

@@ -27,7 +27,7 @@ from app.gallery.images import (
     shown_picture,
     thumbnail,
 )
-from app.gallery.queries import Choice, find_generator, neighbours, one_page, shelves
+from app.gallery.queries import PAGE_SIZE, Choice, find_generator, gallery_page, neighbours, shelves
 from app.gallery.tables import SyntheticImage
 from app.gallery.views import (
     ImageCard,
@@ -55,7 +55,7 @@ def index(
     opened: CurrentSession,
     model: str = "",
     label: str = "",
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
     """One page of images, newest first."""
     return _page_of_images(request, current, opened, _choice(model, label), before)
@@ -72,20 +72,20 @@ def _page_of_images(
     current: Services,
     opened: Session,
     choice: Choice,
-    before: int | None = None,
+    before: str | None = None,
     fault: str = "",
 ) -> HTMLResponse:
     found = shelves(opened)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
         raise NotFound("no such generator is registered here")
-    images, following = one_page(opened, choice, before)
-    same = {"model": choice.model, "label": choice.label}
+    shown = gallery_page(opened, choice, before, PAGE_SIZE)
+    following = {"model": choice.model, "label": choice.label, "before": shown.next_cursor}
     return page(
         request,
         "gallery/index.html",
         HTTPStatus.UNPROCESSABLE_ENTITY if fault else HTTPStatus.OK,
-        images=[ImageCard.of(image) for image in images],
-        next_url=address("/gallery", **same, before=following) if following else None,
+        images=[ImageCard.of(image) for image in shown.rows],
+        next_url=address("/gallery", **following) if shown.next_cursor else None,
         first=before is None,
         models=model_filters(found, choice),
         labels=label_filters(found, choice),

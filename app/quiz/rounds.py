@@ -4,12 +4,11 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from app.core.database import now
+from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.rate_limit import RateLimit
 from app.quiz.selection import HALF, draw, offer
@@ -140,7 +139,7 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
     right = sum(said == truth for said, truth in zip(guesses, answers, strict=True))
     taken = [truth for said, truth in zip(guesses, answers, strict=True) if said]
     # Of a form that was sent twice, one counts.
-    done = session.execute(
+    finish = (
         update(QuizRound)
         .where(
             QuizRound.id == found.id,
@@ -154,9 +153,8 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
             synthetic_taken_for_real=taken.count(False),
             real_taken_for_real=taken.count(True),
         )
-        .execution_options(synchronize_session=False)
     )
-    if cast("CursorResult[Any]", done).rowcount != 1:
+    if not affected_rows(session, finish):
         raise Conflict("this round is over: its first answers count")
 
 

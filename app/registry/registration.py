@@ -190,7 +190,7 @@ def _adopt(session: Session, model: ModelVersion) -> bool:
             parents=model.parents,
         )
     )
-    return affected_rows(session, statement)
+    return affected_rows(session, statement) > 0
 
 
 def register_released(database: Database, settings: Settings) -> None:

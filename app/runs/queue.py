@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, case, func, literal, select, update
+from sqlalchemy import ColumnElement, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
-from app.core.database import now
+from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
 from app.runs.handlers import UPLOAD
 from app.runs.kinds import KINDS
@@ -277,9 +277,5 @@ def _ended(status: RunStatus) -> dict[str, Any]:
 
 def _update(session: Session, *where: ColumnElement[bool], **values: Any) -> bool:
     """Change the rows for which all of `where` holds; whether there were any."""
-    result = session.execute(
-        update(Run).where(*where).values(**values),
-        # Rows are read anew after a change, see `get_run`.
-        execution_options={"synchronize_session": False},
-    )
-    return cast("CursorResult[Any]", result).rowcount > 0
+    # Rows are read anew after a change, see `get_run`.
+    return affected_rows(session, update(Run).where(*where).values(**values)) > 0

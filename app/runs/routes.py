@@ -38,10 +38,10 @@ from app.runs.views import (
     STATUS_NAMES,
     RunSummary,
     events_of,
-    one_page,
     option_texts,
     registered_by,
     result_lines,
+    runs_page,
     took,
 )
 from app.services import CurrentServices, CurrentSession
@@ -86,17 +86,17 @@ def show_all(
 ) -> HTMLResponse:
     """All runs, newest first; of one status or one kind where that was asked for."""
     wanted = RunStatus(status) if status in set(RunStatus) else None
-    rows, following = one_page(opened, status=wanted, kind=kind or None, before=before)
+    found = runs_page(opened, status=wanted, kind=kind or None, cursor=before)
     return page(
         request,
         "runs/runs.html",
-        runs=[RunSummary.of(row) for row in rows],
-        results={row.id: registered_by(opened, row) for row in rows},
+        runs=[RunSummary.of(row) for row in found.rows],
+        results={row.id: registered_by(opened, row) for row in found.rows},
         kinds={name: each.title for name, each in KINDS.items()},
         statuses={each.value: name for each, name in STATUS_NAMES.items()},
         chosen_status=wanted.value if wanted else "",
         chosen_kind=kind,
-        following=following,
+        following=found.next_cursor,
         workers=workers_alive(current.settings),
     )
 

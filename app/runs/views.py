@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
-from app.core.pagination import Cursor
+from app.core.pagination import Page, paginate
 from app.datasets.tables import DataVersion
 from app.registry.tables import ModelVersion
 from app.runs.forms import label_of, number_text
@@ -18,7 +18,7 @@ from app.runs.kinds import KINDS, Ref
 from app.runs.tables import Run, RunStatus
 from ml.reporting.format import interval
 
-PAGE = 30
+PAGE_SIZE = 30
 STATUS_NAMES: dict[RunStatus, str] = {
     RunStatus.QUEUED: "waiting",
     RunStatus.RUNNING: "running",
@@ -28,28 +28,20 @@ STATUS_NAMES: dict[RunStatus, str] = {
 }
 
 
-def one_page(
-    session: Session, *, status: RunStatus | None, kind: str | None, before: str | None
-) -> tuple[list[Run], str | None]:
-    """One page of runs, newest first, and the cursor of the next; None where it is the last.
+def runs_page(
+    session: Session, *, status: RunStatus | None, kind: str | None, cursor: str | None
+) -> Page[Run]:
+    """One page of runs, newest first.
 
     Raises:
-        NotFound: `before` is not a cursor of ours.
+        NotFound: the cursor is not valid.
     """
-    query = select(Run).order_by(Run.created_at.desc(), Run.id.desc())
+    query = select(Run)
     if status:
         query = query.where(Run.status == status)
     if kind:
         query = query.where(Run.kind == kind)
-    if before:
-        last = Cursor.decode(before)
-        older = and_(Run.created_at == last.created_at, Run.id < last.id)
-        query = query.where(or_(Run.created_at < last.created_at, older))
-    found = list(session.scalars(query.limit(PAGE + 1)))
-    if len(found) <= PAGE:
-        return found, None
-    last_shown = found[PAGE - 1]
-    return found[:PAGE], Cursor(last_shown.created_at, last_shown.id).encode()
+    return paginate(session, query, (Run.created_at, Run.id), cursor, PAGE_SIZE)
 
 
 def kind_title(kind: str) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from app.accounts.dependencies import CurrentClinic
 from app.core.errors import NotFound
 from app.screenings.dependencies import ClinicImage, ClinicScreening
-from app.screenings.queries import one_page
+from app.screenings.queries import screenings_page
 from app.screenings.reviews import newest_review, review
 from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
 from app.screenings.uploads import BOUNDED_BY_READER
@@ -94,10 +94,10 @@ def index(
     ] = None,
 ) -> ScreeningPage:
     """The clinic's screenings, newest first."""
-    rows, following = one_page(opened, owner, before)
+    found = screenings_page(opened, owner, before)
     return ScreeningPage(
-        screenings=[ScreeningOut.of(row) for row in rows],
-        next=f"/api/v1/screenings?before={following}" if following else None,
+        screenings=[ScreeningOut.of(row) for row in found.rows],
+        next=f"/api/v1/screenings?before={found.next_cursor}" if found.next_cursor else None,
     )
 
 

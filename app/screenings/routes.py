@@ -25,7 +25,7 @@ from app.screenings.dependencies import (
     WritingVisitor,
     remember,
 )
-from app.screenings.queries import count, newest, one_page
+from app.screenings.queries import count_screenings, screenings_page
 from app.screenings.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
 from app.screenings.service import image_key, share, thumbnail_key, unshare
 from app.screenings.tables import Screening
@@ -68,14 +68,14 @@ def upload_page(
     status: HTTPStatus,
 ) -> HTMLResponse:
     """The upload page, with what was wrong with the last upload."""
-    rows = newest(opened, owner, RECENT)
+    recent = screenings_page(opened, owner, size=RECENT)
     card = current.classifier.card
     return page(
         request,
         "screenings/index.html",
         status,
         model=card,
-        recent=_summaries(opened, rows),
+        recent=_summaries(opened, recent.rows),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
     )
@@ -143,13 +143,13 @@ def history(
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
     """The screenings of the visitor or of the user's clinic, newest first."""
-    rows, following = one_page(opened, owner, before)
+    found = screenings_page(opened, owner, before)
     return page(
         request,
         "screenings/history.html",
-        screenings=_summaries(opened, rows),
-        next_url=f"/screenings?before={following}" if following else None,
-        total=count(opened, owner),
+        screenings=_summaries(opened, found.rows),
+        next_url=f"/screenings?before={found.next_cursor}" if found.next_cursor else None,
+        total=count_screenings(opened, owner),
     )
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from app.accounts.dependencies import Admin
-from app.core.audit import one_page
+from app.core.audit import audit_page
 from app.core.templating import page
 from app.services import CurrentSession
 
@@ -22,5 +22,11 @@ def audit(
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
     """What was done and by whom, newest first."""
-    events, following = one_page(opened, about.strip(), before)
-    return page(request, "site/audit.html", events=events, about=about.strip(), following=following)
+    found = audit_page(opened, about.strip(), before)
+    return page(
+        request,
+        "site/audit.html",
+        events=found.rows,
+        about=about.strip(),
+        following=found.next_cursor,
+    )

@@ -1,5 +1,6 @@
 """The gallery: registering, finding page by page, pictures, images from seeds, downloads."""
 
+import base64
 import csv
 import io
 import json
@@ -20,11 +21,11 @@ from starlette.testclient import TestClient
 
 from app.core import rate_limit as allowance
 from app.core.errors import Conflict
+from app.core.pagination import page_query
 from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataVersion
-from app.gallery import queries as gallery
 from app.gallery.on_demand import MOST_PER_MINUTE, Generators, TooManyPictures
-from app.gallery.queries import Choice, neighbours, newest, queries, shelves
+from app.gallery.queries import Choice, gallery_page, neighbours, queries, shelves
 from app.gallery.registration import register_images
 from app.gallery.tables import SyntheticImage
 from app.gallery.views import describe_privacy_check
@@ -60,7 +61,7 @@ def images(session: Session, settings: Settings, generator: ModelVersion) -> lis
     kinds = [(COVID, seed) if seed % 2 else (NORMAL, seed) for seed in range(12)]
     in_gallery(session, settings, generator, kinds)
     session.commit()
-    return newest(session, Choice(generator.sha256), 100)[::-1]
+    return gallery_page(session, Choice(generator.sha256), None, 100).rows[::-1]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_registered_images_have_seed_and_privacy_check(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 7), (NORMAL, 2**32 - 1)])
     assert register_images(session, version, folder_of(settings, version)) == 2
-    normal, covid = newest(session, Choice(generator.sha256), 9)
+    normal, covid = gallery_page(session, Choice(generator.sha256), None, 9).rows
     assert (covid.label, covid.seed, covid.nearest_percentile) == (COVID, "7", 44.25)
     assert covid.privacy_check["held_out_images"] == "214"
     assert (normal.label, normal.seed) == (NORMAL, str(2**32 - 1))
@@ -104,7 +105,7 @@ def test_many_images_are_inserted_in_several_statements(
     generator: ModelVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("app.gallery.registration._INSERTED_AT_ONCE", 4)
+    monkeypatch.setattr("app.core.database._INSERTED_AT_ONCE", 4)
     version = new_set(session, settings, generator, [(COVID, seed) for seed in range(11)])
     assert register_images(session, version, folder_of(settings, version)) == 11
 
@@ -114,7 +115,7 @@ def test_images_without_privacy_check_say_so(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 99)], certified=False)
     register_images(session, version, folder_of(settings, version))
-    (image,) = newest(session, Choice(generator.sha256), 9)
+    (image,) = gallery_page(session, Choice(generator.sha256), None, 9).rows
     assert (image.seed, image.nearest_percentile, image.privacy_check) == ("99", None, {})
     assert "not compared with real images" in describe_privacy_check(image.privacy_check)[0]
 
@@ -189,10 +190,11 @@ def test_pages_show_every_image_of_a_choice_once(
     for label in (None, COVID, NORMAL):
         wanted = [image.id for image in images[::-1] if label in (None, image.label)]
         found: list[int] = []
-        while some := newest(
-            session, Choice(generator.sha256, label), 5, found[-1] if found else None
-        ):
-            found += [image.id for image in some]
+        cursor: str | None = None
+        while found == [] or cursor:
+            shown = gallery_page(session, Choice(generator.sha256, label), cursor, size=5)
+            found += [image.id for image in shown.rows]
+            cursor = shown.next_cursor
         assert found == wanted
 
 
@@ -225,8 +227,11 @@ def test_no_page_is_sorted_or_read_whole(
         session.execute(text("SET LOCAL enable_seqscan = off"))
         session.execute(text("SET LOCAL enable_bitmapscan = off"))
     explain = "EXPLAIN QUERY PLAN" if is_sqlite else "EXPLAIN"
-    for query in queries(choice, 61, before=10**6):
-        sql = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    columns = (SyntheticImage.id,)
+    cursor = base64.urlsafe_b64encode(b"1000000").decode()
+    for query in queries(choice):
+        limited = page_query(query, columns, cursor, 61)
+        sql = limited.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
         plan = " ".join(str(row) for row in session.execute(text(f"{explain} {sql}")))
         assert re.search("USING (INDEX|INTEGER PRIMARY KEY)|Index Scan Backward", plan), plan
         assert not re.search("TEMP B-TREE|Sort", plan), plan
@@ -247,7 +252,7 @@ def test_gallery_leads_from_page_to_page(
     generator: ModelVersion,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gallery, "PAGE", 5)
+    monkeypatch.setattr("app.gallery.routes.PAGE_SIZE", 5)
     address, found = f"/gallery?model={generator.sha256}", []
     while address:
         page = visitor.get(address).text
@@ -591,7 +596,9 @@ def test_same_image_of_two_sets_comes_once(
         in_gallery(session, settings, model, [(COVID, seed) for seed in seeds])
     session.commit()
     chosen = [
-        image for model in (generator, other) for image in newest(session, Choice(model.sha256), 9)
+        image
+        for model in (generator, other)
+        for image in gallery_page(session, Choice(model.sha256), None, 9).rows
     ]
     assert len(chosen) == 5
     answer = visitor.post("/gallery/download", data={"image": [str(image.id) for image in chosen]})
@@ -611,7 +618,7 @@ def test_sets_that_name_their_images_alike_do_not_overwrite_each_other(
         manifest.write_text(manifest.read_text().replace(old, "images/1.png"))
         register_images(session, version, folder)
     session.commit()
-    ids = [str(radiograph.id) for radiograph in newest(session, Choice(), 2)]
+    ids = [str(radiograph.id) for radiograph in gallery_page(session, Choice(), None, 2).rows]
     answer = visitor.post("/gallery/download", data={"image": ids})
     records = read_synthetic_manifest(unpacked(answer.content, tmp_path))
     assert len({record.path for record in records}) == 2

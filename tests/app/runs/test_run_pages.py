@@ -306,7 +306,7 @@ def test_list_is_filtered_by_status_and_kind(
 def test_pages_of_the_list_hold_each_run_once(
     admin: TestClient, new_run: Callable[..., uuid.UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.runs.views.PAGE", 2)
+    monkeypatch.setattr("app.runs.views.PAGE_SIZE", 2)
     made = {str(new_run()) for _ in range(5)}
     address, seen = "/admin/runs", []
     while address:
