@@ -8,18 +8,18 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from fastapi import Response
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from app.core.errors import NotFound
 from app.core.safe_files import file_in, place_in
+from ml.files import write_whole
 from ml.gan.synthesis.folder import thumbnail_name
 from ml.gan.synthesis.watermark import marked, thumbnail_of
+from ml.imaging.types import GreyImage, GreyImages
 
 # An image never changes. A picture opened by itself runs nothing.
 _LASTING = {
@@ -29,8 +29,6 @@ _LASTING = {
 
 SAMPLE_GRID = "samples.png"
 
-GreyImage = NDArray[np.uint8]  # (H, W)
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 SHOWN_SIDE, FRAME_SIDE = 512, 256
 # Letters of this many pixels can be read in a picture of `SHOWN_SIDE`, and hide little of it.
 _SHOWN_LETTERS, _FRAME_LETTERS = 4, 3
@@ -80,19 +78,12 @@ def thumbnail(folder: Path, image: str) -> bytes:
         return path.read_bytes()
     picture = thumbnail_of(read_stored(file_in(folder, image))[0])
     try:
-        _keep(path, picture)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, picture)
     except OSError as problem:
         # No room, or a folder that is read only here: the picture is shown all the same.
         logger.warning("the thumbnail %s is not kept: %s", path, problem)
     return picture
-
-
-def _keep(path: Path, content: bytes) -> None:
-    """Give a file its name when it is whole: others read it meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid4().hex}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def enlarged(image: GreyImage, side: int, *, exactly: bool = False) -> GreyImage:

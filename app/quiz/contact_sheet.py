@@ -13,7 +13,7 @@ from app.core.safe_files import file_in
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
 from app.gallery.images import enlarged
-from app.quiz.selection import COLUMNS, IMAGES, GreyImage, shipped_sha256
+from app.quiz.selection import COLUMNS, IMAGES, shipped_sha256
 from app.quiz.tables import QuizRound
 from app.settings import Settings
 from ml.gan.onnx_generator import GeneratorGraph
@@ -21,7 +21,7 @@ from ml.gan.synthesis.watermark import marked
 from ml.imaging.decode import read_image
 from ml.imaging.png import grey_png
 from ml.imaging.preprocessing import BlankImage, standardise
-from ml.imaging.types import UnreadableImage
+from ml.imaging.types import GreyImage, UnreadableImage
 
 # The side of an image in the picture, and the rim around it that repeats its edge: a browser that
 # resizes the picture takes nothing of the neighbour in.

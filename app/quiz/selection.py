@@ -13,8 +13,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -34,7 +32,6 @@ HALF = IMAGES // 2
 LICENCES = ("CC0", "CC BY", "CC BY-SA", "CC BY-NC", "CC BY-NC-SA")
 _VERSION = re.compile(r"[ -]\d(\.\d)?$")
 _random = secrets.SystemRandom()
-GreyImage = NDArray[np.uint8]  # (S, S)
 
 
 @dataclass(frozen=True, slots=True)

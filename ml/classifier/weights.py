@@ -10,8 +10,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ml.errors import CheckpointError
+from ml.files import write_whole
 from ml.labels import LABELS
-from ml.training.checkpoint import replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: dict[str, str])
         The SHA-256 of the file.
     """
     content = save({name: value.contiguous() for name, value in state.items()}, about)
-    with replacing(path) as file:
-        file.write(content)
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

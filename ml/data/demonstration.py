@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.data.near_duplicates import Hashes, close_to, image_hash
@@ -23,12 +22,12 @@ from ml.files import write_whole
 from ml.gan.latents import SEEDS
 from ml.gan.onnx_generator import GeneratorGraph
 from ml.gan.synthesis.watermark import Provenance, marked, png_of
+from ml.imaging.types import GreyImage
 
 # Images of each class; to measure a generator takes 16 of those it learned.
 IMAGES: dict[Split, int] = {Split.TRAIN: 34, Split.VALIDATION: 16, Split.TEST: 16}
 LICENCE = "research and non-commercial use, as the generator"
 _SOFTWARE = "xray-screening demonstration"
-GreyImage = NDArray[np.uint8]  # (S, S)
 
 
 @dataclass(frozen=True, slots=True)

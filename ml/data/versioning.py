@@ -152,7 +152,11 @@ def verify_version(folder: Path) -> dict[str, Any]:
 
 
 def _content_sha256(folder: Path, rows: Sequence[Row], digests: Sequence[str]) -> str:
-    """One hash of rows, pictures, masks and privacy checks."""
+    """One hash of rows, images, lung masks and privacy checks.
+
+    The hash names data sets in databases, cards and reports, so its input never changes: it calls
+    things as version 0.1.0 did.
+    """
     whole = hashlib.sha256()
     for line in sorted(_content_lines(folder, rows, digests)):
         whole.update(line.encode() + b"\n")
@@ -237,9 +241,7 @@ def _draw_contact_sheet(records: Sequence[ImageRecord], digests: Sequence[str], 
     for (title, images), height in zip(chosen, heights, strict=True):
         _draw_block(sheet, top, title, images)
         top += height
-    partial = path.with_name(f".{path.name}.part")
-    sheet.save(partial, "JPEG", quality=88)
-    partial.replace(path)
+    write_whole(path, lambda file: sheet.save(file, "JPEG", quality=88))
 
 
 def _draw_block(sheet: Image.Image, top: int, title: str, images: Sequence[ImageRecord]) -> None:

@@ -14,11 +14,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ml.errors import CheckpointError, XrayError
+from ml.files import write_whole
 from ml.gan.checks import check_options
 from ml.gan.generator_card import GENERATOR_CARD_FORMAT, GeneratorCard
 from ml.gan.networks import build_generator
 from ml.legacy import rename_weights
-from ml.training.checkpoint import replacing
 
 GENERATOR = "generator.safetensors"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator" / GENERATOR
@@ -49,8 +49,7 @@ def save_generator(path: Path, network: nn.Module, card: GeneratorCard) -> str:
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     content = save(weights, metadata={"card": json.dumps(card.as_json(), sort_keys=True)})
-    with replacing(path) as file:
-        file.write(content)
+    write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.errors import BundleError, XrayError
 from ml.gan.latents import Latents, latents_of, way_between
+from ml.imaging.types import GreyImages
 from ml.onnx_runtime import onnxruntime
 
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 GRAPH, CARD = "generator.onnx", "card.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator"
 # Where the graph carries its `GraphFacts`.

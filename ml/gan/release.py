@@ -13,6 +13,7 @@ from ml.classifier.export import LICENCE
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
 from ml.errors import TooFewImages
+from ml.files import write_whole
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.real_images import SAMPLES
@@ -25,7 +26,6 @@ from ml.labels import label_name
 from ml.reporting.format import markdown_table
 from ml.reporting.gan_report import draw_sheet
 from ml.reporting.gan_tables import pixel_rows, space_rows
-from ml.training.checkpoint import replacing
 
 SHEET = "samples.png"
 FEWEST_SAMPLES = 64
@@ -130,8 +130,7 @@ def write_beside(folder: Path, *, trained_sha256: str = "") -> None:
     )
     files = {GRAPH: graph, SHEET: draw_sheet(loaded), CARD: card.to_json().encode()}
     for name, content in files.items():
-        with replacing(folder / name) as file:
-            file.write(content)
+        write_whole(folder / name, content)
 
 
 def is_released(trained: Path, out: Path) -> bool:

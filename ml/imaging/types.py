@@ -16,6 +16,8 @@ MIN_SYNTHETIC_SIDE = 16
 THUMBNAIL_SIDE = 256
 Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM"]
 Pixels = NDArray[np.uint8 | np.uint16]
+GreyImage = NDArray[np.uint8]  # (H, W), higher is brighter
+GreyImages = NDArray[np.uint8]  # (N, H, W)
 Refusal = Literal[
     "empty",
     "not-an-image",

@@ -1,15 +1,12 @@
 """Saving and loading training state: atomic, bounded on disk, and never through pickle."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from ml.errors import CheckpointError
+from ml.files import write_whole
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -21,27 +18,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         path: the checkpoint's file; its folder exists.
         state: tensors, numbers, strings, and dicts and lists of them.
     """
-    with replacing(path) as file:
-        torch.save(state, file)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the name `path` once it is complete and on disk, or leaves what is there.
-
-    Args:
-        path: its folder exists.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: torch.save(state, file), private=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ They wait in a folder of their own, where an import that was interrupted finds t
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ml.data.importers.records import clean_age, clean_sex
 from ml.data.near_duplicates import WORDS, Hashes, file_hash
+from ml.files import write_whole
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import Pixels
@@ -101,7 +101,7 @@ class Stage:
             sex=clean_sex(image.metadata.get("PatientSex", "")),
             age=clean_age(image.metadata.get("PatientAge", "")),
         )
-        write_whole(self.image(digest), lambda path: path.write_bytes(stored))
+        write_whole(self.image(digest), stored)
         with self._journal.open("a") as journal:
             journal.write(json.dumps(asdict(decoded)) + "\n")
         self._done[digest] = decoded
@@ -120,14 +120,14 @@ class Stage:
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as problem:
             raise ValueError(f"unreadable lung mask {source.name}") from problem
         mask = lungs.point(lambda grey: 255 * (grey >= 128)).convert("1")
-        write_whole(self.mask(decoded.digest), lambda path: mask.save(path, "PNG"))
+        write_whole(self.mask(decoded.digest), lambda file: mask.save(file, "PNG"))
 
     def _read_journal(self) -> dict[str, Decoded]:
         if not self._journal.is_file():
             return {}
         # A kill may cut the last line short; what is added must not continue it.
         whole, newline, _torn = self._journal.read_text().rpartition("\n")
-        write_whole(self._journal, lambda path: path.write_text(whole + newline))
+        write_whole(self._journal, whole + newline)
         images = (Decoded(**json.loads(line)) for line in whole.splitlines())
         return {image.digest: image for image in images}
 
@@ -169,10 +169,3 @@ def reduce(pixels: Pixels, short_side: int) -> NDArray[np.uint8]:
     stretched = (small - low) * (255.0 / max(high - low, 1e-6))
     grey: NDArray[np.uint8] = np.rint(np.clip(stretched, 0, 255)).astype(np.uint8)
     return grey
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there: it is whole or not there at all."""
-    partial = path.with_name(f".{path.name}.part")
-    write(partial)
-    partial.replace(path)

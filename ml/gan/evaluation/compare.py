@@ -16,6 +16,7 @@ import torch
 
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
+from ml.files import write_whole
 from ml.gan.checks import check_options
 from ml.gan.evaluation.evaluate import measure_generator
 from ml.gan.evaluation.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
@@ -29,7 +30,6 @@ from ml.legacy import rename_keys
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
 from ml.reporting.gan_tables import comparison_markdown
-from ml.training.checkpoint import replacing
 from ml.training.distributed import join_process_group
 from ml.training.metrics_log import read_metrics
 from ml.training.run_folder import OPTIONS, fingerprint
@@ -301,7 +301,7 @@ class _Job:
                 "evaluation": evaluation,
             }
         )
-        _write(folder / RESULT, _to_json(result))
+        write_whole(folder / RESULT, _to_json(result))
         return result
 
     def comparison(self, results: Mapping[Run, dict[str, Any] | None]) -> dict[str, Any]:
@@ -350,20 +350,15 @@ def write_comparison(out: Path, comparison: Mapping[str, Any]) -> None:
         out: the folder of the comparison, where its grids of samples lie.
         comparison: what `compare_gans` gives.
     """
-    _write(out / JSON, _to_json(comparison))
-    _write(out / MARKDOWN, comparison_markdown(comparison))
+    write_whole(out / JSON, _to_json(comparison))
+    write_whole(out / MARKDOWN, comparison_markdown(comparison))
     grids = {
         model["grid"]: (out / model["grid"]).read_bytes()
         for model in comparison["models"]
         if model["grid"]
     }
-    _write(out / HTML, render_comparison(comparison, grids))
+    write_whole(out / HTML, render_comparison(comparison, grids))
 
 
 def _to_json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, allow_nan=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as file:
-        file.write(text.encode())

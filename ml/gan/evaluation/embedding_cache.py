@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
-from ml.training.checkpoint import replacing
+from ml.files import write_whole
+from ml.gan.evaluation.features import Embeddings, FeatureSpace
+from ml.imaging.types import GreyImages
 
 # Three files for each data set, size and network.
 MOST_FILES = 24
@@ -57,8 +58,7 @@ class EmbeddingCache:
         """Write embeddings, and let go of those that nobody asked for longest."""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with replacing(path) as file:
-                np.save(file, points)
+            write_whole(path, lambda file: np.save(file, points), private=True)
             files = sorted(path.parent.glob("*.npy"), key=lambda file: file.stat().st_mtime_ns)
             for old in files[:-MOST_FILES]:
                 old.unlink(missing_ok=True)

@@ -26,7 +26,6 @@ from ml.gan.evaluation.real_images import (
     LEAST_IMAGES,
     SAMPLES,
     EmbeddedImages,
-    GreyImages,
     Group,
     RealImages,
     embed,
@@ -35,6 +34,7 @@ from ml.gan.evaluation.real_images import (
 from ml.gan.evaluation.train_synthetic_test_real import LabelledPoints, synthetic_against_real
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
+from ml.imaging.types import GreyImages
 from ml.json_model import finite
 from ml.training.run_folder import fingerprint
 

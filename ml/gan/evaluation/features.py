@@ -24,12 +24,12 @@ from ml.classifier.bundle import PRETRAINED
 from ml.classifier.networks import backbone
 from ml.classifier.predictor import Predictor
 from ml.errors import XrayError
+from ml.imaging.types import GreyImages
 
 IMAGENET = "efficientnet-lite0"
 CLASSIFIER = "classifier"
 INCEPTION = "inception"
 FEATURE_SPACES = (IMAGENET, CLASSIFIER, INCEPTION)
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 Embeddings = NDArray[np.float32]  # (N, F)
 # On one core small batches stay in the cache: 8 images at a time are 1.7 times as fast as 64.
 _CPU_BATCH = 8

@@ -22,8 +22,8 @@ from ml.data.near_duplicates import MAX_DISTANCE, Hashes, close_to, image_hash
 from ml.errors import DataError
 from ml.evaluation.metrics import auroc
 from ml.gan.evaluation.distances import Floats, Points, nearest
+from ml.imaging.types import GreyImages
 
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 Flags = NDArray[np.bool_]
 # Cells with fewer images of either side say nothing of their own.
 LEAST_IN_CELL = 20

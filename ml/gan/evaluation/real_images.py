@@ -22,8 +22,8 @@ from ml.gan.evaluation.divergences import BINS
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.memorisation import hash_all, with_mirrored
 from ml.gan.evaluation.real_floor import Floor, real_floor
+from ml.imaging.types import GreyImages
 
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 SAMPLES = 512

@@ -36,10 +36,10 @@ from ml.gan.evaluation.memorisation import hash_all, nearest_percentiles
 from ml.gan.evaluation.precision_recall import NEIGHBOURS, realism_of
 from ml.gan.evaluation.real_images import embed
 from ml.gan.generator_file import LoadedGenerator
+from ml.imaging.types import GreyImages
 from ml.labels import LABELS
 from ml.training.run_folder import fingerprint
 
-GreyImages = NDArray[np.uint8]  # (N, S, S)
 # With fewer a percentile is no percentile.
 LEAST_HELD_OUT = 20
 # Percent: one in a hundred images of other people comes as near to a training image.

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.errors import XrayError
@@ -24,9 +23,9 @@ from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from ml.gan.synthesis.folder import NewImage, Row, SyntheticFolder
 from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
+from ml.imaging.types import GreyImage
 from ml.version import code_version
 
-GreyImage = NDArray[np.uint8]  # (S, S)
 # Takes a number of images, and seconds.
 OnImages = Callable[[int, float], None]
 # Seeds that are tried for each image before the generator is given up.

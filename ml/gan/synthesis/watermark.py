@@ -4,11 +4,11 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-GreyImage = NDArray[np.uint8]  # (H, W)
+from ml.imaging.types import GreyImage
+
 # Letters of five rows; a mark is white on black, so it is seen on any image.
 _LETTERS = {
     "S": ("###", "#..", "###", "..#", "###"),

@@ -27,9 +27,8 @@ from ml.data.near_duplicates import (
 from ml.data.summary import MOST_LEAKS, find_duplicates
 from ml.errors import DataError
 from ml.imaging.decode import read_image
+from ml.imaging.types import GreyImage
 from tests.support.images import jpeg, png, synthetic_image
-
-GreyImage = NDArray[np.uint8]
 
 
 def textured_image(seed: int) -> GreyImage:

@@ -16,11 +16,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ml.commands.data import data_app
-from ml.data.manifest import DEMONSTRATION, read_manifest
+from ml.data.manifest import DEMONSTRATION, DEMONSTRATION_FOLDER, read_manifest
 from ml.data.splits import Split, split_of
 from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, read_version, verify_version
 from ml.errors import DataError
-from ml.gan.synthesis.folder import PRIVACY_CHECKS
+from ml.gan.synthesis.folder import PRIVACY_CHECKS, PRIVACY_CHECKS_OF_0_1
 from tests.ml.data.test_near_duplicates import textured_image
 from tests.support import REPOSITORY
 from tests.support.images import jpeg, png
@@ -192,6 +192,23 @@ def test_contact_sheet_shows_some_images_of_each_class(data_set: Path) -> None:
     assert picture.shape == (3 * 128 + 4, 8 * 100 + 4)
     assert np.ptp(picture[40:120, 10:290].astype(int)) > 150
     assert np.ptp(picture[40:120, 320:].astype(int)) < 20
+
+
+def test_shipped_demonstration_set_has_the_hash_it_was_frozen_with() -> None:
+    assert verify_version(DEMONSTRATION_FOLDER) == read_version(DEMONSTRATION_FOLDER)
+
+
+def test_hash_of_privacy_checks_is_that_of_version_0_1_0(tmp_path: Path) -> None:
+    write_manifest(tmp_path, [image_row(tmp_path, 0, synthetic=GENERATOR)])
+    check = {"seed": "0", "file": "images/0.png", "training_films": "7", "films_sha256": "ef"}
+    text = ",".join(check) + "\n" + ",".join(check.values()) + "\n"
+    (tmp_path / PRIVACY_CHECKS_OF_0_1).write_text(text)
+    # As the program of 0.1.0 froze just these files.
+    sha256 = "3059b3d8d8b41b55afe31f6f5ba8345c58549035063aa9003cfa9f14ffe05a47"
+    assert freeze(tmp_path)["sha256"] == sha256
+    renamed = text.replace("training_films", "training_images").replace("films_", "images_")
+    (tmp_path / PRIVACY_CHECKS).write_text(renamed)
+    assert verify_version(tmp_path)["sha256"] == sha256
 
 
 def test_demonstration_and_synthetic_images_are_told(tmp_path: Path) -> None:

@@ -21,14 +21,13 @@ from ml.gan.onnx_export import export_graph, require_equal
 from ml.gan.onnx_generator import CARD, GRAPH, PRETRAINED, GeneratorGraph, class_number
 from ml.gan.release import SHEET, write_beside
 from ml.gan.sampling import grid_of, images_of_latents, sample_images
+from ml.imaging.types import GreyImages
 from tests.support import REPOSITORY
 from tests.support.gan_world import LABELS, SIDE, one_thread, tiny, untrained, write_images
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 # What an installation that only serves does not have.
 TRAINING_ONLY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "timm")
-
-GreyImages = NDArray[np.uint8]
 
 
 def gap(one: GreyImages, other: GreyImages) -> int:

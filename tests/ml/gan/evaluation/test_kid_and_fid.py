@@ -48,10 +48,10 @@ from ml.gan.evaluation.train_synthetic_test_real import (
     probe_auroc,
     synthetic_against_real,
 )
+from ml.imaging.types import GreyImages
 from tests.support.images import synthetic_image
 
 Points = NDArray[np.float32]
-GreyImages = NDArray[np.uint8]
 
 
 def cloud(seed: int, count: int = 60, shift: float = 0.0, features: int = 12) -> Points:

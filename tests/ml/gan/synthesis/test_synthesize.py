@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from ml import files
@@ -31,6 +30,7 @@ from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS, Synth
 from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
 from ml.gan.synthesis.synthesize import Wanted, draw_way, parse_seeds, synthesize
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
+from ml.imaging.types import GreyImages
 from tests.support.gan_world import (
     LABELS,
     SIDE,
@@ -44,8 +44,6 @@ from tests.support.images import png
 
 __all__ = ["one_thread"]  # a fixture that all tests here use
 IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
-
-GreyImages = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
