@@ -1,20 +1,17 @@
-"""Data versions: frozen data sets under the hash of their content; once there, never changed.
-
-The row is what counts. A folder gets its name in the transaction that inserts its row, so one
-without a row is what a crash left, and whoever registers the same content next replaces it.
-"""
+"""Data set versions: frozen data sets under the hash of their content; they never change."""
 
 import shutil
-import tempfile
-import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 import ml
 from app.core.audit import AuditEvent
+from app.core.content_store import ContentStore, hold_row, lost_files
 from app.core.database import insert_unless_there, now
 from app.core.errors import BadForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
@@ -27,9 +24,6 @@ LONGEST_NAME = 200
 SHIPPED = Path(ml.__file__).parent / DEMONSTRATION
 DEMONSTRATION_NAME = "Demonstration set"
 DEMONSTRATION_ACTOR = "first start"
-# A copy that is still being made is younger than this.
-_STALE_COPY_S = 24 * 3600
-_COPY = ".copy-"
 
 
 def register_data(
@@ -79,72 +73,32 @@ def register_data(
         parent_sha256=parent_sha256 if parent_sha256 != sha256 else None,
         quiz_allowed=False,
     )
-    target = data_folder(settings, version)
-    # What takes long comes before the first write: SQLite has one writer at a time.
-    ready = _beside(source_folder.resolve(), target.parent)
-    try:
+    store = ContentStore(settings.home_folder.data_sets)
+    # The copy comes before the first write: SQLite has one writer at a time.
+    with _staged(store, settings, source_folder) as staged:
         if insert_unless_there(session, version):
-            # Nobody else is between this insert and its commit: what lies there is garbage.
-            shutil.rmtree(target, ignore_errors=True)
-            ready.rename(target)
+            store.put(staged, sha256)
             detail = {"name": version.name, "images": version.images}
             session.add(
                 AuditEvent(actor=by, action="data.registered", subject=sha256, detail=detail)
             )
-        elif ready != target and not _restore(session, version, ready, target, by=by):
-            shutil.rmtree(ready)
-    finally:
-        if ready.name.startswith(_COPY):
-            shutil.rmtree(ready, ignore_errors=True)
+        elif staged != store.folder(sha256):
+            if store.restore(staged, sha256, lambda: hold_row(session, DataVersion, sha256)):
+                session.add(AuditEvent(actor=by, action="data.restored", subject=sha256))
+            shutil.rmtree(staged)
     return find_data(session, sha256)
 
 
-def _restore(session: Session, version: DataVersion, ready: Path, target: Path, *, by: str) -> bool:
-    """Move a folder in place of that of a version which lost files; whether it had."""
-    if _has_all(target, ready):
-        return False
-    # A write that changes nothing: whoever restores the same at this moment is waited for.
-    same = update(DataVersion).where(DataVersion.sha256 == version.sha256)
-    session.execute(same.values(folder=DataVersion.folder))
-    if _has_all(target, ready):
-        return False
-    shutil.rmtree(target, ignore_errors=True)
-    ready.rename(target)
-    session.add(AuditEvent(actor=by, action="data.restored", subject=version.sha256))
-    return True
-
-
-def _has_all(folder: Path, other: Path) -> bool:
-    """Whether a folder has every file that another one of the same content has, at its length."""
-    wanted = (path for path in other.rglob("*") if path.is_file())
-    return all(
-        (kept := folder / path.relative_to(other)).is_file()
-        and kept.stat().st_size == path.stat().st_size
-        for path in wanted
-    )
-
-
-def _beside(source: Path, place: Path) -> Path:
-    """The folder where it can be renamed into place: itself in the home folder, else a copy."""
-    place.mkdir(parents=True, exist_ok=True)
-    home = place.parent
-    if source.is_relative_to(home) and source.stat().st_dev == place.stat().st_dev:
-        return source
-    _remove_stale_copies(place)
-    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=place))
-    try:
-        shutil.copytree(source, copy, dirs_exist_ok=True)
+@contextmanager
+def _staged(store: ContentStore, settings: Settings, source: Path) -> Iterator[Path]:
+    """The folder where it can be renamed into the store: itself in the home folder, or a copy."""
+    source, home = source.resolve(), settings.home_folder.root
+    if source.is_relative_to(home) and source.stat().st_dev == home.stat().st_dev:
+        yield source
+        return
+    with store.staged_copy(source) as copy:
         verify_version(copy)
-    except BaseException:
-        shutil.rmtree(copy, ignore_errors=True)
-        raise
-    return copy
-
-
-def _remove_stale_copies(place: Path) -> None:
-    for copy in place.glob(f"{_COPY}*"):
-        if copy.stat().st_mtime < time.time() - _STALE_COPY_S:
-            shutil.rmtree(copy, ignore_errors=True)
+        yield copy
 
 
 def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
@@ -154,7 +108,7 @@ def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
         DataError: what is shipped was changed.
     """
     known = session.get(DataVersion, read_version(SHIPPED)["sha256"])
-    if known and _has_all(data_folder(settings, known), SHIPPED):
+    if known and not lost_files(SHIPPED, data_folder(settings, known)):
         return known
     return register_data(
         session,

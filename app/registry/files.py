@@ -2,11 +2,6 @@
 
 import hashlib
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +24,6 @@ SAMPLES = "samples.png"
 LEAST_SIDE, MOST_SIDE = 16, 1024
 CLASSIFIER_FILES = (GRAPH, CARD)
 GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
-_COPY = ".copy-"
-# A copy that is still being made is younger than this.
-_STALE_COPY_S = 24 * 3600
 
 
 def model_folder(settings: Settings, model: ModelVersion) -> Path:
@@ -45,38 +37,6 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
             f"of model {model.version} only the card is kept here: register its folder first"
         )
     return settings.home_folder.resolve(model.folder)
-
-
-@contextmanager
-def copied(settings: Settings, source: Path, names: tuple[str, ...]) -> Iterator[Path]:
-    """A copy of a folder's files from which it can be renamed into place; removed unless it was.
-
-    What is checked is the copy, so nobody changes a file between the check and the keeping.
-
-    Args:
-        settings: name the home folder.
-        source: the folder.
-        names: the files wanted; those that are not there are left out, and so is all else.
-    """
-    place = settings.home_folder.models
-    place.mkdir(parents=True, exist_ok=True)
-    for stale in place.glob(f"{_COPY}*"):
-        if stale.stat().st_mtime < time.time() - _STALE_COPY_S:
-            shutil.rmtree(stale, ignore_errors=True)
-    copy = Path(tempfile.mkdtemp(prefix=_COPY, dir=place))
-    try:
-        for name in names:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, copy / name)
-        yield copy
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
-
-
-def put_in_place(copy: Path, place: Path) -> None:
-    """Give a copy its name, in place of what a crash may have left there."""
-    shutil.rmtree(place, ignore_errors=True)
-    copy.rename(place)
 
 
 def load_classifier(folder: Path) -> Predictor:

@@ -14,6 +14,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
+from app.core.content_store import ContentStore, hold_row
 from app.core.database import Database, affected_rows, insert_unless_there, now
 from app.registry.files import (
     CLASSIFIER_FILES,
@@ -22,10 +23,8 @@ from app.registry.files import (
     WEIGHTS,
     carded_sha256,
     check_generator,
-    copied,
     load_classifier,
     model_folder,
-    put_in_place,
 )
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.tables import Run
@@ -57,7 +56,7 @@ def register_classifier(
     Raises:
         BundleError: the bundle is damaged, not what its card says, or cannot be run.
     """
-    with copied(settings, bundle_folder, CLASSIFIER_FILES) as copy:
+    with _store(settings).staged_copy(bundle_folder, CLASSIFIER_FILES) as copy:
         card = load_classifier(copy).card
         model = ModelVersion(
             sha256=card.sha256,
@@ -86,7 +85,7 @@ def register_generator(
     Raises:
         BundleError: a file is missing or damaged, or the card is of another generator.
     """
-    with copied(settings, folder, GENERATOR_FILES) as copy:
+    with _store(settings).staged_copy(folder, GENERATOR_FILES) as copy:
         card = check_generator(copy)
         model = ModelVersion(
             sha256=card.sha256,
@@ -99,10 +98,14 @@ def register_generator(
         place = settings.home_folder.model(kept.sha256)
         if (copy / GENERATOR_GRAPH).is_file() and not (place / GENERATOR_GRAPH).exists():
             # The card names the graph, so it comes last.
-            for name in (GENERATOR_GRAPH, CARD):
-                (copy / name).replace(place / name)
+            (copy / GENERATOR_GRAPH).replace(place / GENERATOR_GRAPH)
+            write_whole(place / CARD, card.to_json())
             kept.card = card.as_json()
         return kept
+
+
+def _store(settings: Settings) -> ContentStore:
+    return ContentStore(settings.home_folder.models)
 
 
 def generator_version(card: GeneratorCard) -> str:
@@ -127,7 +130,7 @@ def _keep(
         model.run_id, model.data_sha256 = run.id, run.data_sha256
     # Whoever registers the same at this moment is waited for.
     if insert_unless_there(session, model) or _adopt(session, model):
-        put_in_place(copy, settings.home_folder.model(model.sha256))
+        _store(settings).put(copy, model.sha256)
         session.add(
             AuditEvent(
                 actor=by,
@@ -137,25 +140,24 @@ def _keep(
             )
         )
     kept = session.get_one(ModelVersion, model.sha256, populate_existing=True)
-    _restore(session, kept, copy, settings.home_folder.model(model.sha256), by=by)
+    _restore(session, settings, kept, copy, by=by)
     return kept
 
 
-def _restore(session: Session, kept: ModelVersion, copy: Path, place: Path, *, by: str) -> None:
+def _restore(
+    session: Session, settings: Settings, kept: ModelVersion, copy: Path, *, by: str
+) -> None:
     """Give a model back what its folder lost, as when a database was restored without it."""
-    if not _lost(kept, copy, place):
-        return
-    # A write that changes nothing: whoever restores the same at this moment is waited for.
-    same = update(ModelVersion).where(ModelVersion.sha256 == kept.sha256)
-    session.execute(same.values(folder=ModelVersion.folder))
-    if lost := _lost(kept, copy, place):
-        place.mkdir(parents=True, exist_ok=True)
-        for name in lost:
-            if name == CARD:
-                # As it was registered, whatever the copy's says.
-                write_whole(place / CARD, json.dumps(kept.card, indent=2, allow_nan=False) + "\n")
-            else:
-                (copy / name).replace(place / name)
+    if copy.exists():
+        # The card is restored as it was registered, not as the copy has it.
+        write_whole(copy / CARD, json.dumps(kept.card, indent=2, allow_nan=False) + "\n")
+    lost = _store(settings).restore(
+        copy,
+        kept.sha256,
+        hold=lambda: hold_row(session, ModelVersion, kept.sha256),
+        find_lost=lambda staged, stored: _lost_files(kept, staged, stored),
+    )
+    if lost:
         session.add(
             AuditEvent(
                 actor=by, action="model.restored", subject=kept.sha256, detail={"files": lost}
@@ -163,14 +165,14 @@ def _restore(session: Session, kept: ModelVersion, copy: Path, place: Path, *, b
         )
 
 
-def _lost(kept: ModelVersion, copy: Path, place: Path) -> list[str]:
-    """The files of a checked copy that a model's folder lacks or has otherwise, the card last."""
+def _lost_files(kept: ModelVersion, copy: Path, place: Path) -> list[str]:
+    """The files of a checked copy that a model's folder lacks or has damaged, the card last."""
     lost = [
         name
         for name in (GRAPH, WEIGHTS, SAMPLES)
         if (copy / name).is_file() and not (place / name).is_file()
     ]
-    # What its SHA-256 is of can be but one, so another one is damaged.
+    # The SHA-256 is that of this file, so a file that differs is damaged.
     own = GRAPH if kept.kind is ModelKind.CLASSIFIER else WEIGHTS
     here = (copy / own).is_file() and (place / own).is_file()
     if here and not filecmp.cmp(copy / own, place / own, shallow=False):
