@@ -7,14 +7,17 @@ import shutil
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
-from app.core.multipart import drain, require_plain_multipart
+from app.core.multipart import (
+    FormLimits,
+    LimitedMultipartParser,
+    drain,
+    require_plain_multipart,
+)
 
 FIELD: Final = "archive"
 _MOST_FIELDS: Final = 20
@@ -74,61 +77,45 @@ async def read_form(request: Request, folder: Path, limits: ArchiveLimits) -> Ar
         BadUpload: no multipart form, or it broke off.
     """
     stream = request.stream()
+    content_type = request.headers.get("content-type", "")
     try:
-        require_plain_multipart(request.headers.get("content-type", ""), FIELD)
+        require_plain_multipart(content_type, FIELD)
         length = int(request.headers.get("content-length") or 0)
         _require_size(length, limits)
         _require_room(folder, length * _ROOM_FACTOR, limits)
-        parser = _ArchiveParser(request, _bounded(stream, folder, limits), folder)
-        form = await parser.parse()
-    except MultiPartException as problem:
-        raise BadUpload(f"the form cannot be read: {problem.message}") from problem
+        form = await _ArchiveParser(folder).parse(content_type, _bounded(stream, folder, limits))
     except ClientDisconnect as problem:
-        raise BadUpload("the upload broke off: send the archive again") from problem
+        raise BadUpload("The upload was interrupted. Send the archive again.") from problem
     except UploadTooSlow:
         raise
     except AppError:
         await drain(stream, _DRAIN_BYTES)
         raise
-    texts = {name: value for name, value in form.multi_items() if isinstance(value, str)}
-    sent = form.get(FIELD)
-    await form.close()
-    # A browser sends an empty nameless part where no file was chosen.
-    chosen = isinstance(sent, UploadFile) and bool(sent.filename or sent.size)
-    return ArchiveForm(texts, _place(folder) if chosen else None)
+    for _, file in form.files:
+        await file.close()
+    # A browser sends an empty nameless file where none was chosen.
+    chosen = any(file.filename or file.size for _, file in form.files)
+    return ArchiveForm(form.fields, _archive_path(folder) if chosen else None)
 
 
-def _place(folder: Path) -> Path:
+def _archive_path(folder: Path) -> Path:
     # Never the name that the sender gave.
     return folder / "archive"
 
 
-class _ArchiveParser(MultiPartParser):
-    """Writes the file to its place at once: where others spool there may be little room."""
+class _ArchiveParser(LimitedMultipartParser):
+    """Writes the archive to its place at once: a temporary folder may have too little room."""
 
-    def __init__(self, request: Request, stream: AsyncGenerator[bytes], folder: Path) -> None:
-        super().__init__(
-            request.headers,
-            stream,
-            max_files=1,
-            max_fields=_MOST_FIELDS,
-            max_part_size=_MOST_FIELD_BYTES,
-        )
-        self._place = _place(folder)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(FormLimits(max_files=1, max_field_bytes=_MOST_FIELD_BYTES))
+        self._archive = _archive_path(folder)
 
-    def on_headers_finished(self) -> None:
-        super().on_headers_finished()
-        spooled = self._current_part.file
-        if spooled is None:
-            return
-        if self._current_part.field_name != FIELD:
-            raise BadUpload(f"a file came in the field {self._current_part.field_name!r}")
-        spooled.file.close()
-        opened = self._place.open("wb")
-        self._files_to_close_on_error.append(opened)  # type: ignore[arg-type]
-        self._current_part.file = UploadFile(
-            opened, size=0, filename=spooled.filename, headers=spooled.headers
-        )
+    def open_file(self, field: str) -> BinaryIO:
+        if field != FIELD:
+            raise BadUpload(
+                f'The file came in the field "{field}". Send the archive in the field "{FIELD}".'
+            )
+        return self._archive.open("wb")
 
 
 async def _bounded(
@@ -141,7 +128,7 @@ async def _bounded(
                 chunk = await anext(stream, None)
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"nothing of the archive arrived for {limits.stall_s:.0f} seconds: try again"
+                f"Nothing arrived for {limits.stall_s:.0f} seconds. Try again."
             ) from problem
         if chunk is None:
             return
@@ -156,14 +143,14 @@ async def _bounded(
 def _require_size(count: int, limits: ArchiveLimits) -> None:
     if count > limits.max_bytes + _ENVELOPE_BYTES:
         raise UploadTooLarge(
-            f"an archive may have at most {limits.max_bytes // 1_000_000} MB: copy it to the "
-            "server and name its folder there, or raise XRAY_MAX_ARCHIVE_MB"
+            f"An archive may have at most {limits.max_bytes // 1_000_000} MB. Copy it to the "
+            "server and import the folder there, or raise XRAY_MAX_ARCHIVE_MB."
         )
 
 
 def _require_room(folder: Path, needed: int, limits: ArchiveLimits) -> None:
     if shutil.disk_usage(folder).free - needed < limits.min_free_bytes:
         raise StorageFull(
-            "there is too little room on the server's disk for the archive and what is in it: "
-            "make room first"
+            "The server's disk has too little room for the archive and its content. "
+            "Free some space first."
         )

@@ -1,31 +1,42 @@
-"""Reading images from a multipart request: within limits of size, time and number."""
+"""Reading images from a multipart request, within limits of size, time and number."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import AppError, BadUpload, Busy, UploadTooLarge, UploadTooSlow
-from app.core.multipart import DRAIN_FACTOR, drain, require_plain_multipart
+from app.core.multipart import (
+    DRAIN_FACTOR,
+    FormLimits,
+    LimitedMultipartParser,
+    MultipartForm,
+    drain,
+    require_plain_multipart,
+)
 
 FIELD: Final = "image"
-# The limit of a route whose reader knows a better one, as Intake does and the reader of archives.
+# For routes whose reader enforces its own limit, such as `Intake` and the reader of archives.
 BOUNDED_BY_READER: Final = 2**50
 # Boundaries and part headers around the images.
 _ENVELOPE_BYTES: Final = 64 * 1024
-# All images of one form together, in images of the largest size.
+# Size limit of a whole form, in images of the largest size.
 _LARGEST_FORM: Final = 4
 
 
 class Intake:
-    """Bounds how many forms are read at once, and for how long each."""
+    """Limits how many forms are read at once, and how long each may take.
 
-    def __init__(self, most: int, seconds: float):
-        self._free = asyncio.Semaphore(most)
-        self._seconds = seconds
+    Args:
+        max_forms: forms read at once.
+        timeout_s: seconds in which a form has to arrive.
+    """
+
+    def __init__(self, max_forms: int, timeout_s: float):
+        self._free = asyncio.Semaphore(max_forms)
+        self._timeout_s = timeout_s
 
     async def read_images(self, request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
         """Read the `image` fields of a multipart form; anything over 1 MB is spooled to disk.
@@ -44,67 +55,51 @@ class Intake:
         stream = request.stream()
         try:
             if self._free.locked():
-                raise Busy("too many images are being sent at the moment: try again in a second")
-            async with self._free, asyncio.timeout(self._seconds):
+                raise Busy("Too many images are being uploaded. Try again in a second.")
+            async with self._free, asyncio.timeout(self._timeout_s):
                 return await _read(request, stream, most, max_bytes)
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"the image did not arrive within {self._seconds:.0f} seconds: try again"
+                f"The upload took more than {self._timeout_s:.0f} seconds. Try again."
             ) from problem
         except ClientDisconnect as problem:
-            raise BadUpload("the upload broke off: send the image again") from problem
+            raise BadUpload("The upload was interrupted. Send the image again.") from problem
         except AppError:
             await drain(stream, DRAIN_FACTOR * max_bytes)
             raise
 
 
+class _ImageParser(LimitedMultipartParser):
+    def file_too_large(self) -> UploadTooLarge:
+        return _too_large(self.limits.max_file_bytes or 0)
+
+
 async def _read(
     request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
 ) -> list[UploadFile]:
-    require_plain_multipart(request.headers.get("content-type", ""), FIELD)
+    content_type = request.headers.get("content-type", "")
+    require_plain_multipart(content_type, FIELD)
     allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
     if int(request.headers.get("content-length") or 0) > allowed:
         raise _too_large(max_bytes)
-    parser = _ImageParser(request, _limited(stream, allowed, max_bytes), most, max_bytes)
-    try:
-        form = await parser.parse()
-    except MultiPartException as problem:
-        raise BadUpload(f"the form cannot be read: {problem.message}") from problem
-    return await _images(form)
+    parser = _ImageParser(FormLimits(max_files=most, max_file_bytes=max_bytes))
+    return await _images(await parser.parse(content_type, _limited(stream, allowed, max_bytes)))
 
 
-class _ImageParser(MultiPartParser):
-    """Counts the bytes of every part as they arrive."""
-
-    def __init__(
-        self, request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
-    ) -> None:
-        super().__init__(request.headers, stream, max_files=most, max_fields=20)
-        self._max_bytes = max_bytes
-        self._part_bytes = 0
-
-    def on_part_begin(self) -> None:
-        self._part_bytes = 0
-        super().on_part_begin()
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._part_bytes += end - start
-        if self._part_bytes > self._max_bytes:
-            raise _too_large(self._max_bytes)
-        super().on_part_data(data, start, end)
-
-
-async def _images(form: FormData) -> list[UploadFile]:
-    parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    named = form.getlist(FIELD)
-    # A browser sends an empty nameless part where no file was chosen.
-    images = [part for part in parts if part in named and (part.filename or part.size)]
-    for part in parts:
-        if part not in images:
-            await part.close()
-    if not images:
-        raise BadUpload(f"the form has no file in the field {FIELD!r}: choose an image")
-    return images
+async def _images(form: MultipartForm) -> list[UploadFile]:
+    # A browser sends an empty nameless file where none was chosen.
+    sent = [(name, file) for name, file in form.files if file.filename or file.size]
+    images = [file for name, file in sent if name == FIELD]
+    for _, file in form.files:
+        if file not in images:
+            await file.close()
+    if images:
+        return images
+    if sent:
+        raise BadUpload(
+            f'The file came in the field "{sent[0][0]}". Send the file in the field "{FIELD}".'
+        )
+    raise BadUpload(f'The form has no file in the field "{FIELD}". Choose an image.')
 
 
 async def _limited(
@@ -120,6 +115,6 @@ async def _limited(
 
 def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(
-        f"an image may have at most {max_bytes // 1_000_000} MB: export it as JPEG or PNG, "
-        "or with fewer pixels"
+        f"An image may have at most {max_bytes // 1_000_000} MB. Export it as JPEG or PNG, "
+        "or at a smaller size."
     )

@@ -607,7 +607,7 @@ def test_form_that_is_no_upload_is_refused_on_the_page(
     before = staged(services)
     refused = admin.post("/admin/data/new", data=order())
     assert refused.status_code == 400
-    assert "expected a multipart form" in refused.text
+    assert "not a multipart form" in refused.text
     assert 'name="archive"' in refused.text
     assert staged(services) == before
 

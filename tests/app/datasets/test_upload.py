@@ -94,7 +94,7 @@ def test_archive_for_which_there_is_no_room(
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _folder: Usage(10**9, 10**9, 2_000_000))
     # The archive has room, what is in it has not.
-    with pytest.raises(StorageFull, match="make room"):
+    with pytest.raises(StorageFull, match="Free some space"):
         read(request([file(b"images") + END], content_length="1500000"), tmp_path)
     assert not list(tmp_path.iterdir())
     assert read(request([file(b"images") + END], content_length="900"), tmp_path).archive
