@@ -1,14 +1,15 @@
-"""Time of one WGAN-GP iteration, against the plain way in the same run.
+"""Time of one GAN iteration, compared with a plain implementation in the same run.
 
-    python -m benchmarks.gan_step [--network report] [--size 64] [--batch 32] [--rounds 5]
+    python -m benchmarks.gan_step [--preset wgan-gp] [--network report] [--size 64] [--batch 32]
+                                  [--rounds 5]
 
-One iteration: five critic steps with their double backward pass, one generator step. Plain: as in
-`benchmarks.plain_gan`; ours: `ml.gan.step` as `xray train gan` runs it. Same networks, batch and
-draws, on the GPU where there is one. The ways take turns, so that whatever else the machine does
-meets all of them; the median of each counts.
+One iteration of WGAN-GP: five critic steps with their double backward pass, one generator step; of
+R3GAN: one step of each. Plain: `benchmarks.plain_gan`; ours: `ml.gan.step` as `xray train gan` runs
+it. Same networks, batch and draws, on the GPU where there is one. The implementations take turns,
+so that other load on the machine slows all of them; the median of each is reported.
 
-The share of the device's peak is the products that our iteration makes (counted by torch) in the
-time it takes, over those of a large matrix product in the same precision, both measured here.
+The share of the device's peak is the number of operations in our iteration's products (counted by
+torch) per second, divided by that of a large matrix product in the same precision.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_gan import PlainStep, plainly
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, GreyImages, draw_step, prefer_speed
+from ml.gan.step import AdversarialStep, Draw, TrainingImages, draw_step, prefer_speed
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.distributed import ProcessGroup
 
@@ -79,7 +80,7 @@ def counted_flops(step: AdversarialStep, draws: list[Draw]) -> int:
 def ways(
     options: GanOptions, device: torch.device
 ) -> tuple[dict[str, Callable[[list[Draw]], object]], dict[str, AdversarialStep]]:
-    """All ways to make an iteration, by name, and those that are ours."""
+    """All implementations of an iteration by name, and those that are ours."""
     torch.manual_seed(0)
     generator, critic = build_generator(options).to(device), build_critic(options).to(device)
     group = ProcessGroup(0, 1, device)
@@ -106,7 +107,8 @@ def _at_step_0(step: AdversarialStep) -> Callable[[list[Draw]], object]:
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--network", default="report")
+    arguments.add_argument("--preset", default="wgan-gp", choices=["wgan-gp", "r3gan"])
+    arguments.add_argument("--network", default="report", choices=["report", "resnet"])
     arguments.add_argument("--size", type=int, default=64)
     arguments.add_argument("--batch", type=int, default=32)
     arguments.add_argument("--rounds", type=int, default=5)
@@ -114,11 +116,13 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     prefer_speed(device)
     options = replace(
-        GAN_PRESETS["wgan-gp"], network=given.network, size=given.size, batch_size=given.batch
+        GAN_PRESETS[given.preset], network=given.network, size=given.size, batch_size=given.batch
     )
     count = 4 * given.batch
     grey = torch.randint(0, 256, (count, given.size, given.size), dtype=torch.uint8)
-    images = GreyImages(grey.to(device), torch.zeros(count, dtype=torch.int64), torch.ones(count))
+    images = TrainingImages(
+        grey.to(device), torch.zeros(count, dtype=torch.int64), torch.ones(count)
+    )
     draws = draw_step(images, options, 0, ProcessGroup(0, 1, device))
 
     every, ours = ways(options, device)
@@ -132,7 +136,7 @@ def main() -> None:
     base = statistics.median(times["plain"])
     peaks = {f"ours, {str(dtype)[6:]}": peak_flops(device, dtype)
              for dtype in (torch.float32, torch.bfloat16)}  # fmt: skip
-    table = Table("way", "s per iteration", "images/s", "ratio", "share of peak")
+    table = Table("implementation", "s per iteration", "images/s", "ratio", "share of peak")
     for name, taken in times.items():
         median = statistics.median(taken)
         speed = options.critic_steps * options.batch_size / median
@@ -143,8 +147,8 @@ def main() -> None:
     console = Console()
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     console.print(
-        f"{where}, {torch.get_num_threads()} threads; {given.network}, {given.size} px, batch "
-        f"{given.batch}, {options.critic_steps} critic steps; peak "
+        f"{where}, {torch.get_num_threads()} threads; {given.preset}, {given.network}, "
+        f"{given.size} px, batch {given.batch}, {options.critic_steps} critic steps; peak "
         + ", ".join(f"{value / 1e9:.0f} GFLOP/s {name[6:]}" for name, value in peaks.items())
         + f", {peak_bytes(device) / 1e9:.1f} GB/s copied"
     )

@@ -1,9 +1,9 @@
-"""One WGAN-GP iteration as it is usually written: what `ml.gan.step` is measured against.
+"""One iteration of WGAN-GP or R3GAN as it is usually written, to measure `ml.gan.step` against.
 
-Real, fake and interpolated images pass the critic one after the other; up-sampling and convolution
-are two layers; memory is contiguous float32; the optimiser is Adam's default. Popular code does not
-detach the fakes in a critic step, so the generator is walked backwards for nothing; `detached` is
-the same without that.
+Real, fake and interpolated images pass the critic one after the other, and R3GAN's penalties take
+passes of their own; up-sampling and convolution are two layers; memory is contiguous float32; the
+optimiser is Adam's default. Popular code does not detach the fakes in a critic step, so the
+generator's gradients are computed for nothing; `detached` does without that.
 """
 
 import copy
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ml.gan.diffaugment import diff_augment
 from ml.gan.networks import DownConv2d, UpConv2d
 from ml.gan.step import Draw, to_signed
 from ml.options import GanOptions
@@ -54,7 +55,7 @@ def critic_loss(
     *,
     detached: bool = False,
 ) -> Tensor:
-    """The critic's loss with its penalty, in three passes."""
+    """The WGAN-GP critic's loss with its penalty, in three passes."""
     real = to_signed(draw.images, draw.latents.dtype)
     fake = generator(draw.latents, draw.classes)
     if detached:
@@ -69,9 +70,48 @@ def critic_loss(
     return loss + options.penalty * ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
 
 
+def r3gan_critic_loss(
+    generator: nn.Module,
+    critic: nn.Module,
+    draw: Draw,
+    options: GanOptions,
+    *,
+    detached: bool = False,
+) -> Tensor:
+    """The R3GAN critic's loss with its two penalties, in four passes."""
+    real = to_signed(draw.images, draw.latents.dtype)
+    fake = generator(draw.latents, draw.classes)
+    if detached:
+        fake = fake.detach()
+
+    def scores(images: Tensor, side: int) -> Tensor:
+        augmented = diff_augment(images, draw.changes[:, side], options.augment)
+        result: Tensor = critic(augmented, draw.classes)
+        return result
+
+    loss = F.softplus(scores(fake, 1) - scores(real, 0)).mean()
+    for side, images in enumerate((real, fake)):
+        images = images.detach().requires_grad_()
+        total = scores(images, side).sum()
+        (slopes,) = torch.autograd.grad(total, images, create_graph=True)
+        loss = loss + options.penalty / 2 * slopes.square().sum(dim=(1, 2, 3)).mean()
+    return loss
+
+
+def _generator_loss(
+    generator: nn.Module, critic: nn.Module, draw: Draw, options: GanOptions
+) -> Tensor:
+    scores = critic(generator(draw.latents, draw.classes), draw.classes)
+    if options.objective == "r3gan":
+        real = critic(to_signed(draw.images, draw.latents.dtype), draw.classes)
+        return F.softplus(real - scores).mean()
+    loss: Tensor = -scores.mean()
+    return loss
+
+
 @dataclass
 class PlainStep:
-    """The whole iteration on networks of its own."""
+    """The whole iteration on networks of its own, without augmentation of the generator's fakes."""
 
     generator: nn.Module
     critic: nn.Module
@@ -89,15 +129,15 @@ class PlainStep:
 
     def __call__(self, draws: list[Draw]) -> None:
         """Critic updates, then one of the generator."""
+        objective_loss = r3gan_critic_loss if self.options.objective == "r3gan" else critic_loss
         for draw in draws[:-1]:
             self.critic_optimizer.zero_grad()
-            loss = critic_loss(
+            loss = objective_loss(
                 self.generator, self.critic, draw, self.options, detached=self.detached
             )
             torch.autograd.backward(loss)
             self.critic_optimizer.step()
         self.generator_optimizer.zero_grad()
-        draw = draws[-1]
-        fake = self.generator(draw.latents, draw.classes)
-        torch.autograd.backward(-self.critic(fake, draw.classes).mean())
+        loss = _generator_loss(self.generator, self.critic, draws[-1], self.options)
+        torch.autograd.backward(loss)
         self.generator_optimizer.step()

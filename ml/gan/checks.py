@@ -1,4 +1,4 @@
-"""Options of a GAN that no run could be made of, whether a person or a file gave them."""
+"""Checks of GAN options before anything is built from them, whatever file or person gave them."""
 
 from dataclasses import fields
 
@@ -10,37 +10,72 @@ from ml.options import GanOptions
 
 
 def check_options(options: GanOptions) -> None:
-    """Refuse options that no run could be made of.
+    """Refuse options that no training could use.
 
     Raises:
-        XrayError: says which, and what would do.
+        XrayError: names the option, its value and what is possible.
     """
+    _check_types_and_ranges(options)
+    _check_words(options)
+    if options.batch_std and options.batch_size % STD_GROUP:
+        raise XrayError(
+            f"--batch-std needs a --batch-size that is a multiple of {STD_GROUP}, not "
+            f"{options.batch_size}."
+        )
+    network_pair(options)
+    build_objective(options)
+    if options.critic_norm and options.network != "report":
+        raise XrayError(
+            f"The critic of --network {options.network} has no batch norm. Give --no-critic-norm, "
+            "or --network report."
+        )
+
+
+def check_batch_size(options: GanOptions, processes: int) -> None:
+    """Refuse a batch that cannot be split evenly among the processes.
+
+    Args:
+        options: of the training.
+        processes: how many train together.
+
+    Raises:
+        XrayError: names a batch size that is possible.
+    """
+    if options.batch_size % processes:
+        raise XrayError(
+            f"A batch of {options.batch_size} images cannot be split among {processes} processes. "
+            f"Give a --batch-size that is a multiple of {processes}."
+        )
+    if options.batch_std and options.batch_size // processes % STD_GROUP:
+        raise XrayError(
+            f"--batch-std compares groups of {STD_GROUP} images. Give a --batch-size that is a "
+            f"multiple of {STD_GROUP * processes} for {processes} process(es)."
+        )
+
+
+def _check_types_and_ranges(options: GanOptions) -> None:
     for each in fields(options):
         value, low, high = getattr(options, each.name), each.metadata["min"], each.metadata["max"]
         flag = "--" + each.name.replace("_", "-")
-        whole_for_real = type(value) is int and type(each.default) is float
-        if type(value) is not type(each.default) and not whole_for_real:
-            raise XrayError(f"{flag} {value!r} is no {type(each.default).__name__}")
+        whole_number = type(value) is int and type(each.default) is float
+        if type(value) is not type(each.default) and not whole_number:
+            raise XrayError(f"{flag} {value!r} is not of type {type(each.default).__name__}.")
         if low is not None and not value >= low:
-            raise XrayError(f"{flag} {value} is too small: the least is {low}")
+            raise XrayError(f"{flag} {value} is too small. The minimum is {low}.")
         if high is not None and not value <= high:
-            raise XrayError(f"{flag} {value} is too large: the most is {high}")
+            raise XrayError(f"{flag} {value} is too large. The maximum is {high}.")
+
+
+def _check_words(options: GanOptions) -> None:
     unknown = set(options.label_names) - set(LABELS)
     if unknown or not options.label_names:
         raise XrayError(
-            f"--labels {options.labels}: expected some of {', '.join(LABELS)}, with commas between"
+            f"--labels {options.labels} names no known classes. Give some of {', '.join(LABELS)}, "
+            "separated by commas."
         )
     for flag, value, known in (
         ("--optimizer", options.optimizer, ("adam", "rmsprop")),
         ("--precision", options.precision, ("float32", "bfloat16")),
     ):
         if value not in known:
-            raise XrayError(f"unknown {flag} {value!r}, expected {' or '.join(known)}")
-    if options.batch_std and options.batch_size % STD_GROUP:
-        raise XrayError(f"--batch-std needs a --batch-size that is a multiple of {STD_GROUP}")
-    network_pair(options)
-    build_objective(options)
-    if options.critic_norm and options.network != "report":
-        raise XrayError(
-            f"batch norm is for the report's critic, {options.network} has none: --no-critic-norm"
-        )
+            raise XrayError(f"Unknown {flag} {value!r}. Give {' or '.join(known)}.")

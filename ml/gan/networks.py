@@ -333,14 +333,13 @@ def network_pair(options: GanOptions) -> Pair:
     """
     if options.network not in NETWORKS:
         raise XrayError(
-            f"unknown network {options.network!r}, expected one of {', '.join(NETWORKS)}"
+            f"Unknown --network {options.network!r}. Give one of {', '.join(NETWORKS)}."
         )
     pair = NETWORKS[options.network]
     if pair.powers_of_two and options.size & (options.size - 1):
         raise XrayError(
-            f"{options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not "
-            f"{options.size}: "
-            "give another --size, or --network report"
+            f"--network {options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not "
+            f"{options.size}. Give another --size, or --network report."
         )
     return pair
 

@@ -1,11 +1,11 @@
-"""What generator and critic play for: four games behind one interface.
+"""Objectives of GAN training: the losses of generator and critic, and what bounds the critic.
 
-Scores are a critic's linear outputs, shape (B,). The losses are to be made small.
+Scores are a critic's linear outputs, shape (B,). Losses are minimised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,73 +17,85 @@ from ml.options import GanOptions
 Critic = Callable[[Tensor, Tensor], Tensor]  # images (B, 1, S, S), classes (B,) -> scores (B,)
 
 
-class Objective(Protocol):
-    """One adversarial game."""
+class ScoredImages(NamedTuple):
+    """Images of one side, real or fake, and the critic's scores of them."""
 
-    compares_with_real: ClassVar[bool]  # whether the generator's loss needs real images
+    images: Tensor  # (B, 1, S, S) before augmentation
+    augmented: Tensor  # (B, 1, S, S) as the critic saw them
+    scores: Tensor  # (B,)
+
+
+class CriticBatch(NamedTuple):
+    """One critic update's images with their scores."""
+
+    real: ScoredImages
+    fake: ScoredImages
+    classes: Tensor  # (B,) of both sides
+    mix: Tensor  # (B,) uniform in [0, 1], positions between each real and fake image
+
+
+class Objective(Protocol):
+    """One pair of adversarial losses."""
+
+    compares_with_real: ClassVar[bool]  # the generator's loss needs scores of real images
+    penalises_images: ClassVar[bool]  # the penalty needs the scores' gradient by the images
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic makes small, without its penalty; scores (B,) -> scalar."""
+        """The critic's loss without its penalty; scores (B,) -> scalar."""
         ...
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """What the generator makes small; scores (B,) -> scalar. Most ignore the real images."""
+        """The generator's loss; scores (B,) -> scalar. Most objectives ignore the real ones."""
         ...
 
-    def penalty(
-        self, critic: Critic, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor
-    ) -> Tensor:
-        """What keeps the critic's slope in bounds, weighted; zero where there is nothing.
+    def penalty(self, critic: Critic, batch: CriticBatch) -> Tensor:
+        """The weighted gradient penalty of the critic, or zero.
 
         Args:
-            critic: scores images of shape (B, 1, S, S).
-            real: images, without gradient.
-            fake: images, without gradient.
-            classes: (B,) of both.
-            mix: (B,) uniform in [0, 1], the place between a real and a fake image.
+            critic: the network that scored the batch.
+            batch: where `penalises_images`, the scores are differentiable by `images`.
         """
         ...
 
     def constrain(self, critic: nn.Module) -> None:
-        """Bring the critic's weights into their range after a step."""
+        """Bring the critic's weights into their range after an update."""
         ...
 
 
 class _Unconstrained:
-    """The parts that most games do without."""
+    """The defaults of an objective without penalty or weight range."""
 
     compares_with_real: ClassVar[bool] = False
+    penalises_images: ClassVar[bool] = False
 
-    def penalty(
-        self, critic: Critic, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor
-    ) -> Tensor:
-        """None."""
-        del critic, fake, classes, mix
-        return real.new_zeros(())
+    def penalty(self, critic: Critic, batch: CriticBatch) -> Tensor:
+        """Zero."""
+        del critic
+        return batch.real.scores.new_zeros(())
 
     def constrain(self, critic: nn.Module) -> None:
-        """Nothing."""
+        """Leave the weights as they are."""
 
 
 @dataclass(frozen=True)
 class Minimax(_Unconstrained):
-    """The original game with the non-saturating generator loss (Goodfellow et al., 2014).
+    """The original objective with the non-saturating generator loss (Goodfellow et al., 2014).
 
     The sigmoid is part of the loss, where it is computed without overflow.
     """
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Binary cross-entropy: real images are ones, fake images zeros."""
+        """Binary cross-entropy with label 1 for real and 0 for fake images."""
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """-log of the chance that the fakes are taken for real."""
+        """-log of the probability that the critic gives the fakes of being real."""
         del real
         return F.softplus(-fake).mean()
 
 
 class _Wasserstein(_Unconstrained):
-    """The critic's mean difference, an estimate of the Wasserstein-1 distance."""
+    """The difference of mean scores, an estimate of the Wasserstein-1 distance."""
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """E[D(fake)] - E[D(real)]."""
@@ -97,7 +109,7 @@ class _Wasserstein(_Unconstrained):
 
 @dataclass(frozen=True)
 class Wgan(_Wasserstein):
-    """Weights clipped to a small range bound the critic's slope (Arjovsky et al., 2017)."""
+    """Weight clipping bounds the critic's slope (Arjovsky et al., 2017)."""
 
     clip: float
 
@@ -110,64 +122,81 @@ class Wgan(_Wasserstein):
 
 @dataclass(frozen=True)
 class WganGp(_Wasserstein):
-    """A penalty on the critic's slope between real and fake (Gulrajani et al., 2017)."""
+    """A penalty pulls the critic's slope between real and fake to 1 (Gulrajani et al., 2017)."""
 
-    penalty_weight: float  # the report's lambda
+    penalty_weight: float  # lambda in the paper
 
-    def penalty(
-        self, critic: Critic, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor
-    ) -> Tensor:
-        """The weighted E[(||grad D(x)||_2 - 1)^2] at a place between each real and fake image."""
-        between = interpolate(real, fake, mix).requires_grad_()
-        slopes = gradient_norms(critic(between, classes), between)
+    def penalty(self, critic: Critic, batch: CriticBatch) -> Tensor:
+        """The weighted E[(||grad D(x)||_2 - 1)^2] at one point between each real and fake image.
+
+        The points lie between augmented images, so they are images as the critic sees them.
+        """
+        between = interpolate(batch.real.augmented, batch.fake.augmented, batch.mix)
+        between = between.detach().requires_grad_()
+        slopes = gradient_norms(critic(between, batch.classes), between)
         return self.penalty_weight * (slopes - 1).square().mean()
 
 
 @dataclass(frozen=True)
 class R3Gan(_Unconstrained):
-    """A relativistic game with two penalties (Huang et al., "The GAN is dead", 2024).
+    """A relativistic loss with two penalties (Huang et al., "The GAN is dead", 2024).
 
-    Each real image is compared with a fake one: there is no way to drop modes that pays. R1 and R2
-    penalise the critic's squared slope at real and at fake images.
+    Each real image is compared with a fake one, so dropping modes does not lower the loss. R1 and
+    R2 penalise the critic's squared slope at real and at fake images. Both come from the scores
+    that the loss uses, and are taken by the images before augmentation, as in the paper's code.
     """
 
-    penalty_weight: float  # the paper's gamma
+    penalty_weight: float  # gamma in the paper
     compares_with_real: ClassVar[bool] = True
+    penalises_images: ClassVar[bool] = True
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-log of the chance that the real image of a pair outscores the fake one."""
+        """-log of the probability that the real image of a pair outscores the fake one."""
         return F.softplus(fake - real).mean()
 
     def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """The same with the sides changed."""
+        """-log of the probability that the fake image of a pair outscores the real one."""
         return F.softplus(real - fake).mean()
 
-    def penalty(
-        self, critic: Critic, real: Tensor, fake: Tensor, classes: Tensor, mix: Tensor
-    ) -> Tensor:
+    def penalty(self, critic: Critic, batch: CriticBatch) -> Tensor:
         """The weighted (E[||grad D(real)||^2] + E[||grad D(fake)||^2]) / 2."""
-        del mix
-        images = torch.cat([real, fake]).requires_grad_()
-        slopes = gradient_norms(critic(images, torch.cat([classes, classes])), images)
-        # The mean over all images of both sides is half the sum of the two means.
-        return self.penalty_weight * slopes.square().mean()
+        del critic
+        sides = batch.real, batch.fake
+        scores = torch.cat([side.scores for side in sides])
+        r1, r2 = squared_gradient_norms(scores, [side.images for side in sides])
+        return self.penalty_weight / 2 * (r1.mean() + r2.mean())
 
 
 def interpolate(real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-    """One place between each real and fake image, mix real + (1 - mix) fake: (B, 1, S, S)."""
+    """One point between each real and fake image, mix real + (1 - mix) fake: (B, 1, S, S)."""
     return torch.lerp(fake, real, mix.view(-1, 1, 1, 1).to(real.dtype))
+
+
+def squared_gradient_norms(scores: Tensor, images: Sequence[Tensor]) -> list[Tensor]:
+    """Squared Euclidean norm of each score's gradient by its own image, differentiable.
+
+    Args:
+        scores: each depends on one image alone.
+        images: one tensor (B, 1, S, S) or several; the scores are differentiable by them.
+
+    Returns:
+        (B,) for each tensor, in at least float32.
+    """
+    slopes = torch.autograd.grad(scores.sum(), list(images), create_graph=True)
+    return [_at_least_float32(slope).flatten(1).square().sum(dim=1) for slope in slopes]
 
 
 def gradient_norms(scores: Tensor, images: Tensor) -> Tensor:
     """Euclidean norm of each score's gradient by its own image: (B,), differentiable.
 
-    In at least float32. The constant under the root keeps its slope finite where the gradient is
-    zero.
+    The constant under the root keeps its slope finite where the gradient is zero.
     """
-    (slopes,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    if slopes.dtype in (torch.bfloat16, torch.float16):
-        slopes = slopes.float()
-    return (slopes.flatten(1).square().sum(dim=1) + 1e-12).sqrt()
+    (squared,) = squared_gradient_norms(scores, [images])
+    return (squared + 1e-12).sqrt()
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 OBJECTIVES: dict[str, Callable[[GanOptions], Objective]] = {
@@ -176,7 +205,7 @@ OBJECTIVES: dict[str, Callable[[GanOptions], Objective]] = {
     "wgan-gp": lambda options: WganGp(options.penalty),
     "r3gan": lambda options: R3Gan(options.penalty),
 }
-# Their penalties are per image; batch norm couples the images of a batch.
+# Their penalties are per image, and batch norm couples the images of a batch.
 WITHOUT_CRITIC_NORM = ("wgan-gp", "r3gan")
 
 
@@ -184,16 +213,15 @@ def build_objective(options: GanOptions) -> Objective:
     """The objective that the options name.
 
     Raises:
-        XrayError: there is none of that name, or it does not allow the critic that is asked for.
+        XrayError: the name is unknown, or the objective excludes the critic's batch norm.
     """
     if options.objective not in OBJECTIVES:
         raise XrayError(
-            f"unknown objective {options.objective!r}, expected one of {', '.join(OBJECTIVES)}"
+            f"Unknown --objective {options.objective!r}. Give one of {', '.join(OBJECTIVES)}."
         )
     if options.critic_norm and options.objective in WITHOUT_CRITIC_NORM:
         raise XrayError(
-            f"{options.objective} penalises the slope at each image, and batch norm makes it "
-            f"depend "
-            "on the others of its batch: leave out --critic-norm"
+            f"The {options.objective} objective penalises the slope at each image, and batch norm "
+            "makes that slope depend on the other images of the batch. Leave out --critic-norm."
         )
     return OBJECTIVES[options.objective](options)

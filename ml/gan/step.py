@@ -1,15 +1,16 @@
 """One adversarial step: several updates of the critic, one of the generator.
 
-What makes it fast, next to the plain way (`benchmarks/gan_step.py` holds both side by side):
+What makes it faster than the usual implementation (`benchmarks/gan_step.py` measures both):
 
-- images for the critic are made without a graph: the plain way walks the generator backwards in
-  each critic step and throws the result away;
-- real and fake images pass the critic as one batch, where no batch norm couples them;
-- channels-last memory, and `ml.gan.networks`;
-- bfloat16 for all products where it is asked for, the norms of the penalty in float32.
+- fakes for the critic are made without a graph: the usual way computes the generator's gradients
+  in each critic step and discards them;
+- real and fake images pass the critic as one batch, where no batch norm couples them, and R3GAN's
+  loss and penalty share that pass;
+- channels-last memory, and the fused layers of `ml.gan.networks`;
+- bfloat16 for all products where it is wanted, the norms of the penalty in float32.
 
-All that is random is drawn for the whole batch from the number of the step, before it is shared
-out: a resumed run draws the same, and so do several processes.
+Everything random is drawn for the whole batch from the number of the step before it is split among
+processes: a resumed run draws the same numbers, and so do several processes.
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from ml.gan.diffaugment import DRAWS, diff_augment
-from ml.gan.objectives import Objective, build_objective
+from ml.gan.objectives import CriticBatch, Objective, ScoredImages, build_objective
 from ml.options import GanOptions
 from ml.training.distributed import ProcessGroup
 
 
 class Draw(NamedTuple):
-    """What one update works on; the first dimension is the batch."""
+    """The inputs of one update; the first dimension is the batch."""
 
     images: Tensor  # (B, S, S) uint8, real
     classes: Tensor  # (B,)
@@ -35,13 +36,13 @@ class Draw(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What one adversarial step measured, as tensors that nobody has waited for yet.
+    """The metrics of one adversarial step, as tensors on the device that may still be computing.
 
     Those of the critic are means over its updates: a lazy penalty is in one of several.
     """
 
     critic_loss: Tensor  # without the penalty
-    wasserstein: Tensor  # mean score of real images less that of fakes
+    wasserstein: Tensor  # mean score of real images minus that of fakes
     penalty: Tensor
     critic_gradient: Tensor  # norm over all weights
     generator_loss: Tensor
@@ -49,8 +50,8 @@ class StepMetrics(NamedTuple):
 
 
 @dataclass(slots=True)
-class GreyImages:
-    """The training images on the device, and the chance of each to be drawn."""
+class TrainingImages:
+    """The training images on the device, and the probability of each to be drawn."""
 
     grey: Tensor  # (N, S, S) uint8, on the device
     classes: Tensor  # (N,) int64, on the CPU
@@ -58,7 +59,7 @@ class GreyImages:
 
 
 def draw_step(
-    images: GreyImages, options: GanOptions, step: int, group: ProcessGroup
+    images: TrainingImages, options: GanOptions, step: int, group: ProcessGroup
 ) -> list[Draw]:
     """The draws of one step: one for each critic update, the last for the generator's."""
     random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
@@ -80,7 +81,7 @@ def draw_step(
 
 
 class AdversarialStep:
-    """Updates both networks of a game."""
+    """Updates both networks of a GAN."""
 
     def __init__(
         self, generator: nn.Module, critic: nn.Module, options: GanOptions, group: ProcessGroup
@@ -97,47 +98,42 @@ class AdversarialStep:
 
         Args:
             draws: of this step.
-            step: its number, from 0; a lazy penalty comes by it.
+            step: its number, from 0; it decides when a lazy penalty is due.
         """
         updates = []
         for number, draw in enumerate(draws[:-1], start=step * self.options.critic_steps):
             penalised = number % self.options.penalty_every == 0
             updates.append(torch.stack(self.update_critic(draw, penalised=penalised)))
         loss, distance, penalty, norm = torch.stack(updates).mean(dim=0)
-        of_generator, generator_norm = self.update_generator(draws[-1])
-        return StepMetrics(loss, distance, penalty, norm, of_generator, generator_norm)
+        generator_loss, generator_norm = self.update_generator(draws[-1])
+        return StepMetrics(loss, distance, penalty, norm, generator_loss, generator_norm)
 
     def update_critic(
         self, draw: Draw, *, penalised: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One update of the critic: its loss, Wasserstein estimate, penalty, gradient norm."""
+        """Update the critic once: its loss, Wasserstein estimate, penalty, gradient norm."""
         loss, distance, penalty = self.critic_losses(draw, penalised=penalised)
         self.critic_optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss + penalty)
+        # Gradients of the images, which R3GAN's penalty needs a graph for, are not wanted here.
+        torch.autograd.backward(loss + penalty, inputs=list(self.critic.parameters()))
         norm = self._apply(self.critic, self.critic_optimizer)
         self.objective.constrain(self.critic)
         return loss.detach(), distance, penalty.detach(), norm
 
     def critic_losses(self, draw: Draw, *, penalised: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The critic's loss, its Wasserstein estimate and its penalty on one draw."""
-        with torch.no_grad(), self._reduced():
-            fake = self.generator(draw.latents, draw.classes)
-        real = self._augmented(to_signed(draw.images, self.dtype), draw.changes[:, 0])
-        fake = self._augmented(fake.to(self.dtype), draw.changes[:, 1])
-        with self._reduced():
-            of_real, of_fake = self._scores(real, fake, draw.classes)
-        loss = self.objective.critic_loss(of_real, of_fake)
+        batch = self._score(draw, by_image=penalised and self.objective.penalises_images)
+        loss = self.objective.critic_loss(batch.real.scores, batch.fake.scores)
         penalty = loss.new_zeros(())
         if penalised:
-            # A penalty that comes less often weighs more (Karras et al., StyleGAN2, 2020).
-            with self._reduced():
-                penalty = self.options.penalty_every * self.objective.penalty(
-                    self.critic, real, fake, draw.classes, draw.mix
-                )
-        return loss, (of_real.mean() - of_fake.mean()).detach(), penalty
+            # A penalty that is applied less often weighs more (Karras et al., StyleGAN2, 2020).
+            with self._reduced_precision():
+                penalty = self.options.penalty_every * self.objective.penalty(self.critic, batch)
+        distance = (batch.real.scores.mean() - batch.fake.scores.mean()).detach()
+        return loss, distance, penalty
 
     def update_generator(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """One update of the generator: its loss and gradient norm."""
+        """Update the generator once: its loss and gradient norm."""
         # The critic's own gradients would be computed and thrown away.
         self.critic.requires_grad_(False)
         loss = self.generator_loss(draw)
@@ -148,34 +144,57 @@ class AdversarialStep:
 
     def generator_loss(self, draw: Draw) -> Tensor:
         """The generator's loss on one draw."""
-        with self._reduced():
+        with self._reduced_precision():
             fake = self.generator(draw.latents, draw.classes)
             fake = self._augmented(fake.to(self.dtype), draw.changes[:, 1])
-            of_fake = self.critic(fake, draw.classes)
-            of_real = of_fake.detach()
+            fake_scores = self.critic(fake, draw.classes)
+            real_scores = fake_scores.detach()
             if self.objective.compares_with_real:
                 real = self._augmented(to_signed(draw.images, self.dtype), draw.changes[:, 0])
-                of_real = self.critic(real, draw.classes)
-        return self.objective.generator_loss(_full(of_fake), _full(of_real))
+                real_scores = self.critic(real, draw.classes)
+        return self.objective.generator_loss(_full(fake_scores), _full(real_scores))
 
-    def _reduced(self) -> torch.autocast:
-        reduced = self.options.precision == "bfloat16"
-        return torch.autocast(self.group.device.type, torch.bfloat16, enabled=reduced)
+    def _score(self, draw: Draw, *, by_image: bool) -> CriticBatch:
+        """Let the critic score the real images of a draw and as many fakes.
+
+        Args:
+            draw: of one update.
+            by_image: make the scores differentiable by the images before augmentation.
+        """
+        with torch.no_grad(), self._reduced_precision():
+            fake = self.generator(draw.latents, draw.classes).to(self.dtype)
+        real = to_signed(draw.images, self.dtype)
+        if by_image:
+            real, fake = real.requires_grad_(), fake.requires_grad_()
+        augmented_real = self._augmented(real, draw.changes[:, 0])
+        augmented_fake = self._augmented(fake, draw.changes[:, 1])
+        with self._reduced_precision():
+            real_scores, fake_scores = self._scores(augmented_real, augmented_fake, draw.classes)
+        return CriticBatch(
+            ScoredImages(real, augmented_real, real_scores),
+            ScoredImages(fake, augmented_fake, fake_scores),
+            draw.classes,
+            draw.mix,
+        )
 
     def _scores(self, real: Tensor, fake: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         if self.options.critic_norm:
-            # Each batch has its own statistics, or the critic could read off the mixture.
+            # Each batch has its own statistics, or the critic could recognise a mixture by them.
             return _full(self.critic(real, classes)), _full(self.critic(fake, classes))
         scores = self.critic(torch.cat([real, fake]), torch.cat([classes, classes]))
-        of_real, of_fake = _full(scores).chunk(2)
-        return of_real, of_fake
+        real_scores, fake_scores = _full(scores).chunk(2)
+        return real_scores, fake_scores
+
+    def _reduced_precision(self) -> torch.autocast:
+        reduced = self.options.precision == "bfloat16"
+        return torch.autocast(self.group.device.type, torch.bfloat16, enabled=reduced)
 
     def _augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         changed = diff_augment(images, draws, self.options.augment)
         return changed.contiguous(memory_format=torch.channels_last)
 
     def _apply(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Average the gradients over the processes, step, and give their norm."""
+        """Average the gradients over the processes, step, and return their norm."""
         self.group.average_gradients(network.parameters())
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -201,9 +220,7 @@ def _optimizer(network: nn.Module, rate: float, options: GanOptions) -> torch.op
 
 
 def prefer_speed(device: torch.device) -> None:
-    """Let a GPU take its fastest kernels: images of one size are worth a search, TF32 its
-    digits.
-    """
+    """Let a GPU use TF32 and search for its fastest kernels, as all images have one size."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")

@@ -72,11 +72,11 @@ class TrainingBar:
             BarColumn(bar_width=20),
             TimeRemainingColumn(),
             TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[game]}"),
+            TextColumn("{task.fields[losses]}"),
             transient=True,
             disable=not shown,
         )
-        self._task = self._progress.add_task("", total=steps, speed="", game="")
+        self._task = self._progress.add_task("", total=steps, speed="", losses="")
 
     def at(self, step: int, seconds: float) -> None:
         """Show that this many steps are done, and how many there will be at this pace.
@@ -90,13 +90,13 @@ class TrainingBar:
         shown = f"{speed * self._images_per_step:.0f} images/s" if speed else ""
         self._progress.update(self._task, completed=step, total=round(total), speed=shown)
 
-    def game(self, metrics: Mapping[str, float]) -> None:
-        """Show how the game stands; metrics by the names of `ml.gan.step.StepMetrics`."""
+    def show_losses(self, metrics: Mapping[str, float]) -> None:
+        """Show losses and gradients; metrics by the names of `ml.gan.step.StepMetrics`."""
         text = (
             f"W {metrics['wasserstein']:.3g}, penalty {metrics['penalty']:.3g}, gradients "
             f"{metrics['critic_gradient']:.2g} and {metrics['generator_gradient']:.2g}"
         )
-        self._progress.update(self._task, game=text)
+        self._progress.update(self._task, losses=text)
 
     def __enter__(self) -> Self:
         self._progress.start()

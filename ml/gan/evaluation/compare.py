@@ -23,7 +23,7 @@ from ml.gan.evaluation.features import CLASSIFIER, IMAGENET, FeatureSpace, featu
 from ml.gan.evaluation.real_images import SAMPLES, RealImages, read_real_images
 from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, GreyImages, draw_step
+from ml.gan.step import AdversarialStep, TrainingImages, draw_step
 from ml.gan.training import train_gan
 from ml.json_model import finite
 from ml.legacy import rename_keys
@@ -322,7 +322,7 @@ def seconds_per_step(options: GanOptions, device: torch.device) -> float:
     update = AdversarialStep(generator.train(), critic.train(), options, group)
     grey = torch.randint(256, (options.batch_size, options.size, options.size), dtype=torch.uint8)
     classes = torch.arange(options.batch_size) % len(options.label_names)
-    images = GreyImages(grey.to(device), classes, torch.ones(options.batch_size))
+    images = TrainingImages(grey.to(device), classes, torch.ones(options.batch_size))
     for step in range(TRIAL_STEPS + 1):
         if step == 1:
             # The first step prepares what the others find ready.

@@ -1,4 +1,4 @@
-"""The games: their losses, and what bounds the critic."""
+"""The objectives: their losses, and what bounds the critic."""
 
 import math
 
@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from ml.errors import XrayError
 from ml.gan.objectives import (
+    Critic,
+    CriticBatch,
     Minimax,
     R3Gan,
+    ScoredImages,
     Wgan,
     WganGp,
     build_objective,
@@ -33,6 +36,15 @@ class Slope(nn.Module):
         return images.flatten(1) @ self.weight
 
 
+def scored(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> CriticBatch:
+    """A batch without augmentation whose scores are differentiable by the images."""
+    sides = [
+        ScoredImages(images, images, critic(images, CLASSES))
+        for images in (real.requires_grad_(), fake.requires_grad_())
+    ]
+    return CriticBatch(*sides, CLASSES, mix)
+
+
 @pytest.fixture
 def images() -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
@@ -43,14 +55,16 @@ def test_gradient_penalty_of_unit_slope_critic_is_zero(
     images: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     real, fake, mix = images
-    assert WganGp(10.0).penalty(Slope(1.0), real, fake, CLASSES, mix).item() < 1e-10
+    critic = Slope(1.0)
+    assert WganGp(10.0).penalty(critic, scored(critic, real, fake, mix)).item() < 1e-10
 
 
 def test_gradient_penalty_grows_with_the_square_of_the_excess_slope(
     images: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     real, fake, mix = images
-    penalty = WganGp(10.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
+    critic = Slope(3.0)
+    penalty = WganGp(10.0).penalty(critic, scored(critic, real, fake, mix))
     assert penalty.item() == pytest.approx(10 * (3 - 1) ** 2, rel=1e-5)
 
 
@@ -59,7 +73,7 @@ def test_gradient_penalty_reaches_the_critics_weights(
 ) -> None:
     real, fake, mix = images
     critic = Slope(3.0)
-    WganGp(10.0).penalty(critic, real, fake, CLASSES, mix).backward()
+    WganGp(10.0).penalty(critic, scored(critic, real, fake, mix)).backward()
     # d/dw of 10 (|w| - 1)^2 is 20 (|w| - 1) w / |w|.
     assert critic.weight.grad is not None
     torch.testing.assert_close(critic.weight.grad, 40 * critic.weight.detach() / 3)
@@ -84,7 +98,8 @@ def test_interpolates_lie_between_each_pair(images: tuple[Tensor, Tensor, Tensor
 
 def test_r3gan_penalises_the_slope_on_both_sides(images: tuple[Tensor, Tensor, Tensor]) -> None:
     real, fake, mix = images
-    penalty = R3Gan(2.0).penalty(Slope(3.0), real, fake, CLASSES, mix)
+    critic = Slope(3.0)
+    penalty = R3Gan(2.0).penalty(critic, scored(critic, real, fake, mix))
     assert penalty.item() == pytest.approx(2.0 / 2 * (9 + 9), rel=1e-5)
 
 
@@ -113,20 +128,22 @@ def test_wasserstein_losses_are_mean_differences() -> None:
     assert WganGp(10.0).generator_loss(fake, real).item() == pytest.approx(0.5)
 
 
-def test_relativistic_game_depends_on_differences_alone() -> None:
+def test_relativistic_loss_depends_on_differences_alone() -> None:
     real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
-    game = R3Gan(1.0)
-    for loss in (game.critic_loss, game.generator_loss):
+    objective = R3Gan(1.0)
+    for loss in (objective.critic_loss, objective.generator_loss):
         torch.testing.assert_close(loss(real, fake), loss(real + 7, fake + 7))
-    torch.testing.assert_close(game.critic_loss(real, fake), game.generator_loss(real, fake))
+    torch.testing.assert_close(
+        objective.critic_loss(real, fake), objective.generator_loss(real, fake)
+    )
 
 
 @pytest.mark.parametrize("objective", ["wgan-gp", "r3gan"])
 def test_batch_norm_under_a_penalty_is_refused(objective: str) -> None:
-    with pytest.raises(XrayError, match="leave out --critic-norm"):
+    with pytest.raises(XrayError, match="Leave out --critic-norm"):
         build_objective(tiny(objective, critic_norm=True))
 
 
 def test_unknown_objective_names_the_known_ones() -> None:
-    with pytest.raises(XrayError, match=r"'lsgan', expected one of gan, wgan, wgan-gp, r3gan"):
+    with pytest.raises(XrayError, match=r"'lsgan'\. Give one of gan, wgan, wgan-gp, r3gan"):
         build_objective(tiny(objective="lsgan"))

@@ -111,7 +111,7 @@ def test_resumed_run_equals_uninterrupted_run(
 ) -> None:
     whole = train(records, tmp_path / "whole", options)
     if steps <= 2:
-        with pytest.raises(CheckpointError, match="before its first tick"):
+        with pytest.raises(CheckpointError, match="before its first evaluation"):
             train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
     else:
         train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
@@ -125,7 +125,7 @@ def test_resumed_run_equals_uninterrupted_run(
         assert {k: v for k, v in found.items() if k not in timed} == pytest.approx(
             {k: v for k, v in row.items() if k not in timed}, rel=1e-12
         )
-    # The card tells when it was made; all weights are the same.
+    # The card has the time it was made; all weights are the same.
     best = [
         load_generator(tmp_path / name / "generator.safetensors") for name in ("whole", "parts")
     ]
@@ -189,8 +189,10 @@ def test_collapse_stops_the_run_with_its_reason(
     records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spreads = iter([0.9, 0.05, 0.5, 0.05, 0.04, 0.03])
-    monkeypatch.setattr("ml.gan.training.diversity", lambda _samples, _real: next(spreads))
-    with pytest.raises(XrayError, match=r"collapsed: at step 12 .* by 0\.030 .* 3 ticks in a row"):
+    monkeypatch.setattr("ml.gan.monitor.diversity", lambda _samples, _real: next(spreads))
+    with pytest.raises(
+        XrayError, match=r"collapsed: at step 12 .* 0\.030 .* 3 evaluations in a row"
+    ):
         train(records, tmp_path, tiny(steps=40, min_diversity=0.1))
     assert load_checkpoint(tmp_path / CHECKPOINT)["step"] == 10
     assert (tmp_path / "generator.safetensors").exists()
@@ -214,7 +216,7 @@ def test_run_that_never_began_leaves_its_folder_free(
         train(records, tmp_path, tiny(batch_size=32))
     (tmp_path / "generator.safetensors").write_bytes(b"of another run")
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(CheckpointError, match="before its first tick"):
+    with pytest.raises(CheckpointError, match="before its first evaluation"):
         train(records[1:], tmp_path, tiny(), should_stop=after(0))
     assert (tmp_path / "metrics.jsonl").read_text() == ""
     assert len(train(records[1:], tmp_path, tiny())) == 2
@@ -227,24 +229,24 @@ def test_checkpoint_of_another_network_is_refused(
     train(records, tmp_path / "two", tiny(network="resnet"))
     (tmp_path / "one" / CHECKPOINT).write_bytes((tmp_path / "two" / CHECKPOINT).read_bytes())
     (tmp_path / "one" / "metrics.jsonl").unlink()
-    with pytest.raises(CheckpointError, match="of another network or version"):
+    with pytest.raises(CheckpointError, match="another network or version"):
         train(records, tmp_path / "one", tiny())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": "covid,flu"}, "expected some of covid, pneumonia, normal"),
-        ({"labels": ""}, "expected some of"),
-        ({"size": 8}, "--size 8 is too small: the least is 16"),
+        ({"labels": "covid,flu"}, "Give some of covid, pneumonia, normal"),
+        ({"labels": ""}, "Give some of"),
+        ({"size": 8}, "--size 8 is too small. The minimum is 16"),
         ({"size": 48, "network": "resnet"}, "16, 32, 64, 128, 256 or 512 px, not 48"),
-        ({"network": "vit"}, "unknown network 'vit', expected one of mlp, report, resnet"),
+        ({"network": "vit"}, "Unknown --network 'vit'. Give one of mlp, report, resnet"),
         (
             {"critic_norm": True, "network": "mlp", "objective": "gan"},
-            "mlp has none: --no-critic-norm",
+            "mlp has no batch norm. Give --no-critic-norm",
         ),
-        ({"optimizer": "sgd"}, "expected adam or rmsprop"),
-        ({"precision": "int8"}, "expected float32 or bfloat16"),
+        ({"optimizer": "sgd"}, "Give adam or rmsprop"),
+        ({"precision": "int8"}, "Give float32 or bfloat16"),
         ({"dropout": 1.0}, "--dropout 1.0 is too large"),
         ({"batch_std": True, "batch_size": 6}, "multiple of 4"),
         ({"penalty": float("nan")}, "--penalty nan is too small"),
@@ -262,7 +264,7 @@ def test_too_few_images_are_refused(records: list[ImageRecord], tmp_path: Path) 
     with pytest.raises(DataError, match=r"12 training image\(s\) do not fill a batch of 32"):
         train(records, tmp_path / "a", tiny(batch_size=32))
     few = [*in_split(records, Split.TRAIN), *in_split(records, Split.VALIDATION)[:2]]
-    with pytest.raises(DataError, match=r"validation split has .* and KID needs 4"):
+    with pytest.raises(DataError, match=r"validation split has .* and KID needs at least 4"):
         train(few, tmp_path / "b", tiny())
     with pytest.raises(DataError, match="no image of pneumonia"):
         train(records, tmp_path / "c", tiny(labels="covid,pneumonia"))

@@ -155,7 +155,7 @@ def test_a_training_that_really_diverges_spoils_no_other(
 def test_a_model_that_collapses_shows_its_best_generator(
     records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ml.gan.training.diversity", lambda *_: 0.01)
+    monkeypatch.setattr("ml.gan.monitor.diversity", lambda *_: 0.01)
     changes = QUICK | {"evaluation_interval": 1, "min_diversity": 0.1}
     options = replace(OPTIONS, presets=("resnet",), changes=changes)
     (model,) = compare(records, tmp_path, options)["models"]
