@@ -1,7 +1,7 @@
 /** A scrubber over the images between two seeds; without it they stand side by side. */
 
-const way = document.getElementById("way");
-const scrubber = /** @type {HTMLElement} */ (way.querySelector(".way-place"));
+const way = document.getElementById("interpolation");
+const scrubber = /** @type {HTMLElement} */ (way.querySelector(".interpolation-position"));
 const place = /** @type {HTMLInputElement} */ (document.getElementById("place"));
 const large = scrubber.querySelector("svg");
 const side = large.viewBox.baseVal.width;

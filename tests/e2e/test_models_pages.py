@@ -165,7 +165,7 @@ def test_classifier_goes_serving_sha256_and_back(
 
     console.goto("/admin/models")
     console.get_by_role("button", name=f"Roll back to classifier {RELEASED.version}").click()
-    expect(console.locator(".in-service-name")).to_contain_text(RELEASED.sha256[:12])
+    expect(console.locator(".active-model-name")).to_contain_text(RELEASED.sha256[:12])
     visitor.goto("/model")
     expect(visitor).to_have_url(f"{visitor.url.split('/models')[0]}/models/{RELEASED.sha256}")
 
@@ -178,4 +178,4 @@ def test_shut_gate_opens_by_a_written_reason(console: Page, registry: Registry) 
     console.get_by_role("button", name="Put it active all the same").click()
     expect(console.locator(".page-head .standing")).to_have_text("active")
     console.goto("/admin/models")
-    expect(console.locator(".in-service")).to_contain_text(REASON)
+    expect(console.locator(".active-model")).to_contain_text(REASON)

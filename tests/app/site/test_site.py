@@ -39,7 +39,7 @@ def test_unknown_address_is_a_page(visitor: TestClient, path: str) -> None:
 
 
 def test_headers_switch_off_what_pages_do_not_need(visitor: TestClient) -> None:
-    for path in ("/", "/static/site.css", "/nothing", "/api/v1/openapi.json"):
+    for path in ("/", "/static/css/base.css", "/nothing", "/api/v1/openapi.json"):
         headers = visitor.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
