@@ -41,10 +41,10 @@ from app.registry.serving import ActiveClassifier
 from app.runs.routes import router as runs
 from app.runs.schedule_routes import router as schedules
 from app.screenings.api import router as screening_api
-from app.screenings.cleanup import sweep
+from app.screenings.cleanup import remove_orphaned_images
 from app.screenings.decoder import ImageDecoder
 from app.screenings.routes import router as screenings
-from app.screenings.service import Screener
+from app.screenings.service import ScreeningService
 from app.screenings.uploads import Intake
 from app.services import Services
 from app.settings import Settings
@@ -54,7 +54,7 @@ from app.site.console import router as console
 from app.site.health import router as health
 
 logger = logging.getLogger(__name__)
-_SWEEP_EVERY_S = 3600
+_CLEAN_UP_EVERY_S = 3600
 # Of a request without images. It is read before anybody asks who sends it.
 _LARGEST_BODY = 1_000_000
 DESCRIPTION = (
@@ -127,7 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         storage=storage,
         decoder=decoder,
         classifier=classifier,
-        screener=Screener(
+        screenings=ScreeningService(
             database=database,
             storage=storage,
             decoder=decoder,
@@ -140,29 +140,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
     )
     stopping = asyncio.Event()
-    sweeping = asyncio.create_task(_sweep_regularly(database, storage, settings, stopping))
+    cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))
     try:
         yield
     finally:
         # The one in hand is waited for: it holds a connection.
         stopping.set()
-        await sweeping
+        await cleaning
         classifier.close()
         decoder.close()
         database.close()
 
 
-async def _sweep_regularly(
+async def _clean_up_regularly(
     database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
 ) -> None:
     """Remove what crashes left behind, at the start and every hour, until the server stops."""
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(sweep, database, storage)
+            await asyncio.to_thread(remove_orphaned_images, database, storage)
             await asyncio.to_thread(remove_unused_uploads, database, settings)
             await asyncio.to_thread(clear_ended_imports, database, settings)
         except Exception:
-            # A database or storage that is away for a while must not end the sweeping.
-            logger.exception("sweeping failed")
+            # A database or storage that is away for a while must not end the cleaning.
+            logger.exception("cleaning failed")
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _SWEEP_EVERY_S)
+            await asyncio.wait_for(stopping.wait(), _CLEAN_UP_EVERY_S)

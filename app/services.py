@@ -14,21 +14,21 @@ from app.gallery.on_demand import Generators
 from app.quiz.rounds import rounds_of_addresses
 from app.registry.serving import ActiveClassifier
 from app.screenings.decoder import ImageDecoder
-from app.screenings.service import Screener
+from app.screenings.service import ScreeningService
 from app.screenings.uploads import Intake
 from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the application holds while it runs; lives in `app.state.services`."""
+    """What the application shares between requests, as `app.state.services`."""
 
     settings: Settings
     database: Database
     storage: Storage
     decoder: ImageDecoder
     classifier: ActiveClassifier
-    screener: Screener
+    screenings: ScreeningService
     intake: Intake
     generators: Generators = field(default_factory=Generators)
     quiz_rounds: RateLimit = field(default_factory=rounds_of_addresses)

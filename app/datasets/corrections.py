@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Subquery, func, select
 from sqlalchemy.orm import Session
 
 from app.core.storage import Storage
-from app.screenings.service import image_key
+from app.screenings.stored_images import image_key
 from app.screenings.tables import Review, Screening
 from ml.data.importers.records import clean_age, clean_sex
 from ml.data.manifest import COLUMNS, MANIFEST

@@ -76,7 +76,7 @@ def create(
     response: Response, current: CurrentServices, owner: CurrentClinic, image: ClinicImage
 ) -> ScreeningOut:
     """Send one image in the multipart field `image`. The answer is recorded before it is sent."""
-    row = current.screener.screen(image.file, owner)
+    row = current.screenings.screen(image.file, owner)
     response.headers["Location"] = f"/api/v1/screenings/{row.id}"
     return ScreeningOut.of(row)
 
@@ -187,4 +187,4 @@ def delete(
     screening: ClinicScreening,
 ) -> None:
     """Remove the image and its answer."""
-    current.screener.delete(opened, screening, owner)
+    current.screenings.delete(opened, screening, owner)

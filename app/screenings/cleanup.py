@@ -1,7 +1,7 @@
-"""Removing stored images whose screening was never recorded or is gone.
+"""Deleting stored images that belong to no screening.
 
-An image is stored before its row is committed, so a crash between the two leaves an image without a
-row, never a row without its image.
+An image is stored before its row is committed, so a crash in between leaves an image without a row,
+never a row without its image.
 """
 
 from datetime import timedelta
@@ -10,15 +10,15 @@ from sqlalchemy import select
 
 from app.core.database import Database, now
 from app.core.storage import Storage
-from app.screenings.service import STORED_IMAGES, image_key, thumbnail_key
+from app.screenings.stored_images import STORED_IMAGES, image_key, thumbnail_key
 from app.screenings.tables import Screening
 
-# An image younger than this may belong to a screening that is being recorded.
+# A younger image may belong to a screening that is being recorded.
 GRACE = timedelta(hours=1)
 
 
-def sweep(database: Database, storage: Storage, grace: timedelta = GRACE) -> int:
-    """Delete images that no screening names and that are older than `grace`.
+def remove_orphaned_images(database: Database, storage: Storage, grace: timedelta = GRACE) -> int:
+    """Delete stored images older than `grace` that no screening names.
 
     Returns:
         The number of files removed.

@@ -1,10 +1,9 @@
 """Decode images in child processes: no input may kill or stall the server.
 
-Each child has a bounded amount of memory and time for an image. One that exceeds them, crashes or
-answers nonsense is killed and replaced; the image is refused with an `UnreadableImage`.
+Each child has limited memory and time for an image. A child that exceeds them, crashes or sends an
+invalid reply is killed and replaced, and the image is refused with an `UnreadableImage`.
 """
 
-import json
 import logging
 import os
 import queue
@@ -13,86 +12,57 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.screenings.decoder_protocol import ANSWER, READY, REQUEST, Answer
-from ml.imaging.types import MAX_PIXELS, Format, Refusal, UnreadableImage
+from app.screenings.decoder_protocol import (
+    READY,
+    REPLY,
+    REQUEST,
+    DecodedImage,
+    InvalidReply,
+    Reply,
+    read_header,
+    read_reply,
+    section_lengths,
+)
+from ml.imaging.types import UnreadableImage
 
 logger = logging.getLogger(__name__)
 DEFAULT_MEMORY = 1536 * 2**20
-# Against whatever the decoders leak.
+# A child is replaced after so many images: the decoders may leak memory.
 IMAGES_PER_CHILD = 500
 # Generous, for a loaded machine; it is well below a second otherwise.
 START_TIMEOUT_S = 20.0
-# How long a child that hung up may take to end.
+# How long a child that closed the socket may take to end.
 _GRACE_S = 1.0
-_MAX_HEADER = 16 * 2**10
-_MAX_TEXT = 500
-_MAX_METADATA = 20
-# A stripped image is no longer than its file, a rendered one is a PNG of at most 50 megapixels.
-_MAX_RENDERED = MAX_PIXELS + 2**22
-_MAX_THUMBNAIL = 2**20
-_PICTURE_STARTS = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]);"
     "from app.screenings.decoder_process import main; main()"
 )
-# One thread each: the children are the parallelism.
+# One thread each: the pool is the parallelism.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class DecoderUnavailable(RuntimeError):
-    """No child could take the image: all are busy, none starts, or the decoder is closed."""
+    """No child process is free in time, none starts, or the decoder is closed."""
 
 
 class _ChildDied(Exception):
-    """A child ended, or answered what no sound child answers, which is the end of it as well."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedImage:
-    """All that the server keeps of an uploaded image.
-
-    Attributes:
-        model_input: (size, size) uint8, as `ml.imaging.preprocessing.standardise` gives it.
-        display: the picture for the viewer, free of the source's metadata.
-        display_type: its media type, "image/jpeg" or "image/png".
-        thumbnail: a JPEG of at most `ml.imaging.types.THUMBNAIL_SIDE` pixels, for lists.
-        width: columns of the original image, upright.
-        height: rows of the original image, upright.
-        format: "JPEG", "PNG", "TIFF", "WebP" or "DICOM".
-        bits: stored grey depth.
-        metadata: the allow-listed technical values of `ml.imaging.types.Image`.
-    """
-
-    model_input: NDArray[np.uint8]
-    display: bytes
-    display_type: str
-    thumbnail: bytes
-    width: int
-    height: int
-    format: str
-    bits: int
-    metadata: dict[str, str]
+    """A child ended or closed the socket."""
 
 
 class ImageDecoder:
-    """A few child processes that decode images; safe to use from many threads.
+    """A pool of child processes that decode images; safe to use from many threads.
 
     Args:
-        workers: number of children, and so of images decoded at the same time.
-        timeout_s: time for one image. A caller waits as long again for a free child at most.
-        memory_bytes: memory for one image, above what the bare child takes.
+        workers: number of children, which is the number of images decoded at the same time.
+        timeout_s: time for one image, and the time that a caller waits for a free child.
+        memory_bytes: memory for one image, on top of what an idle child takes.
     """
 
     def __init__(
@@ -108,7 +78,7 @@ class ImageDecoder:
         # lives as long as the decoder, starts them all.
         self._spawner = ThreadPoolExecutor(1, thread_name_prefix="image-decoder")
         self._slots = [_Slot(self._spawner, memory_bytes) for _ in range(workers)]
-        # The last one used comes first: a warm child before one that is still starting.
+        # Last in, first out: a warm child is preferred to one that is still starting.
         self._idle: queue.LifoQueue[_Slot] = queue.LifoQueue()
         for slot in self._slots:
             self._idle.put(slot)
@@ -124,7 +94,7 @@ class ImageDecoder:
 
         Args:
             content: the whole file.
-            size: side of the model input in pixels: models active one after the other differ.
+            size: side of the model input in pixels; it depends on the active model.
 
         Raises:
             UnreadableImage: as `ml.imaging.decode.read_image`; also with the code "too-slow", and
@@ -141,14 +111,14 @@ class ImageDecoder:
         return outcome
 
     def close(self) -> None:
-        """Kill the children; images still being decoded are refused."""
+        """Kill the children. Images that are being decoded are refused."""
         if self._closed:
             return
         self._closed = True
         self._spawner.shutdown(cancel_futures=True)
         for slot in self._slots:
             slot.kill()
-        # Their callers have lost their child by now, and give the slots back at once.
+        # Callers have lost their child by now and return the slots at once.
         for _ in self._slots:
             with suppress(queue.Empty):
                 self._idle.get(timeout=START_TIMEOUT_S).discard()
@@ -174,36 +144,36 @@ class ImageDecoder:
             raise DecoderUnavailable("the image decoder is busy: try again later") from None
 
     def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedImage | UnreadableImage:
-        """Have the slot's child decode an image; once more in a new child if that one died."""
+        """Decode an image in the slot's child; once more in a new child if that one died."""
         status: int | None = None
         for _ in range(2):
             child = slot.child()
             try:
-                answer = child.ask(content, size, time.monotonic() + self._timeout_s)
-                outcome = _outcome(answer, size)
+                reply = child.ask(content, size, time.monotonic() + self._timeout_s)
+                outcome = read_reply(reply, size)
             except TimeoutError:
                 slot.replace()
                 return UnreadableImage(
-                    f"the image took more than {self._timeout_s:g} s to decode: "
-                    "export it at its normal size",
+                    f"Decoding the image took more than {self._timeout_s:g} seconds. "
+                    "Export it at its normal size.",
                     "too-slow",
                 )
-            except _ChildDied as death:
-                # It may have been killed from outside while idle: not the image's fault.
+            except (_ChildDied, InvalidReply) as death:
+                # It may have been killed from outside while idle, so the image gets a second try.
                 status = slot.replace()
                 logger.warning("image decoder ended with status %s: %s", status, death)
             else:
-                if answer.header.get("archive") or child.images >= IMAGES_PER_CHILD:
+                if reply.asks_for_restart or child.images >= IMAGES_PER_CHILD:
                     slot.replace()
                 return outcome
         if status == -signal.SIGKILL:
-            message = "the image needs too much memory: export it at its normal size"
+            message = "Decoding the image needs too much memory. Export it at its normal size."
             return UnreadableImage(message, "too-large")
-        return UnreadableImage("the file is damaged: export the image again", "damaged")
+        return UnreadableImage("The file is damaged. Export the image again.", "damaged")
 
 
 class _Slot:
-    """A place for one child. Whoever has leased it is the only one to use it."""
+    """A place in the pool with at most one child; one caller at a time leases it."""
 
     def __init__(self, spawner: ThreadPoolExecutor, memory_bytes: int) -> None:
         self._spawner = spawner
@@ -211,7 +181,7 @@ class _Slot:
         self._starting: Future[_Child] | None = None
 
     def start(self) -> "Future[_Child]":
-        """Have the child started in the background, unless it is."""
+        """Start the child in the background, unless it was started."""
         if self._starting is None:
             try:
                 self._starting = self._spawner.submit(_Child, self._memory_bytes)
@@ -220,14 +190,14 @@ class _Slot:
         return self._starting
 
     def child(self) -> "_Child":
-        """The child of this place, alive and ready for an image; started anew where it is not."""
+        """The child, alive and ready for an image; a new one where it is not."""
         for _ in range(2):
             try:
                 child = self.start().result(START_TIMEOUT_S)
                 child.wait_until_ready(time.monotonic() + START_TIMEOUT_S)
                 if child.is_alive():
                     return child
-            except (OSError, CancelledError, _ChildDied) as error:
+            except (OSError, CancelledError, _ChildDied, InvalidReply) as error:
                 logger.warning("image decoder did not start: %r", error)
             self.discard()
         raise DecoderUnavailable("the image decoder does not start")
@@ -245,7 +215,7 @@ class _Slot:
         return child.discard() if child is not None else None
 
     def kill(self) -> None:
-        """Kill the child under the hands of whoever is using it."""
+        """Kill the child, also while a caller uses it."""
         child = self._current()
         if child is not None:
             child.kill()
@@ -288,22 +258,22 @@ class _Child:
         return self._process.poll() is None
 
     def wait_until_ready(self, deadline: float) -> None:
-        """Wait for the child's word that all it needs is imported.
+        """Wait until the child has imported all it needs.
 
         Raises:
-            TimeoutError, _ChildDied: the word did not come.
+            TimeoutError, _ChildDied, InvalidReply: it did not report in time.
         """
         if not self._ready:
-            if self._receive_answer(deadline).header != READY:
-                raise _ChildDied("it began with nonsense")
+            if self._receive_reply(deadline).header != READY:
+                raise InvalidReply("the first reply is not the expected one")
             self._ready = True
 
-    def ask(self, content: bytes, size: int, deadline: float) -> Answer:
-        """Send an image and wait for the answer.
+    def ask(self, content: bytes, size: int, deadline: float) -> Reply:
+        """Send an image and wait for the reply.
 
         Raises:
-            TimeoutError: no answer by the deadline.
-            _ChildDied: no answer will come.
+            TimeoutError: no reply by the deadline.
+            _ChildDied, InvalidReply: no usable reply will come.
         """
         self.images += 1
         try:
@@ -314,12 +284,10 @@ class _Child:
             raise
         except OSError as error:
             raise self._hang_up() from error
-        return self._receive_answer(
-            deadline, max_input=size**2, max_display=max(len(content), _MAX_RENDERED)
-        )
+        return self._receive_reply(deadline, image_bytes=len(content), size=size)
 
     def kill(self) -> None:
-        """Kill the process and wait for its end, which the kernel brings about at once."""
+        """Kill the process and wait for its end."""
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(START_TIMEOUT_S)
@@ -328,26 +296,22 @@ class _Child:
         """Kill the process and close the socket; the exit status, if it had ended by itself."""
         status: int | None = self._process.poll()
         if status is None and self._hung_up:
-            # It is about to end, and its own status tells why.
+            # It is about to end, and its exit status says why.
             with suppress(subprocess.TimeoutExpired):
                 status = self._process.wait(_GRACE_S)
         self.kill()
         self._channel.close()
         return status
 
-    def _receive_answer(
-        self, deadline: float, *, max_input: int = 0, max_display: int = 0
-    ) -> Answer:
-        lengths = ANSWER.unpack(self._receive(ANSWER.size, deadline))
-        limits = (_MAX_HEADER, max_input, max_display, _MAX_THUMBNAIL)
-        if any(length > limit for length, limit in zip(lengths, limits, strict=True)):
-            raise _ChildDied("it answered at too great a length")
+    def _receive_reply(self, deadline: float, *, image_bytes: int = 0, size: int = 0) -> Reply:
+        packed = self._receive(REPLY.size, deadline)
+        lengths = section_lengths(packed, image_bytes=image_bytes, size=size)
         header, *sections = (self._receive(length, deadline) for length in lengths)
-        return Answer(_parsed(header), *sections)
+        return Reply(read_header(header), *sections)
 
     def _hang_up(self) -> _ChildDied:
         self._hung_up = True
-        return _ChildDied("it hung up")
+        return _ChildDied("the child closed the socket")
 
     def _receive(self, length: int, deadline: float) -> bytes:
         content = bytearray(length)
@@ -371,74 +335,3 @@ def _remaining(deadline: float) -> float:
     if remaining <= 0:
         raise TimeoutError
     return remaining
-
-
-def _parsed(header: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(header)
-    except (ValueError, RecursionError) as error:
-        raise _ChildDied("it answered with no JSON") from error
-    if not isinstance(parsed, dict):
-        raise _ChildDied("it answered with no JSON object")
-    return parsed
-
-
-# --- what a child answers is believed only in the form it should have ---------------------------
-
-
-def _outcome(answer: Answer, size: int) -> DecodedImage | UnreadableImage:
-    try:
-        if "code" in answer.header:
-            return _refusal(answer.header)
-        return _decoded_image(answer, size)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _ChildDied("it answered nonsense") from error
-
-
-def _refusal(header: Mapping[str, Any]) -> UnreadableImage:
-    code: Refusal = _one_of(header["code"], get_args(Refusal))
-    return UnreadableImage(_text(header["message"]), code)
-
-
-def _decoded_image(answer: Answer, size: int) -> DecodedImage:
-    header = answer.header
-    display_type = _one_of(header["display_type"], tuple(_PICTURE_STARTS))
-    if not answer.display.startswith(_PICTURE_STARTS[display_type]):
-        raise ValueError(f"the display image is no {display_type}")
-    if not answer.thumbnail.startswith(_PICTURE_STARTS["image/jpeg"]):
-        raise ValueError("the thumbnail is no JPEG")
-    return DecodedImage(
-        model_input=np.frombuffer(answer.model_input, np.uint8).reshape(size, size),
-        display=answer.display,
-        display_type=display_type,
-        thumbnail=answer.thumbnail,
-        width=_integer(header["width"], MAX_PIXELS),
-        height=_integer(header["height"], MAX_PIXELS),
-        format=_one_of(header["format"], get_args(Format)),
-        bits=_integer(header["bits"], 16),
-        metadata=_metadata(header["metadata"]),
-    )
-
-
-def _metadata(values: object) -> dict[str, str]:
-    if not isinstance(values, dict) or len(values) > _MAX_METADATA:
-        raise ValueError("the metadata are no short table")
-    return {_text(key): _text(value) for key, value in values.items()}
-
-
-def _one_of(value: object, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise ValueError(f"{value!r} is none of {choices}")
-    return value
-
-
-def _integer(value: object, highest: int) -> int:
-    if type(value) is not int or not 1 <= value <= highest:
-        raise ValueError(f"{value!r} is no number from 1 to {highest}")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
-        raise ValueError("a text is too long or not printable")
-    return value

@@ -1,9 +1,8 @@
-"""The process in which strangers' files are decoded; `app.screenings.decoder` starts it and talks
-to it.
+"""The child process that decodes uploaded files; started by `app.screenings.decoder`.
 
 It may be killed, crash or run out of memory without harm to the server. It holds no secret: its
-environment is empty, and all it is ever given are the bytes of one image after the other over the
-socket that is its standard input. Answers are JSON and raw bytes, nothing that could run code.
+environment is empty, and its only input is one image after the other over the socket that is its
+standard input. Replies are JSON and raw bytes, nothing that could run code.
 """
 
 import ctypes
@@ -14,7 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
-from app.screenings.decoder_protocol import READY, REQUEST, Answer
+from app.screenings.decoder_protocol import READY, REQUEST, Reply
 from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
@@ -32,32 +31,32 @@ def main() -> None:
     the bare interpreter takes.
     """
     parent, memory = (int(argument) for argument in sys.argv[2:])
-    _die_with(parent)
-    # Imported before the limits: a child has all it needs when it says that it is ready.
+    _end_with_parent(parent)
+    # Imported before the limits, so that a ready child has all it needs.
     import ml.imaging.dicom  # noqa: F401
 
     channel = _take_channel()
     _limit_resources(memory)
-    Answer(READY).send(channel)
+    Reply(READY).send(channel)
     while (request := _receive_image(channel)) is not None:
         _decode(*request).send(channel)
 
 
-def _decode(content: bytes, size: int) -> Answer:
+def _decode(content: bytes, size: int) -> Reply:
     try:
-        # Enough for the model input, and for a thumbnail that is worth looking at.
+        # Large enough for the model input and for a sharp thumbnail.
         image = read_image(content, shortest=max(2 * size, THUMBNAIL_SIDE))
         model_input = standardise(image.pixels, size)
         display, display_type = display_image(image, content)
         thumbnail = thumbnail_image(image)
     except UnreadableImage as refusal:
         exhausted = isinstance(refusal.__cause__, MemoryError)
-        return Answer({"code": refusal.code, "message": str(refusal), "archive": exhausted})
+        return Reply.refused(refusal.code, str(refusal), restart=exhausted)
     except BlankImage as refusal:
-        return Answer({"code": "blank", "message": str(refusal)})
+        return Reply.refused("blank", str(refusal))
     except MemoryError:
-        message = "the image needs too much memory: export it at its normal size"
-        return Answer({"code": "too-large", "message": message, "archive": True})
+        message = "Decoding the image needs too much memory. Export it at its normal size."
+        return Reply.refused("too-large", message, restart=True)
     header = {
         "display_type": display_type,
         "width": image.width,
@@ -66,11 +65,11 @@ def _decode(content: bytes, size: int) -> Answer:
         "bits": image.bits,
         "metadata": dict(image.metadata),
     }
-    return Answer(header, model_input.tobytes(), display, thumbnail)
+    return Reply(header, model_input.tobytes(), display, thumbnail)
 
 
 def _receive_image(channel: socket.socket) -> tuple[bytes, int] | None:
-    """The next image and the side of its model input; None where the parent hung up."""
+    """The next image and the side of its model input; None where the parent closed the socket."""
     head = _receive(channel, REQUEST.size)
     if head is None:
         return None
@@ -90,12 +89,12 @@ def _receive(channel: socket.socket, length: int) -> bytes | None:
     return bytes(content)
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the thread that started it ends."""
+def _end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the thread that started it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        # Where memory runs out, a decoder goes before the server.
+        # When memory runs out, the kernel kills a decoder before the server.
         Path("/proc/self/oom_score_adj").write_text("1000")
     if os.getppid() != parent:
         # It had ended before the call.

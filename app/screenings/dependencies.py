@@ -1,6 +1,5 @@
 """Typed dependencies: who owns a screening and who may see it."""
 
-import hmac
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from starlette.datastructures import UploadFile
 
 from app.accounts.dependencies import CurrentClinic, CurrentUser
 from app.accounts.owner import Owner
-from app.core.database import now
 from app.core.errors import NotFound
 from app.core.security import (
     VISITOR_COOKIE,
@@ -22,6 +20,7 @@ from app.core.security import (
     require_same_origin,
     sign_visitor,
 )
+from app.screenings.sharing import opens
 from app.screenings.tables import Screening
 from app.services import CurrentServices, CurrentSession
 from app.settings import Settings
@@ -132,16 +131,9 @@ def visible_screening(
     screening = opened.get(Screening, id)
     if screening is not None and owner.owns(screening):
         return VisibleScreening(screening, can_manage=True, share_token=None)
-    if screening is None or not share or not _opens(screening, share):
+    if screening is None or not share or not opens(screening, share):
         raise NotFound("there is no such screening here, or it is not yours to see")
     return VisibleScreening(screening, can_manage=False, share_token=share)
-
-
-def _opens(screening: Screening, token: str) -> bool:
-    if screening.share_token is None or screening.shared_until is None:
-        return False
-    alive = screening.shared_until > now()
-    return alive and hmac.compare_digest(screening.share_token.encode(), token.encode())
 
 
 OwnedScreeningToChange = Annotated[Screening, Depends(owned_screening_to_change)]

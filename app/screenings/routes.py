@@ -1,6 +1,5 @@
 """Screening an image in the browser: upload, answer, history, sharing, deleting."""
 
-import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
@@ -13,7 +12,6 @@ from sqlalchemy.orm.exc import StaleDataError
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
-from app.core.database import now
 from app.core.errors import AppError, BadForm, NotFound
 from app.core.templating import page
 from app.screenings.dependencies import (
@@ -27,10 +25,12 @@ from app.screenings.dependencies import (
 )
 from app.screenings.queries import count_screenings, screenings_page
 from app.screenings.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
-from app.screenings.service import image_key, share, thumbnail_key, unshare
+from app.screenings.schemas import UploadResult
+from app.screenings.sharing import is_shared, share, stop_sharing
+from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from app.screenings.uploads import BOUNDED_BY_READER
-from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, decision_name
+from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView
 from app.services import CurrentServices, CurrentSession
 from ml.imaging.heatmap import render_heatmap, unpack_map
 from ml.labels import LABELS, label_name
@@ -97,9 +97,9 @@ def create(
     """Answer the images of a form; a script asks for JSON and sends one at a time."""
     if "application/json" in request.headers.get("accept", ""):
         # A refusal reaches the script as problem+json through the error handler.
-        response: Response = JSONResponse(
-            _summary(current.screener.screen(images[0].file, owner)), HTTPStatus.CREATED
-        )
+        row = current.screenings.screen(images[0].file, owner)
+        result = UploadResult.of(row).model_dump(mode="json")
+        response: Response = JSONResponse(result, HTTPStatus.CREATED)
         remember(response, owner, current.settings)
         return response
     answered: list[Screening] = []
@@ -107,7 +107,7 @@ def create(
     refusal: AppError | None = None
     for image in images:
         try:
-            answered.append(current.screener.screen(image.file, owner))
+            answered.append(current.screenings.screen(image.file, owner))
         except AppError as refused:
             errors.append(UploadError(image.filename, refused.title, refused.detail))
             refusal = refused
@@ -121,18 +121,6 @@ def create(
     if answered:
         remember(response, owner, current.settings)
     return response
-
-
-def _summary(row: Screening) -> dict[str, object]:
-    return {
-        "id": str(row.id),
-        "url": f"/screenings/{row.id}",
-        "label": row.label,
-        "label_name": label_name(row.label),
-        "decision": row.decision,
-        "decision_name": decision_name(row.decision),
-        "probabilities": row.probabilities,
-    }
 
 
 @router.get("/screenings")
@@ -171,8 +159,7 @@ def screening_page(
 ) -> HTMLResponse:
     """The page of a screening, with what was wrong with a review that was sent."""
     row = visible.row
-    alive = row.shared_until is not None and row.shared_until > now()
-    shared = visible.can_manage and alive
+    shared = visible.can_manage and is_shared(row)
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
     # Who said what of the image is for the owner alone, not for whoever has a link.
     found = newest_review(opened, row.id) if visible.can_manage else None
@@ -228,16 +215,16 @@ def start_sharing(
     screening: OwnedScreeningToChange,
 ) -> RedirectResponse:
     """Make a link that lets whoever has it see this screening."""
-    share(screening, secrets.token_urlsafe(24), current.settings.share_days)
+    share(screening, current.settings.share_days)
     return _changed(opened, owner, screening, "screening.shared")
 
 
 @router.post("/screenings/{id}/unshare")
-def stop_sharing(
+def unshare(
     opened: CurrentSession, owner: WritingVisitor, screening: OwnedScreeningToChange
 ) -> RedirectResponse:
     """Make the shared link dead."""
-    unshare(screening)
+    stop_sharing(screening)
     return _changed(opened, owner, screening, "screening.unshared")
 
 
@@ -281,5 +268,5 @@ def delete(
     screening: OwnedScreeningToChange,
 ) -> RedirectResponse:
     """Remove the image and its answer."""
-    current.screener.delete(opened, screening, owner)
+    current.screenings.delete(opened, screening, owner)
     return RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)

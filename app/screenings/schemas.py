@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 
 from app.screenings.reviews import LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
-from app.screenings.views import REASONS
+from app.screenings.views import REASONS, decision_name
+from ml.labels import label_name
 
 _EXAMPLE: dict[str, Any] = {
     "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
@@ -107,6 +108,31 @@ class ScreeningOut(BaseModel):
             ),
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
+        )
+
+
+class UploadResult(BaseModel):
+    """A new screening, for the script of the upload page."""
+
+    id: uuid.UUID
+    url: str
+    label: str
+    label_name: str
+    decision: str
+    decision_name: str
+    probabilities: dict[str, float]
+
+    @classmethod
+    def of(cls, row: Screening) -> "UploadResult":
+        """Show a row."""
+        return cls(
+            id=row.id,
+            url=f"/screenings/{row.id}",
+            label=row.label,
+            label_name=label_name(row.label),
+            decision=row.decision,
+            decision_name=decision_name(row.decision),
+            probabilities=row.probabilities,
         )
 
 

@@ -1,14 +1,12 @@
-"""The way of an image: bytes are decoded, answered, stored, recorded; then the answer is sent."""
+"""Screening an image: decode it, predict, store the image, record the prediction."""
 
 import hashlib
 import logging
 import os
 import threading
-import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import BinaryIO
 
 from sqlalchemy.orm import Session
@@ -19,45 +17,33 @@ from app.core.audit import AuditEvent
 from app.core.database import Database, now
 from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, StorageFull, UploadTooLarge
 from app.core.storage import Storage
+from app.core.timing import Stopwatch
 from app.registry.serving import ActiveClassifier, VersionRegister
-from app.screenings.decoder import DecodedImage, DecoderUnavailable, ImageDecoder
+from app.screenings.decoder import DecoderUnavailable, ImageDecoder
+from app.screenings.decoder_protocol import DecodedImage
+from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from ml.classifier.predictor import Prediction, Predictor
 from ml.imaging.heatmap import pack_map
 from ml.imaging.types import UnreadableImage
 
 logger = logging.getLogger(__name__)
-# Stored keys never change: this is the prefix of version 0.1.0.
-STORED_IMAGES = "films"
-
-
-class Stopwatch:
-    """Milliseconds of consecutive steps."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """End a step."""
-        moment = time.perf_counter()
-        self.laps[name] = round((moment - self._last) * 1000, 2)
-        self._last = moment
-
-
-def image_key(screening_id: uuid.UUID) -> str:
-    """Where the image of a screening is stored."""
-    return f"{STORED_IMAGES}/{screening_id}/film"
-
-
-def thumbnail_key(screening_id: uuid.UUID) -> str:
-    """Where the small picture for lists is stored."""
-    return f"{STORED_IMAGES}/{screening_id}/thumbnail"
 
 
 @dataclass(slots=True)
-class Screener:
-    """Answers images. Bounded everywhere: images at once, bytes in memory, seconds per image."""
+class ScreeningService:
+    """Screens images, with limits on images at once, bytes in memory and seconds per image.
+
+    Attributes:
+        database: of screenings.
+        storage: of images.
+        decoder: the pool of decoder processes.
+        classifier: serves the active model version.
+        decoder_workers: images decoded at once.
+        max_in_flight: images screened at once.
+        wait_s: seconds that an image waits for a decoder.
+        min_free_bytes: room on the disk below which no image is accepted.
+    """
 
     database: Database
     storage: Storage
@@ -74,37 +60,39 @@ class Screener:
     _versions: VersionRegister = field(init=False)
 
     def __post_init__(self) -> None:
-        # Only images that are being decoded, and one waiting, are held in memory.
+        # Only the images that are being decoded, and one waiting, are held in memory.
         self._reading = threading.BoundedSemaphore(self.decoder_workers + 1)
         self._admission = threading.BoundedSemaphore(self.max_in_flight)
-        # Whatever visitors do, a quarter of the places is left to clinics.
+        # Visitors get three quarters of the places, so that clinics always have some.
         self._visitors = threading.BoundedSemaphore(max(1, self.max_in_flight * 3 // 4))
-        # More at once than cores would only take turns, and every one of them would wait longer.
+        # More predictions than cores would take turns, and each would take longer.
         self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
 
     def screen(self, upload: BinaryIO, owner: Owner) -> Screening:
-        """Answer one image; the answer is committed when this returns.
+        """Screen one image; the prediction is committed when this returns.
 
         Raises:
-            AppError: the image was refused or the server is busy or not ready; no row and no file
-                is left.
+            AppError: the image was refused, or the server is busy or not ready; neither row nor
+                file remains.
         """
         with ExitStack() as places:
             for place in (self._admission, *(() if owner.clinic_id else (self._visitors,))):
                 if not place.acquire(blocking=False):
-                    raise Busy("too many images are being answered: try again in a second")
+                    raise Busy("Too many images are being screened. Try again in a second.")
                 places.callback(place.release)
-            return self._answer(upload, owner)
+            return self._screen(upload, owner)
 
-    def _answer(self, upload: BinaryIO, owner: Owner) -> Screening:
+    def _screen(self, upload: BinaryIO, owner: Owner) -> Screening:
         if self.storage.free_bytes() < self.min_free_bytes:
-            raise StorageFull("there is too little room to keep another image: tell the operator")
+            raise StorageFull(
+                "The server has too little disk space for another image. Inform its operator."
+            )
         watch = Stopwatch()
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
         watch.lap("wait")
-        # Whatever is activated meanwhile, this image is answered by this predictor.
+        # The image stays with this predictor, even when another version is activated meanwhile.
         decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         with self._predicting:
@@ -117,12 +105,12 @@ class Screener:
         try:
             self._record(screening, owner)
         except BaseException:
-            self._forget_files(screening.id)
+            self._delete_files(screening.id)
             raise
         return screening
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
-        """Remove a screening and its image; the audit log keeps that there was one."""
+        """Delete a screening and its image; the audit log keeps an entry."""
         session.add(
             AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
         )
@@ -130,23 +118,23 @@ class Screener:
         try:
             session.commit()
         except StaleDataError as problem:
-            raise NotFound("the screening was deleted already") from problem
+            raise NotFound("This screening has already been deleted.") from problem
         try:
-            self._forget_files(screening.id)
+            self._delete_files(screening.id)
         except Exception:
-            # The answer is gone, and nobody can reach the image any more: the sweep removes it.
-            logger.exception("the image of a deleted screening is left for the sweep")
+            # The row is gone, so the image cannot be reached; the hourly clean-up deletes it.
+            logger.exception("the image of a deleted screening is left for the clean-up")
 
     def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedImage, str]:
         if not self._reading.acquire(timeout=self.wait_s):
-            raise Busy("no image can be decoded at the moment: try again in a few seconds")
+            raise Busy("The image decoder is busy. Try again in a few seconds.")
         try:
             content = upload.read()
             return self.decoder.decode(content, size), hashlib.sha256(content).hexdigest()
         except UnreadableImage as problem:
             raise refusal(problem) from problem
         except DecoderUnavailable as problem:
-            raise Busy("no image can be decoded at the moment: try again") from problem
+            raise Busy("The image decoder is not available. Try again.") from problem
         finally:
             self._reading.release()
 
@@ -155,7 +143,7 @@ class Screener:
             self.storage.put(image_key(screening.id), decoded.display)
             self.storage.put(thumbnail_key(screening.id), decoded.thumbnail)
         except BaseException:
-            self._forget_files(screening.id)
+            self._delete_files(screening.id)
             raise
 
     def _record(self, screening: Screening, owner: Owner) -> None:
@@ -166,18 +154,18 @@ class Screener:
                     actor=owner.actor,
                     action="screening.created",
                     subject=str(screening.id),
-                    # It outlives the screening, so it holds nothing of the image or the answer.
+                    # It outlives the screening, so it holds nothing of the image or prediction.
                     detail={"model": screening.model_sha256},
                 )
             )
 
-    def _forget_files(self, screening_id: uuid.UUID) -> None:
+    def _delete_files(self, screening_id: uuid.UUID) -> None:
         self.storage.delete(image_key(screening_id))
         self.storage.delete(thumbnail_key(screening_id))
 
 
 def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
-    """The answer to an image that cannot be read."""
+    """The HTTP error for an image that cannot be read."""
     match problem.code:
         case "not-an-image" | "empty":
             return NotAnImage(str(problem), code=problem.code)
@@ -214,15 +202,3 @@ def _row(
         ood_score=prediction.ood_score,
         activation_map=pack_map(prediction.activation_map),
     )
-
-
-def share(screening: Screening, token: str, days: int) -> None:
-    """Let whoever has the token see the screening for some days."""
-    screening.share_token = token
-    screening.shared_until = now() + timedelta(days=days)
-
-
-def unshare(screening: Screening) -> None:
-    """Make the link dead at once."""
-    screening.share_token = None
-    screening.shared_until = None

@@ -1,10 +1,11 @@
-"""The command line: predictions as CSV, keys, the sweep, mistakes in one line."""
+"""The command line: predictions as CSV, keys, the clean-up, mistakes in one line."""
 
 import csv
 import os
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess
     """Run the command line as a user does."""
     inherited = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        [sys.executable, "-m", "app", *map(str, arguments)],
         cwd=REPOSITORY,
         env=inherited | {"COLUMNS": "200"} | environment,
         capture_output=True,
@@ -115,6 +116,22 @@ def test_keys_of_the_command_line(tmp_path: Path) -> None:
     assert key[:11] in listed
 
 
+def test_version_is_the_packages() -> None:
+    assert xray("--version").stdout.strip() == f"xray {version('xray-screening')}"
+
+
+def test_completion_is_of_the_program_xray() -> None:
+    shown = xray("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "_XRAY_COMPLETE=complete_bash" in shown.stdout
+    words = {"COMP_WORDS": "xray stor", "COMP_CWORD": "1", "_XRAY_COMPLETE": "complete_bash"}
+    assert xray(**words).stdout.split() == ["storage"]
+
+
+def test_clean_up_counts_what_it_deletes(tmp_path: Path) -> None:
+    done = xray("storage", "clean-up", XRAY_HOME=str(tmp_path))
+    assert done.stdout.strip() == "Deleted 0 file(s).", done.stderr
+
+
 def test_worker_alive_is_a_probe(tmp_path: Path) -> None:
     home = {"XRAY_HOME": str(tmp_path)}
     assert xray("worker-alive", **home).returncode == 1
@@ -123,7 +140,7 @@ def test_worker_alive_is_a_probe(tmp_path: Path) -> None:
     beat.touch()
     assert xray("worker-alive", **home).returncode == 0
     os.utime(beat, (0, 0))
-    assert "no worker" in xray("worker-alive", **home).stderr
+    assert "No worker" in xray("worker-alive", **home).stderr
 
 
 def test_web_process_imports_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""Artefacts in a folder and in S3, and the sweep of images that no screening names."""
+"""Artefacts in a folder and in S3, and the clean-up of images without a screening."""
 
 import uuid
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from obstore.exceptions import AlreadyExistsError
 from starlette.testclient import TestClient
 
 from app.core.storage import Storage
-from app.screenings.cleanup import sweep
+from app.screenings.cleanup import remove_orphaned_images
+from app.screenings.stored_images import STORED_IMAGES, image_key
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +68,15 @@ def test_unknown_storage_is_named() -> None:
         Storage.open("ftp://somewhere")
 
 
-def test_sweep_removes_only_images_without_a_screening(
+def test_clean_up_removes_only_images_without_a_screening(
     application: FastAPI, visitor: TestClient, image_bytes: bytes
 ) -> None:
     services = application.state.services
     visitor.post("/screenings", files={"image": image_bytes})
-    kept = {entry.key for entry in services.storage.entries("images")}
-    orphan = f"images/{uuid.uuid4()}/image"
+    kept = {entry.key for entry in services.storage.entries(STORED_IMAGES)}
+    orphan = image_key(uuid.uuid4())
     services.storage.put(orphan, b"left by a crash")
-    assert sweep(services.database, services.storage) == 0, "it may still be recorded"
-    assert sweep(services.database, services.storage, grace=timedelta(0)) == 1
-    assert {entry.key for entry in services.storage.entries("images")} == kept
+    # It may belong to a screening that is being recorded.
+    assert remove_orphaned_images(services.database, services.storage) == 0
+    assert remove_orphaned_images(services.database, services.storage, grace=timedelta(0)) == 1
+    assert {entry.key for entry in services.storage.entries(STORED_IMAGES)} == kept

@@ -177,7 +177,7 @@ def test_image_under_way_ends_with_the_classifier_it_began_with(
     monkeypatch.setattr(type(services.decoder), "decode", slow)
     with ThreadPoolExecutor(1) as threads:
         under_way = threads.submit(
-            services.screener.screen, BytesIO(image_bytes), Owner(visitor_id="one")
+            services.screenings.screen, BytesIO(image_bytes), Owner(visitor_id="one")
         )
         assert decoding.wait(30)
         activate_model(services.database, settings, pair[1])

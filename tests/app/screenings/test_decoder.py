@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 from pydicom import uid
 
 import app.screenings.decoder
-from app.screenings.decoder import (
-    DecodedImage,
-    DecoderUnavailable,
-    ImageDecoder,
-    _ChildDied,
-    _outcome,
-)
-from app.screenings.decoder_protocol import Answer
+from app.screenings.decoder import DecoderUnavailable, ImageDecoder
+from app.screenings.decoder_protocol import DecodedImage, InvalidReply, Reply, read_reply
 from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import UnreadableImage
@@ -47,7 +41,7 @@ def decode(content, size):
     if content == b"killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if content == b"nonsense":
-        return child.Answer({"width": "wide"}, b"", b"")
+        return child.Reply({"width": "wide"}, b"", b"")
     if content == b"print":
         os.write(1, b"x" * 999), os.write(0, b"x" * 999), print("x" * 999)
         return honest(GOOD, size)
@@ -152,38 +146,38 @@ HEADER = {
 PICTURE = png(IMAGE)
 
 
-def test_sound_answer_is_believed() -> None:
-    outcome = _outcome(Answer(HEADER, bytes(SIZE**2), PICTURE, GOOD), SIZE)
+def test_valid_reply_is_accepted() -> None:
+    outcome = read_reply(Reply(HEADER, bytes(SIZE**2), PICTURE, GOOD), SIZE)
     assert isinstance(outcome, DecodedImage)
     assert outcome.model_input.shape == (SIZE, SIZE)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
-        Answer(HEADER, bytes(SIZE**2 - 1), PICTURE, GOOD),
-        Answer(HEADER, bytes(SIZE**2), b"<script>", GOOD),
-        Answer(HEADER, bytes(SIZE**2), PICTURE, b"<script>"),
-        Answer({**HEADER, "display_type": "text/html"}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "display_type": []}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "width": True}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "height": -5}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "bits": 8.0}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "format": "SVG"}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "metadata": ["Mode"]}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "metadata": {"Mode": "L" * 501}}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer({**HEADER, "metadata": {"Mode": "\x1b[2J"}}, bytes(SIZE**2), PICTURE, GOOD),
-        Answer(
+        Reply(HEADER, bytes(SIZE**2 - 1), PICTURE, GOOD),
+        Reply(HEADER, bytes(SIZE**2), b"<script>", GOOD),
+        Reply(HEADER, bytes(SIZE**2), PICTURE, b"<script>"),
+        Reply({**HEADER, "display_type": "text/html"}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "display_type": []}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "width": True}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "height": -5}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "bits": 8.0}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "format": "SVG"}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "metadata": ["Mode"]}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "metadata": {"Mode": "L" * 501}}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "metadata": {"Mode": "\x1b[2J"}}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply(
             {**HEADER, "metadata": {str(n): "" for n in range(99)}}, bytes(SIZE**2), PICTURE, GOOD
         ),
-        Answer({"code": "of its own", "message": "refused"}),
-        Answer({"code": "damaged", "message": None}),
-        Answer({}),
+        Reply({"code": "of its own", "message": "refused"}),
+        Reply({"code": "damaged", "message": None}),
+        Reply({}),
     ],
 )
-def test_unsound_answer_is_as_good_as_none(answer: Answer) -> None:
-    with pytest.raises(_ChildDied):
-        _outcome(answer, SIZE)
+def test_invalid_reply_is_refused(reply: Reply) -> None:
+    with pytest.raises(InvalidReply):
+        read_reply(reply, SIZE)
 
 
 def test_what_a_library_prints_is_no_answer(fragile: ImageDecoder) -> None:
@@ -272,7 +266,7 @@ def test_closed_decoder_leaves_no_child_and_takes_no_image() -> None:
         decoder.decode(GOOD, SIZE)
 
 
-def test_closing_ends_a_image_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_an_image_that_is_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.screenings.decoder, "_PROGRAM", MISBEHAVING)
     with ThreadPoolExecutor(1) as threads, ImageDecoder(1, timeout_s=60) as decoder:
         decoder.decode(GOOD, SIZE)

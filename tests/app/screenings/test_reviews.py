@@ -20,6 +20,7 @@ from app.core.audit import AuditEvent
 from app.core.security import SESSION_COOKIE
 from app.datasets.corrections import write_corrections
 from app.screenings.reviews import count_reviewed, reviewed_labels
+from app.screenings.stored_images import image_key
 from app.screenings.tables import Review, Screening
 from ml.data.manifest import read_manifest
 from ml.labels import LABELS, label_name
@@ -336,7 +337,7 @@ def test_image_that_is_gone_is_left_out_of_the_corrections(
     services = application.state.services
     address = upload(clinician, image_bytes)
     clinician.post(f"{address}/review", data={"label": answered(application, address)})
-    services.storage.delete(f"images/{id_of(address)}/image")
+    services.storage.delete(image_key(id_of(address)))
     with services.database.sessions() as session:
         reviewed = count_reviewed(session)
         assert write_corrections(session, services.storage, tmp_path / "set") == reviewed - 1

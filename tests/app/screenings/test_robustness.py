@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from app.screenings.stored_images import STORED_IMAGES
 from app.screenings.tables import Screening
 from tests.support.images import dicom, png, synthetic_image
 
@@ -19,7 +20,7 @@ def count(application: FastAPI) -> tuple[int, int]:
     services = application.state.services
     with services.database.sessions() as session:
         rows = session.scalar(select(func.count()).select_from(Screening))
-    return rows, len(services.storage.entries("images"))
+    return rows, len(services.storage.entries(STORED_IMAGES))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_database_that_fails_leaves_no_image(
     def fail(*_: Any) -> None:
         raise fault
 
-    monkeypatch.setattr("app.screenings.service.Screener._record", fail)
+    monkeypatch.setattr("app.screenings.service.ScreeningService._record", fail)
     sent = client.post("/screenings", files={"image": image_bytes})
     assert sent.status_code == status
     assert "disk full" not in sent.text
@@ -72,18 +73,18 @@ def test_storage_that_fails_leaves_no_row(
 def test_more_images_than_can_be_answered_get_503_and_nothing_is_lost(
     application: FastAPI, image_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screener = application.state.services.screener
+    screener = application.state.services.screenings
     monkeypatch.setattr(screener, "_admission", threading.BoundedSemaphore(2))
     monkeypatch.setattr(screener, "max_in_flight", 2)
     promotion_check, waiting = threading.Event(), threading.Semaphore(0)
-    answer = type(screener)._answer
+    answer = type(screener)._screen
 
     def wait_at_the_gate(*arguments: Any) -> Screening:
         waiting.release()
         assert promotion_check.wait(20)
         return answer(*arguments)
 
-    monkeypatch.setattr(type(screener), "_answer", wait_at_the_gate)
+    monkeypatch.setattr(type(screener), "_screen", wait_at_the_gate)
     before = count(application)
 
     def send() -> int:

@@ -201,7 +201,7 @@ def test_storage_that_fails_on_deletion_is_no_error_for_the_visitor(
     image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from app.screenings.cleanup import sweep
+    from app.screenings.cleanup import remove_orphaned_images
 
     services = application.state.services
     address = visitor.post("/screenings", files={"image": image_bytes}).headers["location"]
@@ -213,7 +213,7 @@ def test_storage_that_fails_on_deletion_is_no_error_for_the_visitor(
         broken.setattr("app.core.storage.Storage.delete", fail)
         assert visitor.post(f"{address}/delete").status_code == 303
     assert visitor.get(f"{address}/image").status_code == 404
-    assert sweep(services.database, services.storage, grace=timedelta(0)) == 2
+    assert remove_orphaned_images(services.database, services.storage, grace=timedelta(0)) == 2
 
 
 def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_visitors_leave_places_to_clinics(
 
     taken = threading.BoundedSemaphore(1)
     taken.acquire()
-    monkeypatch.setattr(application.state.services.screener, "_visitors", taken)
+    monkeypatch.setattr(application.state.services.screenings, "_visitors", taken)
     assert visitor.post("/screenings", files={"image": image_bytes}).status_code == 503
     assert clinic.post("/api/v1/screenings", files={"image": image_bytes}).status_code == 201
 
