@@ -36,6 +36,7 @@ KEYS = {
     "films_sha256": "images_sha256",
     "films_per_second": "images_per_second",
     "held_out_films": "held_out_images",
+    "real_films": "real_images",
     "training_films": "training_images",
     "ema_films": "ema_images",
     "generator_rate": "generator_learning_rate",
@@ -59,9 +60,9 @@ OPTIONS = (
 JSON_COLUMNS = (
     ("model_version", "sha256", "card", tuple(KEYS)),
     ("data_version", "sha256", "summary", ("films",)),
-    ("comparison", "id", "metrics", ("films",)),
+    ("comparison", "id", "metrics", tuple(KEYS)),
     ("run", "id", "options", OPTIONS),
-    ("run", "id", "progress", ("films_per_second", "films_seen")),
+    ("run", "id", "progress", ("films", "films_per_second", "films_seen")),
     ("run", "id", "result", ("films",)),
     ("schedule", "id", "options", OPTIONS),
 )
