@@ -16,7 +16,6 @@ RENAMED_KEYS = {
     "films_per_second": "images_per_second",
     "held_out_films": "held_out_images",
     "real_films": "real_images",
-    "real_films": "real_images",
     "training_films": "training_images",
     "ema_films": "ema_images",
     "generator_rate": "generator_learning_rate",
