@@ -1,40 +1,45 @@
-"""Files of a data version by the names that its manifest gives them, and no files beside it."""
+"""Files inside a folder whose content or names come from strangers."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from app.core.errors import NotFound
 
+_GONE = "The file is no longer stored."
 
-def file_in(folder: Path, name: str) -> Path:
-    """A file of a data version.
 
-    A manifest is written by a program that read images from anywhere: what it names is shown or
-    sent
-    to people only where it lies in the version's own folder.
+def file_in(folder: Path, name: str, missing: str = _GONE) -> Path:
+    """Find a file in a folder.
+
+    Manifests and runs' folders are written by programs that read data from anywhere, so a name
+    in them is not trusted: only what lies in the folder itself is shown or sent.
 
     Args:
-        folder: of the version.
-        name: relative to the folder.
+        folder: may itself be reached through a symbolic link.
+        name: relative to the folder, with slashes.
+        missing: the error message.
 
     Raises:
-        NotFound: there is no such file, or the name or a link leads out of the folder.
+        NotFound: there is no such file, or `path_in` refuses the name.
     """
-    path = place_in(folder, name)
+    path = path_in(folder, name, missing)
     if not path.is_file():
-        raise NotFound(_GONE)
+        raise NotFound(missing)
     return path
 
 
-def place_in(folder: Path, name: str) -> Path:
-    """Where a file of a data version lies or would lie.
+def path_in(folder: Path, name: str, missing: str = _GONE) -> Path:
+    """Where a file in a folder is or would be.
 
     Raises:
-        NotFound: the name or a link leads out of the folder.
+        NotFound: the name is absolute, has `..` in it, or passes through a symbolic link.
     """
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise NotFound(_GONE)
+    root = folder.resolve()
+    path = root / name
+    try:
+        # A symbolic link or `..` makes the two differ. A NUL in a path is a ValueError.
+        is_inside = path.resolve() == path and path.is_relative_to(root) and path != root
+    except (OSError, RuntimeError, ValueError):
+        is_inside = False
+    if not is_inside or PurePath(name).is_absolute():
+        raise NotFound(missing)
     return path
-
-
-_GONE = "the image is no longer stored"

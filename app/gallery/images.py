@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from app.core.errors import NotFound
-from app.core.safe_files import file_in, place_in
+from app.core.safe_files import file_in, path_in
 from ml.files import write_whole
 from ml.gan.synthesis.folder import thumbnail_name
 from ml.gan.synthesis.watermark import marked, thumbnail_of
@@ -73,7 +73,7 @@ def thumbnail(folder: Path, image: str) -> bytes:
     Raises:
         NotFound: the image is gone, or does not lie in the folder.
     """
-    path = place_in(folder, thumbnail_name(image))
+    path = path_in(folder, thumbnail_name(image))
     with suppress(FileNotFoundError):
         return path.read_bytes()
     picture = thumbnail_of(read_stored(file_in(folder, image))[0])

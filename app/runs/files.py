@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from fastapi.responses import StreamingResponse
 
-from app.core.errors import NotFound
 from app.settings import Settings
 
 LOG = "log.txt"
@@ -56,27 +55,6 @@ def file_url(id: uuid.UUID, path: str) -> str:
     return f"/admin/runs/{id}/files/{quote(path)}"
 
 
-def find_file(folder: Path, path: str) -> Path:
-    """A file that lies in a folder itself.
-
-    Args:
-        folder: the run's.
-        path: relative to it, with slashes.
-
-    Raises:
-        NotFound: there is none, or a name or a link on the way leads elsewhere.
-    """
-    root = folder.resolve()
-    found = root / path
-    try:
-        is_inside = found.resolve(strict=True) == found and found.is_relative_to(root)
-    except (OSError, ValueError):  # a NUL in a path is a ValueError
-        is_inside = False
-    if not is_inside or not found.is_file():
-        raise NotFound("this run has no such file")
-    return found
-
-
 def is_sample(path: str) -> bool:
     """Whether a file is a grid that a training made: no patient's, and never changed."""
     return path.startswith(f"{SAMPLES}/")
@@ -86,7 +64,7 @@ def send_file(path: Path, *, download: bool = False, lasting: bool = False) -> S
     """A run's file, safe to open in a browser whatever it holds.
 
     Args:
-        path: of `find_file`.
+        path: as `app.core.safe_files.file_in` found it.
         download: also what a browser could show.
         lasting: a browser may keep it for a day; others it may not keep at all.
     """

@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.errors import BadForm, NotFound
+from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE
 from app.core.templating import page
 from app.registry.queries import serving_sha256
@@ -23,7 +24,6 @@ from app.runs.curves import read_curves
 from app.runs.events import follow, place_in_streams
 from app.runs.files import (
     LOG,
-    find_file,
     is_sample,
     list_reports,
     list_samples,
@@ -47,6 +47,7 @@ from app.runs.views import (
 from app.services import CurrentServices, CurrentSession
 from app.settings import Settings
 
+_NO_FILE = "This run has no such file."
 router = APIRouter(prefix="/admin/runs", include_in_schema=False)
 _MOST_FIELDS = 300
 
@@ -276,14 +277,15 @@ async def events(
 @router.get("/{id}/files/{path:path}")
 def file(current: CurrentServices, _user: Admin, id: uuid.UUID, path: str) -> StreamingResponse:
     """A file that the run wrote."""
-    found = find_file(run_folder(current.settings, id), path)
+    found = file_in(run_folder(current.settings, id), path, _NO_FILE)
     return send_file(found, lasting=is_sample(path))
 
 
 @router.get("/{id}/log")
 def whole_log(current: CurrentServices, _user: Admin, id: uuid.UUID) -> StreamingResponse:
     """The whole log, to keep."""
-    return send_file(find_file(run_folder(current.settings, id), LOG), download=True)
+    log = file_in(run_folder(current.settings, id), LOG, _NO_FILE)
+    return send_file(log, download=True)
 
 
 @router.post("/{id}/cancel")

@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from app.accounts.tables import UserSession
 from app.core.audit import AuditEvent
+from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE
 from app.datasets.tables import DataKind, DataVersion
 from app.main import create_app
@@ -31,7 +32,7 @@ from app.runs import events as run_events
 from app.runs import queue as runs
 from app.runs.curves import MOST_POINTS, read_curves
 from app.runs.events import STREAMS, follow, mark_of
-from app.runs.files import find_file, run_folder
+from app.runs.files import run_folder
 from app.runs.kinds import KINDS
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
@@ -546,7 +547,7 @@ def test_file_of_a_linked_home_is_found(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "log.txt").touch()
     (tmp_path / "runs").symlink_to(tmp_path / "disk")
-    assert find_file(tmp_path / "runs", "log.txt") == tmp_path / "disk" / "log.txt"
+    assert file_in(tmp_path / "runs", "log.txt") == tmp_path / "disk" / "log.txt"
 
 
 # --- metrics --------------------------------------------------------------------------------------
