@@ -22,7 +22,11 @@ def file_in(folder: Path, name: str, missing: str = _GONE) -> Path:
         NotFound: there is no such file, or `path_in` refuses the name.
     """
     path = path_in(folder, name, missing)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # the name is too long
+        found = False
+    if not found:
         raise NotFound(missing)
     return path
 

@@ -1,9 +1,7 @@
-"""A selection of the gallery as a data set in a ZIP file, written while it is sent."""
+"""A selection of the gallery as a data set in a ZIP file."""
 
 import csv
 import io
-import stat
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +16,21 @@ from ml.labels import label_name
 
 MOST_IMAGES = 5000
 FOLDER = "synthetic-images"
-# Nothing of an image tells when it was made, so the same selection is the same file.
-_TIME = (1980, 1, 1, 0, 0, 0)
-_CHUNK_BYTES = 256 * 1024
 _README = """\
-Synthetic images of chest X-rays. No person was X-rayed for any of them.
+Synthetic chest X-ray images. No person was X-rayed for any of them.
 
 {images} image(s): {classes}.
 Generator(s), by the SHA-256 of their files:
 {generators}
 
-Each image's PNG file says in its text what it is: synthetic, its generator, seed and class.
-manifest.csv lists the images; its column "synthetic" names the generator. privacy checks.csv tells
-how
-near each image comes to the images that its generator learned from.
+The text of each PNG file states that the image is synthetic, and its generator, seed and class.
+manifest.csv lists the images; its column "synthetic" names the generator. privacy_checks.csv states
+how similar each image is to the images that its generator was trained on.
 
-The folder is a data set as `xray train classifier --synthetic FOLDER` takes it: its images train,
-and never validate or test. An image's class is what the generator was asked for, which no physician
-has confirmed. For research and education; not for judging patients. Licences stand in the column
-"license" of manifest.csv.
+The folder is a data set for `xray train classifier --synthetic FOLDER`: its images are used for
+training, never for validation or testing. An image's class is the one that the generator was asked
+for; no physician has confirmed it. For research and education, not for judging patients. The column
+"license" of manifest.csv states the licence of each image.
 """
 
 
@@ -47,7 +41,7 @@ class ArchivedImage:
     Attributes:
         path: its file.
         row: its row in the manifest, with the name that the image has in the archive.
-        privacy check: its row in the privacy checks; empty where it was not compared.
+        privacy_check: its row in the privacy checks; empty where it was not compared.
     """
 
     path: Path
@@ -63,13 +57,11 @@ def choose(images: Sequence[SyntheticImage], folders: Mapping[str, Path]) -> lis
         folders: of their data versions, by SHA-256.
 
     Raises:
-        BadForm: no image, or too many of them.
+        BadForm: no image.
         NotFound: an image's file is gone.
     """
     if not images:
-        raise BadForm({"images": "tick the images that you want, and then download them"})
-    if len(images) > MOST_IMAGES:
-        raise BadForm({"images": f"up to {MOST_IMAGES:,} images come at once, not {len(images):,}"})
+        raise BadForm({"images": "No image is selected. Select images, then download them."})
     wanted = {(image.data_sha256, image.image): image for image in images}
     found: dict[tuple[str, str], ArchivedImage] = {}
     names: set[str] = set()
@@ -86,7 +78,9 @@ def choose(images: Sequence[SyntheticImage], folders: Mapping[str, Path]) -> lis
             try:
                 path = file_in(folder, image.image)
             except NotFound as gone:
-                raise NotFound(f"image {image.id} is no longer stored: leave it out") from gone
+                raise NotFound(
+                    f"Image {image.id} is no longer stored. Remove it from the selection."
+                ) from gone
             privacy_check = image.privacy_check | {"file": name} if image.privacy_check else {}
             # Masks stay with their own set.
             row |= {"image": name, "lung_mask": ""}
@@ -99,28 +93,17 @@ def _rows_of(folder: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(lines, restval="")
 
 
-def stream(images: Sequence[ArchivedImage]) -> Iterator[bytes]:
-    """The ZIP file in pieces; one image is in memory at a time."""
-    pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w") as archive:
-        for name, text in _texts(images):
-            archive.writestr(_entry(name, zipfile.ZIP_DEFLATED), text)
-        for image in images:
-            # A PNG is compressed already.
-            archive.writestr(
-                _entry(image.row["image"], zipfile.ZIP_STORED), image.path.read_bytes()
-            )
-            if pipe.waiting >= _CHUNK_BYTES:
-                yield pipe.take()
-    yield pipe.take()
-
-
-def _texts(images: Sequence[ArchivedImage]) -> Iterator[tuple[str, str]]:
-    yield "README.txt", _readme(images)
-    yield MANIFEST, _as_csv((*COLUMNS, SYNTHETIC_COLUMN), [image.row for image in images])
+def entries(images: Sequence[ArchivedImage]) -> dict[str, Path | str]:
+    """The content of the ZIP file by name: a readme, a data set's tables, and the images."""
+    found: dict[str, Path | str] = {
+        "README.txt": _readme(images),
+        MANIFEST: _as_csv((*COLUMNS, SYNTHETIC_COLUMN), [image.row for image in images]),
+    }
     privacy_checks = [image.privacy_check for image in images if image.privacy_check]
     if privacy_checks:
-        yield PRIVACY_CHECKS, _as_csv(PRIVACY_CHECK_COLUMNS, privacy_checks)
+        found[PRIVACY_CHECKS] = _as_csv(PRIVACY_CHECK_COLUMNS, privacy_checks)
+    found |= {image.row["image"]: image.path for image in images}
+    return {f"{FOLDER}/{name}": content for name, content in found.items()}
 
 
 def _readme(images: Sequence[ArchivedImage]) -> str:
@@ -139,33 +122,3 @@ def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _entry(name: str, compression: int) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(f"{FOLDER}/{name}", _TIME)
-    entry.compress_type = compression
-    entry.external_attr = (stat.S_IFREG | 0o644) << 16
-    return entry
-
-
-class _Pipe(io.RawIOBase):
-    """What is written to it is taken out of it; it cannot go back."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self.waiting = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: bytes) -> int:  # type: ignore[override]
-        self._parts.append(bytes(content))
-        self.waiting += len(content)
-        return len(content)
-
-    def take(self) -> bytes:
-        """Everything that was written since."""
-        taken = b"".join(self._parts)
-        self._parts.clear()
-        self.waiting = 0
-        return taken

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.archives import zip_response
 from app.core.errors import BadForm, NotFound, UploadTooLarge
 from app.core.multipart import read_fields
 from app.core.rate_limit import address_of
@@ -17,7 +18,7 @@ from app.core.security import require_same_origin
 from app.core.templating import page
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
-from app.gallery.download import FOLDER, MOST_IMAGES, choose, stream
+from app.gallery.download import FOLDER, MOST_IMAGES, choose, entries
 from app.gallery.images import (
     _LASTING,
     SAMPLE_GRID,
@@ -179,7 +180,9 @@ def download(
 ) -> Response:
     """The images that were ticked, as a data set."""
     if len(ids) > MOST_IMAGES:
-        raise UploadTooLarge(f"up to {MOST_IMAGES:,} images come at once, not {len(ids):,}")
+        raise UploadTooLarge(
+            f"Download at most {MOST_IMAGES:,} images at a time. You selected {len(ids):,}."
+        )
     images = list(opened.scalars(select(SyntheticImage).where(SyntheticImage.id.in_(ids))))
     folders = {
         sha256: _data_folder(current, opened, sha256)
@@ -189,5 +192,4 @@ def download(
         chosen = choose(images, folders)
     except BadForm as refused:
         return _page_of_images(request, current, opened, Choice(), fault=refused.faults["images"])
-    headers = {"Content-Disposition": f'attachment; filename="{FOLDER}.zip"'}
-    return StreamingResponse(stream(chosen), media_type="application/zip", headers=headers)
+    return zip_response(f"{FOLDER}.zip", entries(chosen))

@@ -1,11 +1,7 @@
 """The console's room of models: the registry, comparisons, and what is active."""
 
-import tempfile
 import uuid
-import zipfile
-from collections.abc import Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
@@ -13,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
+from app.core.archives import zip_response
 from app.core.errors import AppError, BadForm, Busy, NotFound
 from app.core.safe_files import file_in
 from app.core.templating import page
@@ -38,7 +35,6 @@ from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
-_PIECE = 2**16
 # Images of people: no cache keeps them, and a picture opened by itself runs nothing.
 _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
 # Only the thumbnail is wanted, so the model input may be as small as can be.
@@ -240,18 +236,7 @@ def download(
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
         raise NotFound("the model's files are gone: register it again")
-    saved = {"Content-Disposition": f'attachment; filename="{model.kind}-{sha256[:12]}.zip"'}
-    return StreamingResponse(_zipped(files), media_type="application/zip", headers=saved)
-
-
-def _zipped(files: list[Path]) -> Iterator[bytes]:
-    with tempfile.TemporaryFile() as whole:
-        with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-            for file in files:
-                archive.write(file, file.name)
-        whole.seek(0)
-        while piece := whole.read(_PIECE):
-            yield piece
+    return zip_response(f"{model.kind}-{sha256[:12]}.zip", {file.name: file for file in files})
 
 
 @router.get("/{sha256}/compare/{id}")

@@ -562,7 +562,12 @@ def unpacked(content: bytes, folder: Path) -> Path:
 
 @pytest.mark.parametrize("with_script", [True, False])
 def test_selection_is_a_data_set(
-    visitor: TestClient, radiographs: list[SyntheticImage], tmp_path: Path, with_script: bool
+    session: Session,
+    settings: Settings,
+    visitor: TestClient,
+    radiographs: list[SyntheticImage],
+    tmp_path: Path,
+    with_script: bool,
 ) -> None:
     wanted = [radiographs[1], radiographs[3], radiographs[8]]
     ids = [str(radiograph.id) for radiograph in wanted]
@@ -582,6 +587,13 @@ def test_selection_is_a_data_set(
             assert image.text["generator_sha256"] == wanted[0].model_sha256
             assert not carries_the_word(image)
     assert "No person was X-rayed" in (folder / "README.txt").read_text()
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    images = {radiograph.image for radiograph in wanted}
+    assert names == {"README.txt", "manifest.csv", "privacy_checks.csv"} | images
+    for radiograph in wanted:
+        version = session.get_one(DataVersion, radiograph.data_sha256)
+        stored = folder_of(settings, version) / radiograph.image
+        assert (folder / radiograph.image).read_bytes() == stored.read_bytes()
 
 
 def test_same_image_of_two_sets_comes_once(
@@ -629,7 +641,7 @@ def test_download_of_nothing_says_what_to_do(visitor: TestClient) -> None:
     for fields in ({}, {"images": "x,y"}, {"image": ["999999999"]}):
         answer = visitor.post("/gallery/download", data=fields)
         assert answer.status_code == 422
-        assert "tick the images that you want" in answer.text
+        assert "No image is selected." in answer.text
 
 
 def test_download_is_bounded(visitor: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -483,6 +483,9 @@ def test_files_are_downloaded_as_they_are(room: Room, admin: TestClient) -> None
     answer = admin.get(f"/admin/models/{generator.sha256}/bundle.zip")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert "generator.safetensors" in archive.namelist()
+        for name in archive.namelist():
+            stored = model_folder(room.settings, generator) / name
+            assert archive.read(name) == stored.read_bytes()
         assert not [name for name in archive.namelist() if name.endswith((".pt", ".pkl"))]
 
 
