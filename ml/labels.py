@@ -33,11 +33,11 @@ def label_name(label: str) -> str:
 def label_fault(label: str) -> str:
     """What is wrong with the name of a class; empty where nothing is."""
     if label in RESERVED:
-        return f"{label!r} cannot be a class: the word is used beside the classes in results"
+        return f"{label!r} cannot be a class. The word has another meaning in results."
     if not _NAME.fullmatch(label):
         return (
-            f"{label!r:.60} is not the name of a class: use 1 to {MOST_LETTERS} lower-case "
-            "letters, digits, - and _, beginning with a letter"
+            f"{label!r:.60} is not the name of a class. Use 1 to {MOST_LETTERS} lower-case "
+            "letters, digits, - and _, beginning with a letter."
         )
     return ""
 
@@ -48,11 +48,11 @@ def labels_fault(labels: Sequence[str]) -> str:
     if faults:
         return faults[0]
     if not labels:
-        return "no class is named"
+        return "No class is named."
     if len(set(labels)) < len(labels):
-        return f"a class is named twice: {', '.join(labels)}"
+        return f"A class is named twice in {', '.join(labels)}."
     if len(labels) > MOST_LABELS:
-        return f"{len(labels)} classes are too many: at most {MOST_LABELS}"
+        return f"{len(labels)} classes are too many. The maximum is {MOST_LABELS}."
     return ""
 
 

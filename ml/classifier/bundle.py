@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ml.errors import BundleError
 from ml.json_model import finite
-from ml.labels import LABELS
+from ml.labels import labels_fault
 from ml.legacy import rename_keys
 
 GRAPH = "classifier.onnx"
@@ -70,11 +70,8 @@ class Card:
                 raise BundleError(
                     f"the card has format {fields['format']}, this version reads {CARD_FORMAT}"
                 )
-            if tuple(fields["labels"]) != LABELS:
-                raise BundleError(
-                    f"the card has the labels {', '.join(fields['labels'])}, this version knows "
-                    f"{', '.join(LABELS)}, in this order"
-                )
+            if fault := labels_fault(fields["labels"]):
+                raise BundleError(f"the card's labels are not classes: {fault}")
             fields["thresholds"] = Thresholds(**fields["thresholds"])
             return cls(**fields)
         except (KeyError, TypeError, json.JSONDecodeError) as problem:

@@ -22,17 +22,17 @@ from ml.classifier.calibration import (
 )
 from ml.classifier.networks import ImageClassifier, Readout, backbone, build_classifier
 from ml.classifier.predictor import Predictor
-from ml.classifier.sampling import without_source
+from ml.classifier.sampling import require_all_classes, without_source
 from ml.classifier.training import load_run, to_unit
 from ml.classifier.weights import save_weights
 from ml.data.loading import ImageSet, load_images
-from ml.data.manifest import ImageRecord, in_split, is_demonstration, real_images
+from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.files import write_whole
-from ml.labels import LABELS
+from ml.labels import KNOWN_LABELS, label_name
 from ml.onnx_bytes import graph_bytes
 from ml.options import ClassifierOptions
 from ml.version import code_version
@@ -51,7 +51,7 @@ PREPROCESSING = (
     "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
 )
 INTENDED_USE = (
-    "Research and education: to study chest X-ray screening for COVID-19 and other pneumonia and "
+    "Research and education: to study chest X-ray screening for {findings} and "
     "its pitfalls. Frontal images of adults and children. Not a medical device; its answers are no "
     "diagnosis and must not guide the care of a patient."
 )
@@ -142,10 +142,11 @@ def export_bundle(
     Raises:
         BundleError: the exported graph does not compute what the network computes.
     """
+    labels = labels_of(splits.train.records)
     network = network.cpu().eval()
     learned = _read_all(network, splits.train.images)
     space = fit_familiarity(
-        learned.embedding.numpy(), splits.train.labels, len(LABELS), FAMILIARITY_DIMS
+        learned.embedding.numpy(), splits.train.labels, len(labels), FAMILIARITY_DIMS
     )
     held_out = _read_all(network, splits.validation.images)
     temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
@@ -158,15 +159,16 @@ def export_bundle(
         network=options.network,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         input_size=backbone(options.network).size,
-        labels=list(LABELS),
+        labels=list(labels),
         preprocessing=PREPROCESSING,
         temperature=temperature,
         thresholds=thresholds,
         code_version=code_version(),
         options=asdict(options),
-        data=_data_counts(splits) | {"synthetic": synthetic or {}, "started_from": started_from},
+        data=_data_counts(splits, labels)
+        | {"synthetic": synthetic or {}, "started_from": started_from},
         metrics={},
-        intended_use=INTENDED_USE,
+        intended_use=intended_use(labels),
         limitations=limitations_of(
             [*splits.train.records, *splits.validation.records, *splits.test.records]
         ),
@@ -179,6 +181,14 @@ def export_bundle(
     card.metrics.update(asdict(evaluate(predictor, splits.test)))
     _write_bundle(out, graph, card)
     return card
+
+
+def intended_use(labels: Sequence[str]) -> str:
+    """What a classifier of these classes is for."""
+    findings = "the classes " + ", ".join(label_name(label) for label in labels)
+    if tuple(labels) == KNOWN_LABELS:
+        findings = "COVID-19 and other pneumonia"
+    return INTENDED_USE.format(findings=findings)
 
 
 def limitations_of(images: Sequence[ImageRecord]) -> list[str]:
@@ -208,15 +218,22 @@ def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version:
 
     Raises:
         CheckpointError: the folder holds no run, or one that ended before its first epoch.
-        DataError: images cannot be read, or a split has none.
+        DataError: images cannot be read, or a split has none, or the classes are not those that the
+            run learned.
     """
     trained = load_run(run)
     options = trained.options
     images = without_source(real_images(records), options.leave_out)
+    require_all_classes(in_split(images, Split.TRAIN), "training", trained.labels)
     size = backbone(options.network).size
     splits = Splits(
         *(
-            load_images(in_split(images, part), size, title=f"reading {part} images")
+            load_images(
+                in_split(images, part),
+                size,
+                title=f"reading {part} images",
+                classes=trained.labels,
+            )
             for part in Split
         )
     )
@@ -371,11 +388,11 @@ def _fill(network: ImageClassifier, graph: bytes) -> None:
     network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
 
 
-def _data_counts(splits: Splits) -> dict[str, Any]:
+def _data_counts(splits: Splits, labels: Sequence[str]) -> dict[str, Any]:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
         "images": {name: len(part) for name, part in parts.items()},
         "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
-        "by_source": {name: count_images(part.records) for name, part in parts.items()},
+        "by_source": {name: count_images(part.records, labels) for name, part in parts.items()},
         "split": "by patient: hash of the patient key",
     }

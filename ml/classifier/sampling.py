@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.manifest import ImageRecord
+from ml.data.manifest import ImageRecord, labels_of
 from ml.errors import DataError
-from ml.labels import LABELS
 
 
 def sampling_weights(
@@ -56,13 +55,26 @@ def without_source(records: Sequence[ImageRecord], source: str) -> list[ImageRec
     return [record for record in records if record.source != source]
 
 
-def require_all_classes(records: Sequence[ImageRecord], name: str) -> None:
-    """Check that a split can be learned from.
+def require_classes(labels: Sequence[str]) -> None:
+    """Check that there is something to tell apart.
+
+    Raises:
+        DataError: there are fewer than two classes.
+    """
+    if len(labels) < 2:
+        raise DataError(
+            f"every image is of the class {', '.join(labels)}. A classifier needs images of two "
+            "classes or more"
+        )
+
+
+def require_all_classes(records: Sequence[ImageRecord], name: str, labels: Sequence[str]) -> None:
+    """Check that a split has images of every class.
 
     Raises:
         DataError: names the classes that the split has no image of.
     """
-    missing = set(LABELS) - {record.label for record in records}
+    missing = set(labels) - {record.label for record in records}
     if missing:
         raise DataError(
             f"the {name} split has no image of {', '.join(sorted(missing))}: "
@@ -71,10 +83,14 @@ def require_all_classes(records: Sequence[ImageRecord], name: str) -> None:
 
 
 def count_synthetic(images: Sequence[ImageRecord]) -> dict[str, dict[str, int]]:
-    """Synthetic images: SHA-256 of their generator -> label -> count; empty where none is."""
+    """Synthetic images: SHA-256 of their generator -> label -> count; empty where none is.
+
+    The counts have every class of the images, the real ones too.
+    """
+    labels = labels_of(images)
     counts: dict[str, dict[str, int]] = {}
     for image in images:
         if image.synthetic:
-            of_generator = counts.setdefault(image.synthetic, dict.fromkeys(LABELS, 0))
+            of_generator = counts.setdefault(image.synthetic, dict.fromkeys(labels, 0))
             of_generator[image.label] += 1
     return counts

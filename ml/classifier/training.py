@@ -19,16 +19,17 @@ from ml.classifier.networks import ImageClassifier, backbone, build_classifier
 from ml.classifier.sampling import (
     count_synthetic,
     require_all_classes,
+    require_classes,
     sampling_weights,
     without_source,
 )
 from ml.classifier.weights import Weights, load_weights
 from ml.data.loading import ImageSet, load_images
-from ml.data.manifest import ImageRecord, in_split, real_images
+from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
-from ml.labels import LABELS
+from ml.labels import KNOWN_LABELS
 from ml.options import ClassifierOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup, join_process_group
@@ -55,7 +56,8 @@ def train_classifier(
     the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
 
     Args:
-        records: images of all splits; the test split is not opened. Synthetic images only train.
+        records: images of all splits, whose classes are those to learn; the test split is not
+            opened. Synthetic images only train.
         out: the run's folder: options.json, metrics.jsonl, tensorboard, checkpoint, best weights.
         options: all that decides the result.
         device: where to compute. Processes that were started together share the work: each
@@ -70,23 +72,26 @@ def train_classifier(
         The averaged weights of the epoch with the lowest validation loss, on the CPU.
 
     Raises:
-        DataError: a split lacks a class, or images cannot be read, or there is no source of the
-            name that is to be left out.
+        DataError: there is only one class, or a split lacks one, or images cannot be read, or there
+            is no source of the name that is to be left out.
         CheckpointError: the folder holds a run with other options or other images, or the weights
             to start from are another network's.
         XrayError: the network is unknown, or cannot learn from smaller images first.
     """
-    start = load_weights(start_from, options.network) if start_from else None
+    labels = labels_of(records)
+    require_classes(labels)
+    start = load_weights(start_from, options.network, labels) if start_from else None
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
         raise XrayError(f"{options.network} takes images of {size} px only: give --small-epochs 0")
     records = without_source(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
-    require_all_classes(real_images(training), "training")
-    require_all_classes(validation, "validation")
+    require_all_classes(real_images(training), "training", labels)
+    require_all_classes(validation, "validation", labels)
     group = join_process_group(device)
     if group.is_first:
         facts = {
+            "labels": list(labels),
             "synthetic": count_synthetic(training),
             "started_from": start.sha256 if start else "",
         }
@@ -94,11 +99,17 @@ def train_classifier(
     group.barrier()
 
     with MetricsLog(out, writes=group.is_first) as log:
-        run = _Run(out, options, group, log, start)
+        run = _Run(out, options, labels, group, log, start)
         run.resume()
         if not run.finished:
             train_set, validation_set = (
-                load_images(images, size, title=f"reading {name} images", quiet=not group.is_first)
+                load_images(
+                    images,
+                    size,
+                    title=f"reading {name} images",
+                    classes=labels,
+                    quiet=not group.is_first,
+                )
                 for name, images in (("training", training), ("validation", validation))
             )
         while not run.finished:
@@ -108,7 +119,7 @@ def train_classifier(
             if on_tick and group.is_first:
                 on_tick(row)
     group.barrier()
-    return _best(out, options.network)
+    return _best(out, options.network, labels)
 
 
 class TrainedRun(NamedTuple):
@@ -118,6 +129,7 @@ class TrainedRun(NamedTuple):
     options: ClassifierOptions
     synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training images
     started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
+    labels: tuple[str, ...] = KNOWN_LABELS  # the classes, in the order of the outputs
 
 
 def load_run(out: Path) -> TrainedRun:
@@ -131,15 +143,21 @@ def load_run(out: Path) -> TrainedRun:
         raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
     found = json.loads(path.read_text())
     options = ClassifierOptions(**found["options"])
-    network = _best(out, options.network)
-    return TrainedRun(network, options, found.get("synthetic", {}), found.get("started_from", ""))
+    labels = tuple(found.get("labels", KNOWN_LABELS))
+    return TrainedRun(
+        network=_best(out, options.network, labels),
+        options=options,
+        synthetic=found.get("synthetic", {}),
+        started_from=found.get("started_from", ""),
+        labels=labels,
+    )
 
 
-def _best(out: Path, network_name: str) -> ImageClassifier:
+def _best(out: Path, network_name: str, labels: Sequence[str]) -> ImageClassifier:
     """The averaged weights of the best epoch so far."""
     if not (out / BEST).exists():
         raise CheckpointError(f"{out} has no epoch with a finite validation loss yet")
-    network = build_classifier(network_name, len(LABELS))
+    network = build_classifier(network_name, len(labels))
     network.load_state_dict(load_checkpoint(out / BEST))
     return network.eval()
 
@@ -151,14 +169,16 @@ class _Run:
         self,
         out: Path,
         options: ClassifierOptions,
+        labels: Sequence[str],
         group: ProcessGroup,
         log: MetricsLog,
         start: Weights | None,
     ):
         self.out, self.options, self.log = out, options, log
+        self.labels = labels
         self.group, self.device = group, group.device
         torch.manual_seed(options.seed)
-        network = build_classifier(options.network, len(LABELS), pretrained=start is None)
+        network = build_classifier(options.network, len(labels), pretrained=start is None)
         if start:
             network.load_state_dict(start.state)
         synchronise_layers(network, group)
@@ -306,7 +326,7 @@ class _Run:
                 self.average[name].copy_(value)
 
     def _averaged_network(self) -> ImageClassifier:
-        network = build_classifier(self.options.network, len(LABELS))
+        network = build_classifier(self.options.network, len(self.labels))
         network.load_state_dict(self.average)
         return network.to(self.device).eval()
 

@@ -1,7 +1,7 @@
 """A classifier's weights for torch as one safetensors file, which says what they belong to."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ml.errors import CheckpointError
 from ml.files import write_whole
-from ml.labels import LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: dict[str, str])
     return hashlib.sha256(content).hexdigest()
 
 
-def load_weights(path: Path, network: str) -> Weights:
-    """Read weights for a network.
+def load_weights(path: Path, network: str, labels: Sequence[str]) -> Weights:
+    """Read weights for a network of these classes, in this order.
 
     Raises:
         CheckpointError: there is no such file, or it is damaged, or not of this network and these
@@ -54,7 +53,7 @@ def load_weights(path: Path, network: str) -> Weights:
         state = load(content)
     except SafetensorError as problem:
         raise CheckpointError(f"{path} is no file of xray export weights: {problem}") from problem
-    for name, wanted in (("network", network), ("labels", ",".join(LABELS))):
+    for name, wanted in (("network", network), ("labels", ",".join(labels))):
         if about.get(name) != wanted:
             raise CheckpointError(
                 f"{path} holds weights for the {name} {about.get(name, 'unknown')}, not {wanted}"

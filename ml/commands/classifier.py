@@ -160,7 +160,9 @@ def evaluate_classifier_command(
         chosen, least_patients = left_out_images(predictor.card, records, leave_out), 1
     else:
         chosen, least_patients = in_split(records, Split.TEST), LEAST_PATIENTS_PER_SIDE
-    images = load_images(chosen, predictor.card.input_size, title="reading images")
+    images = load_images(
+        chosen, predictor.card.input_size, title="reading images", classes=predictor.card.labels
+    )
     answers = answer_images(predictor, images)
     metrics = metrics_of(answers, least_patients=least_patients)
     _print_metrics(finite(asdict(metrics)))

@@ -21,20 +21,11 @@ from ml.errors import XrayError
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
-from ml.labels import LABELS
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
-COLUMNS = (
-    "path",
-    "label",
-    "decision",
-    *LABELS,
-    "reason",
-    "ood_score",
-    "model_version",
-    "model_sha256",
-    "error",
-)
+COLUMNS_BEFORE = ("path", "label", "decision")
+# Between them stands a column for each class of the bundle.
+COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "error")
 
 
 def predict(
@@ -51,7 +42,8 @@ def predict(
     images = list(_images(paths))
     failed = 0
     with _output(csv_path) as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        columns = _columns(predictor)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         console = Console(stderr=True)
         for path in track(images, "answering images", console=console, transient=True):
@@ -94,13 +86,17 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         partial.unlink(missing_ok=True)
 
 
+def _columns(predictor: Predictor) -> tuple[str, ...]:
+    return (*COLUMNS_BEFORE, *predictor.card.labels, *COLUMNS_AFTER)
+
+
 def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
     size = predictor.card.input_size
     try:
         pixels = read_image(path.read_bytes(), shortest=2 * size).pixels
         answer = predictor.predict(standardise(pixels, size))
     except (UnreadableImage, BlankImage, OSError) as problem:
-        return dict.fromkeys(COLUMNS, "") | {"path": str(path), "error": str(problem)}
+        return dict.fromkeys(_columns(predictor), "") | {"path": str(path), "error": str(problem)}
     return {
         "path": str(path),
         "label": answer.label,

@@ -41,7 +41,12 @@ class ImageSet:
         return np.array([record.label == label for record in self.records], dtype=np.bool_)
 
     def numbers_in(self, labels: Sequence[str]) -> NDArray[np.int64]:
-        """(N,) places of the images' labels in a list that has them all."""
+        """(N,) places of the images' labels in a list of classes.
+
+        Raises:
+            DataError: an image is of no class in the list.
+        """
+        require_known(self.records, labels)
         return np.array([labels.index(record.label) for record in self.records], dtype=np.int64)
 
     @property
@@ -75,7 +80,7 @@ def load_images(
             `classes`.
     """
     classes = labels_of(records) if classes is None else classes
-    _require_known(records, classes)
+    require_known(records, classes)
     images = np.empty((len(records), size, size), dtype=np.uint8)
     kept: list[ImageRecord] = []
     faults = []
@@ -94,7 +99,12 @@ def load_images(
     return ImageSet(kept, images[: len(kept)], labels)
 
 
-def _require_known(records: Sequence[ImageRecord], classes: Sequence[str]) -> None:
+def require_known(records: Sequence[ImageRecord], classes: Sequence[str]) -> None:
+    """Check that images are of these classes.
+
+    Raises:
+        DataError: names the other classes.
+    """
     unknown = [record for record in records if record.label not in classes]
     if unknown:
         raise DataError(

@@ -218,7 +218,11 @@ def _faults(root: Path, rows: list[dict[str, str]]) -> list[str]:
 def class_count_fault(labels: Iterable[str]) -> str:
     """What is wrong with how many classes a manifest has; empty where nothing is."""
     found = len(set(labels))
-    return f"{found} classes are too many: at most {MOST_LABELS}" if found > MOST_LABELS else ""
+    return (
+        f"{found} classes are too many. The maximum is {MOST_LABELS}."
+        if found > MOST_LABELS
+        else ""
+    )
 
 
 def _row_faults(home: Path, path: Path, row: dict[str, str]) -> list[str]:

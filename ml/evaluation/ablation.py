@@ -28,11 +28,11 @@ from PIL import Image
 from rich.progress import track
 
 from ml.classifier.networks import backbone
-from ml.classifier.sampling import require_all_classes, without_source
+from ml.classifier.sampling import require_all_classes, require_classes, without_source
 from ml.classifier.training import infer, train_classifier
 from ml.data.leaks import without_leaks
-from ml.data.loading import ImageSet, load_images
-from ml.data.manifest import ImageRecord, in_split, is_demonstration, real_images
+from ml.data.loading import ImageSet, load_images, require_known
+from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation import metrics
@@ -49,7 +49,6 @@ from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Inter
 from ml.evaluation.reproduction import change_image
 from ml.files import write_whole
 from ml.json_model import finite
-from ml.labels import LABELS
 from ml.options import AblationOptions
 from ml.reporting.ablation_report import HTML, render_conditions
 from ml.training.distributed import join_process_group
@@ -155,6 +154,9 @@ def _question(
     real: Sequence[ImageRecord], synthetic: Sequence[ImageRecord], left_out: str, size: int
 ) -> Question:
     without_source(real, left_out)  # says so where there is no such source
+    labels = labels_of(real)
+    require_classes(labels)
+    require_known(synthetic, labels)
     learned = without_leaks([*real, *synthetic], left_out)
     if not synthetic_images(learned):
         raise DataError(
@@ -166,9 +168,10 @@ def _question(
         measured = [image for image in real if image.source == left_out]
     else:
         measured = in_split(real, Split.TEST)
-        require_all_classes(measured, "test")
+        require_all_classes(measured, "test", labels)
     title = f"reading images of {left_out}" if left_out else "reading test images"
-    return Question(left_out, learned, load_images(measured, size, title=title))
+    images = load_images(measured, size, title=title, classes=labels)
+    return Question(left_out, learned, images)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def _copies(question: Question, folder: Path, seed: int) -> list[tuple[ImageReco
     wanted = Counter(image.label for image in synthetic_images(question.learned))
     random = np.random.default_rng(seed)
     pairs: list[tuple[ImageRecord, ImageRecord]] = []
-    for label in LABELS:
+    for label in labels_of(training):
         own = [image for image in training if image.label == label]
         # Every image is copied about equally often.
         for place in np.resize(random.permutation(len(own)), wanted[label] if own else 0):
@@ -321,13 +324,14 @@ def _answered(
         for own in (np.flatnonzero(images.sources == source),)
     ]
     learned = without_source(question.learned, question.left_out)
+    labels = labels_of(question.learned)
     return {
         "name": question.name,
         "left_out": question.left_out,
         **class_counts(images, everywhere),
         "learned": {
-            "real": _by_label(in_split(real_images(learned), Split.TRAIN)),
-            "synthetic": _by_label(synthetic_images(learned)),
+            "real": _by_label(in_split(real_images(learned), Split.TRAIN), labels),
+            "synthetic": _by_label(synthetic_images(learned), labels),
         },
         "conditions": _plain(conditions),
         "trainings": {
@@ -350,9 +354,9 @@ def _answered(
     }
 
 
-def _by_label(images: Sequence[ImageRecord]) -> dict[str, int]:
+def _by_label(images: Sequence[ImageRecord], labels: Sequence[str]) -> dict[str, int]:
     counts = Counter(image.label for image in images)
-    return {label: counts[label] for label in LABELS}
+    return {label: counts[label] for label in labels}
 
 
 def _part(images: ImageSet, by_condition: ByCondition, chosen: Ints) -> dict[str, Any]:

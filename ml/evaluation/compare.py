@@ -19,12 +19,13 @@ from ml.classifier.predictor import UNCERTAIN, Predictor
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
 from ml.data.splits import Split
+from ml.errors import BundleError
 from ml.evaluation import metrics
 from ml.evaluation.evaluate import Answers, answer_images, count_images, metrics_of
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
 from ml.files import write_whole
 from ml.json_model import finite
-from ml.labels import LABELS
+from ml.labels import label_name
 
 COMPARISON = "comparison.json"
 # More than the rounding of another processor moves an AUROC, less than one image of thousands does.
@@ -48,11 +49,19 @@ def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) 
         where the images are not those of the card) and `card_faults`; `passed` and `faults`.
 
     Raises:
-        DataError: the data set has no test image, or one cannot be read.
+        BundleError: the two do not have the same classes.
+        DataError: the data set has no test image, or one cannot be read, or one is of a class that
+            the classifiers do not know.
     """
+    if fault := labels_differ(candidate.card, reference.card):
+        raise BundleError(fault)
     images = in_split(real_images(read_manifest(data)), Split.TEST)
     sizes = {one.card.input_size for one in (candidate, reference)}
-    sets = {size: load_images(images, size, title="reading test images") for size in sorted(sizes)}
+    labels = candidate.card.labels
+    sets = {
+        size: load_images(images, size, title="reading test images", classes=labels)
+        for size in sorted(sizes)
+    }
     ours, theirs = (answer_images(one, sets[one.card.input_size]) for one in (candidate, reference))
     differences = paired_differences(ours, theirs)
     reproduced, card_faults = check_card(candidate.card, images, ours)
@@ -63,7 +72,7 @@ def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) 
             "reference": _about(reference.card, theirs),
             "images": len(images),
             "patients": len({image.patient for image in images}),
-            "data": count_images(images),
+            "data": count_images(images, labels),
             "draws": BOOTSTRAP_DRAWS,
             "seed": BOOTSTRAP_SEED,
             "differences": {name: asdict(one) for name, one in differences.items()},
@@ -75,6 +84,19 @@ def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) 
         }
     )
     return comparison
+
+
+def labels_differ(candidate: Card, reference: Card) -> str:
+    """Why two classifiers cannot be compared by their classes; empty where they can."""
+    if candidate.labels == reference.labels:
+        return ""
+    ours, theirs = (
+        ", ".join(label_name(label) for label in card.labels) for card in (candidate, reference)
+    )
+    return (
+        f"classifier {candidate.version} predicts {ours}, and {reference.version} predicts "
+        f"{theirs}. Only classifiers of the same classes can be compared"
+    )
 
 
 def write_comparison(out: Path, comparison: dict[str, Any]) -> None:
@@ -103,9 +125,9 @@ def check_card(
     patients = len({image.patient for image in measured})
     data = card.data
     told = data.get("by_source", {}).get("test"), data.get("patients", {}).get("test")
-    if (count_images(measured), patients) != told:
+    if (count_images(measured, card.labels), patients) != told:
         return None, []
-    found = _card_metrics(answers.truth[own], answers.probabilities[own])
+    found = _card_metrics(card.labels, answers.truth[own], answers.probabilities[own])
     given = _given_metrics(card)
     faults = [
         f"the card gives the {name} as {_six(given[name])}, on the card's own test images it is "
@@ -116,13 +138,13 @@ def check_card(
     return not faults, faults
 
 
-def _card_metrics(truth: Ints, probabilities: Floats) -> dict[str, float]:
-    confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
+def _card_metrics(labels: Sequence[str], truth: Ints, probabilities: Floats) -> dict[str, float]:
+    confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(labels))
     recalls = [one.recall for one in metrics.per_class(confusion)]
     return {
         "accuracy": metrics.accuracy(truth, probabilities),
         "macro AUROC": metrics.macro_auroc(truth, probabilities),
-        **{f"recall of {label}": value for label, value in zip(LABELS, recalls, strict=True)},
+        **{f"recall of {label}": value for label, value in zip(labels, recalls, strict=True)},
     }
 
 
@@ -133,7 +155,7 @@ def _given_metrics(card: Card) -> dict[str, float | None]:
     return {
         "accuracy": scores.get("accuracy", {}).get("value"),
         "macro AUROC": scores.get("macro_auroc", {}).get("value"),
-        **{f"recall of {label}": per_class.get(label, {}).get("recall") for label in LABELS},
+        **{f"recall of {label}": per_class.get(label, {}).get("recall") for label in card.labels},
     }
 
 
@@ -200,8 +222,8 @@ def _decisions(answers: Answers) -> list[dict[str, Any]]:
     best = answers.probabilities.argmax(axis=1)
     return [
         {
-            "label": LABELS[k],
-            "decision": UNCERTAIN if uncertain else LABELS[k],
+            "label": answers.labels[k],
+            "decision": UNCERTAIN if uncertain else answers.labels[k],
             "probability": float(row[k]),
         }
         for k, uncertain, row in zip(best, answers.uncertain, answers.probabilities, strict=True)

@@ -21,7 +21,6 @@ from ml.data.manifest import ImageRecord, real_images
 from ml.errors import BundleError, DataError
 from ml.evaluation import metrics
 from ml.evaluation.metrics import Floats, Interval, Ints
-from ml.labels import LABELS
 
 # Fewer patients than this on either side say nothing about a source.
 LEAST_PATIENTS_PER_SIDE = 5
@@ -39,6 +38,7 @@ SELECTIVE = (
 class Answers:
     """What a classifier said to images, and what is known of them."""
 
+    labels: tuple[str, ...]  # the C classes, in the order of their numbers
     truth: Ints  # (N,) class numbers
     probabilities: Floats  # (N, C)
     uncertain: NDArray[np.bool_]  # (N,) the decision rule did not commit itself
@@ -84,20 +84,22 @@ def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
     """Let a classifier answer images.
 
     Raises:
-        DataError: there are no images.
+        DataError: there are no images, or some of a class that the classifier does not know.
     """
     if not len(images):
         raise DataError(
             "there is no image to measure on: about 15 % of the patients make the test split, "
             "so a data set needs some dozens"
         )
+    truth = images.numbers_in(predictor.card.labels)
     given = [
         answer
         for start in range(0, len(images), BATCH)
         for answer in predictor.predict_batch(images.images[start : start + BATCH])
     ]
     return Answers(
-        truth=images.labels,
+        labels=tuple(predictor.card.labels),
+        truth=truth,
         probabilities=np.array([list(answer.probabilities.values()) for answer in given]),
         uncertain=np.array([answer.decision == UNCERTAIN for answer in given]),
         out_of_distribution=np.array(
@@ -142,10 +144,15 @@ def metrics_of(
         macro_auroc=overall[1],
         calibration_error=overall[2].value,
         calibration_error_interval=overall[2],
-        per_class=_by_label(truth, each_class),
+        per_class=_by_label(answers.labels, truth, each_class),
         confusion=_confusion(truth, probabilities).tolist(),
         within_source=within_source(
-            truth, probabilities, answers.sources, patients, least_patients=least_patients
+            answers.labels,
+            truth,
+            probabilities,
+            answers.sources,
+            patients,
+            least_patients=least_patients,
         ),
         reliability=[
             {"confidence": part.confidence, "accuracy": part.accuracy, "count": part.count}
@@ -156,26 +163,27 @@ def metrics_of(
 
 
 def per_class_metrics(
-    truth: Ints, probabilities: Floats, patients: NDArray[np.str_]
+    labels: Sequence[str], truth: Ints, probabilities: Floats, patients: NDArray[np.str_]
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1 and one-against-rest AUROC of every class, with intervals."""
 
     def each_class(images: Ints) -> Floats:
         return _each_class(truth[images], probabilities[images]).ravel()
 
-    return _by_label(truth, metrics.bootstrap_each(each_class, truth, patients))
+    return _by_label(labels, truth, metrics.bootstrap_each(each_class, truth, patients))
 
 
 def roc_curves(answers: Answers) -> dict[str, list[tuple[float, float]]]:
     """The ROC curve of every class that has images and against which there are others."""
     curves = {
         label: metrics.roc_curve(answers.truth == k, answers.probabilities[:, k])
-        for k, label in enumerate(LABELS)
+        for k, label in enumerate(answers.labels)
     }
     return {label: curve for label, curve in curves.items() if curve}
 
 
 def within_source(
+    classes: Sequence[str],
     truth: Ints,
     probabilities: Floats,
     sources: NDArray[np.str_],
@@ -189,7 +197,7 @@ def within_source(
         own = sources == source
         present = [
             k
-            for k in range(len(LABELS))
+            for k in range(len(classes))
             if len(set(patients[own & (truth == k)].tolist())) >= least_patients
         ]
         for positive, negative in combinations(present, 2):
@@ -204,8 +212,8 @@ def within_source(
             rows.append(
                 {
                     "source": source,
-                    "positive": LABELS[positive],
-                    "negative": LABELS[negative],
+                    "positive": classes[positive],
+                    "negative": classes[negative],
                     "auroc": interval,
                 }
             )
@@ -233,11 +241,13 @@ def left_out_images(card: Card, records: Sequence[ImageRecord], source: str) -> 
     return images
 
 
-def count_images(records: Sequence[ImageRecord]) -> dict[str, dict[str, int]]:
+def count_images(
+    records: Sequence[ImageRecord], labels: Sequence[str]
+) -> dict[str, dict[str, int]]:
     """Images: source -> label -> count."""
     counts = Counter((record.source, record.label) for record in records)
     sources = sorted({source for source, _ in counts})
-    return {source: {label: counts[source, label] for label in LABELS} for source in sources}
+    return {source: {label: counts[source, label] for label in labels} for source in sources}
 
 
 def _overall(truth: Ints, probabilities: Floats) -> Floats:
@@ -254,7 +264,7 @@ def _overall(truth: Ints, probabilities: Floats) -> Floats:
 def _each_class(truth: Ints, probabilities: Floats) -> Floats:
     """(C, 4): precision, recall, F1 and one-against-rest AUROC."""
     classes = metrics.per_class(_confusion(truth, probabilities))
-    areas = [metrics.auroc(truth == k, probabilities[:, k]) for k in range(len(LABELS))]
+    areas = [metrics.auroc(truth == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
     return np.array(
         [
             (one.precision, one.recall, one.f1, area)
@@ -277,13 +287,15 @@ def _each_selective(
 
 
 def _confusion(truth: Ints, probabilities: Floats) -> Ints:
-    return metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
+    return metrics.confusion_matrix(truth, probabilities.argmax(axis=1), probabilities.shape[1])
 
 
-def _by_label(truth: Ints, intervals: Sequence[Interval]) -> dict[str, dict[str, Any]]:
+def _by_label(
+    labels: Sequence[str], truth: Ints, intervals: Sequence[Interval]
+) -> dict[str, dict[str, Any]]:
     """Label -> metrics; `intervals` run over the classes and within one over `PER_CLASS`."""
     entries = {}
-    for k, label in enumerate(LABELS):
+    for k, label in enumerate(labels):
         own = intervals[k * len(PER_CLASS) : (k + 1) * len(PER_CLASS)]
         named = _with_intervals(dict(zip(PER_CLASS, own, strict=True)))
         entries[label] = named | {"support": int((truth == k).sum())}

@@ -40,17 +40,19 @@ from ml.evaluation import metrics
 from ml.evaluation.evaluate import per_class_metrics, within_source
 from ml.files import write_whole
 from ml.json_model import finite
-from ml.labels import DISPLAY_NAMES, LABELS
+from ml.labels import DISPLAY_NAMES
 from ml.reporting.format import interval, markdown_table
 from ml.training.run_folder import fingerprint
 
 NETWORK = "report-cnn"
+# The report's classes, whatever else a data set has.
+LABELS = ("covid", "pneumonia", "normal")
 # The report's COVID-19 collection, and the hospital of its pneumonia and normal images.
 COLLECTION, CHILDREN = "cohen", "kermany"
 REPORTED_IMAGES = {(COLLECTION, "covid"), (CHILDREN, "pneumonia"), (CHILDREN, "normal")}
 UNSEEN_IMAGES = {
     ("cxnet", "covid"),
-    ("metric1", "covid"),
+    ("figure1", "covid"),
     ("nih", "pneumonia"),
     ("nih", "normal"),
     ("radiography", "normal"),
@@ -108,9 +110,11 @@ class _Images:
     def load(self) -> tuple[ImageSet, ImageSet, ImageSet]:
         size = backbone(NETWORK).size
         return (
-            load_images(self.reported, size, title="reading the report's images"),
-            load_images(self.strangers, size, title=f"reading other images of {COLLECTION}"),
-            load_images(self.unseen, size, title="reading images of other sources"),
+            load_images(self.reported, size, title="reading the report's images", classes=LABELS),
+            load_images(
+                self.strangers, size, title=f"reading other images of {COLLECTION}", classes=LABELS
+            ),
+            load_images(self.unseen, size, title="reading images of other sources", classes=LABELS),
         )
 
 
@@ -141,7 +145,9 @@ def reproduce(
     """
     images = _choose(records, options.limit)
     for part in Split:
-        require_all_classes(in_split(images.reported, part), f"{COLLECTION} and {CHILDREN} {part}")
+        require_all_classes(
+            in_split(images.reported, part), f"{COLLECTION} and {CHILDREN} {part}", LABELS
+        )
     settings = {
         "options": asdict(options),
         "images_sha256": fingerprint([*images.reported, *images.strangers, *images.unseen]),
@@ -166,7 +172,7 @@ def reproduce(
 def _choose(records: Sequence[ImageRecord], limit: int) -> _Images:
     taken: Counter[tuple[str, str]] = Counter()
     kept = []
-    for record in records:
+    for record in (each for each in records if each.label in LABELS):
         taken[record.source, record.label] += 1
         if not limit or taken[record.source, record.label] <= limit:
             kept.append(record)
@@ -281,7 +287,7 @@ def _fit(
         The network at the epoch with the lowest validation loss, and the metrics of every epoch.
     """
     for part, images in (("training", condition.train), ("validation", condition.validation)):
-        require_all_classes(images.records, part)
+        require_all_classes(images.records, part, LABELS)
     torch.manual_seed(options.seed)
     network = build_classifier(NETWORK, len(LABELS)).to(device)
     network = network.to(memory_format=torch.channels_last)
@@ -375,14 +381,14 @@ def _measure(network: ImageClassifier, images: ImageSet, device: torch.device) -
     truth, patients = images.labels, images.patients
     probabilities = metrics.softmax(infer(network, images.images, device, INFERENCE_BATCH))
     confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(LABELS))
-    within = within_source(truth, probabilities, images.sources, patients)
+    within = within_source(LABELS, truth, probabilities, images.sources, patients)
     return {
         "images": len(images),
         "patients": len(set(patients.tolist())),
         "accuracy": asdict(metrics.bootstrap(metrics.accuracy, truth, probabilities, patients)),
         "per_class": {
             label: own | {key: asdict(own[key]) for key in own if key.endswith("_interval")}
-            for label, own in per_class_metrics(truth, probabilities, patients).items()
+            for label, own in per_class_metrics(LABELS, truth, probabilities, patients).items()
         },
         "confusion": confusion.tolist(),
         "within_source": [row | {"auroc": asdict(row["auroc"])} for row in within],

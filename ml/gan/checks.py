@@ -5,7 +5,7 @@ from dataclasses import fields
 from ml.errors import XrayError
 from ml.gan.networks import STD_GROUP, network_pair
 from ml.gan.objectives import build_objective
-from ml.labels import LABELS
+from ml.labels import labels_fault
 from ml.options import GanOptions
 
 
@@ -67,12 +67,8 @@ def _check_types_and_ranges(options: GanOptions) -> None:
 
 
 def _check_words(options: GanOptions) -> None:
-    unknown = set(options.label_names) - set(LABELS)
-    if unknown or not options.label_names:
-        raise XrayError(
-            f"--labels {options.labels} names no known classes. Give some of {', '.join(LABELS)}, "
-            "separated by commas."
-        )
+    if fault := labels_fault(options.label_names):
+        raise XrayError(f"--labels {options.labels!r:.80} cannot be learned. {fault}")
     for flag, value, known in (
         ("--optimizer", options.optimizer, ("adam", "rmsprop")),
         ("--precision", options.precision, ("float32", "bfloat16")),

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from ml.gan.evaluation.results import GeneratorEvaluation
 from ml.json_model import JsonFloat, JsonModel
-from ml.labels import LABELS
+from ml.labels import labels_fault
 from ml.options import GanOptions
 
 GENERATOR_CARD_FORMAT = 1
@@ -116,9 +116,7 @@ class ReleasedGeneratorCard(GeneratorCard):
 
     @field_validator("options")
     @classmethod
-    def _has_known_labels(cls, options: GanOptions) -> GanOptions:
-        if not options.label_names or not set(options.label_names) <= set(LABELS):
-            raise ValueError(
-                f"options.labels is {options.labels!r:.40}, expected some of {','.join(LABELS)}"
-            )
+    def _has_labels(cls, options: GanOptions) -> GanOptions:
+        if fault := labels_fault(options.label_names):
+            raise ValueError(f"options.labels is {options.labels!r:.40}: {fault}")
         return options

@@ -68,7 +68,7 @@ def describe(
             "protocol": protocol,
             "seed": BOOTSTRAP_SEED,
             "draws": BOOTSTRAP_DRAWS,
-            "data": count_images(images),
+            "data": count_images(images, card.labels),
             "metrics": asdict(metrics),
             "roc": roc_curves(answers),
             "training": rows,

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError
+from ml.labels import KNOWN_LABELS
 from ml.legacy import rename_keys
 
 OPTIONS, CHECKPOINT = "options.json", "checkpoint.pt"
@@ -42,7 +43,8 @@ def claim_folder(
     if not (path.exists() and (out / CHECKPOINT).exists()):
         path.write_text(json.dumps(wanted, indent=2) + "\n")
         return
-    found = rename_keys(json.loads(path.read_text()))
+    # Runs of 0.1.0 named no classes: classifiers had these three.
+    found = {"labels": list(KNOWN_LABELS)} | rename_keys(json.loads(path.read_text()))
     # An option that is younger than the run had its default then.
     before = asdict(type(options)()) | found["options"]
     changed = [name for name, value in asdict(options).items() if before[name] != value]

@@ -26,7 +26,7 @@ def test_odd_names_are_refused(label: str) -> None:
     ("labels", "fault"),
     [
         (["covid", "tuberculosis"], ""),
-        ([], "no class"),
+        ([], "No class"),
         (["covid", "covid"], "named twice"),
         (["covid", "uncertain"], "cannot be a class"),
         ([f"class-{number}" for number in range(21)], "21 classes are too many"),

@@ -37,7 +37,6 @@ from ml.gan.evaluation.precision_recall import NEIGHBOURS, realism_of
 from ml.gan.evaluation.real_images import embed
 from ml.gan.generator_file import LoadedGenerator
 from ml.imaging.types import GreyImages
-from ml.labels import LABELS
 from ml.training.run_folder import fingerprint
 
 # With fewer a percentile is no percentile.
@@ -145,7 +144,7 @@ class PrivacyChecker:
 
     def count_held_out(self, label: str) -> int:
         """How many held-out images a percentile of that class rests on."""
-        return int((self.held_out.labels == LABELS.index(label)).sum())
+        return int(self.held_out.shows(label).sum())
 
     def check(self, images: GreyImages, label: str) -> list[PrivacyCheck]:
         """Compare images of one class, (M, S, S).
@@ -153,7 +152,7 @@ class PrivacyChecker:
         Raises:
             XrayError: the feature space cannot be loaded.
         """
-        held_out = self.held_out.labels == LABELS.index(label)
+        held_out = self.held_out.shows(label)
         _, pixel_distances = self._pixels.look(images)
         points, embedding_distances = self._embeddings.look(images)
         pixel, embedding = (
@@ -209,7 +208,7 @@ class PrivacyChecker:
     def _neighbourhood(self, label: str) -> tuple[Points, Floats]:
         """The training images of a class as points, and the radii of the balls around them."""
         if label not in self._neighbourhoods:
-            own = self._embeddings.training[self.training.labels == LABELS.index(label)]
+            own = self._embeddings.training[self.training.shows(label)]
             self._neighbourhoods[label] = own, neighbour_radii(own, NEIGHBOURS)
         return self._neighbourhoods[label]
 
@@ -255,7 +254,7 @@ class _Nearness:
 
 
 def _require(images: ImageSet, label: str, part: Split, least: int) -> None:
-    found = int((images.labels == LABELS.index(label)).sum())
+    found = int(images.shows(label).sum())
     if found < least:
         raise DataError(
             f"the {part} split has {found} image(s) of {label} of the generator's size, and a "

@@ -144,7 +144,7 @@ def test_real_images_are_refused(
         ("options.conditional", "yes", "options.conditional is 'yes', expected true or false"),
         ("options.size", True, "options.size is True, expected a whole number"),
         ("options.latent", None, "options.latent is missing"),
-        ("options.labels", "cat", "expected some of covid,pneumonia,normal"),
+        ("options.labels", "Cat", "'Cat' is not the name of a class"),
         ("options", [], r"options is \[\], expected an object"),
         ("images_seen", None, "images_seen is missing"),
         ("code_version", 1, "code_version is 1, expected a text"),

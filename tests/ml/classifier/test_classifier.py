@@ -168,9 +168,14 @@ def test_full_disk_keeps_the_last_good_checkpoint(
 def test_a_split_without_a_class_is_refused_before_training(
     records: list[ImageRecord], tmp_path: Path
 ) -> None:
-    without = [record for record in records if record.label != "normal"]
-    with pytest.raises(DataError, match="no image of normal"):
+    without = [
+        record for record in records if (record.label, record.split) != ("normal", Split.VALIDATION)
+    ]
+    with pytest.raises(DataError, match="validation split has no image of normal"):
         train_classifier(without, tmp_path, options(), device=CPU)
+    covid = [record for record in records if record.label == "covid"]
+    with pytest.raises(DataError, match="images of two classes or more"):
+        train_classifier(covid, tmp_path, options(), device=CPU)
     assert not list(tmp_path.iterdir())
 
 
@@ -252,7 +257,7 @@ def test_weights_in_the_graph_are_those_of_the_run(
     file = tmp_path / "weights.safetensors"
     sha256 = export_weights(bundle, file)
     trained = load_run(run_folder).network.state_dict()
-    weights = load_weights(file, "tiny")
+    weights = load_weights(file, "tiny", LABELS)
     assert weights.sha256 == sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert weights.state.keys() == trained.keys()
     for name, value in trained.items():
@@ -273,15 +278,15 @@ def test_weights_that_do_not_fit_are_refused(bundle: Path, tmp_path: Path) -> No
     file = tmp_path / "weights.safetensors"
     export_weights(bundle, file)
     with pytest.raises(CheckpointError, match="for the network tiny, not report-cnn"):
-        load_weights(file, "report-cnn")
+        load_weights(file, "report-cnn", LABELS)
     save_weights(file, {"a": torch.zeros(1)}, {"network": "tiny", "labels": "covid,normal"})
     with pytest.raises(CheckpointError, match="for the labels covid,normal"):
-        load_weights(file, "tiny")
+        load_weights(file, "tiny", LABELS)
     file.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="no file of xray export weights"):
-        load_weights(file, "tiny")
+        load_weights(file, "tiny", LABELS)
     with pytest.raises(CheckpointError, match="no weights at"):
-        load_weights(tmp_path / "other", "tiny")
+        load_weights(tmp_path / "other", "tiny", LABELS)
 
 
 def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def answers_of(truth: Any, skill: float, *, noise: int) -> Answers:
     random = np.random.default_rng(noise)
     probabilities = softmax(random.normal(size=(300, 3)) + skill * np.eye(3)[truth])
     return Answers(
+        labels=LABELS,
         truth=truth,
         probabilities=probabilities,
         uncertain=np.zeros(300, dtype=bool),

@@ -47,6 +47,7 @@ def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Answers:
     logits = random.normal(size=(count, 3)) + skill * np.eye(3)[truth]
     probabilities = metrics.softmax(logits)
     return Answers(
+        labels=LABELS,
         truth=truth,
         probabilities=probabilities,
         uncertain=probabilities.max(axis=1) < 0.6,

@@ -236,8 +236,9 @@ def test_checkpoint_of_another_network_is_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": "covid,flu"}, "Give some of covid, pneumonia, normal"),
-        ({"labels": ""}, "Give some of"),
+        ({"labels": "covid,Flu"}, "'Flu' is not the name of a class"),
+        ({"labels": ""}, "No class is named"),
+        ({"labels": "covid,covid"}, "named twice"),
         ({"size": 8}, "--size 8 is too small. The minimum is 16"),
         ({"size": 48, "network": "resnet"}, "16, 32, 64, 128, 256 or 512 px, not 48"),
         ({"network": "vit"}, "Unknown --network 'vit'. Give one of mlp, report, resnet"),

@@ -220,7 +220,7 @@ def test_images_that_are_too_few_cost_no_training(
         ({"seeds": 0}, "train nothing"),
         ({"budget_minutes": 0.0}, "train nothing"),
         ({"budget_minutes": math.nan}, "train nothing"),
-        ({"labels": "flu"}, "--labels flu"),
+        ({"labels": "Flu"}, "--labels 'Flu'"),
         ({"changes_of": {"gan": {"size": 32}}}, "at the same size"),
         ({"changes": QUICK | {"batch_size": 1}}, "--batch-size 1 is too small"),
     ],
