@@ -17,6 +17,7 @@ import app.tables  # noqa: F401 - foreign keys lead across features
 from app.accounts.admin_routes import router as users
 from app.accounts.dependencies import current_user
 from app.accounts.routes import router as accounts
+from app.accounts.sign_in import SignInLimits
 from app.core.database import Database
 from app.core.error_pages import (
     answer_app_error,
@@ -27,13 +28,16 @@ from app.core.error_pages import (
     redirect_to_sign_in,
 )
 from app.core.errors import AppError, SignInNeeded
+from app.core.rate_limit import RateLimits
 from app.core.security_headers import SecurityHeaders
 from app.core.storage import Storage
 from app.core.templating import STATIC
 from app.datasets.imports import clear_ended_imports, remove_unused_uploads
 from app.datasets.routes import router as datasets
+from app.gallery.on_demand import Generators, pictures_limit
 from app.gallery.on_demand_routes import router as on_demand
 from app.gallery.routes import router as gallery
+from app.quiz.rounds import rounds_limit
 from app.quiz.routes import router as quiz
 from app.registry.public_routes import router as public_models
 from app.registry.routes import router as models
@@ -121,6 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     classifier.start()
     decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
+    limits = RateLimits(settings.broker_url, settings.signing_key)
     app.state.services = Services(
         settings=settings,
         database=database,
@@ -138,6 +143,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             min_free_bytes=settings.min_free_mb * 1_000_000,
         ),
         intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
+        generators=Generators(pictures_limit(limits)),
+        quiz_rounds=rounds_limit(limits),
+        sign_in_limits=SignInLimits.of(limits),
     )
     stopping = asyncio.Event()
     cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))

@@ -1,17 +1,17 @@
 """Typed dependencies: who calls, what they may see. A route cannot forget the check."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from app.accounts.sign_in import SignInLimits
 from app.core.database import Database
 from app.core.rate_limit import RateLimit
 from app.core.storage import Storage
 from app.gallery.on_demand import Generators
-from app.quiz.rounds import rounds_of_addresses
 from app.registry.serving import ActiveClassifier
 from app.screenings.decoder import ImageDecoder
 from app.screenings.service import ScreeningService
@@ -30,8 +30,9 @@ class Services:
     classifier: ActiveClassifier
     screenings: ScreeningService
     intake: Intake
-    generators: Generators = field(default_factory=Generators)
-    quiz_rounds: RateLimit = field(default_factory=rounds_of_addresses)
+    generators: Generators
+    quiz_rounds: RateLimit
+    sign_in_limits: SignInLimits | None
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.

@@ -19,10 +19,10 @@ from app.accounts.users import (
 )
 from app.core.audit import AuditEvent
 from app.core.errors import BadForm
-from app.core.rate_limit import address_of
+from app.core.rate_limit import address_of, hashed_caller
 from app.core.security import SESSION_COOKIE, require_same_origin
 from app.core.templating import page
-from app.services import CurrentServices, CurrentSession
+from app.services import CurrentServices, CurrentSession, Services
 
 router = APIRouter(include_in_schema=False)
 Password = Annotated[str, Form(max_length=1000)]
@@ -46,7 +46,9 @@ def sign_in(
     """Check the password and open a session."""
     require_same_origin(request.headers)
     try:
-        found = open_session(opened, name, password, address_of(request))
+        found = open_session(
+            opened, name, password, hashed_address(request, current), current.sign_in_limits
+        )
     except TooManyTries as refused:
         answer = page(
             request,
@@ -82,6 +84,11 @@ def sign_in(
     return response
 
 
+def hashed_address(request: Request, current: Services) -> str:
+    """The caller's address as it is counted and logged: a keyed hash."""
+    return hashed_caller(address_of(request), current.settings.signing_key.encode())
+
+
 def _own_address(wanted: str) -> str:
     """The address to go on to, if it is one of ours; browsers take a backslash for a slash."""
     is_own = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
@@ -113,13 +120,16 @@ def _account_page(
 @router.post("/account/password")
 def change_password(
     request: Request,
+    current: CurrentServices,
     opened: CurrentSession,
     user: ActingUser,
     old: Password,
     new: Password,
 ) -> Response:
     """Take a new password; every browser of the user has to sign in again."""
-    known = verified_user(opened, user.name, old, address_of(request))
+    known = verified_user(
+        opened, user.name, old, hashed_address(request, current), current.sign_in_limits
+    )
     if known is None:
         opened.commit()
         faults = {"old": "this is not your present password"}

@@ -1,48 +1,128 @@
-"""How often one address may do something, counted in the memory of this process alone.
+"""Limits on how often one caller may do something.
 
-Nothing is kept of an address: a restart forgets them all, and each server counts by itself.
+Counts are in the memory of the process, or in Redis where one is configured, so that all servers
+count together. Callers are stored as keyed hashes: no address is stored in clear.
 """
 
-import threading
-from collections import OrderedDict
+import hashlib
+import hmac
+import logging
+import secrets
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from time import monotonic
+from typing import Final
 
 from fastapi import Request
+from limits import RateLimitItemPerSecond
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage, Storage
+from limits.strategies import FixedWindowRateLimiter
 
-# More addresses than this are not remembered at once; the ones longest unseen are forgotten first.
-_ADDRESSES = 10_000
+logger = logging.getLogger(__name__)
+UNKNOWN: Final = "unknown"
+# One customer of a provider has a network of this many bits at least.
+_IPV6_BITS: Final = 64
+# More callers than this are not remembered in memory at once; then all counts start again.
+_MOST_KEYS: Final = 100_000
+_REDIS_TIMEOUT_S: Final = 1.0
+
+
+class _BoundedMemory(MemoryStorage):
+    """Counts in memory, of a limited number of callers."""
+
+    # The library registers storages by scheme; the plain one keeps its own.
+    STORAGE_SCHEME = ["bounded-memory"]  # noqa: RUF012
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        if len(self.storage) >= _MOST_KEYS:
+            self.reset()
+        return super().incr(key, expiry, amount)
 
 
 class RateLimit:
-    """So many times in a while for each address; safe to use from several threads at once."""
+    """At most so many times in a window, per caller; safe to use from several threads.
 
-    def __init__(self, most: int, window_s: float) -> None:
-        self._most, self._window_s = most, window_s
-        self._lock = threading.Lock()
-        # When the window of an address began, and how many times it came since.
-        self._seen: OrderedDict[str, tuple[float, int]] = OrderedDict()
+    A window begins with a caller's first time. Where Redis cannot be reached, this process counts
+    alone until it can.
 
-    def take(self, address: str) -> bool:
-        """Count one more time of an address; whether it is within what is allowed."""
-        with self._lock:
-            moment = monotonic()
-            began, times = self._seen.pop(address, (moment, 0))
-            if moment - began >= self._window_s:
-                began, times = moment, 0
-            self._seen[address] = began, times + 1
-            if len(self._seen) > _ADDRESSES:
-                self._seen.popitem(last=False)
-            return times < self._most
+    Args:
+        most: times allowed in a window.
+        window_s: its length in seconds.
+        name: sets the counts apart from those of other limits in the same storage.
+        secret: key of the hash under which a caller is stored.
+        storage: None for the memory of this process.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        window_s: int,
+        *,
+        name: str = "",
+        secret: str = "",
+        storage: Storage | None = None,
+    ) -> None:
+        self._item = RateLimitItemPerSecond(most, window_s)
+        self._name = name
+        self._secret = (secret or secrets.token_hex(16)).encode()
+        self._alone = FixedWindowRateLimiter(_BoundedMemory())
+        self._limiter = FixedWindowRateLimiter(storage) if storage else self._alone
+
+    def take(self, caller: str) -> bool:
+        """Count one more time of a caller; whether it is within the limit."""
+        key = self._key(caller)
+        try:
+            return self._limiter.hit(self._item, self._name, key)
+        except StorageError as problem:
+            self._warn(problem)
+            return self._alone.hit(self._item, self._name, key)
+
+    def allows(self, caller: str) -> bool:
+        """Whether a caller is below the limit; counts nothing."""
+        key = self._key(caller)
+        try:
+            return self._limiter.test(self._item, self._name, key)
+        except StorageError as problem:
+            self._warn(problem)
+            return self._alone.test(self._item, self._name, key)
+
+    def _key(self, caller: str) -> str:
+        return hashed_caller(caller, self._secret)
+
+    def _warn(self, problem: StorageError) -> None:
+        logger.warning("rate limits are counted by this process alone: %s", problem.storage_error)
 
 
-UNKNOWN = "unknown"
-# One customer of a provider has a network of this many bits at least.
-_IPV6_BITS = 64
+class RateLimits:
+    """Makes the application's limits, all in one storage.
+
+    Args:
+        redis_url: "redis://..."; anything else counts in the memory of this process.
+        secret: key of the hash under which callers are stored.
+    """
+
+    def __init__(self, redis_url: str = "", secret: str = "") -> None:
+        self._secret = secret
+        self._storage: Storage | None = None
+        if redis_url.startswith(("redis://", "rediss://")):
+            self._storage = RedisStorage(
+                redis_url,
+                wrap_exceptions=True,
+                socket_timeout=_REDIS_TIMEOUT_S,
+                socket_connect_timeout=_REDIS_TIMEOUT_S,
+            )
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether all servers count together."""
+        return self._storage is not None
+
+    def limit(self, name: str, most: int, window_s: int) -> RateLimit:
+        """A limit of this name; the same name elsewhere shares its counts."""
+        return RateLimit(most, window_s, name=name, secret=self._secret, storage=self._storage)
 
 
 def address_of(request: Request) -> str:
-    """The caller's address: of IPv6 its network, of what is no address a word.
+    """The caller's address; of IPv6 its network, and "unknown" for what is no address.
 
     Behind a proxy it is what the proxy says in X-Forwarded-For, which may be any text.
     """
@@ -55,3 +135,8 @@ def address_of(request: Request) -> str:
         mapped = address.ipv4_mapped
         return str(mapped or IPv6Network((address, _IPV6_BITS), strict=False))
     return str(address)
+
+
+def hashed_caller(caller: str, secret: bytes) -> str:
+    """What is stored of a caller: the same hash each time, of no use without the secret."""
+    return hmac.new(secret, caller.encode(), hashlib.sha256).hexdigest()[:32]

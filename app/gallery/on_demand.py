@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from app.core.errors import AppError, Busy, Conflict
-from app.core.rate_limit import RateLimit
+from app.core.rate_limit import RateLimit, RateLimits
 from ml.errors import BundleError
 from ml.gan.onnx_generator import GeneratorGraph
 
@@ -17,7 +17,7 @@ _AT_ONCE = 2
 _WAIT_S = 1.0
 # Pictures that one address may have made in a minute; a page needs one.
 MOST_PER_MINUTE = 60
-_WINDOW_S = 60.0
+_WINDOW_S = 60
 
 
 class TooManyPictures(AppError):
@@ -31,18 +31,27 @@ class TooManyPictures(AppError):
         super().__init__(
             f"up to {MOST_PER_MINUTE} images a minute are made for one address: try again in a"
             " minute",
-            headers={"Retry-After": str(int(_WINDOW_S))},
+            headers={"Retry-After": str(_WINDOW_S)},
         )
 
 
-class Generators:
-    """The generators of this process."""
+def pictures_limit(limits: RateLimits) -> RateLimit:
+    """How many images an address may have generated."""
+    return limits.limit("pictures", MOST_PER_MINUTE, _WINDOW_S)
 
-    def __init__(self) -> None:
+
+class Generators:
+    """The generators of this process.
+
+    Args:
+        pictures: how many images an address may have generated; by default counted here alone.
+    """
+
+    def __init__(self, pictures: RateLimit | None = None) -> None:
         self._graphs: OrderedDict[Path, GeneratorGraph] = OrderedDict()
         self._loading = threading.Lock()
         self._free = threading.BoundedSemaphore(_AT_ONCE)
-        self._pictures = RateLimit(MOST_PER_MINUTE, _WINDOW_S)
+        self._pictures = pictures or pictures_limit(RateLimits())
 
     def get(self, folder: Path) -> GeneratorGraph:
         """The generator of a model's folder, which never changes; ask in a turn, it may take long.

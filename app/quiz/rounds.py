@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
-from app.core.rate_limit import RateLimit
+from app.core.rate_limit import RateLimit, RateLimits
 from app.quiz.selection import HALF, draw, offer
 from app.quiz.statistics import Guesses, Realism, realism_of
 from app.quiz.tables import QuizRound
@@ -22,7 +22,7 @@ EXPIRES = timedelta(hours=2)
 MOST_OPEN = 5000
 # Rounds that one address may begin: enough for a class of students behind one.
 MOST_A_DAY = 100
-_DAY_S = 24 * 3600.0
+_DAY_S = 24 * 3600
 
 
 class TooManyRounds(AppError):
@@ -38,9 +38,9 @@ class TooManyRounds(AppError):
         )
 
 
-def rounds_of_addresses() -> RateLimit:
-    """How many rounds an address may begin, so that nobody alone makes a generator's metric."""
-    return RateLimit(MOST_A_DAY, _DAY_S)
+def rounds_limit(limits: RateLimits) -> RateLimit:
+    """How many rounds an address may begin, so that no one decides a generator's metric alone."""
+    return limits.limit("quiz-rounds", MOST_A_DAY, _DAY_S)
 
 
 def open_round(session: Session, reader: str, model: ModelVersion) -> QuizRound | None:

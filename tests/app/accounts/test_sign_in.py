@@ -193,7 +193,7 @@ def test_page_says_how_long_to_wait(application: FastAPI, database: Database) ->
     client = TestClient(application, follow_redirects=False)
     answer = client.post("/sign-in", data={"name": "patient", "password": PASSWORD})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
-    assert "try again in 15 minutes" in answer.text
+    assert "Try again in 15 minutes" in answer.text
 
 
 def test_signing_out_ends_this_session_and_everywhere_ends_all(

@@ -19,7 +19,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.core import rate_limit as allowance
 from app.core.errors import Conflict
 from app.core.pagination import page_query
 from app.core.rate_limit import RateLimit
@@ -533,14 +532,6 @@ def test_nothing_is_loaded_or_drawn_for_an_address_that_had_too_much(
     assert loaded == []
 
 
-def test_allowance_begins_again_when_its_while_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    moments = iter([0.0, 1.0, 59.0, 59.5, 60.0])
-    monkeypatch.setattr(allowance, "monotonic", lambda: next(moments))
-    allowed = RateLimit(2, 60)
-    assert [allowed.take("a") for _ in range(3)] == [True, True, False]
-    assert [allowed.take("b"), allowed.take("a")] == [True, True]
-
-
 def test_generator_without_a_graph_makes_nothing(
     application: FastAPI, settings: Settings, visitor: TestClient, generator: ModelVersion
 ) -> None:
@@ -565,12 +556,12 @@ def test_selection_is_a_data_set(
     session: Session,
     settings: Settings,
     visitor: TestClient,
-    radiographs: list[SyntheticImage],
+    images: list[SyntheticImage],
     tmp_path: Path,
     with_script: bool,
 ) -> None:
-    wanted = [radiographs[1], radiographs[3], radiographs[8]]
-    ids = [str(radiograph.id) for radiograph in wanted]
+    wanted = [images[1], images[3], images[8]]
+    ids = [str(image.id) for image in wanted]
     fields = {"images": ",".join(ids)} if with_script else {"image": ids, "images": ""}
     answer = visitor.post("/gallery/download", data=fields)
     assert answer.headers["content-type"] == "application/zip"
@@ -630,7 +621,7 @@ def test_sets_that_name_their_images_alike_do_not_overwrite_each_other(
         manifest.write_text(manifest.read_text().replace(old, "images/1.png"))
         register_images(session, version, folder)
     session.commit()
-    ids = [str(radiograph.id) for radiograph in gallery_page(session, Choice(), None, 2).rows]
+    ids = [str(image.id) for image in gallery_page(session, Choice(), None, 2).rows]
     answer = visitor.post("/gallery/download", data={"image": ids})
     records = read_synthetic_manifest(unpacked(answer.content, tmp_path))
     assert len({record.path for record in records}) == 2
