@@ -1,117 +1,379 @@
-"""Options of training: one definition for the command line, for runs and for the loop.
+"""Options of the programs that a run can start: one definition of flags, forms and checks.
 
-What a field means for a person stands in its metadata, so that flags and forms are made from it
-(`ml.commands.options_to_flags`).
+The type and the `Field` of an option say which values it takes and what a person reads about it;
+`ml.option_fields` reads both.
 """
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Literal
 
-# The words that an option may be, where it is one of a few.
-PRECISIONS = ("float32", "bfloat16")
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
+from ml.option_fields import BASIC
 
-def _option(
-    default: Any,
-    text: str,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field with what a person is told about it, and the range or words it must be of."""
-    about = {"help": text, "min": low, "max": high, "choices": choices}
-    return field(default=default, metadata=about)
+# JSON in PostgreSQL has no infinity.
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+Precision = Literal["float32", "bfloat16"]
+Objective = Literal["gan", "wgan", "wgan-gp", "r3gan"]
+DEFAULT_FEATURES = "efficientnet-lite0,classifier"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=_CONFIG)
 class ClassifierOptions:
-    """All that decides the result of a training run."""
+    """Everything that determines the result of training a classifier."""
 
-    network: str = _option(
-        "efficientnet-lite0", "The network's name.", choices=("efficientnet-lite0", "report-cnn")
+    network: Literal["efficientnet-lite0", "report-cnn"] = Field(
+        default="efficientnet-lite0", description="Network architecture.", json_schema_extra=BASIC
     )
-    epochs: int = _option(12, "Most epochs.", 1)
-    # What is learnt on smaller images carries over (progressive resizing).
-    small_epochs: int = _option(4, "First epochs on smaller images, twice as fast.", 0)
-    small_size: int = _option(160, "Side of the smaller images, in pixels.", 32)
-    batch_size: int = _option(32, "Images per step.", 2)
-    learning_rate: float = _option(1e-3, "Highest step size.", 0)
-    weight_decay: float = _option(0.02, "Pull of weights to zero.", 0)
-    label_smoothing: float = _option(0.05, "Share of the label given to the others.", 0, 0.5)
-    ema_decay: float = _option(0.995, "Share kept per step of the averaged weights.", 0, 1)
-    patience: int = _option(4, "Epochs without a better validation loss before stopping.", 1)
-    precision: str = _option(
-        "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
+    epochs: int = Field(
+        default=12,
+        ge=1,
+        title="Maximum epochs",
+        description="Maximum number of epochs.",
+        json_schema_extra=BASIC,
     )
-    seed: int = _option(0, "Of all randomness.", 0)
-    # So that the source can be measured as an unknown hospital.
-    leave_out: str = _option("", "A source to learn nothing from, as an unknown hospital.")
-    synthetic_share: float = _option(
-        0.5, "Chance that an image drawn of a class that has such is synthetic.", 0, 1
+    # What is learned from smaller images carries over (progressive resizing).
+    small_epochs: int = Field(
+        default=4,
+        ge=0,
+        title="Epochs on small images",
+        description="First epochs on smaller images, which take half the time.",
+    )
+    small_size: int = Field(
+        default=160,
+        ge=32,
+        title="Small image size",
+        description="Side of the smaller images, in pixels.",
+    )
+    batch_size: int = Field(
+        default=32, ge=2, description="Images per step.", json_schema_extra=BASIC
+    )
+    learning_rate: float = Field(default=1e-3, ge=0, description="Maximum learning rate.")
+    weight_decay: float = Field(default=0.02, ge=0, description="Weight decay of AdamW.")
+    label_smoothing: float = Field(
+        default=0.05, ge=0, le=0.5, description="Share of each label given to the other classes."
+    )
+    ema_decay: float = Field(
+        default=0.995, ge=0, le=1, description="Decay of the averaged weights per step."
+    )
+    patience: int = Field(
+        default=4, ge=1, description="Epochs without a lower validation loss before training stops."
+    )
+    precision: Precision = Field(
+        default="float32", description="bfloat16 is faster on hardware that supports it."
+    )
+    seed: int = Field(
+        default=0, ge=0, title="Random seed", description="Random seed.", json_schema_extra=BASIC
+    )
+    # The source can then be measured as an unknown hospital.
+    leave_out: str = Field(
+        default="",
+        title="Excluded source",
+        description="Source to exclude from training, to measure it as an unknown site.",
+    )
+    synthetic_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of synthetic images among those drawn of a class that has any.",
+        json_schema_extra=BASIC,
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=_CONFIG)
 class AblationOptions(ClassifierOptions):
-    """All that decides whether synthetic images are found to help a classifier."""
+    """Everything that determines the result of comparing conditions."""
 
-    leave_out: str = _option(
-        "", "A source that each condition is trained without as well, and then measured on."
+    leave_out: str = Field(
+        default="",
+        title="Excluded source",
+        description="Source to train every condition without as well, and then to measure.",
     )
-    seeds: int = _option(3, "Trainings of each condition; their seeds count up from --seed.", 1, 20)
+    seeds: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        title="Trainings per condition",
+        description="Trainings of each condition; their random seeds count up from the first.",
+        json_schema_extra=BASIC,
+    )
 
     def training(self, number: int, leave_out: str) -> ClassifierOptions:
-        """The options of one training: which of a condition's, and the source it leaves out."""
+        """The options of one training.
+
+        Args:
+            number: of the training within its condition, from 0.
+            leave_out: the source to exclude.
+        """
         shared = {each.name: getattr(self, each.name) for each in fields(ClassifierOptions)}
         changes = {"seed": self.seed + number, "leave_out": leave_out}
         return ClassifierOptions(**(shared | changes))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=_CONFIG)
 class GanOptions:
-    """All that decides the result of training a GAN; the defaults are WGAN-GP's."""
+    """Everything that determines the result of training a GAN; the defaults are WGAN-GP's."""
 
-    objective: str = _option(
-        "wgan-gp", "What the networks play for.", choices=("gan", "wgan", "wgan-gp", "r3gan")
+    objective: Objective = Field(
+        default="wgan-gp",
+        title="Loss function",
+        description="Loss function.",
+        json_schema_extra=BASIC,
     )
-    network: str = _option("report", "The pair of networks.", choices=("mlp", "report", "resnet"))
-    size: int = _option(64, "Side of the images, in pixels.", 16, 512)
-    labels: str = _option("covid", "Classes to learn, separated by commas.")
-    conditional: bool = _option(False, "Let one generator make each class on demand.")
-    latent: int = _option(128, "Length of the latent vector.", 1, 4096)
-    width: int = _option(16, "Channels of resnet at the images' own size.", 1, 256)
-    batch_size: int = _option(32, "Images per step, over all processes.", 2)
-    steps: int = _option(20_000, "Generator steps.", 1)
-    critic_steps: int = _option(5, "Critic steps for each generator step.", 1)
-    generator_learning_rate: float = _option(1e-4, "Step size of the generator.", 0)
-    critic_learning_rate: float = _option(1e-4, "Step size of the critic.", 0)
-    optimizer: str = _option("adam", "What turns slopes into steps.", choices=("adam", "rmsprop"))
-    beta1: float = _option(0.0, "Adam's memory of the gradient.", 0, 0.9999)
-    beta2: float = _option(0.9, "Adam's memory of its square.", 0, 0.9999)
-    penalty: float = _option(10.0, "Weight of the gradient penalty (lambda; gamma for r3gan).", 0)
-    penalty_every: int = _option(1, "Critic steps from one penalty to the next (lazy penalty).", 1)
-    clip: float = _option(0.01, "Range c of the critic's weights under wgan.", 0)
-    generator_norm: bool = _option(True, "Batch norm in the generator.")
-    critic_norm: bool = _option(False, "Batch norm in the report's critic; not under a penalty.")
-    dropout: float = _option(0.25, "Dropout of the report's critic.", 0, 0.9)
-    batch_std: bool = _option(False, "Show the resnet critic the spread of its batch.")
-    augment: float = _option(0.0, "Share of the images that DiffAugment changes.", 0, 1)
-    ema_images: int = _option(
-        10_000, "Images made in which the averaged generator forgets half.", 0
+    network: Literal["mlp", "report", "resnet"] = Field(
+        default="report",
+        description="Architecture of generator and critic.",
+        json_schema_extra=BASIC,
     )
-    evaluation_interval: int = _option(200, "Generator steps from one checkpoint to the next.", 1)
-    patience: int = _option(0, "Ticks without a better KID before stopping; 0: never.", 0)
-    min_diversity: float = _option(0.1, "Share of the images' spread that means collapse.", 0, 1)
-    precision: str = _option(
-        "float32", "bfloat16 is faster where the processor has it.", choices=PRECISIONS
+    size: int = Field(
+        default=64,
+        ge=16,
+        le=512,
+        title="Image size",
+        description="Side of the images, in pixels.",
+        json_schema_extra=BASIC,
     )
-    seed: int = _option(0, "Of all randomness.", 0)
+    labels: str = Field(
+        default="covid",
+        title="Classes",
+        description="Classes to learn, separated by commas.",
+        json_schema_extra=BASIC,
+    )
+    conditional: bool = Field(
+        default=False,
+        description="Train one generator that makes each class on demand.",
+        json_schema_extra=BASIC,
+    )
+    latent: int = Field(
+        default=128, ge=1, le=4096, title="Latent size", description="Length of the latent vector."
+    )
+    width: int = Field(
+        default=16, ge=1, le=256, description="Channels of the resnet at full resolution."
+    )
+    batch_size: int = Field(
+        default=32,
+        ge=2,
+        description="Images per step, over all processes.",
+        json_schema_extra=BASIC,
+    )
+    steps: int = Field(
+        default=20_000, ge=1, description="Generator steps.", json_schema_extra=BASIC
+    )
+    critic_steps: int = Field(default=5, ge=1, description="Critic steps per generator step.")
+    generator_learning_rate: float = Field(
+        default=1e-4, ge=0, description="Learning rate of the generator."
+    )
+    critic_learning_rate: float = Field(
+        default=1e-4, ge=0, description="Learning rate of the critic."
+    )
+    optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description="Optimizer.")
+    beta1: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.9999,
+        title="Adam beta1",
+        description="Adam's decay of the gradient.",
+    )
+    beta2: float = Field(
+        default=0.9,
+        ge=0,
+        le=0.9999,
+        title="Adam beta2",
+        description="Adam's decay of the squared gradient.",
+    )
+    penalty: float = Field(
+        default=10.0,
+        ge=0,
+        title="Gradient penalty",
+        description="Weight of the gradient penalty (lambda; gamma for r3gan).",
+    )
+    penalty_every: int = Field(
+        default=1,
+        ge=1,
+        title="Gradient penalty interval",
+        description="Critic steps between gradient penalties (lazy penalty).",
+    )
+    clip: float = Field(
+        default=0.01,
+        ge=0,
+        title="Weight clipping",
+        description="Bound c of the critic's weights (wgan).",
+    )
+    generator_norm: bool = Field(
+        default=True,
+        title="Batch norm in the generator",
+        description="Batch norm in the generator.",
+    )
+    critic_norm: bool = Field(
+        default=False,
+        title="Batch norm in the critic",
+        description="Batch norm in the report's critic; not with a gradient penalty.",
+    )
+    dropout: float = Field(
+        default=0.25, ge=0, le=0.9, description="Dropout of the report's critic."
+    )
+    batch_std: bool = Field(
+        default=False,
+        title="Minibatch standard deviation",
+        description="Show the resnet critic the standard deviation of its batch.",
+    )
+    augment: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        title="Augmentation",
+        description="Share of images that DiffAugment changes.",
+    )
+    ema_images: int = Field(
+        default=10_000,
+        ge=0,
+        title="EMA half-life (images)",
+        description="Half-life of the averaged generator, in generated images.",
+    )
+    evaluation_interval: int = Field(
+        default=200,
+        ge=1,
+        title="Evaluation interval (steps)",
+        description="Generator steps between evaluations, each with a checkpoint.",
+        json_schema_extra=BASIC,
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Evaluations without a lower KID before training stops; 0: never.",
+    )
+    min_diversity: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        title="Stop when diversity falls below",
+        description="Share of the real images' diversity below which the generator has collapsed.",
+    )
+    precision: Precision = Field(
+        default="float32", description="bfloat16 is faster on hardware that supports it."
+    )
+    seed: int = Field(
+        default=0, ge=0, title="Random seed", description="Random seed.", json_schema_extra=BASIC
+    )
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """The classes to learn, in the order of the generator's class numbers."""
         return tuple(name.strip() for name in self.labels.split(",") if name.strip())
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class GanEvaluationOptions:
+    """Options of evaluating a generator."""
+
+    samples: int = Field(
+        default=512,
+        ge=16,
+        le=20_000,
+        description="Number of images to generate.",
+        json_schema_extra=BASIC,
+    )
+    features: str = Field(
+        default=DEFAULT_FEATURES,
+        title="Feature spaces",
+        description="Where images are compared, separated by commas: efficientnet-lite0, "
+        "classifier, inception.",
+    )
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class SynthesisOptions:
+    """Options of generating synthetic images."""
+
+    count: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        title="Number of images",
+        description="Number of images, from seed 0 on.",
+        json_schema_extra=BASIC,
+    )
+    seeds: str = Field(
+        default="", description="Seeds to use instead of a number, such as 0-63,100."
+    )
+    label: str = Field(
+        default="",
+        title="Class",
+        description="Class to generate; empty: the same number of each class.",
+        json_schema_extra=BASIC,
+    )
+    truncation: float = Field(
+        default=1.0, ge=0.1, le=1, description="Below 1 gives more typical, less diverse images."
+    )
+    refuse_below: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        title="Privacy threshold (percentile)",
+        description="Refuse an image that is nearer to a training image than this percentage of "
+        "held-out real images are.",
+    )
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class ClassifierEvaluationOptions:
+    """Options of evaluating a classifier."""
+
+    leave_out: str = Field(
+        default="",
+        title="Excluded source",
+        description="Measure on all images of this source, which was excluded from training.",
+    )
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class GanComparisonOptions:
+    """Options of comparing GAN presets."""
+
+    size: int = Field(default=64, ge=16, le=512, description="Side of the images, in pixels.")
+    labels: str = Field(default="covid", description="Classes to learn, separated by commas.")
+    presets: str = Field(
+        default="gan,dcgan,wgan,wgan-gp,resnet,r3gan",
+        description="Presets to compare, separated by commas.",
+    )
+    seeds: int = Field(default=1, ge=1, description="Trainings of each preset.")
+    samples: int = Field(default=512, ge=16, description="Images of each model to measure.")
+    features: str = Field(
+        default=DEFAULT_FEATURES,
+        description="Feature spaces, separated by commas; the first selects.",
+    )
+    conditional: bool = Field(
+        default=False, description="Train generators that make each class on demand."
+    )
+    precision: Precision = Field(
+        default="float32", description="bfloat16 is faster on hardware that supports it."
+    )
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class DataPreparationOptions:
+    """Options of making a data set version from images."""
+
+    name: str = Field(default="", description="Name of the data set.")
+    source: str = Field(
+        default="", description="folders, dicom: name of the source; default: made from the name."
+    )
+    patient_pattern: str = Field(
+        default="",
+        description="folders: regular expression whose one group finds the patient in a path.",
+    )
+    short_side: int = Field(
+        default=256, ge=0, description="Reduce the short side to this, in pixels; 0 keeps the size."
+    )
+    keep_duplicates: bool = Field(
+        default=False, description="Also take near-duplicates that have the same label."
+    )
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class NoOptions:
+    """Options of a program that has none."""
 
 
 WGAN_GP = GanOptions()
@@ -140,7 +402,7 @@ DCGAN = replace(
 GAN = replace(DCGAN, network="mlp", critic_norm=False)
 # The report's future work: residual networks.
 RESNET = replace(WGAN_GP, network="resnet", ema_images=20_000)
-# No normalisation at all: two gradient penalties keep the relativistic game stable.
+# No normalisation at all: two gradient penalties keep the relativistic loss stable.
 R3GAN = replace(
     RESNET,
     objective="r3gan",

@@ -94,14 +94,14 @@ def run_kinds(
 
 
 def _options_of(kind: "Kind") -> Table:
-    from dataclasses import fields
+    from ml.option_fields import option_fields
 
     table = Table("name", "default", "what it is", title=kind.title)
     for each in kind.inputs:
         table.add_row(each.name, "needed" if each.required else "", each.help)
-    for option in fields(kind.options):
-        words = ", ".join(filter(None, option.metadata["choices"]))
-        text = option.metadata["help"] + (f" One of: {words}." if words else "")
+    for option in option_fields(kind.options):
+        words = ", ".join(filter(None, option.choices))
+        text = option.help + (f" One of: {words}." if words else "")
         table.add_row(option.name, str(option.default), text)
     return table
 

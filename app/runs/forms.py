@@ -6,9 +6,9 @@ registered.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.kinds import Input, Kind, Ref
 from app.runs.tables import Run, RunQueue, RunStatus
+from ml.option_fields import OptionField, OptionValue, option_fields, option_title, option_values
 
 # The newest ones; older ones are reached from their own pages.
 MOST_CHOICES = 200
@@ -89,32 +90,6 @@ class FormField:
     is_first: bool = False
 
 
-# Those that most people change; the others fold away.
-_FIRST = frozenset(
-    {
-        "conditions",
-        "batch_size",
-        "bundle_version",
-        "conditional",
-        "corrections",
-        "count",
-        "epochs",
-        "folder",
-        "kind",
-        "label",
-        "labels",
-        "name",
-        "network",
-        "objective",
-        "samples",
-        "seed",
-        "seeds",
-        "size",
-        "steps",
-        "synthetic_share",
-        "evaluation_interval",
-    }
-)
 _NOTHING: dict[Ref, tuple[str, str]] = {
     Ref.DATA: ("There is no data set yet: add one first", "/admin/data"),
     Ref.SYNTHETIC: ("There are no synthetic images yet: make some", "/admin/runs/new/synthesize"),
@@ -133,8 +108,11 @@ def fields_of(kind: Kind, session: Session, serving_sha256: str | None = None) -
         serving_sha256: of the active classifier, which others are compared with.
     """
     inputs = [_input_field(each, session, serving_sha256) for each in kind.inputs]
-    hints = get_type_hints(kind.options)
-    return inputs + [_option_field(each, hints[each.name]) for each in fields(kind.options)]
+    return inputs + _option_fields(kind)
+
+
+def _option_fields(kind: Kind) -> list[FormField]:
+    return [_option_field(each) for each in option_fields(kind.options) if not each.is_hidden]
 
 
 def _input_field(of: Input, session: Session, serving_sha256: str | None) -> FormField:
@@ -146,7 +124,7 @@ def _input_field(of: Input, session: Session, serving_sha256: str | None) -> For
     chosen = next(iter(likely), "") if of.required else ""
     return FormField(
         name=of.name,
-        label=label_of(of.name),
+        label=option_title(of.name),
         help=of.help,
         control=Control.MANY if of.many else Control.ONE,
         value="" if of.many else chosen,
@@ -196,7 +174,7 @@ def _model_choices(
     return tuple(
         Choice(
             each.sha256,
-            f"{each.version} ({each.sha256[:8]}{', in service' * (each.sha256 == serving_sha256)})",
+            f"{each.version} ({each.sha256[:8]}{', active' * (each.sha256 == serving_sha256)})",
         )
         for each in session.scalars(newest)
     )
@@ -211,25 +189,18 @@ def _run_choices(session: Session, kind: str) -> tuple[Choice, ...]:
     )
 
 
-def _option_field(of: "Field[Any]", hint: Any) -> FormField:
-    words = of.metadata.get("choices") or ()
+def _option_field(of: OptionField) -> FormField:
     blank = FormField(
         name=of.name,
-        label=label_of(of.name),
-        help=of.metadata.get("help", ""),
-        control=Control.ONE if words else _CONTROLS.get(hint, Control.TEXT),
-        choices=tuple(Choice(word, word or "any") for word in words),
-        low=of.metadata.get("min"),
-        high=of.metadata.get("max"),
-        is_first=of.name in _FIRST,
+        label=of.title,
+        help=of.help,
+        control=Control.ONE if of.choices else _CONTROLS.get(of.type, Control.TEXT),
+        choices=tuple(Choice(word, word or "any") for word in of.choices),
+        low=of.low,
+        high=of.high,
+        is_first=of.is_basic,
     )
     return filled(blank, of.default)
-
-
-def label_of(name: str) -> str:
-    """batch_size -> Batch size."""
-    text = name.replace("_", " ").replace("ema ", "EMA ")
-    return text[:1].upper() + text[1:]
 
 
 def filled(field: FormField, value: Any) -> FormField:
@@ -277,10 +248,9 @@ def _with_folder(field: FormField, value: Any) -> FormField:
     return replace(field, choices=(Choice(str(value), str(value)), *field.choices))
 
 
-def preset_options(kind: Kind, preset: str) -> dict[str, Any]:
+def preset_options(kind: Kind, preset: str) -> dict[str, OptionValue]:
     """The options that a preset of the kind stands for."""
-    chosen = kind.presets[preset]
-    return {each.name: getattr(chosen, each.name) for each in fields(kind.options)}
+    return option_values(kind.presets[preset])
 
 
 def labels_of(form: Sequence[FormField]) -> dict[str, str]:
@@ -293,9 +263,8 @@ def labels_of(form: Sequence[FormField]) -> dict[str, str]:
 
 def preset_texts(kind: Kind, preset: str) -> dict[str, str]:
     """What the form's fields hold under a preset, as `FormField.value`: for the page's script."""
-    hints = get_type_hints(kind.options)
-    form = [_option_field(each, hints[each.name]) for each in fields(kind.options)]
-    return {each.name: each.value for each in fill(form, preset_options(kind, preset))}
+    form = fill(_option_fields(kind), preset_options(kind, preset))
+    return {each.name: each.value for each in form}
 
 
 def keep_typed(
@@ -322,13 +291,12 @@ def read_form(kind: Kind, typed: FormData) -> dict[str, Any]:
 
     A switch that is off sends nothing, so it is told from the fields' types that it was asked for.
     """
-    hints = get_type_hints(kind.options)
     told: dict[str, Any] = {}
     for each in kind.inputs:
         texts = [str(text).strip() for text in typed.getlist(each.name)]
         told[each.name] = [text for text in texts if text]
-    for option in fields(kind.options):
-        if hints[option.name] is bool:
+    for option in option_fields(kind.options):
+        if option.type is bool:
             told[option.name] = option.name in typed
         elif option.name in typed:
             told[option.name] = str(typed[option.name]).strip()

@@ -80,7 +80,7 @@ def choose_images(before: Preparation) -> dict[str, Any]:
     if options["seeds"]:
         flags["count"] = None
     if not options["against"]:
-        flags |= {"no_privacy_check": True, "refuse_below": None}
+        flags |= {"privacy_check": False, "refuse_below": None}
     return flags
 
 
@@ -102,6 +102,7 @@ def gather_images(before: Preparation) -> dict[str, Any]:
         "folder": None,
         UPLOAD: None,
         "corrections": None,
+        "kind": [options["kind"]],
         "add": [str(path) for path in added],
         "archive": [str(path) for path in archives],
     }

@@ -24,15 +24,16 @@ from app.runs.handlers import (
     tell_generator,
     two_classifiers,
 )
-from app.runs.kind_options import (
-    ClassifierMeasuringOptions,
-    GanMeasuringOptions,
-    ImportOptions,
-    NamedClassifierOptions,
+from app.runs.kind_options import ImportOptions, NamedClassifierOptions
+from ml.options import (
+    GAN_PRESETS,
+    AblationOptions,
+    ClassifierEvaluationOptions,
+    GanEvaluationOptions,
+    GanOptions,
     NoOptions,
     SynthesisOptions,
 )
-from ml.options import GAN_PRESETS, AblationOptions, GanOptions
 
 
 class Ref(StrEnum):
@@ -141,7 +142,7 @@ KINDS: dict[str, Kind] = {
                 of="train-gan",
             ),
         ),
-        options=GanMeasuringOptions,
+        options=GanEvaluationOptions,
         faults=one_generator,
         complete=tell_generator,
     ),
@@ -192,7 +193,7 @@ KINDS: dict[str, Kind] = {
             Input("data", Ref.DATA, "The images to measure on."),
             Input("bundle", Ref.CLASSIFIER, "The classifier."),
         ),
-        options=ClassifierMeasuringOptions,
+        options=ClassifierEvaluationOptions,
         device=False,
         complete=tell_classifier,
     ),

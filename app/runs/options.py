@@ -1,13 +1,10 @@
 """Whether a run can be made of what a person gave, and what its program is told of it."""
 
-import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadForm
@@ -17,9 +14,9 @@ from app.runs.kinds import KINDS, Input, Kind, Ref
 from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
+from ml.option_fields import InvalidOptions, option_values, validated_options
 
 _DIGEST_LENGTH = 64
-_WORDS = {int: "a whole number", float: "a number", bool: "yes or no", str: "a text"}
 _DATA_KINDS = {Ref.DATA: DataKind.IMAGES, Ref.SYNTHETIC: DataKind.SYNTHETIC}
 _MODEL_KINDS = {Ref.CLASSIFIER: ModelKind.CLASSIFIER, Ref.GENERATOR: ModelKind.GENERATOR}
 _NAMES = {
@@ -59,59 +56,27 @@ def checked_options(session: Session, kind: str, given: Mapping[str, Any]) -> di
     of = KINDS[kind]
     faults: dict[str, str] = {}
     checked: dict[str, Any] = {}
-    types = get_type_hints(of.options)
-    known = {each.name for each in of.inputs} | {each.name for each in fields(of.options)}
-    for name in given.keys() - known:
-        faults[name] = f"unknown: {kind} takes {', '.join(sorted(known))}"
+    inputs = {each.name for each in of.inputs}
+    chosen = {name: value for name, value in given.items() if name not in inputs}
+    try:
+        checked |= option_values(validated_options(of.options, chosen))
+    except InvalidOptions as refused:
+        faults |= refused.faults
+    faults |= {
+        name: "A text cannot contain the NUL character. Remove it."
+        for name, value in checked.items()
+        if isinstance(value, str) and "\0" in value
+    }
     for each in of.inputs:
         try:
             checked[each.name] = _checked_input(session, each, given.get(each.name))
         except ValueError as fault:
             faults[each.name] = str(fault)
-    for option in fields(of.options):
-        try:
-            value = given.get(option.name, option.default)
-            checked[option.name] = _checked_option(option, types[option.name], value)
-        except ValueError as fault:
-            faults[option.name] = str(fault)
     if not faults and of.faults:
         faults = of.faults(checked)
     if faults:
         raise RunRefused(faults)
     return checked
-
-
-def _checked_option(option: "Field[Any]", wanted: Any, value: Any) -> Any:
-    about = option.metadata
-    low, high, choices = about.get("min"), about.get("max"), about.get("choices")
-    try:
-        typed = TypeAdapter(wanted).validate_python(value)
-    except ValidationError:
-        typed = None
-    is_number = isinstance(typed, int | float) and not isinstance(typed, bool)
-    if (
-        typed is None
-        # JSON in PostgreSQL knows no infinity, and no text there a NUL.
-        or (is_number and not math.isfinite(typed))
-        or (isinstance(typed, str) and "\0" in typed)
-        or (is_number and low is not None and typed < low)
-        or (is_number and high is not None and typed > high)
-        or (choices and typed not in choices)
-    ):
-        raise ValueError(f"expected {_expected(wanted, low, high, choices)}, got {value!r}")
-    return typed
-
-
-def _expected(wanted: Any, low: float | None, high: float | None, choices: Any) -> str:
-    """What a value should be: "a whole number from 16 to 512"."""
-    if choices:
-        return "one of " + ", ".join(choice or "nothing" for choice in choices)
-    word = _WORDS.get(wanted, str(wanted))
-    if low is not None and high is not None:
-        return f"{word} from {low:g} to {high:g}"
-    if low is not None:
-        return f"{word} of {low:g} or more"
-    return word if high is None else f"{word} of {high:g} or less"
 
 
 def _checked_input(session: Session, wanted: Input, value: Any) -> Any:
@@ -187,19 +152,19 @@ def data_of(kind: Kind, options: Mapping[str, Any]) -> str | None:
     return next((name for name in named if _is_digest(name)), None)
 
 
-def input_paths(session: Session, settings: Settings, run: Run) -> dict[str, list[str]]:
-    """Where the program finds each input that its run names; none of those that it does not.
+def input_paths(session: Session, settings: Settings, run: Run) -> dict[str, str | list[str]]:
+    """Where the program finds each input that its run names, and no other.
 
     Raises:
         Conflict: a model's files are not here.
     """
-    return {
-        each.name: [
-            str(_path(session, settings, each.ref, name))
-            for name in _texts(run.options.get(each.name))
-        ]
-        for each in KINDS[run.kind].inputs
-    }
+    found: dict[str, str | list[str]] = {}
+    for each in KINDS[run.kind].inputs:
+        names = _texts(run.options.get(each.name))
+        paths = [str(_path(session, settings, each.ref, name)) for name in names]
+        if paths:
+            found[each.name] = paths if each.many else paths[0]
+    return found
 
 
 def _path(session: Session, settings: Settings, ref: Ref, name: str) -> Path:

@@ -9,7 +9,6 @@ from typing import Any
 
 from app.runs.kinds import KINDS
 from app.runs.tables import Run, RunQueue
-from ml.commands.options_to_flags import flag_of
 
 _MAX_TAIL = 64 * 2**10
 
@@ -26,34 +25,48 @@ def tail_of(path: Path) -> str:
 
 METRICS = "metrics.jsonl"
 LOG = "log.txt"
+# Not options.json: a training writes that itself, to compare it when it resumes.
+OPTIONS = "run-options.json"
 
 
-def trainer_command(
+def program_command(options: Path, program: Sequence[str]) -> list[str]:
+    """The command that starts a program, or resumes it, with the options in a file.
+
+    Args:
+        options: the file, of `write_options`.
+        program: what follows `python -m`.
+    """
+    return [sys.executable, "-m", *program, "--options", str(options)]
+
+
+def write_options(
     run: Run,
     folder: Path,
-    paths: Mapping[str, Sequence[str]],
+    paths: Mapping[str, str | list[str]],
     prepared: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """The command that does a run, or continues it in the same folder.
+) -> Path:
+    """Write what a run's program is started with, one JSON object.
 
     Args:
         run: the run.
-        folder: where it writes.
-        paths: of each of its inputs, where the program finds it.
-        prepared: what its kind adds to the flags; None leaves one out.
+        folder: of the run.
+        paths: where the program finds each input that the run names.
+        prepared: what the run type adds; None removes an option.
+
+    Returns:
+        The file.
     """
     kind = KINDS[run.kind]
-    told: dict[str, Any] = {"out": folder / kind.out}
+    values: dict[str, Any] = {"out": str(folder / kind.out)}
     if kind.device:
-        told["device"] = "cuda" if run.queue is RunQueue.GPU else "cpu"
-    told |= {**run.options, **paths, **(prepared or {})}
-    flags = [
-        flag_of(name, each)
-        for name, value in told.items()
-        for each in (value if isinstance(value, list) else [value])
-        if each is not None
-    ]
-    return [sys.executable, "-m", *kind.program, *flags]
+        values["device"] = "cuda" if run.queue is RunQueue.GPU else "cpu"
+    inputs = {each.name for each in kind.inputs}
+    values |= {name: value for name, value in run.options.items() if name not in inputs}
+    values |= {**paths, **(prepared or {})}
+    file = folder / OPTIONS
+    given = {name: value for name, value in values.items() if value is not None}
+    file.write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
+    return file
 
 
 def read_progress(folder: Path, run: Run) -> dict[str, Any]:

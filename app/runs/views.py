@@ -13,9 +13,10 @@ from app.core.audit import AuditEvent
 from app.core.pagination import Page, paginate
 from app.datasets.tables import DataVersion
 from app.registry.tables import ModelVersion
-from app.runs.forms import label_of, number_text
+from app.runs.forms import number_text
 from app.runs.kinds import KINDS, Ref
 from app.runs.tables import Run, RunStatus
+from ml.option_fields import option_title
 from ml.reporting.format import interval
 
 PAGE_SIZE = 30
@@ -167,7 +168,7 @@ def registered_by(session: Session, run: Run) -> list[Link]:
 def result_lines(run: Run) -> list[tuple[str, str]]:
     """What came of a run in metrics and words; what was registered is told by links."""
     return [
-        (label_of(name), text)
+        (option_title(name), text)
         for name, value in run.result.items()
         if (text := _result_text(value))
     ]
@@ -233,7 +234,7 @@ def option_texts(session: Session, run: Run) -> list[OptionText]:
     told = sorted(run.options.items(), key=lambda item: item[0] not in inputs)
     return [
         OptionText(
-            name=label_of(name),
+            name=option_title(name),
             value=_option_value(value),
             links=_input_links(session, inputs[name].ref, value) if name in inputs else [],
         )

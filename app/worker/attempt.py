@@ -21,7 +21,7 @@ from app.runs import queue as runs
 from app.runs.handlers import DONE, Completion, Preparation, clear_import, tidy
 from app.runs.kinds import KINDS
 from app.runs.options import input_paths
-from app.runs.program import LOG, read_progress, tail_of, trainer_command
+from app.runs.program import LOG, program_command, read_progress, tail_of, write_options
 from app.runs.queue import Lease
 from app.runs.tables import Run, RunStatus
 from ml.errors import XrayError
@@ -128,7 +128,9 @@ class Attempt:
             paths = input_paths(session, self._worker.settings, self._run)
             prepare = self._kind.prepare
             prepared = prepare(Preparation(session, *before)) if prepare else {}
-        return trainer_command(self._run, self._folder, paths, prepared)
+        return program_command(
+            write_options(self._run, self._folder, paths, prepared), self._kind.program
+        )
 
     def _complete(self) -> None:
         """Register what the program has made, and say so in the same transaction."""

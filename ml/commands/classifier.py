@@ -23,7 +23,7 @@ from ml.data.manifest import (
 from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.json_model import finite
-from ml.options import ClassifierOptions
+from ml.options import ClassifierEvaluationOptions, ClassifierOptions
 from ml.reporting.format import interval, three
 
 # Where a training run's folder has its bundle.
@@ -128,6 +128,7 @@ def export_weights_command(
     print(f"wrote {out}: SHA-256 {export_weights(bundle, out)}")
 
 
+@with_flags(ClassifierEvaluationOptions, panel="Options of the evaluation")
 def evaluate_classifier_command(
     data: DataFolder,
     bundle: BundleFolder = PRETRAINED,
@@ -137,9 +138,7 @@ def evaluate_classifier_command(
     run: Annotated[
         Path | None, typer.Option(help="The training run's folder, for curves in the report.")
     ] = None,
-    leave_out: Annotated[
-        str, typer.Option(help="Measure on all images of this source, kept from training.")
-    ] = "",
+    **given: Any,
 ) -> None:
     """Measure a bundle on the data set's test split, with intervals over patients."""
     from ml.data.loading import load_images
@@ -153,6 +152,7 @@ def evaluate_classifier_command(
 
     if run and not out:
         raise XrayError("the curves of --run stand in the report: give its folder with --out")
+    leave_out = ClassifierEvaluationOptions(**given).leave_out
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
     rows = read_training_rows(run, predictor.card) if run else []
     records = read_manifest(data)

@@ -15,7 +15,7 @@ from ml.commands.classifier import print_epoch
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest, read_synthetic_manifest
-from ml.options import AblationOptions
+from ml.options import AblationOptions, NoOptions
 from ml.reporting.ablation_report import HTML
 from ml.reporting.format import interval
 from ml.reporting.page import with_interval
@@ -23,6 +23,7 @@ from ml.reporting.page import with_interval
 MOST_IMAGES_SHOWN = 20
 
 
+@with_flags(NoOptions, panel="")
 def compare_classifiers_command(
     data: DataFolder,
     bundle: Annotated[Path, typer.Option(help="The bundle of the classifier that is in question.")],

@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import until_stopped
+from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import ImageRecord, in_split, labels_of, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.labels import ordered_labels
+from ml.option_fields import option_values
+from ml.options import DataPreparationOptions
 
 if TYPE_CHECKING:
     from ml.data.importers.import_images import Report
@@ -71,6 +74,7 @@ def data_import(
 
 
 @data_app.command("prepare")
+@with_flags(DataPreparationOptions, panel="Options of the import")
 def data_prepare(
     out: Annotated[Path, typer.Option(help="Where to: the data set is OUT/set.")],
     base: Annotated[
@@ -91,22 +95,10 @@ def data_prepare(
             "or one for each archive. Default: folders, one for each class."
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="What people call the data set.")] = "",
-    source: Annotated[
-        str, typer.Option(help="folders, dicom: the source's name; default: made of the name.")
-    ] = "",
-    patient_pattern: Annotated[
-        str, typer.Option(help="folders: expression whose one group finds the patient in a path.")
-    ] = "",
     labels: Annotated[
         Path | None, typer.Option(help="dicom: CSV of labels; default: labels.csv in the folder.")
     ] = None,
-    short_side: Annotated[
-        int, typer.Option(min=0, help="Reduce images to this, in pixels; 0 keeps their size.")
-    ] = 256,
-    keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
-    ] = False,
+    **given: Any,
 ) -> None:
     """Make a new, frozen data set of an older one and images that are added to it.
 
@@ -118,12 +110,8 @@ def data_prepare(
     wanted = Wanted(
         base=base,
         sources=_sources(add or [], archive or [], kind or []),
-        name=name,
-        source=source,
-        patient_pattern=patient_pattern,
         labels=labels,
-        short_side=short_side,
-        keep_duplicates=keep_duplicates,
+        **option_values(DataPreparationOptions(**given)),  # type: ignore[arg-type]
     )
     with until_stopped() as should_stop:
         try:

@@ -1,6 +1,5 @@
 """The command that trains GANs."""
 
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
-from ml.commands.gan_evaluation import DEFAULT_FEATURES, FeatureNames
+from ml.commands.gan_evaluation import FeatureNames
 from ml.commands.gan_release import SampleCount, release
 from ml.commands.options_to_flags import flag_of, with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.options import GAN_PRESETS, GanOptions
+from ml.option_fields import option_values, validated_options
+from ml.options import DEFAULT_FEATURES, GAN_PRESETS, GanOptions
 
 if TYPE_CHECKING:
     import torch
@@ -43,10 +43,12 @@ def _print_presets(asked: bool) -> None:
 
 def _differences(preset: GanOptions) -> str:
     """The flags that would turn the usual preset into this one."""
-    usual = GAN_PRESETS[DEFAULT_PRESET]
-    values = {each.name: getattr(preset, each.name) for each in fields(preset)}
-    changed = {name: value for name, value in values.items() if value != getattr(usual, name)}
-    return " ".join(flag_of(name, value) for name, value in changed.items())
+    usual = option_values(GAN_PRESETS[DEFAULT_PRESET])
+    return " ".join(
+        flag_of(name, value)
+        for name, value in option_values(preset).items()
+        if value != usual[name]
+    )
 
 
 @with_flags(
@@ -96,7 +98,7 @@ def train_gan_command(
 
     if preset not in GAN_PRESETS:
         raise XrayError(f"unknown preset {preset!r}, expected one of {', '.join(GAN_PRESETS)}")
-    options = replace(GAN_PRESETS[preset], **given)
+    options = validated_options(GanOptions, given, GAN_PRESETS[preset])
     place = device_named(device)
     with until_stopped() as should_stop:
         generator = train_gan(

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
+from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options import DEFAULT_FEATURES, GanComparisonOptions, GanEvaluationOptions
 
 if TYPE_CHECKING:
     import torch
@@ -28,10 +29,9 @@ FeatureNames = Annotated[
 InceptionFile = Annotated[
     Path | None, typer.Option("--inception", help="The file of Inception's weights.")
 ]
-DEFAULT_FEATURES = "efficientnet-lite0,classifier"
-DEFAULT_SAMPLES = 512
 
 
+@with_flags(GanEvaluationOptions, panel="Options of the evaluation")
 def evaluate_gan_command(
     data: DataFolder,
     generator: Annotated[
@@ -41,15 +41,12 @@ def evaluate_gan_command(
         Path | None,
         typer.Option(help="A training run's folder: its best generator, curves in the report."),
     ] = None,
-    samples: Annotated[int, typer.Option(min=16, help="How many images it makes.")] = (
-        DEFAULT_SAMPLES
-    ),
-    features: FeatureNames = DEFAULT_FEATURES,
     inception: InceptionFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for metrics.json and report.html.")
     ] = None,
     device: DeviceName = "auto",
+    **given: Any,
 ) -> None:
     """Measure a generator against the test split: distance, variety, copies of training images."""
     from ml.gan.evaluation.evaluate import evaluate_gan
@@ -59,10 +56,10 @@ def evaluate_gan_command(
 
     if generator and run:
         raise XrayError("give --generator or --run, not both: a run has its own generator")
-    place = device_named(device)
+    options, place = GanEvaluationOptions(**given), device_named(device)
     loaded = load_generator(run / GENERATOR if run else generator or PRETRAINED, place)
-    spaces = spaces_named(features, inception, place)
-    evaluation = evaluate_gan(loaded, read_manifest(data), features=spaces, samples=samples)
+    spaces = spaces_named(options.features, inception, place)
+    evaluation = evaluate_gan(loaded, read_manifest(data), features=spaces, samples=options.samples)
     print_evaluation(evaluation)
     if out:
         rows = read_metrics(run) if run else []
@@ -104,32 +101,16 @@ def print_evaluation(evaluation: Mapping[str, Any]) -> None:
         print(f"note: {note}")
 
 
+@with_flags(GanComparisonOptions, panel="Options of every training")
 def compare_gans_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
     budget_minutes: Annotated[
         float, typer.Option(min=0.0, help="Time to train for, of each preset and seed.")
     ],
-    size: Annotated[int, typer.Option(min=16, max=512, help="Side of the images, in pixels.")] = 64,
-    labels: Annotated[
-        str, typer.Option(help="Classes to learn, separated by commas.")
-    ] = GanOptions().labels,
-    presets: Annotated[str, typer.Option(help="What to compare, separated by commas.")] = ",".join(
-        GAN_PRESETS
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each preset.")] = 1,
-    samples: Annotated[int, typer.Option(min=16, help="Images of each model to measure.")] = (
-        DEFAULT_SAMPLES
-    ),
-    features: FeatureNames = DEFAULT_FEATURES,
     inception: InceptionFile = None,
-    conditional: Annotated[
-        bool, typer.Option(help="Let each generator make each class on demand.")
-    ] = False,
-    precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
-    ] = GanOptions().precision,
     device: DeviceName = "auto",
+    **given: Any,
 ) -> None:
     """Train presets under one budget, measure them alike, and write one page.
 
@@ -138,14 +119,15 @@ def compare_gans_command(
     """
     from ml.gan.evaluation.compare import ComparisonOptions, compare_gans
 
+    wanted = GanComparisonOptions(**given)
     options = ComparisonOptions(
-        size=size,
-        labels=labels,
+        size=wanted.size,
+        labels=wanted.labels,
         budget_minutes=budget_minutes,
-        presets=tuple(name.strip() for name in presets.split(",") if name.strip()),
-        seeds=seeds,
-        samples=samples,
-        changes={"conditional": conditional, "precision": precision},
+        presets=tuple(name.strip() for name in wanted.presets.split(",") if name.strip()),
+        seeds=wanted.seeds,
+        samples=wanted.samples,
+        changes={"conditional": wanted.conditional, "precision": wanted.precision},
     )
     place = device_named(device)
     with until_stopped() as should_stop:
@@ -154,7 +136,7 @@ def compare_gans_command(
             out,
             options,
             device=place,
-            features=spaces_named(features, inception, place),
+            features=spaces_named(wanted.features, inception, place),
             on_tick=_print_tick,
             should_stop=should_stop,
         )

@@ -1,24 +1,29 @@
-"""Command-line flags made of an options dataclass: an option is defined once, with its help.
+"""Command-line flags made from an options class, and the file that may give them instead.
 
-A field's metadata says what a person is told (`help`), the range it must lie in (`min`, `max`), and
-the words it may be where it is one of a few (`choices`).
+A run of the console starts its program with `--options FILE`: one JSON object with the value of
+each flag by its parameter's name.
 """
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import Field, fields
-from typing import Annotated, Any, ParamSpec, get_type_hints
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec
 
+import click
 import typer
 
 from ml.errors import XrayError
+from ml.legacy import rename_keys
+from ml.option_fields import OptionField, OptionValue, option_fields, validated_options
 
 P = ParamSpec("P")
 
 
-def flag_of(name: str, value: Any) -> str:
-    """The one word of a command line that gives an option its value.
+def flag_of(name: str, value: OptionValue) -> str:
+    """The word of a command line that gives an option its value.
 
     Args:
         name: the option's field.
@@ -33,40 +38,20 @@ def flag_of(name: str, value: Any) -> str:
 def with_flags(
     options: type[Any], *, panel: str, show_defaults: bool = True
 ) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Give a command a flag for every field of a dataclass.
+    """Give a command a flag for every field of an options class, and `--options FILE`.
 
-    The command takes them as `**given: Any`: those that were typed, by the field's name, and no
-    others, so that `dataclasses.replace(preset, **given)` keeps the preset's value for the rest.
-    A truth value becomes the two flags `--name` and `--no-name`. A word that is none of the
-    field's choices is refused with an XrayError before the command begins.
+    The command takes them as `**given: Any`: those that were given, by the field's name, so that
+    `validated_options(options, given, preset)` keeps the preset's value for the rest. A truth value
+    becomes the two flags `--name` and `--no-name`. A value that the class does not allow is refused
+    before the command begins.
 
     Args:
-        options: a dataclass whose fields have `help`, `min` and `max` in their metadata, and may
-            have `choices`.
+        options: an options class (`ml.option_fields`).
         panel: the heading of these flags in the help.
-        show_defaults: tell the fields' defaults there; false where a preset has others.
+        show_defaults: show the fields' defaults there; false where a preset has others.
     """
-    types = get_type_hints(options)
-    flags = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                types[each.name] | None,
-                typer.Option(
-                    help=each.metadata["help"],
-                    min=each.metadata["min"],
-                    max=each.metadata["max"],
-                    metavar=_metavar(each),
-                    show_default=(show_defaults and str(each.default)) or False,
-                    rich_help_panel=panel,
-                ),
-            ],
-        )
-        for each in fields(options)
-    ]
-    names = {flag.name for flag in flags}
+    flags = [_flag(each, panel, show_default=show_defaults) for each in option_fields(options)]
+    names = [flag.name for flag in flags]
 
     def decorate(command: Callable[P, None]) -> Callable[P, None]:
         own = inspect.signature(command, eval_str=True)
@@ -74,12 +59,13 @@ def with_flags(
 
         @functools.wraps(command)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-            untyped = {name for name in names if kwargs.get(name) is None}
-            given = {key: kwargs[key] for key in kwargs if key not in untyped}
-            _require_choices(options, given)
-            command(*args, **given)  # type: ignore[arg-type]
+            kwargs.pop(_OPTIONS_FILE.name)
+            given = {name: kwargs.pop(name) for name in names}
+            given = {name: value for name, value in given.items() if value is not None}
+            validated_options(options, given)
+            command(*args, **kwargs, **given)  # type: ignore[arg-type]
 
-        parameters = [*kept, *flags]
+        parameters = [*kept, _OPTIONS_FILE, *flags]
         # Typer reads both.
         wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -88,18 +74,65 @@ def with_flags(
     return decorate
 
 
-def _choices(option: "Field[Any]") -> tuple[str, ...]:
-    words: tuple[str, ...] = option.metadata.get("choices", ())
-    return words
+def _flag(option: OptionField, panel: str, *, show_default: bool) -> inspect.Parameter:
+    choices = f"[{'|'.join(option.choices)}]" if option.choices else None
+    flag = typer.Option(
+        help=option.help,
+        min=option.low,
+        max=option.high,
+        metavar=choices,
+        show_default=(show_default and str(option.default)) or False,
+        rich_help_panel=panel,
+    )
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[option.type | None, flag],
+    )
 
 
-def _metavar(option: "Field[Any]") -> str | None:
-    return f"[{'|'.join(_choices(option))}]" if _choices(option) else None
+def _read_options_file(context: click.Context, path: Path | None) -> Path | None:
+    """Take the values of a command's flags from a file; flags that are typed come first."""
+    if path is None:
+        return None
+    values = _values_of(path)
+    parameters = {each.name: each for each in context.command.params}
+    if unknown := sorted(values.keys() - parameters.keys()):
+        known = ", ".join(sorted(filter(None, parameters)))
+        raise XrayError(f"Unknown option in {path}: {unknown[0]}. Expected some of {known}.")
+    for name in values:
+        # Click would read the environment before the file, which names the value explicitly.
+        variable = parameters[name].envvar
+        if isinstance(variable, str):
+            os.environ.pop(variable, None)
+    context.default_map = values
+    return path
 
 
-def _require_choices(options: type[Any], given: Mapping[str, Any]) -> None:
-    for each in fields(options):
-        words, value = _choices(each), given.get(each.name)
-        if words and value is not None and value not in words:
-            known = ", ".join(words)
-            raise XrayError(f"unknown {each.name} {value!r}, expected one of {known}")
+def _values_of(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise XrayError(f"Cannot read the options in {path}: {problem}.") from problem
+    if not isinstance(values, dict):
+        raise XrayError(f"Cannot read the options in {path}: expected a JSON object.")
+    found: dict[str, Any] = rename_keys(values)
+    return found
+
+
+_OPTIONS_FILE = inspect.Parameter(
+    "options_file",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        Path | None,
+        typer.Option(
+            "--options",
+            metavar="FILE",
+            is_eager=True,
+            callback=_read_options_file,
+            help="JSON file with the values of these flags; flags given as well come first.",
+        ),
+    ],
+)

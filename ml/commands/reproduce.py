@@ -10,8 +10,7 @@ from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named
 from ml.data.manifest import read_manifest
-from ml.errors import XrayError
-from ml.options import PRECISIONS
+from ml.options import Precision
 
 
 def reproduce_report_command(
@@ -19,10 +18,10 @@ def reproduce_report_command(
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each network.")] = 8,
     precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16 where the processor has it: faster.")
-    ] = PRECISIONS[0],
+        Precision, typer.Option(help="bfloat16 is faster on hardware that supports it.")
+    ] = "float32",
     device: DeviceName = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of all randomness.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     limit: Annotated[
         int,
         typer.Option(min=0, hidden=True, help="Most images of a source and class, for a trial."),
@@ -39,8 +38,6 @@ def reproduce_report_command(
         reproduce,
     )
 
-    if precision not in PRECISIONS:
-        raise XrayError(f"unknown precision {precision!r}, expected {' or '.join(PRECISIONS)}")
     options = ReproductionOptions(epochs=epochs, precision=precision, seed=seed, limit=limit)
     if limit:
         # Copies in about the report's proportion.

@@ -1,18 +1,22 @@
 """`xray synthesize`: make images with a trained generator."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from ml.commands.common import DeviceName, device_named, until_stopped
+from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
+from ml.options import SynthesisOptions
 from ml.training.progress import ImageLog
 
 if TYPE_CHECKING:
@@ -21,58 +25,47 @@ if TYPE_CHECKING:
     from ml.gan.generator_file import LoadedGenerator
     from ml.gan.synthesis.folder import SyntheticFolder
     from ml.gan.synthesis.privacy_check import PrivacyChecker
-    from ml.gan.synthesis.synthesize import OnImages, Outcome
-DEFAULT_COUNT = 64
+    from ml.gan.synthesis.synthesize import OnImages, Outcome, Wanted
 NO_PRIVACY_CHECK = (
     "no privacy checks: these images are not compared with those that the generator learned from; "
     "one of them may show a patient's image again"
 )
 
 
+@dataclass(frozen=True)
+class SynthesizeOptions(SynthesisOptions):
+    """Options of the command; those that a run can be given are inherited."""
+
+    mark: bool = Field(
+        default=False, description="Write SYNTHETIC on the images; not for training."
+    )
+    privacy_check: bool = Field(
+        default=True,
+        description="Compare each image with the training data and refuse near copies.",
+    )
+    progress: bool = Field(default=False, description="Write progress to metrics.jsonl beside OUT.")
+    freeze: bool = Field(
+        default=False, description="Freeze the data set once all images are written."
+    )
+    steps: int = Field(default=8, ge=2, le=256, description="Images of an interpolation.")
+
+
+@with_flags(SynthesizeOptions, panel="Options")
 def synthesize_command(
     out: Annotated[Path, typer.Option(help="The folder of the images; the same one goes on.")],
     generator: Annotated[
         Path | None, typer.Option(help="A generator's file; default: the released one.")
     ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"How many images, from seed 0 on; default: {DEFAULT_COUNT}."),
-    ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="Images of these seeds instead, such as 0-63,100.")
-    ] = "",
-    label: Annotated[
-        str, typer.Option(help="The class; default: as many of each that the generator makes.")
-    ] = "",
-    truncation: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Below 1: more usual images, less varied.")
-    ] = 1.0,
-    mark: Annotated[
-        bool, typer.Option("--mark", help="Write SYNTHETIC on the images. Not for training.")
-    ] = False,
     against: Annotated[
         Path | None,
         typer.Option(
             envvar="XRAY_DATA", help="The data set that the generator learned from, to compare."
         ),
     ] = None,
-    refuse_below: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            max=100.0,
-            help="Refuse an image nearer to a training image than all but so many percent of "
-            "held-out real images; default: 1.",
-        ),
-    ] = None,
-    no_privacy_check: Annotated[
-        bool, typer.Option("--no-privacy-check", help="Compare with nothing, refuse nothing.")
-    ] = False,
     interpolate: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Draw the way between the images of two seeds instead."),
+        typer.Option(help="Interpolate between the images of two seeds instead."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=256, help="Images of that way.")] = 8,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -80,71 +73,78 @@ def synthesize_command(
             "default: xray-screening in ~/.cache or XDG_CACHE_HOME."
         ),
     ] = None,
-    progress: Annotated[
-        bool, typer.Option("--progress", help="Write how far it is to metrics.jsonl beside OUT.")
-    ] = False,
-    freeze: Annotated[
-        bool, typer.Option("--freeze", help="Freeze the data set when all images are there.")
-    ] = False,
     device: DeviceName = "auto",
+    **given: Any,
 ) -> None:
-    """Make synthetic images with a privacy check each, as a data set to train a classifier with.
+    """Generate synthetic images, each with a privacy check, as a data set for training.
 
-    Images that are too near to one that the generator learned from are refused. The same command
-    adds nothing that is there already; interrupted, it goes on. SIGTERM and Ctrl-C end it after the
-    images in hand; the exit status is then 143 or 130.
+    Images that are too close to a training image are refused. Running the command again adds only
+    missing images and resumes an interrupted run. SIGTERM and Ctrl-C end it after the current
+    batch, with exit status 143 or 130.
     """
     from ml.gan.generator_file import PRETRAINED, load_generator
-    from ml.gan.latents import SEEDS
     from ml.gan.synthesis.folder import SyntheticFolder
-    from ml.gan.synthesis.privacy_check import REFUSE_BELOW
-    from ml.gan.synthesis.synthesize import (
-        Wanted,
-        classes_to_make,
-        draw_way,
-        parse_seeds,
-        synthesize,
-    )
+    from ml.gan.synthesis.synthesize import classes_to_make, draw_way
 
-    if (count is not None) + bool(seeds) + bool(interpolate) > 1:
-        raise XrayError("give one of --count, --seeds and --interpolate")
-    if min(interpolate or (0,)) < 0 or max(interpolate or (0,)) >= SEEDS:
-        raise XrayError("--interpolate takes seeds of 0 to 2^32 - 1")
-    wanted = Wanted(
-        count=DEFAULT_COUNT if count is None else count,
-        seeds=parse_seeds(seeds) if seeds else (),
-        label=label,
-        truncation=truncation,
-        mark=mark,
-        refuse_below=REFUSE_BELOW if refuse_below is None else refuse_below,
-    )
+    options = SynthesizeOptions(**given)
+    wanted = _wanted(options, given, interpolate)
     place = device_named(device)
     loaded = load_generator(generator or PRETRAINED, place)
-    # What a person did wrong is told before images are read.
-    classes_to_make(loaded, label)
-    folder = SyntheticFolder(out)
-    privacy_checker = None if no_privacy_check else _privacy_checker(loaded, against, cache, place)
-    if privacy_checker is None:
+    # Mistakes in the flags are reported before images are read.
+    classes_to_make(loaded, options.label)
+    folder, checker = SyntheticFolder(out), None
+    if options.privacy_check:
+        checker = _privacy_checker(loaded, against, cache, place)
+    else:
         print(NO_PRIVACY_CHECK, file=sys.stderr)
     if interpolate:
         with _room_in(out):
-            print(f"wrote {draw_way(loaded, out, interpolate, steps, wanted, privacy_checker)}")
-        return
+            print(f"wrote {draw_way(loaded, out, interpolate, options.steps, wanted, checker)}")
+    else:
+        _make_images(loaded, folder, wanted, checker, log=options.progress)
+        with _room_in(out):
+            _freeze(folder, asked=options.freeze)
+
+
+def _wanted(
+    options: SynthesizeOptions, given: Mapping[str, object], interpolate: tuple[int, int] | None
+) -> "Wanted":
+    """What to generate; raises XrayError where the flags contradict each other."""
+    from ml.gan.latents import SEEDS
+    from ml.gan.synthesis.synthesize import Wanted, parse_seeds
+
+    if ("count" in given) + bool(options.seeds) + bool(interpolate) > 1:
+        raise XrayError("Give one of --count, --seeds and --interpolate.")
+    if min(interpolate or (0,)) < 0 or max(interpolate or (0,)) >= SEEDS:
+        raise XrayError("--interpolate takes seeds from 0 to 2^32 - 1.")
+    return Wanted(
+        count=options.count,
+        seeds=parse_seeds(options.seeds) if options.seeds else (),
+        label=options.label,
+        truncation=options.truncation,
+        mark=options.mark,
+        refuse_below=options.refuse_below,
+    )
+
+
+def _make_images(
+    loaded: "LoadedGenerator",
+    folder: "SyntheticFolder",
+    wanted: "Wanted",
+    checker: "PrivacyChecker | None",
+    *,
+    log: bool,
+) -> None:
+    from ml.gan.synthesis.synthesize import synthesize
+
     total = len(wanted.seeds) or wanted.count
-    with until_stopped() as should_stop, _room_in(out):
-        log = ImageLog(out.absolute().parent, total) if progress else None
-        with _bar(total, log) as on_images:
+    with until_stopped() as should_stop, _room_in(folder.root):
+        rows = ImageLog(folder.root.absolute().parent, total) if log else None
+        with _bar(total, rows) as on_images:
             outcome = synthesize(
-                loaded,
-                folder,
-                wanted,
-                privacy_checker,
-                on_images=on_images,
-                should_stop=should_stop,
+                loaded, folder, wanted, checker, on_images=on_images, should_stop=should_stop
             )
         _print_outcome(outcome, folder)
-    with _room_in(out):
-        _freeze(folder, asked=freeze)
 
 
 def _freeze(folder: "SyntheticFolder", *, asked: bool) -> None:

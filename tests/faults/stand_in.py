@@ -3,16 +3,14 @@
 And for what comes of a training: when it has counted to the end, it is registered as a model.
 """
 
-import argparse
 import hashlib
-import json
 import os
-import signal
 import sys
 import time
-from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -33,18 +31,16 @@ if "app.cli" in sys.orig_argv:
 """
 
 
-def _option(default: Any, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"help": "", "min": low, "max": high})
-
-
 @dataclass(frozen=True)
 class StandInOptions:
-    steps: int = _option(10, 1)
-    step_s: float = _option(0.05, 0)
-    fail_at: int = _option(0)  # the step at which it gives up; 0: never
-    stubborn: bool = _option(False)  # whether it takes no notice of SIGTERM
-    registers: bool = _option(False)
-    completing_s: float = _option(0.0)
+    """Options of the counting program and of what follows it."""
+
+    steps: int = Field(default=10, ge=1)
+    step_s: float = Field(default=0.05, ge=0)
+    fail_at: int = 0  # the step at which it fails; 0: never
+    stubborn: bool = False  # whether it ignores SIGTERM
+    registers: bool = False
+    completing_s: float = 0.0
 
 
 def kind() -> "Kind":
@@ -53,7 +49,7 @@ def kind() -> "Kind":
     return Kind(
         title="Count",
         summary="Counts.",
-        program=("tests.faults.stand_in",),
+        program=("tests.faults.counting_program",),
         inputs=(Input("data", Ref.DATA, ""),),
         options=StandInOptions,
         steps="steps",
@@ -123,37 +119,3 @@ def _hide_messages_for(seconds: float) -> None:
         return celery
 
     tasks.create_celery = create_celery
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("data", "out", "device"):
-        parser.add_argument(f"--{name}")
-    for each in fields(StandInOptions):
-        flag = f"--{each.name.replace('_', '-')}"
-        if each.type is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction)
-        else:
-            parser.add_argument(flag, type=each.type)
-    told = parser.parse_args()
-    if told.stubborn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    folder = Path(told.out)
-    with (folder / "starts.txt").open("a") as starts:
-        starts.write(f"{os.getpid()}\n")
-    counter = folder / "counter.txt"
-    done = int(counter.read_text()) if counter.exists() else 0
-    print(f"beginning after step {done}")
-    for step in range(done + 1, told.steps + 1):
-        time.sleep(told.step_s)
-        if step == told.fail_at:
-            sys.exit(f"no luck in step {step}")
-        counter.with_suffix(".part").write_text(str(step))
-        counter.with_suffix(".part").replace(counter)
-        with (folder / "metrics.jsonl").open("a") as metrics:
-            row = {"step": step, "loss": 1 / step, "odd": float("nan"), "seconds": 0.05}
-            metrics.write(json.dumps(row) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from app.registry.tables import ModelVersion
 from app.runs.tables import Run, RunStatus
-from tests.faults import stand_in
+from tests.faults import counting_program, stand_in
 from tests.faults.deployment import (
     LEASE_S,
     Deployment,
@@ -147,7 +147,7 @@ def kill_a_trainer(deployment: Deployment, chance: random.Random) -> None:
 
 def is_trainer(process: psutil.Process) -> bool:
     try:
-        return stand_in.__name__ in process.cmdline()
+        return counting_program.__name__ in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

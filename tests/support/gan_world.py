@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
 from ml.gan.networks import build_generator
+from ml.option_fields import validated_options
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.run_folder import fingerprint
 from tests.support.images import png, synthetic_image
@@ -82,7 +82,7 @@ def tiny(preset: str = "wgan-gp", **changes: object) -> GanOptions:
         "evaluation_interval": 2,
         "min_diversity": 0.0,
     }
-    return replace(GAN_PRESETS[preset], **(quick | changes))
+    return validated_options(GanOptions, quick | changes, GAN_PRESETS[preset])
 
 
 def untrained(path: Path, records: Sequence[ImageRecord], options: GanOptions) -> LoadedGenerator:

@@ -27,6 +27,7 @@ from ml.gan.step import AdversarialStep, TrainingImages, draw_step
 from ml.gan.training import train_gan
 from ml.json_model import finite
 from ml.legacy import rename_keys
+from ml.option_fields import validated_options
 from ml.options import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
 from ml.reporting.gan_tables import comparison_markdown
@@ -97,7 +98,8 @@ class ComparisonOptions:
 
     def options_of(self, run: Run) -> GanOptions:
         """The options of a training; its ticks are set once its pace is known."""
-        return replace(GAN_PRESETS[run.preset], **self.changes_for(run.preset), seed=run.seed)
+        changes = {**self.changes_for(run.preset), "seed": run.seed}
+        return validated_options(GanOptions, changes, GAN_PRESETS[run.preset])
 
     def runs(self) -> list[Run]:
         """All trainings in their order: wherever the time ends, each preset had its turn.

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 
+import pydantic.dataclasses
 import pytest
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
@@ -18,6 +19,7 @@ from app.runs.forms import Control
 from app.runs.kinds import KINDS, Input, Kind, Ref
 from app.runs.options import checked_options
 from app.runs.tables import Run, RunQueue, RunStatus
+from ml.option_fields import option_fields
 from ml.options import GAN_PRESETS
 
 
@@ -81,7 +83,8 @@ def posted(form: list[forms.FormField]) -> FormData:
 def test_form_has_every_input_and_option_with_its_help(session: Session, kind: str) -> None:
     named = KINDS[kind]
     form = forms.fields_of(named, session)
-    names = [each.name for each in (*named.inputs, *fields(named.options))]
+    options = [each for each in option_fields(named.options) if not each.is_hidden]
+    names = [each.name for each in (*named.inputs, *options)]
     assert [each.name for each in form] == names
     assert all(each.help and each.label for each in form)
 
@@ -195,9 +198,7 @@ def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) 
     kind, data = KINDS["train-gan"], add_data(session, "a")
     form = forms.fill(forms.fields_of(kind, session), forms.preset_options(kind, preset))
     checked = checked_options(session, "train-gan", forms.read_form(kind, posted(form)))
-    assert checked == {"data": data} | {
-        each.name: getattr(GAN_PRESETS[preset], each.name) for each in fields(kind.options)
-    }
+    assert checked == {"data": data} | asdict(GAN_PRESETS[preset])
     texts = forms.preset_texts(kind, preset)
     assert texts == {each.name: each.value for each in form if each.name != "data"}
 
@@ -226,7 +227,7 @@ def test_what_was_typed_is_kept_beside_its_fault(session: Session) -> None:
     assert kept["generator_norm"].value == ""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class OneOption:
     """Of a kind of run that has one."""
 

@@ -44,7 +44,7 @@ def test_run_is_started_shown_cancelled_and_resumed(home: Path) -> None:
 
 
 def test_mistakes_are_told_all_at_once(home: Path) -> None:
-    with pytest.raises(AppError, match=r"data: choose a data set; epochs: expected a whole"):
+    with pytest.raises(AppError, match=r"data: choose a data set; epochs: Expected a whole"):
         told("run", "start", "train-classifier", "--set", "epochs=0")
     with pytest.raises(XrayError, match="--set epochs: expected name=value"):
         told("run", "start", "train-classifier", "--data", str(home), "--set", "epochs")
@@ -58,8 +58,8 @@ def test_kinds_and_their_options_are_listed(home: Path) -> None:
     listed = told("run", "kinds")
     assert all(name in listed for name in KINDS)
     options = told("run", "kinds", "synthesize")
-    assert "Images of these seeds instead" in options
-    assert "One of: covid, pneumonia, normal." in options
+    assert "Seeds to use instead" in options
+    assert "Class to generate" in options
 
 
 def test_schedule_is_added_listed_and_removed(home: Path) -> None:

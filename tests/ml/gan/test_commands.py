@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from typer.testing import CliRunner, Result
 
 from ml.commands.gan import PRESET_WORDS
@@ -29,6 +30,7 @@ from ml.gan.evaluation import features
 from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.onnx_generator import GeneratorGraph
 from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
+from ml.option_fields import option_fields
 from ml.options import GAN_PRESETS, GanOptions
 from ml.training.metrics_log import read_metrics
 from ml.training.run_folder import CHECKPOINT
@@ -113,10 +115,10 @@ def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_flags_come_from_the_options_and_only_typed_ones_arrive() -> None:
     @dataclass
     class Options:
-        sides: int = field(default=3, metadata={"help": "How many sides.", "min": 1, "max": 9})
-        round: bool = field(default=False, metadata={"help": "No edge.", "min": None, "max": None})
-        name: str = field(default="x", metadata={"help": "A word.", "min": None, "max": None})
-        share: float = field(default=0.5, metadata={"help": "A part.", "min": 0, "max": 1})
+        sides: int = Field(default=3, ge=1, le=9, description="How many sides.")
+        round: bool = Field(default=False, description="No edge.")
+        name: str = Field(default="x", description="A word.")
+        share: float = Field(default=0.5, ge=0, le=1, description="A part.")
 
     seen: list[dict[str, Any]] = []
     small = typer.Typer()
@@ -149,9 +151,9 @@ def test_flags_come_from_the_options_and_only_typed_ones_arrive() -> None:
 
 def test_every_option_is_a_flag_and_every_preset_is_listed() -> None:
     shown = xray("train", "gan", "--help").stdout
-    for each in fields(GanOptions):
+    for each in option_fields(GanOptions):
         assert f"--{each.name.replace('_', '-')} " in shown
-        assert " ".join(each.metadata["help"].split()[:3]) in shown
+        assert " ".join(each.help.split()[:3]) in shown
     assert "takes the preset's value" in shown
     listed = xray("train", "gan", "--presets")
     assert listed.exit_code == 0

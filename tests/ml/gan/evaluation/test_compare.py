@@ -222,7 +222,10 @@ def test_images_that_are_too_few_cost_no_training(
         ({"budget_minutes": math.nan}, "train nothing"),
         ({"labels": "Flu"}, "--labels 'Flu'"),
         ({"changes_of": {"gan": {"size": 32}}}, "at the same size"),
-        ({"changes": QUICK | {"batch_size": 1}}, "--batch-size 1 is too small"),
+        (
+            {"changes": QUICK | {"batch_size": 1}},
+            "batch_size: Expected a whole number of 2 or more",
+        ),
     ],
 )
 def test_options_that_make_no_comparison(
