@@ -123,7 +123,8 @@ def validated_options(
     """
     values = (option_values(base) if base is not None else {}) | dict(given)
     try:
-        return TypeAdapter(options).validate_python(values)
+        # Lax also where the class is strict: forms and command lines send texts.
+        return TypeAdapter(options).validate_python(values, strict=False)
     except ValidationError as problem:
         names = {str(error["loc"][0]) for error in problem.errors() if error["loc"]}
         raise InvalidOptions(_faults(options, values, names)) from None

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from ml.option_fields import BASIC
 
 # JSON in PostgreSQL has no infinity.
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Precision = Literal["float32", "bfloat16"]
 Objective = Literal["gan", "wgan", "wgan-gp", "r3gan"]
 DEFAULT_FEATURES = "efficientnet-lite0,classifier"

@@ -88,7 +88,9 @@ class BadForm(AppError):
     default_code = "bad-form"
 
     def __init__(self, faults: Mapping[str, str]):
-        super().__init__("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
+        super().__init__(
+            "; ".join(f"{name}: {fault.rstrip('.')}" for name, fault in faults.items())
+        )
         self.faults = dict(faults)
 
 

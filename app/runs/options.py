@@ -56,6 +56,11 @@ def checked_options(session: Session, kind: str, given: Mapping[str, Any]) -> di
     of = KINDS[kind]
     faults: dict[str, str] = {}
     checked: dict[str, Any] = {}
+    for each in of.inputs:
+        try:
+            checked[each.name] = _checked_input(session, each, given.get(each.name))
+        except ValueError as fault:
+            faults[each.name] = str(fault)
     inputs = {each.name for each in of.inputs}
     chosen = {name: value for name, value in given.items() if name not in inputs}
     try:
@@ -67,11 +72,6 @@ def checked_options(session: Session, kind: str, given: Mapping[str, Any]) -> di
         for name, value in checked.items()
         if isinstance(value, str) and "\0" in value
     }
-    for each in of.inputs:
-        try:
-            checked[each.name] = _checked_input(session, each, given.get(each.name))
-        except ValueError as fault:
-            faults[each.name] = str(fault)
     if not faults and of.faults:
         faults = of.faults(checked)
     if faults:
