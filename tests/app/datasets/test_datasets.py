@@ -39,7 +39,7 @@ from app.runs import queue as runs
 from app.runs.handlers import SET, Completion, Preparation, gather_images, keep_data, upload_folder
 from app.runs.kind_options import DATA_SET
 from app.runs.options import checked_options
-from app.runs.program import trainer_command
+from app.runs.program import write_options
 from app.runs.service import create_run
 from app.runs.tables import Run, RunStatus
 from app.services import Services
@@ -537,8 +537,8 @@ def test_archive_that_is_no_data_set_is_refused_where_one_was_meant(
         options = {"name": "x", "kind": DATA_SET, "upload": name}
         run.options = checked_options(session, run.kind, options)
         flags = gather_images(Preparation(session, services.settings, run, tmp_path))
-    _, _, _, *command = trainer_command(run, tmp_path, {}, flags)
-    answer = CliRunner().invoke(ml_app, command)
+    file = write_options(run, tmp_path, {}, flags)
+    answer = CliRunner().invoke(ml_app, ["data", "prepare", "--options", str(file)])
     assert "archive has no manifest.csv: say how its images are laid out" in str(answer.exception)
     shutil.rmtree(staging)
 
