@@ -1,10 +1,10 @@
-"""Time to load the first and the last page of the gallery, compared with OFFSET pagination.
+"""How long a page of the gallery takes, first and last, beside one that counts rows from the top.
 
     python -m benchmarks.gallery --images 50000
 
-Baseline: `LIMIT 60 OFFSET n`, which reads all earlier rows to show a late page. Ours: keyset
-pagination. Both run in turn on the same rows. The times of the two queries are of the database
-alone; the time of the page is of the whole response.
+The plain way of most galleries is `LIMIT 60 OFFSET n`: to show a late page it reads all earlier
+ones. Ours follows keys. Both are measured in one run on the same rows, in turn; the times of ours
+and of the plain query are of the database alone, that of the page is of the whole answer.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def fill(database: Database, images: int) -> None:
 
 
 def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticImage]:
-    """The page after `offset` images, with OFFSET."""
+    """The page after so many images, counted from the top."""
     query = select(SyntheticImage).order_by(SyntheticImage.id.desc())
     if choice.model:
         query = query.where(SyntheticImage.model_sha256 == choice.model)
@@ -83,7 +83,7 @@ def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticImage
 
 
 def median_ms(*calls: Callable[[], object]) -> list[float]:
-    """The median time of each, measured in turn so that other load affects all of them."""
+    """The median time of each, taken in turn so that a busy moment meets them all."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(REPEATS):
         for call, own in zip(calls, times, strict=True):

@@ -5,7 +5,7 @@
 
 One iteration of WGAN-GP: five critic steps with their double backward pass, one generator step; of
 R3GAN: one step of each. Plain: `benchmarks.plain_gan`; ours: `ml.gan.step` as `xray train gan` runs
-it. Same networks, batch and draws, on the GPU where there is one. The implementations alternate,
+it. Same networks, batch and draws, on the GPU where there is one. The implementations take turns,
 so that other load on the machine slows all of them; the median of each is reported.
 
 The share of the device's peak is the number of operations in our iteration's products (counted by

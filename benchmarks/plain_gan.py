@@ -1,9 +1,9 @@
-"""One iteration of WGAN-GP or R3GAN as usually written: the baseline of `benchmarks.gan_step`.
+"""One iteration of WGAN-GP or R3GAN as it is usually written, to measure `ml.gan.step` against.
 
-The critic sees real, synthetic and interpolated images in separate passes, and R3GAN's penalties
-take further passes; up-sampling and convolution are two layers; memory is contiguous float32; the
-optimizer is Adam with its defaults. Popular code leaves the synthetic images attached in the
-critic's steps, so the generator's gradients are computed in vain; `detached` avoids that.
+Real, fake and interpolated images pass the critic one after the other, and R3GAN's penalties take
+passes of their own; up-sampling and convolution are two layers; memory is contiguous float32; the
+optimiser is Adam's default. Popular code does not detach the fakes in a critic step, so the
+generator's gradients are computed for nothing; `detached` does without that.
 """
 
 import copy

@@ -1,7 +1,7 @@
-"""The baseline of `benchmarks.predict`: FastAPI, Pillow and an eager DenseNet-121 at 224 px.
+"""The plain way, to compare with: FastAPI, Pillow and an eager DenseNet-121 at 224 px.
 
-Most published chest X-ray services look like this. It gets every advantage that is usual: a route
-in the thread pool, inference mode, no heat map, and nothing is recorded.
+This is what most published chest X-ray services look like. It gets the benefit of the doubt: a
+route in the thread pool, inference mode, no heat map, and nothing is recorded.
 """
 
 import io

@@ -1,9 +1,9 @@
-"""Screenings per second and their latency, compared with a plain service in the same run.
+"""Images answered per second and their latency, against the plain way in the same run.
 
     python -m benchmarks.predict [--seconds 10]
 
-Ours: upload, decode in a child process, preprocess, classify with heat map, store the image,
-commit the row, respond. Baseline: decode, resize, eager DenseNet-121 (benchmarks/plain_server.py).
+Ours: upload, decode in a child process, standardise, classify with heat map, store the image,
+commit the row, answer. Plain: decode, resize, eager DenseNet-121 (benchmarks/plain_server.py).
 Images: 1024 x 1024 and 2048 x 2048 grey JPEG, quality 90. Client and server share the machine.
 """
 
@@ -41,7 +41,7 @@ def radiograph(side: int, seed: int) -> bytes:
 
 
 def measure(server: Server, images: list[bytes], clients: int, seconds: float) -> Outcome:
-    """One load after a short warm-up, whose requests count as sent."""
+    """One load after a short warm-up, which counts among the images sent."""
     warm_up = send_load(server, images, clients, 1.0)
     outcome = send_load(server, images, clients, seconds)
     outcome.answered_before = len(warm_up.latencies)

@@ -33,7 +33,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A free port."""
+    """A port that nobody listens on."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def our_server(home: Path) -> Iterator[Server]:
-    """`xray serve` with everything embedded, as a user starts it, but without a worker."""
+    """`xray serve` with everything embedded, as a user starts it, but no worker beside it."""
     port = free_port()
     log = home / "server.log"
     environment = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
@@ -64,7 +64,7 @@ def our_server(home: Path) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def plain_server() -> Iterator[Server]:
-    """The server of `benchmarks/plain_server.py`."""
+    """The peer of `benchmarks/plain_server.py`."""
     port = free_port()
     process = subprocess.Popen(
         [
@@ -94,7 +94,7 @@ def _ended(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 def wait_for(port: int, path: str, process: "subprocess.Popen[bytes]") -> float:
-    """The time at which the address first responded with 200."""
+    """The moment at which the address first answered 200."""
     deadline = time.perf_counter() + 120
     while time.perf_counter() < deadline:
         if process.poll() is not None:
@@ -115,26 +115,26 @@ def multipart(image: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Outcome:
-    """The responses to a load of requests."""
+    """What a load of requests came to."""
 
     seconds: float = 0.0
     latencies: list[float] = field(
         default_factory=list
-    )  # of successful requests, in s, retries included
+    )  # of answered images, in s, retries included
     turned_away: int = 0  # 503 with Retry-After; sent again
     failed: int = 0
-    answered_before: int = 0  # requests of the warm-up
+    answered_before: int = 0  # images of the warm-up
 
     @property
     def per_second(self) -> float:
-        """Successful requests per second."""
+        """Images answered per second."""
         return len(self.latencies) / self.seconds
 
 
 def send_load(server: Server, images: Sequence[bytes], clients: int, seconds: float) -> Outcome:
-    """Closed loop: every client sends an image, waits for the response and sends the next.
+    """Closed loop: every client sends an image, waits for the answer and sends the next.
 
-    A request that got a 503 is repeated after its Retry-After; the waiting counts.
+    A 503 is sent again after the time that its Retry-After names; the waiting counts.
     """
     bodies = [multipart(image) for image in images]
     outcome = Outcome()
@@ -167,7 +167,7 @@ def send_load(server: Server, images: Sequence[bytes], clients: int, seconds: fl
 
 
 def _send(connection: http.client.HTTPConnection, key: str, body: bytes) -> tuple[int, int]:
-    """Send until the response is final: (status, number of 503 responses)."""
+    """Send until the image is answered or refused: (status, times turned away)."""
     headers = {
         "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
         "Authorization": f"Bearer {key}",

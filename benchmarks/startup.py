@@ -1,10 +1,10 @@
-"""Startup time and memory of the web process.
+"""How quickly the web process starts and how much memory it keeps.
 
     python -m benchmarks.startup
 
-Time from starting `xray serve` to the first response, on the first start (which creates the
-database) and on the second; resident memory of the web process after its first prediction, alone
-and with its decoder processes.
+From starting `xray serve` to the first answered request, the first time (the database is made)
+and the second; resident memory of the web process after its first prediction, and with its
+decoding children.
 """
 
 import statistics

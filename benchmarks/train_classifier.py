@@ -1,13 +1,14 @@
-"""Training speed in images per second, compared with a plain loop in the same run.
+"""Images per second of training, against a plain loop in the same run.
 
     python -m benchmarks.train_classifier [--images 480] [--epochs 2]
 
 Ours: `ml.classifier.training.train_classifier` as `xray train classifier` runs it, in float32 and,
-where the processor supports it, in bfloat16. Images are decoded once and cached as grey levels,
-batches are augmented as a whole, memory is channels last. Baseline: the same network, batch size
-and strength of augmentation, but every image is decoded and transformed separately with
-torchvision in a DataLoader, and memory is contiguous float32. The images are generated, 256 px on
-the short side; the fastest epoch of each counts.
+where the
+processor has it, in bfloat16; images are decoded once and kept as grey levels, batches are
+augmented
+as a whole, memory is channels last. Plain: the same network, batch and augmentation strength, each
+image decoded and transformed by itself with torchvision in a DataLoader, contiguous float32.
+Generated images, 256 px on the short side; the fastest epoch of each counts.
 """
 
 import argparse
@@ -39,7 +40,7 @@ CPU = torch.device("cpu")
 
 
 def write_images(folder: Path, count: int) -> list[ImageRecord]:
-    """Images of as many patients, each in the split of its patient's hash."""
+    """Images of as many patients, each in the split that its patient's hash gives."""
     records = []
     for number in range(count):
         path = folder / f"{number}.jpg"
@@ -67,7 +68,7 @@ def ours(records: Sequence[ImageRecord], epochs: int, precision: str) -> float:
 
 
 class PlainImages(Dataset[tuple[Tensor, int]]):
-    """Decodes and transforms one image at a time, on every access."""
+    """Decodes and transforms one image at a time, each time it is asked for."""
 
     def __init__(self, records: Sequence[ImageRecord]):
         self.records = list(records)

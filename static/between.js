@@ -1,7 +1,7 @@
-/** A slider over the images of an interpolation; without a script they are shown side by side. */
+/** A scrubber over the images between two seeds; without it they stand side by side. */
 
-const figure = document.getElementById("interpolation");
-const scrubber = /** @type {HTMLElement} */ (figure.querySelector(".interpolation-position"));
+const way = document.getElementById("interpolation");
+const scrubber = /** @type {HTMLElement} */ (way.querySelector(".interpolation-position"));
 const place = /** @type {HTMLInputElement} */ (document.getElementById("place"));
 const large = scrubber.querySelector("svg");
 const side = large.viewBox.baseVal.width;
@@ -12,7 +12,7 @@ function show() {
 }
 
 place.addEventListener("input", show);
-figure.querySelectorAll(".strip li").forEach((image, index) => {
+way.querySelectorAll(".strip li").forEach((image, index) => {
   image.addEventListener("click", () => {
     place.value = String(index + 1);
     show();

@@ -11,7 +11,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       await navigator.clipboard.writeText(input.value);
       button.textContent = "Copied";
     } catch {
-      // Refused, or no secure context: the text is selected, so that the keyboard can copy it.
+      // Refused, or no secure context: the text is selected, so the person's own copy works.
       button.textContent = "Press Ctrl C";
     }
     setTimeout(() => (button.textContent = label), 2500);

@@ -1,8 +1,8 @@
-/** Fills the form of a run with the values of a preset, without a request to the server. */
+/** Fills the form of a run with a preset at once, without a way to the server. */
 
 const picker = /** @type {HTMLSelectElement | null} */ (document.getElementById("preset"));
 
-/** @param {Record<string, string>} values The value of each field; "on" or nothing for a switch. */
+/** @param {Record<string, string>} values What stands in each field, "on" or nothing for a switch. */
 function fill(values) {
   for (const [name, value] of Object.entries(values)) {
     const field = /** @type {HTMLInputElement | null} */ (document.getElementById(`option-${name}`));

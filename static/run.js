@@ -1,9 +1,9 @@
 /**
- * Updates the parts of a page of runs that are marked with data-live.
+ * Keeps what changes on a page about runs up to date: the parts marked with data-live.
  *
- * The page of a run listens to server-sent events; without them, and on the list of runs, the parts
- * are fetched at intervals. A part is replaced only if its markup changed, so that scroll positions
- * and the keyboard's focus stay.
+ * A run's page hears of changes by server-sent events; where there are none to be had, and on the
+ * list, the parts are fetched now and then. A part is replaced only where its markup is another,
+ * so that nothing moves under a reader's eyes or a keyboard's focus.
  */
 
 const FALLBACK_S = 5;
@@ -18,7 +18,7 @@ for (const part of document.querySelectorAll("[data-live]")) markup.set(part.id,
 let fetching = false;
 let missed = false;
 
-/** Fetch the parts and show those that changed: one fetch at a time, and one more if asked meanwhile. */
+/** Fetch the parts and show those that changed; one fetch at a time, and never one too few. */
 async function refresh() {
   if (fetching) {
     missed = true;
@@ -27,12 +27,12 @@ async function refresh() {
   fetching = true;
   try {
     const answer = await fetch(addressOfParts());
-    // Signed out, or deleted: a reload shows why.
+    // Signed out, or gone: the page itself says so.
     if (answer.redirected || !answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of fresh.querySelectorAll("[data-live]")) show(part);
   } catch {
-    // The server is unreachable: the next event or interval fetches the parts.
+    // The server is away for a moment; the next change or look brings the parts.
   } finally {
     fetching = false;
     if (missed) {
@@ -42,7 +42,7 @@ async function refresh() {
   }
 }
 
-/** Keep the grid that is shown; if it is the newest one, show the next. */
+/** The grid that is looked at stays; whoever looks at the newest one sees the next. */
 function addressOfParts() {
   if (!follow) return location.href;
   const step = scrubbedStep();
@@ -53,7 +53,7 @@ function addressOfParts() {
 function show(part) {
   const old = document.getElementById(part.id);
   if (!old || markup.get(part.id) === part.outerHTML) return;
-  // A slider that is being dragged keeps its part until it is released.
+  // A slider that is held keeps its part until it is let go.
   if (old.querySelector("input:active")) {
     addEventListener("pointerup", refresh, { once: true });
     return;
@@ -81,7 +81,7 @@ function isAtEnd(box) {
   return box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
 }
 
-/** Announce a new status to screen readers; announcing every metric would be too much.
+/** Say a new status to those who do not see it; the figures would be too much.
  * @param {Element} old @param {HTMLElement} fresh */
 function announce(old, fresh) {
   const said = fresh.dataset.said;
@@ -93,12 +93,12 @@ function announce(old, fresh) {
 
 // ---------- The samples over the training ----------
 
-/** The links to all grids. */
+/** The grids, as the links beneath name them. */
 function grids() {
   return /** @type {HTMLAnchorElement[]} */ ([...document.querySelectorAll("#samples-all a")]);
 }
 
-/** The step of the grid that is shown; null if it is the newest one. */
+/** The step of the grid that is looked at; null where it is the newest one. */
 function scrubbedStep() {
   const range = /** @type {HTMLInputElement | null} */ (document.getElementById("sample-range"));
   if (!range || range.value === range.max) return null;
@@ -120,7 +120,7 @@ function showGrid(range) {
 function liven(root) {
   const range = /** @type {HTMLInputElement | null} */ (root.querySelector("#sample-range"));
   if (range) {
-    // A single grid needs no slider.
+    // A single grid leaves nothing to scrub over.
     range.hidden = range.max === "0";
     for (const link of root.querySelectorAll(".scrubber a")) /** @type {HTMLElement} */ (link).hidden = true;
     range.addEventListener("input", () => showGrid(range));
@@ -129,7 +129,7 @@ function liven(root) {
 
 // ---------- Following ----------
 
-/** Listen to the run's events while the page is visible; fetch at intervals where there are none. */
+/** Listen to the run's events while the page is seen; look now and then where there are none. */
 function followRun() {
   follow.textContent = "This page follows the run.";
   if (!("EventSource" in window)) return lookRegularly(FALLBACK_S);
@@ -143,11 +143,11 @@ function followRun() {
       follow.remove();
     });
     source.addEventListener("error", () => {
-      // The browser retries a broken connection; a refusal is final.
+      // A broken connection is tried again by the browser; a refusal is final.
       if (source.readyState === EventSource.CLOSED && isLive()) lookRegularly(FALLBACK_S);
     });
   };
-  // A browser has few connections to a server: a hidden page gives its own up.
+  // A browser has few connections to a server, and a page that nobody sees needs none of them.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) source?.close();
     else if (isLive()) listen();

@@ -19,10 +19,10 @@ const rowTemplate = /** @type {HTMLTemplateElement} */ (document.getElementById(
 
 /** @type {Upload[]} */
 const waiting = [];
-/** @type {Set<HTMLElement>} Rows without a result yet. */
+/** @type {Set<HTMLElement>} Rows that are not answered yet. */
 const unfinished = new Set();
 let inFlight = 0;
-// The response to a visitor's first image sets the cookie that owns all of them: the others wait for it.
+// A visitor's first image makes the cookie that owns the images: until it came, the others wait for it.
 let owned = false;
 
 /** @param {Iterable<File>} files */
@@ -79,7 +79,7 @@ function send(upload) {
     show(upload, `uploading ${Math.floor(progress.value)} %`);
   });
   request.upload.addEventListener("load", () => {
-    progress.removeAttribute("value"); // Sent; how long the prediction takes is unknown.
+    progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
     show(upload, "reading the image");
   });
   // Fires after success, error and abort alike.

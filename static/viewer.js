@@ -64,7 +64,7 @@ function draw() {
   }
 }
 
-/** Draw once per frame, however many events come. */
+/** Many events a frame, one drawing. */
 function redraw() {
   drawing ||= requestAnimationFrame(draw);
 }
@@ -79,7 +79,7 @@ function zoomTo(scale, x = 0, y = 0) {
 }
 
 function moveTo(x, y) {
-  // Part of the image always covers the middle of the frame; when it fits, it cannot be moved.
+  // Some of the image always stays in the middle of the frame; at fit it rests.
   const reach = view.scale > 1 ? (fitted() * view.scale) / 2 : 0;
   const [reachX, reachY] = [reach * viewer.dataset.width, reach * viewer.dataset.height];
   view.x = Math.min(Math.max(x, -reachX), reachX);

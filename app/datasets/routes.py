@@ -16,12 +16,12 @@ from app.datasets.imports import LAYOUT_NAMES, new_staging_folder, read_order, s
 from app.datasets.tables import DataKind
 from app.datasets.upload import ArchiveForm, ArchiveLimits, read_form
 from app.datasets.versions import allow_in_quiz, data_folder, find_data, list_data, rename_data
-from app.datasets.views import CONTACT_SHEET, DataView, classes_of_versions, summaries
+from app.datasets.views import CONTACT_SHEET, DataView, summaries
 from app.runs.broker import ring
 from app.screenings.reviews import count_reviewed
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.services import CurrentServices, CurrentSession
-from ml.labels import label_name
+from ml.labels import LABELS, label_name
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 # Images of people: no cache keeps them, and a picture opened by itself runs nothing.
@@ -31,13 +31,11 @@ _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sa
 @router.get("/data")
 def versions(request: Request, opened: CurrentSession, _user: Admin) -> HTMLResponse:
     """All data versions, newest first."""
-    found = list_data(opened)
-    labels = classes_of_versions(found)
     return page(
         request,
         "datasets/datasets.html",
-        versions=summaries(found, labels),
-        labels={label: label_name(label) for label in labels},
+        versions=summaries(list_data(opened)),
+        labels={label: label_name(label) for label in LABELS},
     )
 
 

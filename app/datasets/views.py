@@ -1,7 +1,7 @@
 """What the console shows of data versions: counts, faults, lineage, what changed."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
 from ml.data.splits import Split
-from ml.labels import label_name, ordered_labels
+from ml.labels import LABELS, label_name
 
 CONTACT_SHEET = "contact-sheet.jpg"
 # The newest that are named on a page.
@@ -59,15 +59,15 @@ class DataSummary:
     parent: Link | None
 
     @classmethod
-    def of(cls, version: DataVersion, parent: DataVersion | None, labels: Sequence[str]) -> Self:
-        """Summarise a row, with its images of these classes."""
+    def of(cls, version: DataVersion, parent: DataVersion | None) -> Self:
+        """Summarise a row."""
         return cls(
             sha256=version.sha256,
             url=_url(version.sha256),
             name=version.name,
             mark=mark_of(version),
             images=version.images,
-            by_label=_in_order(version.summary["by_label"], labels),
+            by_label=_in_order(version.summary["by_label"]),
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
             parent=_link(parent) if parent else None,
@@ -119,7 +119,6 @@ class DataView:
     def of(cls, session: Session, settings: Settings, version: DataVersion) -> Self:
         """Show a row, with what else is known of it."""
         summary, url = version.summary, _url(version.sha256)
-        labels = classes_of_versions([version])
         parent = session.get(DataVersion, version.parent_sha256) if version.parent_sha256 else None
         folder = data_folder(settings, version)
         return cls(
@@ -128,7 +127,7 @@ class DataView:
             name=version.name,
             mark=mark_of(version),
             lead=_lead(version),
-            labels=[label_name(label) for label in labels],
+            labels=[label_name(label) for label in LABELS],
             metrics=_metrics(summary),
             warnings=list(summary["warnings"]),
             faults=[
@@ -137,7 +136,7 @@ class DataView:
                 if summary["examples"].get(key)
             ],
             tables=[
-                CountTable(feature, _rows(feature, summary[f"by_{feature}"], labels))
+                CountTable(feature, _rows(feature, summary[f"by_{feature}"]))
                 for feature in _FEATURES
                 if summary.get(f"by_{feature}")
             ],
@@ -194,20 +193,13 @@ def _metrics(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def classes_of_versions(versions: Iterable[DataVersion]) -> tuple[str, ...]:
-    """The classes that images of these versions have."""
-    return ordered_labels(label for one in versions for label in one.summary["by_label"])
-
-
-def _rows(
-    feature: str, counts: Mapping[str, Mapping[str, int]], labels: Sequence[str]
-) -> list[tuple[str, list[int]]]:
+def _rows(feature: str, counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, list[int]]]:
     values = [part.value for part in Split] if feature == "split" else counts
-    return [(value, _in_order(counts.get(value, {}), labels)) for value in values]
+    return [(value, _in_order(counts.get(value, {}))) for value in values]
 
 
-def _in_order(by_label: Mapping[str, int], labels: Sequence[str]) -> list[int]:
-    return [by_label.get(label, 0) for label in labels]
+def _in_order(by_label: Mapping[str, int]) -> list[int]:
+    return [by_label.get(label, 0) for label in LABELS]
 
 
 def changes(before: Path, after: Path) -> list[Change]:
@@ -223,7 +215,7 @@ def changes(before: Path, after: Path) -> list[Change]:
             removed=sum(old[image] == label for image in old.keys() - new.keys()),
             relabelled=sum(new[image] == label != old[image] for image in new.keys() & old.keys()),
         )
-        for label in ordered_labels([*old.values(), *new.values()])
+        for label in LABELS
     ]
 
 
@@ -277,15 +269,9 @@ def _model_link(model: ModelVersion) -> Link:
     return Link(f"{what} {model.version}", f"/admin/models/{model.sha256}")
 
 
-def summaries(versions: Sequence[DataVersion], labels: Sequence[str]) -> list[DataSummary]:
-    """All versions of a list, each with its parent, which is in the list too.
-
-    Args:
-        versions: the list.
-        labels: the classes whose images are counted.
-    """
+def summaries(versions: Sequence[DataVersion]) -> list[DataSummary]:
+    """All versions of a list, each with its parent, which is in the list too."""
     by_sha256 = {version.sha256: version for version in versions}
     return [
-        DataSummary.of(version, by_sha256.get(version.parent_sha256 or ""), labels)
-        for version in versions
+        DataSummary.of(version, by_sha256.get(version.parent_sha256 or "")) for version in versions
     ]

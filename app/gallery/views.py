@@ -7,17 +7,11 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from app.gallery.queries import (
-    Choice,
-    Shelf,
-    classes_in_gallery,
-    classes_of,
-    usable_generators,
-)
+from app.gallery.queries import Choice, Shelf, classes_of, usable_generators
 from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
 from app.services import Services
-from ml.labels import label_name
+from ml.labels import LABELS, label_name
 
 
 def model_title(model: ModelVersion) -> str:
@@ -171,10 +165,7 @@ def model_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
 def label_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
     """The classes, with the number of images of the chosen generator or of all."""
     shown = [shelf for shelf in shelves if choice.model in (None, shelf.model.sha256)]
-    counts = {
-        label: sum(shelf.images.get(label, 0) for shelf in shown)
-        for label in classes_in_gallery(shown)
-    }
+    counts = {label: sum(shelf.images.get(label, 0) for shelf in shown) for label in LABELS}
     return [
         Filter(label, f"{label_name(label)}: {count:,}", label == choice.label)
         for label, count in counts.items()

@@ -214,10 +214,10 @@ def _tables(evaluation: GeneratorEvaluation) -> list[MetricTable]:
     samples, held_out = evaluation.samples.images, evaluation.real.held_out_images
     return [
         *(
-            MetricTable(f"Feature space {space.name}", space_rows(space.as_json()))
+            MetricTable(f"Feature space {space.name}", space_rows(space))
             for space in evaluation.spaces
         ),
-        MetricTable("Pixel by pixel", pixel_rows(evaluation.pixels.as_json(), samples, held_out)),
+        MetricTable("Pixel by pixel", pixel_rows(evaluation.pixels, samples, held_out)),
     ]
 
 
@@ -234,4 +234,4 @@ def generator_metrics(
 ) -> list[Row]:
     """Selected metrics of the first feature space; empty for a generator without an evaluation."""
     spaces = card.evaluation.spaces[:1] if card.evaluation else []
-    return [row for space in spaces for row in space_rows(space.as_json()) if row.name in names]
+    return [row for space in spaces for row in space_rows(space) if row.name in names]

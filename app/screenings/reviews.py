@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +15,7 @@ from app.core.audit import AuditEvent
 from app.core.errors import BadForm, NotFound
 from app.datasets.corrections import row_holding
 from app.screenings.tables import Review, Screening
-from ml.labels import ordered_labels
+from ml.labels import LABELS
 
 LONGEST_WHY = 2000
 LONGEST_PATIENT = 200
@@ -29,7 +29,6 @@ def review(
     label: str,
     why: str,
     patient: str,
-    choices: Collection[str],
     signing_key: str,
 ) -> Review:
     """Record what an image shows and commit it; from now on this review holds.
@@ -42,7 +41,6 @@ def review(
         why: in the reviewer's words; needed where the model is corrected.
         patient: what the clinic calls the patient, or nothing. Only a keyed hash of it is kept, by
             which images of one patient are known to be of one patient.
-        choices: the classes to choose from, of `review_choices`.
         signing_key: the secret of that hash.
 
     Raises:
@@ -50,7 +48,7 @@ def review(
         NotFound: the screening was deleted meanwhile.
     """
     why, patient = why.strip(), patient.strip()
-    if faults := _faults(screening, label, why, patient, choices):
+    if faults := _faults(screening, label, why, patient):
         raise BadForm(faults)
     earlier = newest_review(session, screening.id)
     made = Review(
@@ -78,22 +76,10 @@ def review(
     return made
 
 
-def review_choices(screening: Screening, active: Iterable[str]) -> tuple[str, ...]:
-    """The classes that a reviewer may choose from.
-
-    Args:
-        screening: gives those of the model that made the prediction.
-        active: those of the active model version, which may know more.
-    """
-    return ordered_labels([*screening.probabilities, *active])
-
-
-def _faults(
-    screening: Screening, label: str, why: str, patient: str, choices: Collection[str]
-) -> dict[str, str]:
+def _faults(screening: Screening, label: str, why: str, patient: str) -> dict[str, str]:
     faults = {}
-    if label not in choices:
-        faults["label"] = f"Choose what the image shows: {', '.join(choices)}."
+    if label not in LABELS:
+        faults["label"] = f"choose what the image shows: {', '.join(LABELS)}"
     elif label != screening.label and not why:
         faults["why"] = "say why the model is wrong: others learn from it"
     if len(why) > LONGEST_WHY:

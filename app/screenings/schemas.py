@@ -70,7 +70,7 @@ class ScreeningOut(BaseModel):
 
     id: uuid.UUID
     created_at: datetime
-    label: str = Field(description="Most probable class of the model, such as covid.")
+    label: str = Field(description="Most probable class: covid, pneumonia or normal.")
     decision: str = Field(description='The label, or "uncertain" where the model does not know.')
     reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
     explanation: str | None = Field(description="The reason in words.")
@@ -147,10 +147,7 @@ class ReviewIn(BaseModel):
         }
     }
 
-    label: str = Field(
-        max_length=50,
-        description="What is right: a class of the model that predicted, or of the active one.",
-    )
+    label: str = Field(max_length=50, description="What is right: covid, pneumonia or normal.")
     why: str = Field(
         "",
         max_length=LONGEST_WHY,

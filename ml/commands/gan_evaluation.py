@@ -1,6 +1,6 @@
 """The commands that measure GANs: metrics of one generator, a comparison of many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,9 @@ from ml.options import DEFAULT_FEATURES, GanComparisonOptions, GanEvaluationOpti
 if TYPE_CHECKING:
     import torch
 
+    from ml.gan.evaluation.comparison import GanComparison
     from ml.gan.evaluation.features import FeatureSpace
+    from ml.gan.evaluation.results import GeneratorEvaluation
 FeatureNames = Annotated[
     str,
     typer.Option(
@@ -79,25 +81,23 @@ def spaces_named(
     return [feature_space(name, weights=inception, device=device) for name in wanted]
 
 
-def print_evaluation(evaluation: Mapping[str, Any]) -> None:
+def print_evaluation(evaluation: "GeneratorEvaluation") -> None:
     """Print a generator's metrics as tables."""
     from ml.reporting.gan_tables import pixel_rows, space_rows
 
-    counts, samples = evaluation["real"], evaluation["samples"]["images"]
-    pixels = pixel_rows(evaluation["pixels"], samples, counts["held_out_images"])
-    parts = [("pixel by pixel", pixels)]
-    for space in evaluation["spaces"]:
-        title = f"{space['name']} ({space['sha256'][:12]})"
-        of_classes = space["per_class"].items()
-        parts += [(f"{title}, {label}", space_rows(own)) for label, own in of_classes if own]
-        parts.append((title, space_rows(space)))
+    real, samples = evaluation.real, evaluation.samples.images
+    parts = [("pixel metrics", pixel_rows(evaluation.pixels, samples, real.held_out_images))]
+    for space in evaluation.spaces:
+        of_classes = space.per_class.items()
+        parts += [(f"{space.title}, {label}", space_rows(own)) for label, own in of_classes if own]
+        parts.append((space.title, space_rows(space)))
     for title, rows in parts:
         table = Table("metric", f"{samples} samples", "real images", title=title)
         for row in rows:
             table.add_row(row.name, row.value, row.real)
         Console().print(table)
-    print(f"against {counts['images']} test images of {counts['patients']} patients")
-    for note in evaluation["notes"]:
+    print(f"against {real.images} test images of {real.patients} patients")
+    for note in evaluation.notes:
         print(f"note: {note}")
 
 
@@ -117,7 +117,8 @@ def compare_gans_command(
     Interrupted, the same command continues; presets and seeds can be added to a folder later. A
     model that diverges or collapses is a result, with that verdict.
     """
-    from ml.gan.evaluation.compare import ComparisonOptions, compare_gans
+    from ml.gan.evaluation.compare import compare_gans
+    from ml.gan.evaluation.comparison import ComparisonOptions
 
     wanted = GanComparisonOptions(**given)
     options = ComparisonOptions(
@@ -152,7 +153,7 @@ def _print_tick(preset: str, seed: int, row: dict[str, float]) -> None:
     )
 
 
-def _print_comparison(comparison: Mapping[str, Any]) -> None:
+def _print_comparison(comparison: "GanComparison") -> None:
     from ml.reporting.gan_tables import metric_tables, model_table
 
     _print_table("training", *model_table(comparison))

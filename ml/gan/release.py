@@ -3,20 +3,19 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ml.classifier.export import LICENCE
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
 from ml.errors import TooFewImages
 from ml.files import write_whole
+from ml.gan.evaluation.comparison import DEFAULT_SAMPLES
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.evaluation.features import FeatureSpace
-from ml.gan.evaluation.real_images import SAMPLES
 from ml.gan.evaluation.results import GeneratorEvaluation
 from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator, save_generator
@@ -54,7 +53,7 @@ class Release:
     """
 
     generator: LoadedGenerator
-    evaluation: dict[str, Any] | None
+    evaluation: GeneratorEvaluation | None
 
 
 def release_generator(
@@ -93,11 +92,10 @@ def release_generator(
             features=features,
             samples=samples or usual_samples(records, loaded.labels),
             quiet=quiet,
-        )
-        metrics = {key: value for key, value in evaluation.items() if key != "generator"}
-        card = card.model_copy(update={"metrics": GeneratorEvaluation.from_values(metrics)})
+        ).metrics
+        card = card.model_copy(update={"metrics": evaluation})
     except TooFewImages as problem:
-        card = card.model_copy(update={"notes": [*NOTES, f"Not measured, for {problem}."]})
+        card = card.model_copy(update={"notes": [*NOTES, f"Not measured. {problem}"]})
     with _whole_folder(out) as part:
         save_generator(part / GENERATOR, loaded.network, card)
         write_beside(part, trained_sha256=loaded.sha256)
@@ -107,7 +105,7 @@ def release_generator(
 def usual_samples(records: Sequence[ImageRecord], labels: Sequence[str]) -> int:
     """As many samples as there are test images of some classes, but 64 to 512 of them."""
     test = [image for image in in_split(real_images(records), Split.TEST) if image.label in labels]
-    return min(max(len(test), FEWEST_SAMPLES), SAMPLES)
+    return min(max(len(test), FEWEST_SAMPLES), DEFAULT_SAMPLES)
 
 
 def write_beside(folder: Path, *, trained_sha256: str = "") -> None:
@@ -182,26 +180,26 @@ def render_generator_card(loaded: LoadedGenerator) -> str:
         markdown_table(("", ""), technical),
     ]
     if card.evaluation:
-        parts.append(_metrics(card.evaluation.as_json()))
+        parts.append(_metrics(card.evaluation))
     return "\n\n".join(parts) + "\n"
 
 
-def _metrics(metrics: Mapping[str, Any]) -> str:
-    real, samples = metrics["real"], metrics["samples"]["images"]
+def _metrics(evaluation: GeneratorEvaluation) -> str:
+    real, samples = evaluation.real, evaluation.samples.images
     head = ("metric", f"{samples} samples", "real images")
     parts = [
-        f"## Metrics\n\n{samples} samples against {real['images']} test images of "
-        f"{real['patients']} patients. In brackets: 95 % intervals; of FIDs, standard errors. "
+        f"## Metrics\n\n{samples} samples against {real.images} test images of "
+        f"{real.patients} patients. In brackets: 95 % intervals; of FIDs, standard errors. "
         "Right: real training images in the samples' place, or for KID and FID the floor. What "
         "each "
         "metric says stands in [gans.md](gans.md)."
     ]
-    for space in metrics["spaces"]:
-        parts.append(f"### {space['name']} ({space['sha256'][:12]})")
+    for space in evaluation.spaces:
+        parts.append(f"### {space.title}")
         parts.append(markdown_table(head, [(r.name, r.value, r.real) for r in space_rows(space)]))
-    pixels = pixel_rows(metrics["pixels"], samples, real["held_out_images"])
+    pixels = pixel_rows(evaluation.pixels, samples, real.held_out_images)
     parts += [
-        "### Pixel by pixel",
+        "### Pixel metrics",
         markdown_table(head, [(r.name, r.value, r.real) for r in pixels]),
     ]
-    return "\n\n".join([*parts, *metrics["notes"]])
+    return "\n\n".join([*parts, *evaluation.notes])

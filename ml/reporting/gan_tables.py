@@ -1,96 +1,108 @@
 """Metrics of generators as tables: the same in the terminal, on a page and in Markdown."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ml.evaluation.metrics import Interval
+from ml.gan.evaluation.comparison import ComparedModel, GanComparison
+from ml.gan.evaluation.measured_generator import TrainingRow
+from ml.gan.evaluation.results import GroupMetrics, KidMetric, PixelMetrics, SpaceMetrics
 from ml.reporting.format import markdown_table
 
 AUROC = "AUROC, trained on samples"
-Space = Mapping[str, Any]  # the metrics in one feature space, as of `ml.gan.evaluation.evaluate`
+# SpaceMetrics has everything; a class of a space lacks memorisation and probe.
+Metrics = GroupMetrics
 
 
-class Metric(NamedTuple):
-    """A metric of a feature space: what it is called, what it means, where it stands.
+class MetricColumn(NamedTuple):
+    """A metric of a feature space, as tables show it.
 
     Attributes:
         name: in the head of a table.
-        meaning: a sentence for those who have not met it.
-        of_samples: the generator's.
-        of_real: the same of real images that were never generated.
-        brief: whether a comparison of many models shows it.
+        meaning: one sentence of explanation.
+        of_samples: the generator's value; None where it is not defined.
+        of_real: the value of real images.
+        brief: whether comparisons of many models show it.
     """
 
     name: str
     meaning: str
-    of_samples: Callable[[Space], float | None]
-    of_real: Callable[[Space], float | None]
+    of_samples: Callable[[Metrics], float | None]
+    of_real: Callable[[Metrics], float | None]
     brief: bool = True
 
 
-def _at(*keys: str) -> Callable[[Space], float | None]:
-    """A metric by the keys that lead to it; None where the way ends before."""
+def _at(*path: str) -> Callable[[Metrics], float | None]:
+    """A metric by the path of fields that leads to it; None where it is missing or not defined."""
 
-    def find(metrics: Any) -> float | None:
-        for key in keys:
-            metrics = metrics.get(key) if metrics else None
-        return metrics if metrics is None else float(metrics)
+    def find(metrics: object) -> float | None:
+        for name in path:
+            found = metrics.get(name) if isinstance(metrics, dict) else None
+            metrics = found if found is not None else getattr(metrics, name, None)
+        value = metrics if isinstance(metrics, float) else math.nan
+        return value if math.isfinite(value) else None
 
     return find
 
 
-def _alike(name: str, meaning: str, *keys: str, brief: bool = True) -> Metric:
-    """A metric that training images have too when they take the samples' place."""
-    return Metric(name, meaning, _at(*keys), _at("real", *keys), brief)
+def _with_real(name: str, meaning: str, *path: str, brief: bool = True) -> MetricColumn:
+    """A metric that real training images have as well when they take the samples' place."""
+    return MetricColumn(name, meaning, _at(*path), _at("real", *path), brief)
 
 
-def _by_definition(value: float) -> Callable[[Space], float | None]:
+def _by_definition(value: float) -> Callable[[Metrics], float | None]:
     return lambda _: value
 
 
-METRIC_COLUMNS = (
-    Metric(
+METRIC_COLUMNS: tuple[MetricColumn, ...] = (
+    MetricColumn(
         "KID",
-        "Distance of the samples from the real images, unbiased where images are few; 0 is best.",
+        "Distance of the samples from the real images, unbiased also with few images; 0 is best.",
         _at("kid", "value"),
         _at("floor", "kid"),
     ),
-    Metric(
+    MetricColumn(
         "FID",
-        "The usual distance; the fewer images, the larger: compare at equal numbers only.",
+        "The most common distance. It grows with fewer images: compare equal numbers only.",
         _at("fid", "value"),
         _at("floor", "fid"),
     ),
-    Metric(
+    MetricColumn(
         "floor/FID",
-        "The distance between two sets of real images over that of the samples: 1 is as near as "
-        "other real images.",
+        "The FID of two sets of real images divided by that of the samples: 1 is as near as other "
+        "real images.",
         _at("ratio"),
         _by_definition(1.0),
     ),
-    _alike(
-        "precision", "Share of samples that lie among the real images.", "manifold", "precision"
+    _with_real(
+        "precision",
+        "Share of samples in the neighbourhood of a real image.",
+        "manifold",
+        "precision",
     ),
-    _alike("recall", "Share of real images that lie among the samples.", "manifold", "recall"),
-    _alike(
+    _with_real(
+        "recall", "Share of real images in the neighbourhood of a sample.", "manifold", "recall"
+    ),
+    _with_real(
         "density",
-        "How many neighbourhoods of real images a sample lies in; may exceed 1.",
+        "Number of neighbourhoods of real images around a sample, divided by k; may exceed 1.",
         "manifold",
         "density",
     ),
-    _alike(
+    _with_real(
         "coverage",
         "Share of real images with a sample in their neighbourhood.",
         "manifold",
         "coverage",
     ),
-    _alike(
+    _with_real(
         "diversity",
-        "Mean distance of two samples over that of two real images: 0 is collapse.",
+        "Mean distance of two samples divided by that of two real images: 0 is collapse.",
         "diversity",
     ),
-    _alike(
+    _with_real(
         "KL, missed",
         "Kullback-Leibler divergence of the samples from the real images, in nats: high where "
         "samples miss something.",
@@ -98,55 +110,55 @@ METRIC_COLUMNS = (
         "kl_real_samples",
         brief=False,
     ),
-    _alike(
+    _with_real(
         "KL, invented",
         "The same the other way round: high where samples invent something.",
         "divergences",
         "kl_samples_real",
         brief=False,
     ),
-    _alike(
+    _with_real(
         "JS", "Jensen-Shannon divergence, at most log 2 = 0.693.", "divergences", "js", brief=False
     ),
-    _alike(
+    _with_real(
         "Wasserstein",
         "Wasserstein-1 distance along the real images' main axes, in their standard deviations.",
         "divergences",
         "wasserstein",
         brief=False,
     ),
-    Metric(
+    MetricColumn(
         "nearest percentile",
-        "Median, over the samples, of the share of held-out real images that are as near to a "
-        "training image: 0.5 as for real images, towards 0 for copies, towards 1 for samples that "
-        "are unlike any image.",
+        "Median over the samples of the share of held-out real images that are as near to a "
+        "training image: 0.5 for real images, towards 0 for copies, towards 1 for samples unlike "
+        "any image.",
         _at("memorisation", "percentiles", "median"),
         _by_definition(0.5),
         brief=False,
     ),
-    Metric(
+    MetricColumn(
         "too near",
         "Share of samples nearer to a training image than all but 5 % of held-out images.",
         _at("memorisation", "suspicious"),
         _by_definition(0.05),
     ),
-    Metric(
+    MetricColumn(
         "C_T",
-        "The test for data copying: below -3 says copies, far above 3 that samples miss the data.",
+        "Test for data copying: below -3 indicates copies, far above 3 samples that miss the data.",
         _at("memorisation", "copying"),
         _by_definition(0.0),
     ),
-    Metric(
+    MetricColumn(
         "C_T, worst region",
-        "The same where it is lowest, of five regions of the space.",
+        "The lowest C_T of five regions of the feature space.",
         _at("memorisation", "copying_by_cell", "lowest"),
         lambda _: None,
         brief=False,
     ),
-    Metric(
+    MetricColumn(
         AUROC,
-        "A probe that learned from samples tells the classes of real test images apart; beside it "
-        "the same probe that learned from as many real images.",
+        "How well a probe trained on samples separates the classes of real test images, compared "
+        "with the same probe trained on as many real images.",
         _at("probe", "synthetic", "value"),
         _at("probe", "real", "value"),
         brief=False,
@@ -165,41 +177,52 @@ class Row(NamedTuple):
 
 def significant(value: float | None) -> str:
     """Three significant digits, no exponent: KID and FID live on different scales."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return "not defined"
     if round(value, 5) == 0:
         return "0"
     return f"{value:.{min(max(2 - math.floor(math.log10(abs(value))), 0), 5)}f}"
 
 
-def space_rows(space: Space) -> list[Row]:
-    """The metrics of one feature space, or of one class in it, which has fewer."""
-    shown = [metric for metric in METRIC_COLUMNS if metric.of_samples(space) is not None]
-    return [Row(f.name, _of_samples(f, space), _of_real(f, space), f.meaning) for f in shown]
+def space_rows(metrics: Metrics) -> list[Row]:
+    """The defined metrics of one feature space, or of one class in it, which has fewer."""
+    shown = [column for column in METRIC_COLUMNS if column.of_samples(metrics) is not None]
+    return [
+        Row(each.name, _sample_text(each, metrics), _real_text(each, metrics), each.meaning)
+        for each in shown
+    ]
 
 
-def _of_samples(metric: Metric, space: Space) -> str:
-    text = significant(metric.of_samples(space))
-    if metric.name == "KID":
-        return f"{text} ({_reach(space['kid'])})"
-    if metric.name == "FID":
-        return f"{text} ± {significant(space['fid']['error'])}"
-    return f"{text} ({_reach(space['probe']['synthetic'])})" if metric.name == AUROC else text
+def _sample_text(column: MetricColumn, metrics: Metrics) -> str:
+    text = significant(column.of_samples(metrics))
+    match column.name:
+        case "KID" if metrics.kid:
+            return f"{text} ({_bounds(metrics.kid)})"
+        case "FID" if metrics.fid:
+            return f"{text} ± {significant(metrics.fid.error)}"
+        case name if name == AUROC and isinstance(metrics, SpaceMetrics) and metrics.probe:
+            return f"{text} ({_bounds(metrics.probe.synthetic)})"
+    return text
 
 
-def _of_real(metric: Metric, space: Space) -> str:
-    value = metric.of_real(space)
+def _real_text(column: MetricColumn, metrics: Metrics) -> str:
+    value = column.of_real(metrics)
     text = "" if value is None else significant(value)
-    if value is not None and metric.name in ("KID", "FID"):
-        return f"{text} ± {significant(space['floor'][metric.name.lower() + '_spread'])}"
-    return f"{text} ({_reach(space['probe']['real'])})" if metric.name == AUROC else text
+    match column.name:
+        case "KID" if metrics.floor:
+            return f"{text} ± {significant(metrics.floor.kid_spread)}"
+        case "FID" if metrics.floor:
+            return f"{text} ± {significant(metrics.floor.fid_spread)}"
+        case name if name == AUROC and isinstance(metrics, SpaceMetrics) and metrics.probe:
+            return f"{text} ({_bounds(metrics.probe.real)})"
+    return text
 
 
-def _reach(metric: Mapping[str, Any]) -> str:
-    return f"{significant(metric['low'])} to {significant(metric['high'])}"
+def _bounds(metric: KidMetric | Interval) -> str:
+    return f"{significant(metric.low)} to {significant(metric.high)}"
 
 
-def pixel_rows(pixels: Mapping[str, Any], samples: int, held_out: int) -> list[Row]:
+def pixel_rows(pixels: PixelMetrics, samples: int, held_out: int) -> list[Row]:
     """The metrics that need no network.
 
     Args:
@@ -207,37 +230,33 @@ def pixel_rows(pixels: Mapping[str, Any], samples: int, held_out: int) -> list[R
         samples: number of samples.
         held_out: number of held-out real images.
     """
-    real = pixels["real"]
-    alike = (
-        ("KL, missed", "divergences", "kl_real_samples", "Of the grey levels of all pixels."),
-        ("KL, invented", "divergences", "kl_samples_real", "The same the other way round."),
-        ("JS", "divergences", "js", "Jensen-Shannon divergence of the grey levels."),
-        ("Wasserstein", "divergences", "wasserstein", "Of the grey levels, in grey levels."),
-    )
-    rows = [
-        Row(name, significant(pixels[part][key]), significant(real[part][key]), meaning)
-        for name, part, key, meaning in alike
-    ]
-    return [
-        *rows,
-        Row(
+    ours, real = pixels.divergences, pixels.real.divergences
+    numbers = (
+        ("KL, missed", ours.kl_real_samples, real.kl_real_samples, "Of the grey levels."),
+        ("KL, invented", ours.kl_samples_real, real.kl_samples_real, "In the other direction."),
+        ("JS", ours.js, real.js, "Jensen-Shannon divergence of the grey levels."),
+        ("Wasserstein", ours.wasserstein, real.wasserstein, "Of the grey levels, in grey levels."),
+        (
             "diversity",
-            significant(pixels["diversity"]),
-            significant(real["diversity"]),
-            "Mean distance of two samples over that of two real images, pixel by pixel.",
+            pixels.diversity,
+            pixels.real.diversity,
+            "Mean distance of two samples divided by that of two real images, pixel by pixel.",
         ),
+    )
+    return [
+        *(Row(name, significant(a), significant(b), meaning) for name, a, b, meaning in numbers),
         Row(
             "exact copies",
-            f"{pixels['exact_copies']} of {samples}",
+            f"{pixels.exact_copies} of {samples}",
             "",
             "Samples that equal a training image or its mirror image.",
         ),
         Row(
             "near copies",
-            f"{pixels['near_copies']} of {samples}",
-            f"{real['near_copies']} of {held_out}",
-            "Samples that the search for duplicates takes for a training image; beside it the "
-            "held-out real images that it takes for one.",
+            f"{pixels.near_copies} of {samples}",
+            f"{pixels.real.near_copies} of {held_out}",
+            "Samples that are near-duplicates of a training image, compared with the number of "
+            "held-out real images that are.",
         ),
     ]
 
@@ -245,80 +264,85 @@ def pixel_rows(pixels: Mapping[str, Any], samples: int, held_out: int) -> list[R
 Table = tuple[list[str], list[list[str]]]  # head, rows
 
 
-def model_table(comparison: Mapping[str, Any]) -> Table:
-    """How each training went; `comparison` is what `compare_gans` gives."""
+def model_table(comparison: GanComparison) -> Table:
+    """The course of each training."""
     head = ["model", "verdict", "steps", "images seen", "minutes", "best at minute", "weights"]
     return head, [_model_row(model, title) for title, model in titled_models(comparison)]
 
 
-def titled_models(comparison: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each model with its name, in which the seed stands where there are several."""
-    several = {model["seed"] for model in comparison["models"]} != {0}
-    for model in comparison["models"]:
-        yield model["preset"] + (f", seed {model['seed']}" if several else ""), model
+def titled_models(comparison: GanComparison) -> Iterator[tuple[str, ComparedModel]]:
+    """Each model with its name, which includes the seed where there are several."""
+    several = {model.seed for model in comparison.models} != {0}
+    for model in comparison.models:
+        yield model.preset + (f", seed {model.seed}" if several else ""), model
 
 
-def _model_row(model: Mapping[str, Any], title: str) -> list[str]:
-    rows, evaluation = model["rows"], model["evaluation"]
-    last = rows[-1] if rows else {"step": 0, "images": 0, "seconds": 0.0}
+def _model_row(model: ComparedModel, title: str) -> list[str]:
+    start: TrainingRow = {"step": 0, "images": 0, "seconds": 0.0}
+    last = model.rows[-1] if model.rows else start
     best = ""
-    if evaluation:
-        step = evaluation["generator"]["step"]
-        best = next((f"{row['seconds'] / 60:.1f}" for row in rows if row["step"] == step), "")
-    weights = f"{model['weights']['generator'] / 1e6:.2f} M"
-    numbers = [f"{last['step']:,.0f}", f"{last['images']:,.0f}", f"{last['seconds'] / 60:.1f}"]
-    return [title, model["verdict"], *numbers, best, weights]
+    if model.evaluation:
+        step = model.evaluation.generator.step
+        minutes = (_minutes(row) for row in model.rows if row["step"] == step)
+        best = next(minutes, "")
+    weights = f"{model.weights['generator'] / 1e6:.2f} M"
+    numbers = [f"{last[name] or 0:,.0f}" for name in ("step", "images")]
+    return [title, model.verdict, *numbers, _minutes(last), best, weights]
 
 
-def metric_tables(comparison: Mapping[str, Any]) -> dict[str, Table]:
-    """The metrics of all presets in each feature space, by its title; real images come first.
+def _minutes(row: TrainingRow) -> str:
+    return f"{(row['seconds'] or 0) / 60:.1f}"
+
+
+def metric_tables(comparison: GanComparison) -> dict[str, Table]:
+    """The metrics of all presets by the title of a feature space; real images come first.
 
     With several seeds a metric is the mean over them, with its standard deviation.
     """
-    measured = [model for model in comparison["models"] if model["evaluation"]]
+    measured = [model.evaluation for model in comparison.models if model.evaluation]
     if not measured:
         return {}
-    shown = [metric for metric in METRIC_COLUMNS if metric.brief]
-    head = ["model", *(metric.name for metric in shown)]
-    presets = list(dict.fromkeys(model["preset"] for model in comparison["models"]))
+    shown = [column for column in METRIC_COLUMNS if column.brief]
+    head = ["model", *(column.name for column in shown)]
+    presets = list(dict.fromkeys(model.preset for model in comparison.models))
     tables = {}
-    for number, space in enumerate(measured[0]["evaluation"]["spaces"]):
-        rows = [["real images", *(_of_real(metric, space) for metric in shown)]]
+    for number, space in enumerate(measured[0].spaces):
+        rows = [["real images", *(_real_text(column, space) for column in shown)]]
         for preset in presets:
             own = [
-                model["evaluation"]["spaces"][number]
-                for model in measured
-                if model["preset"] == preset
+                model.evaluation.spaces[number]
+                for model in comparison.models
+                if model.preset == preset and model.evaluation
             ]
-            rows.append([preset, *(_over_seeds(metric, own) for metric in shown)])
-        tables[f"{space['name']} ({space['sha256'][:12]})"] = (head, rows)
+            rows.append([preset, *(_over_seeds(column, own) for column in shown)])
+        tables[space.title] = (head, rows)
     return tables
 
 
-def _over_seeds(metric: Metric, spaces: Sequence[Space]) -> str:
+def _over_seeds(column: MetricColumn, spaces: Sequence[SpaceMetrics]) -> str:
     if not spaces:
         return "none"
     if len(spaces) == 1:
-        return _of_samples(metric, spaces[0])
-    values = [value for space in spaces if (value := metric.of_samples(space)) is not None]
+        return _sample_text(column, spaces[0])
+    values = [value for space in spaces if (value := column.of_samples(space)) is not None]
     if len(values) < 2:
         return ", ".join(significant(value) for value in values)
     return f"{significant(mean(values))} ± {significant(stdev(values))}"
 
 
-def comparison_markdown(comparison: Mapping[str, Any]) -> str:
+def comparison_markdown(comparison: GanComparison) -> str:
     """The tables of a comparison as Markdown."""
-    options = comparison["options"]
+    options = comparison.options
     lines = [
-        f"Images of {options['labels']}, {options['size']} px, {options['budget_minutes']:g} "
-        f"minutes of training for each model and seed, {options['seeds']} seed(s), "
-        f"{options['samples']} samples measured. Trained on: {comparison['device']}.",
+        f"Images of {options.labels}, {options.size} px, {options.budget_minutes:g} minutes of "
+        f"training for each model and seed, {options.seeds} seed(s), {options.samples} samples "
+        f"measured. Trained on: {comparison.device}.",
         "",
         markdown_table(*model_table(comparison)),
     ]
     for title, table in metric_tables(comparison).items():
-        lines += ["", f"In {title}:", "", markdown_table(*table)]
-    problems = [(title, model) for title, model in titled_models(comparison) if model["problem"]]
+        lines += ["", f"Feature space {title}:", "", markdown_table(*table)]
+    problems = [(title, model) for title, model in titled_models(comparison) if model.problem]
     if problems:
-        lines += ["", *(f"- {title}: {model['problem']}" for title, model in problems)]
+        lines += ["", *(f"- {title}: {model.problem}" for title, model in problems)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A training run's folder: what it was begun with, so that the same command resumes it."""
+"""A training run's folder: its options and images, so that the same command resumes it."""
 
 import hashlib
 import json
@@ -21,20 +21,18 @@ def claim_folder(
     images: Sequence[ImageRecord],
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write what the run is, or check that the run already there is the same.
+    """Write the run's options, or check that the run in the folder has the same ones.
 
-    A run without a checkpoint has learned nothing: stopped by an image that could not be read, say.
-    Its folder is free for whatever comes next.
+    A run without a checkpoint has no result to protect, so its folder can be used again.
 
     Args:
-        out: the folder; it is made where it is missing.
+        out: the folder; it is created where it is missing.
         options: a dataclass with defaults for all its fields.
-        images: what the run learns from and chooses by.
-        facts: what else it learns from and is no option, by name; empty values are those of a
-            run that did not write the fact down.
+        images: the training and validation images.
+        facts: other inputs of the run by name; a run that did not record a fact has it empty.
 
     Raises:
-        CheckpointError: the folder holds a run with other options, other facts or other images.
+        CheckpointError: the folder holds a run with other options, facts or images.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / OPTIONS
@@ -45,7 +43,7 @@ def claim_folder(
         return
     # Runs of 0.1.0 named no classes: classifiers had these three.
     found = {"labels": list(KNOWN_LABELS)} | rename_keys(json.loads(path.read_text()))
-    # An option that is younger than the run had its default then.
+    # An option that was added after the run started had its default then.
     before = asdict(type(options)()) | found["options"]
     changed = [name for name, value in asdict(options).items() if before[name] != value]
     changed += [
@@ -55,13 +53,22 @@ def claim_folder(
         changed.append("images of the data set")
     if changed:
         raise CheckpointError(
-            f"{out} holds a run with other options ({', '.join(changed)}): "
-            "give the same to resume it, or another --out"
+            f"{out} holds a run with other options ({', '.join(changed)}). Give the same options "
+            "to resume it, or another --out."
         )
 
 
+def read_options(out: Path) -> dict[str, Any]:
+    """The options of the run in a folder, by name; none where there is no run."""
+    path = out / OPTIONS
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = rename_keys(json.loads(path.read_text(encoding="utf-8")))["options"]
+    return found
+
+
 def fingerprint(images: Sequence[ImageRecord]) -> str:
-    """A digest of which images a run learns from, wherever the data set lies."""
+    """A digest of the set of training images, independent of where the data set lies."""
     lines = sorted(
         f"{image.path.name}|{image.label}|{image.source}|{image.patient}" for image in images
     )

@@ -1,44 +1,26 @@
 """Divergences between real and synthetic images, as the report's chapter 3 discusses them.
 
 Kullback-Leibler (KL), which is unbounded and not symmetric, Jensen-Shannon (JS), at most log 2,
-and Wasserstein-1, which keeps falling as two distributions draw near. All in nats, Wasserstein in
-the unit of what is compared.
+and Wasserstein-1, which falls steadily as two distributions approach each other. KL and JS are in
+nats, Wasserstein in the unit of the compared values.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.gan.evaluation.distances import Floats, Points
+from ml.gan.evaluation.results import DivergenceMetrics
 
 Counts = NDArray[np.int64]
 GREY_LEVELS = 256
 AXES = 16
 BINS = 16
-# Added to every bin before KL, in observations: half of one (Jeffreys' prior), so that a bin
-# which one side alone has reached costs much and not infinitely much.
+# Observations added to every bin before KL: half of one (Jeffreys' prior), so that a bin which only
+# one side has filled costs much, but not infinitely much.
 PSEUDO_COUNT = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Divergences:
-    """Divergences of synthetic from real; all 0 where both are distributed alike.
-
-    Attributes:
-        kl_real_samples: KL of the samples from the real ones: high where samples miss something.
-        kl_samples_real: KL of the real ones from the samples: high where samples invent something.
-        js: Jensen-Shannon divergence, 0 to log 2.
-        wasserstein: Wasserstein-1 distance.
-    """
-
-    kl_real_samples: float
-    kl_samples_real: float
-    js: float
-    wasserstein: float
-
-
-def histogram_divergences(real: Counts, samples: Counts) -> Divergences:
+def histogram_divergences(real: Counts, samples: Counts) -> DivergenceMetrics:
     """Divergences of two histograms over the same bins, (B,) counts each.
 
     KL is of counts smoothed by `PSEUDO_COUNT`, JS and Wasserstein of the counts as they are.
@@ -56,7 +38,7 @@ def histogram_divergences(real: Counts, samples: Counts) -> Divergences:
     p, q = _share(real), _share(samples)
     smooth_p, smooth_q = _share(real + PSEUDO_COUNT), _share(samples + PSEUDO_COUNT)
     middle = (p + q) / 2
-    return Divergences(
+    return DivergenceMetrics(
         kl_real_samples=_kl(smooth_p, smooth_q),
         kl_samples_real=_kl(smooth_q, smooth_p),
         js=(_kl(p, middle) + _kl(q, middle)) / 2,
@@ -75,7 +57,7 @@ def _kl(p: Floats, q: Floats) -> float:
     return max(0.0, float((p[some] * np.log(p[some] / q[some])).sum()))
 
 
-def pixel_divergences(real: NDArray[np.uint8], samples: NDArray[np.uint8]) -> Divergences:
+def pixel_divergences(real: NDArray[np.uint8], samples: NDArray[np.uint8]) -> DivergenceMetrics:
     """Divergences of the grey levels of two sets of images, (N, S, S) and (M, S, S).
 
     Over all pixels of all images, one bin per grey level; Wasserstein in grey levels.
@@ -94,7 +76,7 @@ def _grey_levels(images: NDArray[np.uint8]) -> Counts:
 
 def embedding_divergences(
     real: Points, samples: Points, *, axes: int = AXES, bins: int = BINS
-) -> Divergences:
+) -> DivergenceMetrics:
     """Divergences of embeddings, the mean over the real images' leading principal axes.
 
     A density in a thousand dimensions cannot be estimated from some hundred images, the one along
@@ -121,7 +103,7 @@ def embedding_divergences(
         _axis_divergences(one, other, bins)
         for one, other in zip(of_real.T, of_samples.T, strict=True)
     ]
-    return Divergences(
+    return DivergenceMetrics(
         kl_real_samples=float(np.mean([part.kl_real_samples for part in parts])),
         kl_samples_real=float(np.mean([part.kl_samples_real for part in parts])),
         js=float(np.mean([part.js for part in parts])),
@@ -141,14 +123,14 @@ def _along_principal_axes(real: Points, samples: Points, axes: int) -> tuple[Flo
     return centred @ scaled, (samples - centre) @ scaled
 
 
-def _axis_divergences(real: Floats, samples: Floats, bins: int) -> Divergences:
+def _axis_divergences(real: Floats, samples: Floats, bins: int) -> DivergenceMetrics:
     edges = np.quantile(real, np.linspace(0, 1, bins + 1)[1:-1])
     counted = [
         np.bincount(np.searchsorted(edges, side, side="right"), minlength=bins)
         for side in (real, samples)
     ]
     binned = histogram_divergences(counted[0], counted[1])
-    return Divergences(
+    return DivergenceMetrics(
         kl_real_samples=binned.kl_real_samples,
         kl_samples_real=binned.kl_samples_real,
         js=binned.js,

@@ -1,6 +1,9 @@
-"""Frechet inception distance (Heusel et al. 2017), with its bias at small sample sizes shown."""
+"""Frechet inception distance (FID) at equal numbers of images, with its standard error.
 
-from dataclasses import dataclass
+FID (Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+Equilibrium", 2017) is biased upwards, the more the fewer images. So it is compared at equal numbers
+of images only, and beside the floor that real images reach (`ml.gan.evaluation.real_floor`).
+"""
 
 import numpy as np
 
@@ -13,37 +16,19 @@ from ml.gan.evaluation.patient_groups import (
     patient_groups,
     require_enough_images,
 )
+from ml.gan.evaluation.results import FidMetric
 
 HALVINGS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fid:
-    """A Frechet distance of `n` images to `n` others, with its standard error."""
-
-    value: float
-    error: float
-    n: int
-
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % interval; a distance is never negative."""
-        return max(0.0, self.value - NORMAL_95 * self.error)
-
-    @property
-    def high(self) -> float:
-        """Upper end of the 95 % interval."""
-        return self.value + NORMAL_95 * self.error
 
 
 def frechet_distance(real: Points, samples: Points) -> float:
     """The Frechet distance of two sets of embeddings, in float64.
 
     The trace of the root of the product of two covariances is the sum of the singular values of
-    what the centred sets have in common, a matrix of images by images. With hundreds of images of a
-    thousand features that takes a thirtieth of the time of a root of features by features, as
-    libraries compute it, and equals it (`tests/ml/gan/evaluation/test_kid_and_fid.py` compares
-    with torchmetrics).
+    the product of the centred sets, a matrix of images by images. With hundreds of images and a
+    thousand features this takes a thirtieth of the time of the usual root of a matrix of features
+    by features, and equals it (`tests/ml/gan/evaluation/test_kid_and_fid.py` compares with
+    torchmetrics).
 
     Raises:
         DataError: too few images.
@@ -56,7 +41,7 @@ def frechet_distance(real: Points, samples: Points) -> float:
 
 
 def _centred(points: Points) -> tuple[Floats, Floats]:
-    """(N, F) less their mean, scaled so that the squares sum to the variances; and the mean."""
+    """(N, F) minus their mean, scaled so that the squares sum to the variances; and the mean."""
     points = points.astype(np.float64)
     mean = points.mean(axis=0)
     return (points - mean) / np.sqrt(len(points) - 1), mean
@@ -70,15 +55,15 @@ def fid(
     n: int | None = None,
     halvings: int = HALVINGS,
     seed: int = 0,
-) -> Fid:
+) -> FidMetric:
     """The FID at an equal number of images, with its standard error.
 
-    A bootstrap would be wrong here: an image drawn twice takes rank from the covariance, so every
-    draw lies above the metric. Instead both sets are halved at random, without repetition, many
-    times: the standard deviation over halves estimates the standard error of the whole (the
+    A bootstrap would be wrong here: an image drawn twice lowers the rank of the covariance, so
+    every draw lies above the metric. Instead both sets are halved at random, without repetition,
+    many times: the standard deviation over halves estimates the standard error of the whole (the
     delete-half jackknife; Shao and Wu, "A General Theory for Jackknife Variance Estimation",
-    1989). Only the spread is taken from the halves, since their own level is that of fewer images.
-    The error is right where the sets differ and too large, up to twice, where they hardly do.
+    1989). Only the spread is taken from the halves, since their level is that of fewer images.
+    The error is right where the sets differ, and up to twice too large where they hardly do.
 
     Args:
         real: (N, F) embeddings.
@@ -109,4 +94,7 @@ def fid(
         for _ in range(halvings)
     ]
     error = float(np.std(halves, ddof=1)) if halvings > 1 else float("nan")
-    return Fid(value, error, n)
+    reach = NORMAL_95 * error
+    # A distance is never negative.
+    low = max(0.0, value - reach) if error == error else error
+    return FidMetric(value=value, error=error, low=low, high=value + reach, n=n)

@@ -1,15 +1,11 @@
-"""How far a set of synthetic images is from a set of real ones: KID and FID, with what they mean.
+"""Kernel inception distance (KID) with a bootstrap interval over patients.
 
-Both compare embeddings (`ml.gan.evaluation.features`). KID (Binkowski et al., "Demystifying MMD
-GANs", 2018)
-is unbiased, so it comes first where images are few. FID (Heusel et al., "GANs Trained by a Two
-Time-Scale Update Rule Converge to a Local Nash Equilibrium", 2017) is biased upwards, the more
-the fewer images: it is compared at equal numbers of images only, and beside the floor that real
-images reach against other real images of that number.
+KID compares embeddings (`ml.gan.evaluation.features`) by a cubic kernel (Binkowski et al.,
+"Demystifying MMD GANs", 2018). Unlike FID (`ml.gan.evaluation.fid`) it is unbiased, so it is the
+main metric where images are few.
 """
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,39 +20,17 @@ from ml.gan.evaluation.patient_groups import (
     patient_groups,
     require_enough_images,
 )
+from ml.gan.evaluation.results import KidMetric
 
-# As its authors do; half of the smaller set where that is less.
+# As in the paper; half of the smaller set where that is less.
 KID_SUBSET = 1000
 KID_SUBSETS = 100
 BOOTSTRAP_DRAWS = 1000
 NORMAL_95 = 1.96
 
 
-@dataclass(frozen=True, slots=True)
-class Kid:
-    """A kernel inception distance; may be slightly negative where sets are alike.
-
-    Attributes:
-        value: mean over random subsets.
-        spread: standard deviation over them.
-        low: lower end of the 95 % bootstrap interval.
-        high: upper end.
-        real: number of real images.
-        samples: number of synthetic images.
-        subset_size: images of each side in a subset.
-    """
-
-    value: float
-    spread: float
-    low: float
-    high: float
-    real: int
-    samples: int
-    subset_size: int
-
-
 class _Given(nn.Module):
-    """Stands where torchmetrics expects a feature network: the images are embedded already."""
+    """Takes the place of torchmetrics' feature network: the images are embedded already."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -75,12 +49,12 @@ def kid(
     subsets: int = KID_SUBSETS,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
-) -> Kid:
+) -> KidMetric:
     """The KID with its spread over random subsets and its 95 % bootstrap interval.
 
-    The interval resamples patients on the real side and images on the synthetic one. Pairs of a
+    The interval resamples patients on the real side and images on the synthetic one. Pairs of an
     image, or a patient, with its own second copy are left out of every draw: the kernel of an image
-    with itself is large, and would push all draws above the metric. The interval is wider than
+    with itself is large and would shift all draws above the metric. The interval is wider than
     needed where the sets hardly differ.
 
     Args:
@@ -103,7 +77,15 @@ def kid(
     if draws:
         drawn = _bootstrap_kid(real, samples, patient_groups(patients, real), draws, seed)
         low, high = map(float, np.percentile(drawn, (2.5, 97.5)))
-    return Kid(value, spread, low, high, len(real), len(samples), size)
+    return KidMetric(
+        value=value,
+        spread=spread,
+        low=low,
+        high=high,
+        real=len(real),
+        samples=len(samples),
+        subset_size=size,
+    )
 
 
 def _kid_of_subsets(

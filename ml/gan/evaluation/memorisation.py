@@ -1,15 +1,13 @@
-"""Has a generator learned, or learned by heart: samples against the images it was trained on.
+"""Memorisation: do samples copy the images that the generator was trained on?
 
-What is a suspicious distance to a training image? The one that images of other people do not
-have: so every sample is measured against held-out real images, of patients in no training set.
-A mirrored copy is a copy too, so a mirrored training image counts as one: measure distances against
-`with_mirrored(training)`.
+A distance to a training image is suspicious where images of other people do not come as near, so
+every sample is compared with held-out real images, of patients in no training set. A mirrored copy
+is a copy too: measure distances against `with_mirrored(training)`.
 
-No space sees every kind of copy. On chest X-rays of 64 px, pixels
-(`ml.gan.evaluation.distances.pixel_points`)
-and the perceptual hash find copies that were blurred or made noisy, which embeddings miss, and
-embeddings find copies that were moved aside, which pixels and the hash miss. So ask several, and
-believe the one that says copy.
+No space detects every kind of copy. On chest X-rays of 64 px, pixels
+(`ml.gan.evaluation.distances.pixel_points`) and the perceptual hash find copies that were blurred
+or made noisy, which embeddings miss, and embeddings find copies that were shifted, which pixels and
+the hash miss. So use several, and trust the one that reports a copy.
 """
 
 import hashlib
@@ -22,10 +20,11 @@ from ml.data.near_duplicates import MAX_DISTANCE, Hashes, close_to, image_hash
 from ml.errors import DataError
 from ml.evaluation.metrics import auroc
 from ml.gan.evaluation.distances import Floats, Points, nearest
+from ml.gan.evaluation.results import RegionCopying
 from ml.imaging.types import GreyImages
 
 Flags = NDArray[np.bool_]
-# Cells with fewer images of either side say nothing of their own.
+# Cells with fewer images of either side are too small for a statistic.
 LEAST_IN_CELL = 20
 CELLS = 5
 
@@ -36,11 +35,11 @@ def with_mirrored(images: GreyImages) -> GreyImages:
 
 
 def nearest_percentiles(samples: Floats, held_out: Floats) -> Floats:
-    """How unremarkable each sample's distance to its nearest training image is, (M,) in [0, 1].
+    """Percentile of each sample's distance to its nearest training image, (M,) in [0, 1].
 
-    The share of held-out real images that are at least as close to a training image as the sample
-    is. Low is suspicious: at 0 the sample is closer to a training image than any real image of
-    another patient. Images that are independent of the training images spread evenly over 0 to 1.
+    It is the share of held-out real images that are at least as close to a training image as the
+    sample is. Low is suspicious: at 0 the sample is closer to a training image than any real image
+    of another patient. Images that do not depend on the training images spread evenly over 0 to 1.
 
     Args:
         samples: (M,) distances of samples to their nearest training image (`nearest`).
@@ -50,7 +49,10 @@ def nearest_percentiles(samples: Floats, held_out: Floats) -> Floats:
         DataError: there is no held-out image.
     """
     if not len(held_out):
-        raise DataError("there is no held-out real image to compare samples with")
+        raise DataError(
+            "There is no held-out real image to compare samples with. Add images to the "
+            "validation split."
+        )
     percentiles: Floats = np.searchsorted(np.sort(held_out), samples, side="right") / len(held_out)
     return percentiles
 
@@ -82,7 +84,9 @@ def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
         DataError: a set is empty.
     """
     if not len(training):
-        raise DataError("there is no training image that could have been copied")
+        raise DataError(
+            "There is no training image that a sample could copy. Add images to the training split."
+        )
     distance, number = nearest(samples, training)
     of_held_out = nearest(held_out, training)[0]
     return Closeness(
@@ -93,13 +97,13 @@ def closeness(samples: Points, held_out: Points, training: Points) -> Closeness:
 
 
 def copying_statistic(samples: Floats, held_out: Floats) -> float:
-    """C_T over the whole space: are samples closer to the training images than real images are?
+    """C_T over the whole space: positive where samples are farther from training images than real.
 
     The Z-scored Mann-Whitney U of the two sets of distances (Meehan, Chaudhuri, Dasgupta, "A
     Non-Parametric Test to Detect Data-Copying in Generative Models", 2020), with its variance
     corrected for ties. About standard normal where samples are as far from the training images as
-    held-out images; below -3 says data copying, far above 3 says that samples miss the data.
-    Several images of one patient make it larger than it should be.
+    held-out images; below -3 indicates data copying, far above 3 that samples miss the data.
+    Several images of one patient inflate it.
 
     Args:
         samples: (M,) distances of samples to their nearest training image.
@@ -110,32 +114,17 @@ def copying_statistic(samples: Floats, held_out: Floats) -> float:
     """
     m, n = len(samples), len(held_out)
     if not m or not n:
-        raise DataError(f"expected samples and held-out images, got {m} and {n}")
+        raise DataError(f"Copying needs samples and held-out images. There are {m} and {n}.")
     both = np.concatenate([samples, held_out])
     _, ties = np.unique(both, return_counts=True)
-    # With one image in all there would be a division by zero; two sides make two.
-    end_with_parent = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
-    variance = (m + n + 1 - end_with_parent) / (12 * m * n)
+    # Two sides have at least two images, so nothing is divided by zero.
+    ties_term = float((ties.astype(np.float64) ** 3 - ties).sum()) / ((m + n) * (m + n - 1))
+    variance = (m + n + 1 - ties_term) / (12 * m * n)
     if variance <= 0:
         return 0.0
     # The area under the ROC curve is U over its greatest value, m n.
     area = auroc(np.arange(m + n) < m, both)
     return float((area - 0.5) / np.sqrt(variance))
-
-
-@dataclass(frozen=True, slots=True)
-class CellCopying:
-    """C_T by cells: its weighted mean, and what it rests on.
-
-    Attributes:
-        value: mean of the cells' statistics, weighted by their held-out images; NaN without a cell.
-        lowest: the statistic of the cell that is copied most; NaN without a cell.
-        cells: number of cells with enough images to count.
-    """
-
-    value: float
-    lowest: float
-    cells: int
 
 
 def copying_by_cell(
@@ -146,8 +135,8 @@ def copying_by_cell(
     cells: int = CELLS,
     least: int = LEAST_IN_CELL,
     seed: int = 0,
-) -> CellCopying:
-    """C_T by regions of the space, which finds copying in one region that others make up for.
+) -> RegionCopying:
+    """C_T by regions of the space, which finds copying in one region that the others hide.
 
     The training images are clustered by k-means; within each cluster the distances of its samples
     and held-out images to its training images are compared (sections 3.2 and 3.3 of Meehan et al.).
@@ -166,7 +155,9 @@ def copying_by_cell(
     from sklearn.cluster import KMeans
 
     if len(training) < cells:
-        raise DataError(f"{len(training)} training images do not make {cells} cells")
+        raise DataError(
+            f"{len(training)} training images are too few for {cells} cells. Add training images."
+        )
     clusters = KMeans(cells, n_init=3, random_state=seed).fit(training.astype(np.float64))
     of_training = clusters.labels_
     of_samples = clusters.predict(samples.astype(np.float64))
@@ -182,9 +173,9 @@ def copying_by_cell(
         )
         weights.append(int(real_here.sum()))
     if not statistics:
-        return CellCopying(float("nan"), float("nan"), 0)
+        return RegionCopying(value=float("nan"), lowest=float("nan"), cells=0)
     mean = float(np.average(statistics, weights=weights))
-    return CellCopying(mean, min(statistics), len(statistics))
+    return RegionCopying(value=mean, lowest=min(statistics), cells=len(statistics))
 
 
 def exact_copies(samples: GreyImages, training: GreyImages) -> Flags:

@@ -1,4 +1,4 @@
-"""Draw images by patient, so that intervals and baselines respect who they belong to."""
+"""Random draws by patient, for intervals and baselines that respect patient boundaries."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ LEAST_IMAGES = 4
 def draw_by_group(
     groups: NDArray[np.generic], n: int, random: np.random.Generator
 ) -> tuple[Ints, Ints]:
-    """At most n images of groups in random order, and all images of the groups not touched.
+    """At most n images of groups in random order, and all images of the other groups.
 
-    The last group gives as many images as are wanted; its other images belong to neither side.
+    The last drawn group contributes as many images as are still needed; its other images belong to
+    neither side.
     """
     _, group = np.unique(groups, return_inverse=True)
     order = random.permutation(group.max() + 1)
@@ -31,19 +32,23 @@ def draw_by_group(
 
 
 def patient_groups(patients: Groups | None, real: Points) -> NDArray[np.generic]:
-    """Each image's patient; every image its own where patients are not known."""
+    """Each image's patient; without patients every image is its own group."""
     if patients is None:
         return np.arange(len(real))
     if len(patients) != len(real):
-        raise ValueError(f"{len(patients)} patient keys for {len(real)} images")
+        raise ValueError(f"There are {len(patients)} patient keys for {len(real)} images.")
     return patients
 
 
 def require_enough_images(real: Points, samples: Points, least: int = LEAST_IMAGES) -> None:
-    """Refuse sets that are too small or of different widths."""
+    """Refuse sets of embeddings that are too small.
+
+    Raises:
+        DataError: a side has fewer images than `least`.
+    """
     fewest = min(len(real), len(samples))
     if fewest < least:
         raise DataError(
-            f"expected {least} images or more on each side, got {len(real)} real and "
-            f"{len(samples)} synthetic ones: give more images or compare fewer"
+            f"{len(real)} real and {len(samples)} synthetic images are too few. Give at least "
+            f"{least} of each, or compare fewer."
         )

@@ -1,39 +1,17 @@
 """The distance between two halves of the real images: the best a generator can reach."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ml.errors import DataError
 from ml.gan.evaluation.distances import Points
-from ml.gan.evaluation.fid import Fid, frechet_distance
+from ml.gan.evaluation.fid import frechet_distance
 from ml.gan.evaluation.kid import kid
 from ml.gan.evaluation.patient_groups import LEAST_IMAGES, Groups, draw_by_group
+from ml.gan.evaluation.results import FloorMetrics
 
 FLOOR_REPEATS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """What real images reach against other real images: mean and spread over random halves."""
-
-    fid: float
-    fid_spread: float
-    kid: float
-    kid_spread: float
-    n: int  # images of each half
-    repeats: int
-
-    def ratio(self, fid: Fid) -> float:
-        """Floor over FID: 1 where samples are as near as other real images, towards 0 if farther.
-
-        Raises:
-            ValueError: the two are of different numbers of images, which compares nothing.
-        """
-        if fid.n != self.n:
-            raise ValueError(f"an FID of {fid.n} images has no floor of {self.n} images")
-        return self.fid / fid.value
 
 
 def real_floor(
@@ -43,7 +21,7 @@ def real_floor(
     *,
     repeats: int = FLOOR_REPEATS,
     seed: int = 0,
-) -> Floor:
+) -> FloorMetrics:
     """FID and KID between two sets of real images, of n images each, that share no patient.
 
     Args:
@@ -64,13 +42,21 @@ def real_floor(
         if len(one) < n or len(rest) < n or n < LEAST_IMAGES:
             raise DataError(
                 f"{len(real)} real images of {len(set(patients.tolist()))} patients do not make "
-                f"two sets of {max(n, LEAST_IMAGES)} images that share no patient: compare fewer "
-                "samples, or give more images"
+                f"two sets of {max(n, LEAST_IMAGES)} images that share no patient. Compare fewer "
+                "samples, or add images."
             )
         other = rest[:n]
         fids.append(frechet_distance(real[one], real[other]))
         kids.append(kid(real[one], real[other], draws=0, seed=seed).value)
-    return Floor(*_mean_and_spread(fids), *_mean_and_spread(kids), n, repeats)
+    (fid_mean, fid_spread), (kid_mean, kid_spread) = map(_mean_and_spread, (fids, kids))
+    return FloorMetrics(
+        fid=fid_mean,
+        fid_spread=fid_spread,
+        kid=kid_mean,
+        kid_spread=kid_spread,
+        n=n,
+        repeats=repeats,
+    )
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""The real images that a generator is measured against, read and embedded once for many generators.
+"""The real images that generators are compared with, read and embedded once for all of them.
 
-Samples are compared with the test split, which neither trained nor chose a generator; copies are
-looked for among the training images and their mirror images, since a mirrored copy is a copy too;
-held-out images are those of validation and test together.
+Samples are compared with the test split, which no training or selection used. Copies are searched
+among the training images and their mirror images, since a mirrored copy is a copy too. Held-out
+images are those of the validation and test splits together.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,19 +17,20 @@ from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.near_duplicates import Hashes
 from ml.data.splits import Split
 from ml.errors import DataError, TooFewImages
+from ml.gan.evaluation.comparison import DEFAULT_SAMPLES
 from ml.gan.evaluation.distances import Points
 from ml.gan.evaluation.divergences import BINS
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.memorisation import hash_all, with_mirrored
-from ml.gan.evaluation.real_floor import Floor, real_floor
+from ml.gan.evaluation.real_floor import real_floor
+from ml.gan.evaluation.results import FloorMetrics
 from ml.imaging.types import GreyImages
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-SAMPLES = 512
 # As many as a histogram of embeddings has bins.
 LEAST_IMAGES = BINS
-# With fewer images the metrics are given, and said to be rough.
+# With fewer test images the metrics come with a note that they are rough.
 FEW_IMAGES = 100
 
 
@@ -53,16 +54,16 @@ class EmbeddedImages:
     """The real images in one feature space.
 
     Attributes:
-        space: where.
+        space: the feature space.
         points: (N, F) of all real images.
         mirrored: (T, F) of the training images' mirror images.
-        floors: of each group by its label; missing where images are too few.
+        floors: by the label of a group; missing where images are too few.
     """
 
     space: FeatureSpace
     points: Points
     mirrored: Points
-    floors: dict[str, Floor]
+    floors: dict[str, FloorMetrics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,12 @@ class RealImages:
         training: (N,) which are of the training split.
         test: (N,) which are of the test split.
         too_small: how many images were left out since they are smaller than `size`.
-        hashes: perceptual ones of training images, then of their mirror images.
+        hashes: perceptual hashes of the training images, then of their mirror images.
         classes: (M,) class number of each sample, mixed as in the test split.
         groups: all images, then each class where generators make classes on demand.
         spaces: the images' embeddings.
-        seed: of every draw.
-        notes: what the metrics cannot say, as sentences.
+        seed: of every random draw.
+        notes: sentences on the limits of the metrics.
     """
 
     labels: tuple[str, ...]
@@ -105,7 +106,7 @@ class RealImages:
         return ~self.training
 
     def like_samples(self, samples: Flags | None = None) -> Ints:
-        """Numbers of training images that can stand where samples do.
+        """Numbers of training images that take the samples' place in a comparison.
 
         Args:
             samples: (M,) which of the samples; all by default.
@@ -128,7 +129,7 @@ def read_real_images(
     size: int,
     *,
     features: Sequence[FeatureSpace],
-    samples: int = SAMPLES,
+    samples: int = DEFAULT_SAMPLES,
     by_class: bool = False,
     seed: int = 0,
     quiet: bool = False,
@@ -141,8 +142,8 @@ def read_real_images(
         size: side of the generator's images, in pixels.
         features: where images are compared.
         samples: how many samples they are compared with.
-        by_class: each class is compared by itself, too.
-        seed: of every draw.
+        by_class: also compare each class separately.
+        seed: of every random draw.
         quiet: shows no progress.
 
     Raises:
@@ -160,7 +161,7 @@ def read_real_images(
     both_ways = with_mirrored(images.images[training])
     mirror_images = both_ways[training.sum() :]
     rough = test.sum() < FEW_IMAGES
-    notes = [f"Only {test.sum()} test images: all metrics are rough."] if rough else []
+    notes = [f"Only {test.sum()} test images, so all metrics are rough."] if rough else []
     spaces = []
     for space in features:
         points = embed(space, images.images, title="real images", quiet=quiet)
@@ -192,14 +193,14 @@ def _load(wanted: Sequence[ImageRecord], size: int, *, quiet: bool) -> ImageSet:
 
 
 def _classes_of_samples(test: Ints, samples: int, seed: int) -> Ints:
-    """Class numbers of so many samples, mixed as those of the test images: (M,)."""
-    # Shuffled before it is repeated: any number of samples has the mix of the test images.
+    """Class numbers of the samples, in the class mix of the test images: (M,)."""
+    # Shuffled before repeating, so that any number of samples has the mix of the test images.
     shuffled = np.random.default_rng(seed).permutation(test)
     return np.resize(shuffled, samples)
 
 
 def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bool) -> list[Group]:
-    """All images, then each class where it is compared by itself."""
+    """All images, then each class where classes are compared separately."""
     groups = [Group("", np.ones(len(numbers), bool), np.ones(len(classes), bool))]
     if by_class:
         groups += [Group(label, numbers == k, classes == k) for k, label in enumerate(labels)]
@@ -208,20 +209,22 @@ def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bo
 
 def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
     if samples < LEAST_IMAGES:
-        raise DataError(f"{samples} sample(s) say nothing: compare {LEAST_IMAGES} or more")
+        raise DataError(
+            f"{samples} sample(s) are too few for an evaluation. Compare {LEAST_IMAGES} or more."
+        )
     for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
         if chosen.sum() < LEAST_IMAGES:
             raise TooFewImages(
-                f"the {part} split has {chosen.sum()} image(s) of {', '.join(labels)} with "
-                f"{size} px or more on each side, and an evaluation needs {LEAST_IMAGES}: "
-                "give images of more patients"
+                f"The {part} split has {chosen.sum()} image(s) of {', '.join(labels)} with "
+                f"{size} px or more on each side, and an evaluation needs {LEAST_IMAGES}. Add "
+                "images of more patients."
             )
 
 
 def _floors(
     points: Points, images: ImageSet, test: Flags, groups: Sequence[Group], seed: int
-) -> tuple[dict[str, Floor], list[str]]:
-    """The floor of each group at the number of images of its FID, and why one is missing."""
+) -> tuple[dict[str, FloorMetrics], list[str]]:
+    """The floor of each group at the number of images of its FID, and reasons for missing ones."""
     floors, reasons = {}, []
     for group in groups:
         count = min(int((group.real & test).sum()), int(group.samples.sum()))
@@ -230,7 +233,7 @@ def _floors(
                 points[group.real], images.patients[group.real], count, seed=seed
             )
         except DataError as problem:
-            reasons.append(f"no floor of {group.label or 'all images'}: {problem}")
+            reasons.append(f"No floor of {group.label or 'all images'}. {problem}")
     return floors, reasons
 
 
@@ -245,11 +248,11 @@ def embed(
     """Embed images (N, S, S) behind a progress bar: (N, F).
 
     Args:
-        space: where.
+        space: the feature space.
         images: grey levels.
-        title: what the images are.
+        title: of the images, for the bar.
         quiet: shows no bar.
-        on_batch: called after every few images; what it raises ends the work.
+        on_batch: called after every few images; an exception from it ends the embedding.
     """
     columns = (*Progress.get_default_columns(), TextColumn("{task.total} images"))
     with Progress(*columns, transient=True, disable=quiet) as bar:

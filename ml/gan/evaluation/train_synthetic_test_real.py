@@ -1,11 +1,12 @@
-"""Train on synthetic images, test on real ones: is what tells classes apart in the samples?
+"""Train on synthetic images, test on real ones: do samples show what distinguishes the classes?
 
-A logistic regression on fixed embeddings stands for a classifier (the idea: Esteban, Hyland,
-Raetsch, "Real-valued (Medical) Time Series Generation with Recurrent Conditional GANs", 2017). It
-is the same probe, with the same strength of regularisation, for synthetic and real training images.
+A logistic regression on fixed embeddings takes the place of a classifier (after Esteban, Hyland,
+Raetsch, "Real-valued (Medical) Time Series Generation with Recurrent Conditional GANs", 2017). The
+probe and its regularisation are the same for synthetic and real training images.
 
-Embed with a network that has learned no labels of images (`efficientnet-lite0`): our classifier's
-features hold the classes already, and a probe on them finds what the samples do not teach.
+Use embeddings of a network that was not trained on these classes (`efficientnet-lite0`): the
+released classifier's features encode the classes already, so a probe on them would score well
+whatever the samples show.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,11 @@ from numpy.typing import NDArray
 from ml.errors import DataError
 from ml.evaluation.metrics import Interval, Ints, bootstrap, macro_auroc
 from ml.gan.evaluation.distances import Points
+from ml.gan.evaluation.results import ProbeMetrics
 
-# Inverse strength of the ridge penalty, on features of unit variance: with a thousand features
-# and some hundred images a weak one would learn them by heart.
+# Inverse strength of the ridge penalty on features of unit variance. A weak penalty would overfit a
+# thousand features of a few hundred images.
 _STRENGTH = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeMetrics:
-    """Macro AUROC on real test images of probes trained on synthetic and on real images."""
-
-    synthetic: Interval
-    real: Interval
-
-    @property
-    def gap(self) -> float:
-        """What training on synthetic images loses."""
-        return self.real.value - self.synthetic.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +42,22 @@ def synthetic_against_real(
 
     Args:
         synthetic: samples of every class of the test images.
-        real: real training images, of no patient in the test; the upper bound, best of as many
-            images as there are samples.
+        real: real training images of patients outside the test split, ideally as many as there are
+            samples; their probe is the upper bound.
         test: real test images.
         patients: (N,) of the test images, drawn in the bootstrap.
 
     Raises:
         DataError: a set lacks a class of the test images, or these are of one class.
     """
+    of_synthetic = probe_auroc(synthetic, test, patients, name="synthetic")
+    of_real = probe_auroc(real, test, patients, name="real training")
     return ProbeMetrics(
-        probe_auroc(synthetic, test, patients, name="synthetic"),
-        probe_auroc(real, test, patients, name="real training"),
+        synthetic=of_synthetic,
+        real=of_real,
+        gap=of_real.value - of_synthetic.value,
+        samples=len(synthetic.points),
+        real_images=len(real.points),
     )
 
 
@@ -84,8 +78,8 @@ def probe_auroc(
     found = np.unique(training.labels)
     if len(classes) < 2 or not np.array_equal(classes, found):
         raise DataError(
-            f"a probe needs {name} images of the same two classes or more as the test images: "
-            f"they have classes {found.tolist()}, the test images {classes.tolist()}"
+            f"The {name} images have classes {found.tolist()}, the test images {classes.tolist()}. "
+            "A probe needs the same two classes or more on both sides."
         )
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=1000))
     probe.fit(training.points.astype(np.float64), training.labels)

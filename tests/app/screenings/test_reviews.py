@@ -187,8 +187,8 @@ def test_shared_link_shows_no_review(
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({}, "Choose what the image shows"),
-        ({"label": "measles", "why": "spots"}, "Choose what the image shows"),
+        ({}, "choose what the image shows"),
+        ({"label": "measles", "why": "spots"}, "choose what the image shows"),
         ({"label": "WRONG"}, "say why the model is wrong"),
         ({"label": "WRONG", "why": "  "}, "say why the model is wrong"),
         ({"label": "WRONG", "why": "x" * 2001}, "at most 2000 characters"),

@@ -224,7 +224,7 @@ def test_export_releases_what_was_trained_once(
     first = xray(*command)
     assert first.exit_code == 0, first.exception
     # The tiny world has hardly a test image.
-    assert "Not measured, for the test split has 2 image(s)" in first.stdout
+    assert "Not measured. The test split has 2 image(s)" in first.stdout
     assert f"wrote {run / 'release'}: generator.safetensors, generator.onnx" in first.stdout
     require_equal_weights(run / "release", run)
     assert GeneratorGraph.load(run / "release").images([1], "covid").shape == (1, SIDE, SIDE)
@@ -243,10 +243,10 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     ("flags", "message"),
     [
         (["--preset", "stylegan"], "unknown preset 'stylegan', expected one of gan, dcgan"),
-        (["--labels", "covid,flu"], "the training split has no image of flu"),
-        (["--network", "unet"], "unknown network 'unet'"),
+        (["--labels", "covid,flu"], "The training split has no image of flu"),
+        (["--network", "unet"], "network 'unet'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--labels", "pneumonia"], "the training split has no image of pneumonia"),
+        (["--labels", "pneumonia"], "The training split has no image of pneumonia"),
         (["--batch-size", "64"], "do not fill a batch of 64"),
     ],
 )
@@ -391,7 +391,7 @@ def test_synthesize_says_what_it_refused(
     assert "1 of 1 image(s) are missing, for 10 were refused" in str(given_up.exception)
     # By default such images may pass, as the help says.
     assert REFUSE_BELOW == 1.0
-    assert "default: 1." in xray("synthesize", "--help").stdout
+    assert "[default: (1.0)]" in xray("synthesize", "--help").stdout
     assert "made 4 image(s)" in make("--seeds", "0-3").stdout
 
 
@@ -421,9 +421,9 @@ def test_synthesize_warns_of_another_data_set(
         (["--truncation", "1.5"], 2, "--truncation"),
         (["--truncation", "0"], 2, "--truncation"),
         (["--count", "0"], 2, "--count"),
-        (["--count", "1", "--seeds", "1"], 1, "give one of --count, --seeds and --interpolate"),
-        (["--interpolate", "1", "2", "--seeds", "1"], 1, "give one of"),
-        (["--interpolate", "1", str(2**32)], 1, "seeds of 0 to 2^32 - 1"),
+        (["--count", "1", "--seeds", "1"], 1, "Give one of --count, --seeds and --interpolate"),
+        (["--interpolate", "1", "2", "--seeds", "1"], 1, "Give one of"),
+        (["--interpolate", "1", str(2**32)], 1, "seeds from 0 to 2^32 - 1"),
         (["--seeds", "x"], 1, "expected numbers and ranges"),
         (["--label", "flu"], 1, "this generator makes covid, normal, not 'flu'"),
         (["--generator", "no-such-file"], 1, "no generator at no-such-file"),

@@ -22,6 +22,7 @@ from ml.gan.evaluation.evaluate import FIRST_SEED, evaluate_gan, measure_generat
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.fid import fid
 from ml.gan.evaluation.kid import kid
+from ml.gan.evaluation.measured_generator import MeasuredGenerator
 from ml.gan.evaluation.memorisation import copying_statistic, nearest_percentiles
 from ml.gan.evaluation.precision_recall import manifold
 from ml.gan.evaluation.real_floor import real_floor
@@ -75,7 +76,7 @@ def real(records: list[ImageRecord]) -> RealImages:
 
 
 @pytest.fixture(scope="module")
-def evaluation(real: RealImages, conditional: LoadedGenerator) -> dict[str, Any]:
+def evaluation(real: RealImages, conditional: LoadedGenerator) -> MeasuredGenerator:
     return measure_generator(conditional, real, quiet=True)
 
 
@@ -91,35 +92,40 @@ def numbers_in(values: Any) -> Iterator[float]:
             yield values
 
 
-def test_every_metric_is_there_and_finite(evaluation: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
-    assert all(math.isfinite(number) for number in numbers_in(evaluation))
-    (space,) = evaluation["spaces"]
-    assert (space["name"], space["sha256"]) == ("pixels", "0" * 64)
+def test_every_metric_is_there_and_finite(evaluation: MeasuredGenerator) -> None:
+    values = evaluation.as_json()
+    assert MeasuredGenerator.from_json(evaluation.to_json()).as_json() == values
+    assert all(math.isfinite(number) for number in numbers_in(values))
+    (space,) = evaluation.spaces
+    assert (space.name, space.sha256) == ("pixels", "0" * 64)
     for metric in METRIC_COLUMNS:
         if "worst" in metric.name:
             continue  # so few images fill no cell
         assert metric.of_samples(space) is not None, metric.name
         assert metric.of_real(space) is not None, metric.name
-    assert set(space["per_class"]) == set(LABELS)
-    for own in space["per_class"].values():
-        assert own["kid"]["real"] == own["fid"]["n"] == IMAGES[Split.TEST]
-        assert own["ratio"] == pytest.approx(own["floor"]["fid"] / own["fid"]["value"])
-    assert evaluation["real"]["classes"] == dict.fromkeys(LABELS, IMAGES[Split.TEST])
-    assert sum(evaluation["samples"]["classes"].values()) == SAMPLES
-    assert evaluation["real"]["held_out_images"] == 48
-    assert evaluation["notes"] == ["Only 36 test images: all metrics are rough."]
+    assert set(space.per_class) == set(LABELS)
+    for own in space.per_class.values():
+        assert own is not None
+        assert own.kid is not None
+        assert own.fid is not None
+        assert own.floor is not None
+        assert own.kid.real == own.fid.n == IMAGES[Split.TEST]
+        assert own.ratio == pytest.approx(own.floor.fid / own.fid.value)
+    assert evaluation.real.classes == dict.fromkeys(LABELS, IMAGES[Split.TEST])
+    assert sum(evaluation.samples.classes.values()) == SAMPLES
+    assert evaluation.real.held_out_images == 48
+    assert evaluation.notes == ["Only 36 test images, so all metrics are rough."]
 
 
 def test_metrics_equal_the_measures_themselves(
-    evaluation: dict[str, Any], real: RealImages, conditional: LoadedGenerator
+    evaluation: MeasuredGenerator, real: RealImages, conditional: LoadedGenerator
 ) -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + SAMPLES)
     images = sample_images(conditional.network, seeds, real.classes.tolist(), length=8)
     space = pixel_space()
     points, everything = space.embed(images), space.embed(real.images.images)
     test, patients = everything[real.test], real.images.patients
-    found = evaluation["spaces"][0]
+    found = evaluation.spaces[0].as_json()
 
     expected = kid(test, points, patients=patients[real.test])
     assert found["kid"]["value"] == expected.value
@@ -163,26 +169,26 @@ def test_a_generator_that_copies_is_found(
     mirrored = np.concatenate([training[:20], training[20:40, :, ::-1]])
     monkeypatch.setattr("ml.gan.evaluation.evaluate.sample_images", lambda *_args, **_kw: mirrored)
     found = measure_generator(conditional, real, quiet=True)
-    assert found["pixels"]["exact_copies"] == SAMPLES
-    assert found["pixels"]["near_copies"] == SAMPLES
-    memorisation = found["spaces"][0]["memorisation"]
-    assert memorisation["suspicious"] == 1.0
-    assert memorisation["percentiles"]["median"] == 0.0
-    assert memorisation["copying"] < -3
+    assert found.pixels.exact_copies == SAMPLES
+    assert found.pixels.near_copies == SAMPLES
+    memorisation = found.spaces[0].memorisation
+    assert memorisation.suspicious == 1.0
+    assert memorisation.percentiles["median"] == 0.0
+    assert memorisation.copying < -3
 
 
 def test_an_unconditional_generator_has_no_classes_of_its_own(
     records: list[ImageRecord], tmp_path: Path
 ) -> None:
     loaded = untrained(tmp_path / GENERATOR, records, tiny("resnet", labels="covid,normal"))
-    other = replace(loaded, card=replace(loaded.card, images_sha256="other"))
+    other = replace(loaded, card=loaded.card.model_copy(update={"images_sha256": "other"}))
     found = evaluate_gan(other, records, features=[pixel_space()], samples=20, quiet=True)
-    assert found["spaces"][0]["per_class"] == {}
-    assert found["spaces"][0]["probe"] is None
-    assert found["samples"]["classes"] == {}
-    assert len(found["notes"]) == 3
-    assert "learned from other images" in found["notes"][1]
-    assert "18 covid, 18 normal" in found["notes"][2]
+    assert found.spaces[0].per_class == {}
+    assert found.spaces[0].probe is None
+    assert found.samples.classes == {}
+    assert len(found.notes) == 3
+    assert "trained on other images" in found.notes[1]
+    assert "18 covid, 18 normal" in found.notes[2]
 
 
 def test_too_few_images_and_images_that_are_too_small_are_told(
@@ -190,7 +196,7 @@ def test_too_few_images_and_images_that_are_too_small_are_told(
 ) -> None:
     with pytest.raises(DataError, match=r"train split has 0 image\(s\) of covid with 80 px"):
         read_real_images(records, ("covid",), 80, features=[], quiet=True)
-    with pytest.raises(DataError, match="2 sample"):
+    with pytest.raises(DataError, match=r"2 sample\(s\) are too few"):
         read_real_images(records, ("covid",), SIDE, features=[], samples=2, quiet=True)
 
 
@@ -211,7 +217,7 @@ def test_samples_have_the_mix_of_the_test_images(records: list[ImageRecord]) -> 
 
 
 def test_page_shows_every_metric_and_needs_nothing(
-    evaluation: dict[str, Any], conditional: LoadedGenerator
+    evaluation: MeasuredGenerator, conditional: LoadedGenerator
 ) -> None:
     html = render_evaluation(evaluation, draw_sheet(conditional), ROWS)
     page = Page()
@@ -222,7 +228,7 @@ def test_page_shows_every_metric_and_needs_nothing(
     sources = [value for name, value in page.attributes if name in ("src", "href", "srcset")]
     assert len(sources) == 1
     assert str(sources[0]).startswith("data:image/png;base64,")
-    for row in space_rows(evaluation["spaces"][0]):
+    for row in space_rows(evaluation.spaces[0]):
         assert escape(row.meaning) in html
         assert row.value in html
     assert conditional.sha256 in html
@@ -231,11 +237,11 @@ def test_page_shows_every_metric_and_needs_nothing(
 
 
 def test_names_on_the_page_are_text(
-    evaluation: dict[str, Any], conditional: LoadedGenerator
+    evaluation: MeasuredGenerator, conditional: LoadedGenerator
 ) -> None:
-    hostile = json.loads(json.dumps(evaluation))
-    hostile["generator"]["options"]["labels"] = hostile["spaces"][0]["name"] = "<script>"
-    hostile["notes"] = ["<script>"]
+    space = evaluation.spaces[0].model_copy(update={"name": "<script>"})
+    changes = {"spaces": [space], "notes": ["<script>"]}
+    hostile = evaluation.model_copy(update=changes)
     assert "<script" not in render_evaluation(hostile, draw_sheet(conditional))
 
 
