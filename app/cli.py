@@ -16,6 +16,7 @@ from rich.console import Console
 
 from app.accounts.cli import admin_app, key_app
 from app.core.errors import AppError
+from app.core.logging import configure_logging
 from app.registry.cli import model_app
 from app.runs.cli import run_app
 from app.runs.schedule_cli import schedule_app
@@ -57,6 +58,7 @@ def root(
     ] = False,
 ) -> None:
     """Chest X-ray screening: data, models, predictions and the web application."""
+    configure_logging()
 
 
 @xray.command()
@@ -74,6 +76,7 @@ def serve(
     from app.worker.supervisor import can_work, supervised_worker
 
     settings = _settings_of_server(host)
+    configure_logging(settings)
     console = Console()
     console.print(f"Xray Screening: open [bold]http://{host}:{port}[/bold]")
     database = _migrated_database(settings)
@@ -93,7 +96,6 @@ def serve(
             create_app(settings),
             host=host,
             port=port,
-            log_level="warning",
             # The parser that bounds the size of headers.
             http="h11",
             server_header=False,
@@ -136,6 +138,7 @@ def worker(
     from app.worker.worker import Worker
 
     settings = Settings()
+    configure_logging(settings)
     _migrated_database(settings).close()
     Console().print(f"Xray Screening: waiting for runs in {queues}")
     sys.exit(Worker(settings, _queues(queues), lease).work())

@@ -29,6 +29,7 @@ from app.core.error_pages import (
 )
 from app.core.errors import AppError, SignInNeeded
 from app.core.rate_limit import RateLimits
+from app.core.request_log import RequestLog
 from app.core.security_headers import SecurityHeaders
 from app.core.storage import Storage
 from app.core.templating import STATIC
@@ -56,6 +57,7 @@ from app.site.api_reference import router as api_reference
 from app.site.audit_routes import router as audit
 from app.site.console import router as console
 from app.site.health import router as health
+from app.site.metrics import router as metrics
 
 logger = logging.getLogger(__name__)
 _CLEAN_UP_EVERY_S = 3600
@@ -102,10 +104,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
+    # Added last, so that it is outermost and sees every request.
+    app.add_middleware(RequestLog)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for router in PAGES:
         app.include_router(router, dependencies=[Depends(current_user)])
-    for router in (screening_api, health):
+    for router in (screening_api, health, metrics):
         app.include_router(router)
     app.add_exception_handler(SignInNeeded, redirect_to_sign_in)
     app.add_exception_handler(AppError, answer_app_error)

@@ -1,4 +1,4 @@
-"""The web server: uvicorn, whose pages that follow a run let go when it is told to end."""
+"""The web server: uvicorn, which also ends event streams when it shuts down."""
 
 from types import FrameType
 from typing import Any
@@ -10,21 +10,22 @@ from app.runs.events import STREAMS
 
 
 class Server(uvicorn.Server):
-    """Waits for the requests in hand when it ends, but not for streams, which have no end."""
+    """Finishes open requests when it shuts down, except event streams, which have no end."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the streams too."""
+        """Close the event streams as well."""
         STREAMS.close()
         super().handle_exit(sig, frame)
 
 
 def run(app: FastAPI, **options: Any) -> None:
     """Serve until SIGINT or SIGTERM; `options` are uvicorn's."""
-    server = Server(uvicorn.Config(app, **options))
+    # Logging is configured by `app.core.logging`, access lines come from `app.core.request_log`.
+    server = Server(uvicorn.Config(app, log_config=None, access_log=False, **options))
     try:
         server.run()
     except KeyboardInterrupt:
         return
     if not server.started:
-        # It has said why.
+        # The reason was logged.
         raise SystemExit(3)

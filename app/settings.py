@@ -16,8 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ml.classifier.bundle import PRETRAINED
 
 _SHORTEST_SECRET = 32
-# "changeme" repeated is long and still no secret.
-_LEAST_DIFFERENT = 10
+# Long strings of few characters, repetitions and placeholders are no secrets.
+_FEWEST_CHARACTERS = 10
+_PLACEHOLDERS = ("changeme", "change-me", "change_me", "password", "example", "secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,36 @@ class HomeFolder:
         return found.is_relative_to(self.root) or self.root.is_relative_to(found)
 
 
+def secret_fault(secret: str) -> str | None:
+    """Why a secret is too weak; None where nothing is found against it."""
+    if len(secret) < _SHORTEST_SECRET:
+        return f"needs at least {_SHORTEST_SECRET} characters"
+    if len(set(secret)) < _FEWEST_CHARACTERS:
+        return f"needs at least {_FEWEST_CHARACTERS} different characters"
+    if any(word in secret.lower() for word in _PLACEHOLDERS):
+        return "is a placeholder"
+    # A string that is a repetition is found in its double before its end.
+    if (secret + secret).find(secret, 1) < len(secret):
+        return "repeats itself"
+    return None
+
+
+class LogLevel(StrEnum):
+    """Severity of log records."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
 class Environment(StrEnum):
     """How the application is run."""
 
@@ -136,56 +167,63 @@ class Settings(BaseSettings):
 
     environment: Environment = Field(
         Environment.EMBEDDED,
-        description="embedded: one machine, everything local; production: refuses unsafe settings.",
+        description="embedded: everything on one machine; production: refuses unsafe settings.",
     )
     home: Path = Field(
-        Path("var"), description="Folder of the embedded database, artefacts and secret key."
+        Path("var"),
+        description="Folder of the embedded database, images, data sets, models, runs and secret"
+        " key.",
     )
-    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    database_url: str = Field("", description="SQLAlchemy URL. Default: SQLite in the home folder.")
     storage_url: str = Field(
-        "", description="file:///folder or s3://bucket/prefix; empty: a folder in the home folder."
+        "",
+        description="Where images are stored: file:///folder or s3://bucket/prefix. Default: a"
+        " folder in the home folder.",
     )
     broker_url: str = Field(
         "",
-        description="Where workers hear of new runs, redis://host:6379/0; empty: folders in the"
-        " home folder.",
+        description="Broker that notifies workers of new runs, and shared storage of rate limits,"
+        " such as redis://host:6379/0. Default: folders in the home folder, and memory.",
     )
     secret_key: SecretStr = Field(
         SecretStr(""),
-        description="Signs visitor cookies; empty: made on first start and kept in the home folder."
-        " Production requires it.",
+        description="Signs visitor cookies. Default: created on the first start and stored in the"
+        " home folder. Production requires it.",
     )
     public_url: str = Field(
-        "", description="Address that visitors use, for shared links; empty: the request's own."
+        "", description="Address that visitors use, for shared links. Default: the request's own."
     )
     allowed_hosts: list[str] = Field(
-        ["*"], description='Host names answered, as JSON. Production requires names, not "*".'
+        ["*"],
+        description="Host names that are served, as a JSON list. Production requires names"
+        ' instead of "*".',
     )
     bundle: Path = Field(
         PRETRAINED,
-        description="Folder of the classifier bundle that answers until another is activated.",
+        description="Folder of the classifier bundle that is used until a model version is"
+        " activated.",
     )
-    max_upload_mb: int = Field(32, ge=1, le=512, description="Largest image accepted, in MB.")
+    max_upload_mb: int = Field(32, ge=1, le=512, description="Size limit of an image, in MB.")
     max_archive_mb: int = Field(
-        2048, ge=1, le=1_000_000, description="Largest archive of images accepted, in MB."
+        2048, ge=1, le=1_000_000, description="Size limit of an archive of images, in MB."
     )
     max_images_per_form: int = Field(
-        8, ge=1, le=100, description="Most images in one form without JavaScript."
+        8, ge=1, le=100, description="Images accepted in one form without JavaScript."
     )
     max_forms_read: int = Field(
-        64, ge=1, le=1000, description="Uploads received at once; further ones get 503."
+        64, ge=1, le=1000, description="Uploads received at once; more get status 503."
     )
     upload_timeout_s: float = Field(
         120.0, gt=0, le=3600, description="Seconds in which an upload has to arrive."
     )
     min_free_mb: int = Field(
-        500, ge=0, description="Room on the disk below which no image is taken, in MB."
+        500, ge=0, description="Free disk space below which images are refused, in MB."
     )
     max_in_flight: int = Field(
         32,
         ge=1,
         le=36,
-        description="Images answered at once; further ones get 503 with Retry-After.",
+        description="Images screened at once; more get status 503 with Retry-After.",
     )
     decoder_workers: int = Field(
         default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
@@ -194,17 +232,31 @@ class Settings(BaseSettings):
         description="Child processes that decode images.",
     )
     decode_timeout_s: float = Field(
-        15.0, gt=0, le=120, description="Seconds after which decoding one image is given up."
+        15.0, gt=0, le=120, description="Seconds after which decoding an image is aborted."
     )
-    share_days: int = Field(7, ge=1, le=365, description="Days that a shared link lives.")
+    share_days: int = Field(7, ge=1, le=365, description="Days that a shared link is valid.")
+    metrics_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token that /metrics requires as Authorization: Bearer. Default: /metrics is"
+        " served to callers on this machine only.",
+    )
+    log_level: LogLevel = Field(
+        LogLevel.INFO, description="Least severe level that is logged: DEBUG, INFO, WARNING, ERROR."
+    )
+    log_format: LogFormat | None = Field(
+        None, description="json or text. Default: json in production, otherwise text."
+    )
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
         if self.environment is not Environment.PRODUCTION:
             return self
         faults = []
-        if len(self.secret_key.get_secret_value()) < 32:
-            faults.append("XRAY_SECRET_KEY needs at least 32 characters (openssl rand -hex 32)")
+        if fault := secret_fault(self.secret_key.get_secret_value()):
+            faults.append(f"XRAY_SECRET_KEY {fault}. Create one with: openssl rand -hex 32")
+        token = self.metrics_token.get_secret_value()
+        if token and (fault := secret_fault(token)):
+            faults.append(f"XRAY_METRICS_TOKEN {fault}. Create one with: openssl rand -hex 32")
         if "*" in self.allowed_hosts:
             faults.append("XRAY_ALLOWED_HOSTS needs the host names served, as in '[\"xray.org\"]'")
         if not self.public_url.startswith("https://"):
@@ -219,23 +271,31 @@ class Settings(BaseSettings):
         return HomeFolder(self.home.resolve())
 
     @property
+    def effective_log_format(self) -> LogFormat:
+        """The configured format, or JSON in production and text elsewhere."""
+        if self.log_format is not None:
+            return self.log_format
+        production = self.environment is Environment.PRODUCTION
+        return LogFormat.JSON if production else LogFormat.TEXT
+
+    @property
     def max_upload_bytes(self) -> int:
-        """Largest image accepted, in bytes."""
+        """Size limit of an image, in bytes."""
         return self.max_upload_mb * 1_000_000
 
     @property
     def max_archive_bytes(self) -> int:
-        """Largest archive of images accepted, in bytes."""
+        """Size limit of an archive of images, in bytes."""
         return self.max_archive_mb * 1_000_000
 
     @property
     def secure_cookies(self) -> bool:
-        """Whether cookies travel over TLS only."""
+        """Whether cookies are sent over TLS only."""
         return self.public_url.startswith("https://")
 
     @property
     def answered_hosts(self) -> list[str]:
-        """The allowed hosts, and this machine itself, from where its health is probed."""
+        """The allowed hosts, and this machine itself, which probes the health."""
         return [*self.allowed_hosts, "127.0.0.1", "localhost", "[::1]"]
 
     @property
@@ -250,32 +310,32 @@ class Settings(BaseSettings):
 
     @cached_property
     def signing_key(self) -> str:
-        """The configured secret, or the one made on first start and kept in the home folder."""
+        """The configured secret, or the one created on the first start."""
         configured = self.secret_key.get_secret_value()
-        return configured or _kept_secret(self.home_folder.secret_key)
+        return configured or _stored_secret(self.home_folder.secret_key)
 
 
-def _kept_secret(path: Path) -> str:
-    """Read the secret, or make it; two processes that start at once agree on one.
+def _stored_secret(path: Path) -> str:
+    """Read the secret, or create it; processes that start at once agree on one.
 
     Raises:
         ValueError: the file is there but holds no secret.
     """
     if not path.exists():
         _private_folder(path.parent)
-        made = path.with_name(f".{path.name}.{os.getpid()}")
-        made.touch(mode=0o600)
-        made.write_text(secrets.token_hex(32), encoding="ascii")
+        created = path.with_name(f".{path.name}.{os.getpid()}")
+        created.touch(mode=0o600)
+        created.write_text(secrets.token_hex(32), encoding="ascii")
         # The complete file gets the name, unless another process was first.
         with suppress(FileExistsError):
-            os.link(made, path)
-        made.unlink()
+            os.link(created, path)
+        created.unlink()
     found = path.read_text(encoding="ascii").strip()
     if len(found) < _SHORTEST_SECRET:
-        raise ValueError(f"{path} holds no secret key: delete it, and a new one is made")
+        raise ValueError(f"{path} holds no secret key. Delete it, and a new one is created.")
     return found
 
 
 def _private_folder(path: Path) -> None:
-    """Images, answers and the secret are nobody else's on this machine."""
+    """Create a folder that no other user of this machine can read."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from app.core.errors import AppError, Busy, NotFound
+from app.core.request_log import REQUEST_ID_HEADER
 from app.core.security_headers import HEADERS
 from app.core.templating import page
 
@@ -22,23 +23,11 @@ def _wants_json(request: Request) -> bool:
     )
 
 
-def problem(
-    status: int, title: str, detail: str, code: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    """An error for programs (RFC 9457)."""
-    return JSONResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code},
-        status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
-
-
 def _answer(
     request: Request, status: int, title: str, detail: str, code: str, headers: dict[str, str]
 ) -> Response:
     if _wants_json(request):
-        return problem(status, title, detail, code, headers)
+        return _problem(request, status, title, detail, code, headers)
     response = page(
         request,
         "layout/error.html",
@@ -46,19 +35,39 @@ def _answer(
         status_code=status,
         title=title,
         detail=detail,
+        request_id=_request_id(request),
     )
     response.headers.update(headers)
     return response
 
 
+def _problem(
+    request: Request, status: int, title: str, detail: str, code: str, headers: dict[str, str]
+) -> JSONResponse:
+    """An error for programs (RFC 9457); `code` and `request_id` are extensions."""
+    content = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": _request_id(request),
+    }
+    return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
 async def answer_app_error(request: Request, error: Exception) -> Response:
-    """Answer one of our own errors with its status."""
+    """Answer an error of the application with its status."""
     assert isinstance(error, AppError)
     return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
 
 
 async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
-    """Send a browser to the sign-in page and back; tell an API client."""
+    """Send a browser to the sign-in page and back; answer an API client with 401."""
     if _wants_json(request):
         return await answer_app_error(request, error)
     wanted = request.url.path if request.method == "GET" else "/"
@@ -66,36 +75,37 @@ async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
 
 
 async def answer_database_error(request: Request, error: Exception) -> Response:
-    """Answer that the database cannot be reached at the moment."""
-    logger.error("the database does not answer: %s", error)
-    away = Busy("the records cannot be reached: try again in a moment", retry_after_s=5)
+    """Answer 503: the database cannot be reached."""
+    logger.error("the database cannot be reached: %s", error)
+    away = Busy("The database cannot be reached. Try again in a moment.", retry_after_s=5)
     return await answer_app_error(request, away)
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the framework refused."""
+    """Answer an error of the framework, such as 404 for an unknown address."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    detail = "There is nothing at this address." if error.status_code == 404 else error.detail
+    detail = "There is no page at this address." if error.status_code == 404 else error.detail
     code = phrase.lower().replace(" ", "-")
     return _answer(request, error.status_code, phrase, detail, code, dict(error.headers or {}))
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
-    """Answer which fields of the request are wrong."""
+    """Answer 422 with the fields that are not valid."""
     assert isinstance(error, RequestValidationError)
     faults = "; ".join(
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
         for fault in error.errors()
     )
-    # An address that cannot be an id is an address of nothing.
+    # A path with a malformed id is the path of nothing.
     if any(fault["loc"][0] == "path" for fault in error.errors()):
-        return await answer_app_error(request, NotFound("there is nothing at this address"))
+        return await answer_app_error(request, NotFound("There is no page at this address."))
     return _answer(request, 422, "The request is not valid", faults, "invalid-request", {})
 
 
 async def answer_unexpected_error(request: Request, _error: Exception) -> Response:
-    """Answer 500; the traceback goes to the log."""
-    detail = "The fault is ours and was written to the log. See your history before trying again."
-    # The server answers this one outside of all middleware.
-    return _answer(request, 500, "Something went wrong", detail, "internal", HEADERS)
+    """Answer 500; the server logs the traceback."""
+    detail = "The error was logged. Check your history before you try again."
+    # This response does not pass through the middleware that sets headers.
+    headers = HEADERS | {REQUEST_ID_HEADER: _request_id(request)}
+    return _answer(request, 500, "Something went wrong", detail, "internal", headers)

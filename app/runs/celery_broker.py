@@ -53,6 +53,7 @@ def create_celery(settings: Settings) -> Celery:
         task_acks_late=False,
         worker_prefetch_multiplier=0,
         worker_enable_remote_control=False,
+        worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from app.core.metrics import DECODER_QUEUE
 from app.screenings.decoder_protocol import (
     READY,
     REPLY,
@@ -139,7 +140,8 @@ class ImageDecoder:
         if self._closed:
             raise DecoderUnavailable("the image decoder is closed")
         try:
-            return self._idle.get(timeout=self._timeout_s)
+            with DECODER_QUEUE.track_inprogress():
+                return self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
             raise DecoderUnavailable("the image decoder is busy: try again later") from None
 

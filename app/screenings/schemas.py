@@ -41,7 +41,11 @@ class Problem(BaseModel):
     title: str = Field(examples=["The image cannot be read"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["the JPEG file is damaged or cut short: export the image again"])
-    code: str = Field(description="Stable word for programs.", examples=["damaged"])
+    code: str = Field(description="Stable code for programs.", examples=["damaged"])
+    request_id: str = Field(
+        description="Also in the header X-Request-ID; names the request in the server's log.",
+        examples=["6f1c0f3f0b7a4c0f9d0e2f8c5a3b1d77"],
+    )
 
 
 class ModelOut(BaseModel):

@@ -16,6 +16,7 @@ from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
 from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, StorageFull, UploadTooLarge
+from app.core.metrics import DECODE_SECONDS, DECODER_QUEUE, INFERENCE_SECONDS, SCREENINGS
 from app.core.storage import Storage
 from app.core.timing import Stopwatch
 from app.registry.serving import ActiveClassifier, VersionRegister
@@ -93,9 +94,10 @@ class ScreeningService:
         self._versions.keep(predictor.card)
         watch.lap("wait")
         # The image stays with this predictor, even when another version is activated meanwhile.
-        decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
+        with DECODE_SECONDS.time():
+            decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
-        with self._predicting:
+        with INFERENCE_SECONDS.time(), self._predicting:
             prediction = predictor.predict(decoded.model_input)
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
@@ -107,6 +109,7 @@ class ScreeningService:
         except BaseException:
             self._delete_files(screening.id)
             raise
+        SCREENINGS.labels(screening.decision, screening.reason or "").inc()
         return screening
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
@@ -126,7 +129,9 @@ class ScreeningService:
             logger.exception("the image of a deleted screening is left for the clean-up")
 
     def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedImage, str]:
-        if not self._reading.acquire(timeout=self.wait_s):
+        with DECODER_QUEUE.track_inprogress():
+            has_place = self._reading.acquire(timeout=self.wait_s)
+        if not has_place:
             raise Busy("The image decoder is busy. Try again in a few seconds.")
         try:
             content = upload.read()

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from celery import bootsteps, signals
 
 from app.core.database import Database, now
+from app.core.logging import configure_logging
 from app.runs import broker as doorbell
 from app.runs import queue as runs
 from app.runs import schedules
@@ -63,6 +64,8 @@ class Worker:
         def execute(run_id: str) -> None:
             self.execute(uuid.UUID(run_id))
 
+        # Celery then leaves the logging alone.
+        signals.setup_logging.connect(self._configure_logging, weak=False)
         # Celery itself acts on a signal only seconds later.
         signals.worker_shutting_down.connect(self.stop, weak=False)
         celery_worker = self._celery.Worker(
@@ -84,6 +87,9 @@ class Worker:
             doorbell.ring(self.settings, run)
         self.database.close()
         return int(celery_worker.exitcode or 0)
+
+    def _configure_logging(self, **_about: Any) -> None:
+        configure_logging(self.settings)
 
     def execute(self, rung_for: uuid.UUID) -> None:
         """Take the run that goes first, be it the one rung for or another, and see it through."""

@@ -1,5 +1,6 @@
 """Pages around the screening, health, headers, settings."""
 
+import secrets
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from app.settings import Settings
 from tests.conftest import migrated_app
 from tests.support import REPOSITORY
 
-LONG_SECRET = "0123456789abcdef" * 4
+LONG_SECRET = secrets.token_hex(32)
 
 
 @pytest.mark.parametrize("path", ["/", "/screenings", "/api"])
