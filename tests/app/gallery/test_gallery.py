@@ -570,21 +570,19 @@ def test_selection_is_a_data_set(
     assert {record.label for record in records} == {COVID, NORMAL}
     assert {record.license for record in records} == {LICENCE}
     with (folder / "privacy_checks.csv").open(newline="") as lines:
-        assert {row["seed"] for row in csv.DictReader(lines)} == {
-            radiograph.seed for radiograph in wanted
-        }
+        assert {row["seed"] for row in csv.DictReader(lines)} == {image.seed for image in wanted}
     for record in records:
         with Image.open(record.path) as image:
             assert image.text["generator_sha256"] == wanted[0].model_sha256
             assert not carries_the_word(image)
     assert "No person was X-rayed" in (folder / "README.txt").read_text()
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    images = {radiograph.image for radiograph in wanted}
-    assert names == {"README.txt", "manifest.csv", "privacy_checks.csv"} | images
-    for radiograph in wanted:
-        version = session.get_one(DataVersion, radiograph.data_sha256)
-        stored = folder_of(settings, version) / radiograph.image
-        assert (folder / radiograph.image).read_bytes() == stored.read_bytes()
+    files = {image.image for image in wanted}
+    assert names == {"README.txt", "manifest.csv", "privacy_checks.csv"} | files
+    for image in wanted:
+        version = session.get_one(DataVersion, image.data_sha256)
+        stored = folder_of(settings, version) / image.image
+        assert (folder / image.image).read_bytes() == stored.read_bytes()
 
 
 def test_same_image_of_two_sets_comes_once(
