@@ -1,4 +1,4 @@
-"""The console's room of data sets: versions, what is in them, and how new ones are made."""
+"""The console's pages of data sets: the list, one version, and adding images."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from app.runs.broker import ring
 from app.screenings.reviews import count_reviewed
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.services import CurrentServices, CurrentSession
-from ml.labels import LABELS, label_name
+from ml.labels import label_name, ordered_labels
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 # Images of people: no cache keeps them, and a picture opened by itself runs nothing.
@@ -30,12 +30,14 @@ _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sa
 
 @router.get("/data")
 def versions(request: Request, opened: CurrentSession, _user: Admin) -> HTMLResponse:
-    """All data versions, newest first."""
+    """List all data set versions, newest first."""
+    found = summaries(list_data(opened))
+    labels = ordered_labels(label for version in found for label in version.by_label)
     return page(
         request,
         "datasets/datasets.html",
-        versions=summaries(list_data(opened)),
-        labels={label: label_name(label) for label in LABELS},
+        versions=found,
+        labels={label: label_name(label) for label in labels},
     )
 
 

@@ -3,8 +3,8 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
+from pydantic import JsonValue
 from sqlalchemy import (
     JSON,
     ForeignKey,
@@ -13,17 +13,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, enum_values, now
+from ml.data.summary import DataSetSummary
 
 
 class DataKind(StrEnum):
-    """Whose images a data set has."""
+    """Who or what the images of a data set are of."""
 
-    IMAGES = "images"  # of people, or of the demonstration
-    SYNTHETIC = "synthetic"  # of a generator: they train, and measure nothing
+    IMAGES = "images"  # people, or the demonstration set
+    SYNTHETIC = "synthetic"  # made by a generator: for training, never for measuring
 
 
 class DataVersion(Base):
-    """A data set as it will always be: its name is the hash of its content."""
+    """A frozen data set, named by the hash of its content."""
 
     __tablename__ = "data_version"
 
@@ -32,11 +33,16 @@ class DataVersion(Base):
     name: Mapped[str] = mapped_column(String(200), index=True)
     folder: Mapped[str] = mapped_column(String(200))  # in the home folder
     images: Mapped[int]
-    summary: Mapped[dict[str, Any]] = mapped_column(JSON)  # of `xray data freeze`
+    summary: Mapped[dict[str, JsonValue]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_by: Mapped[str] = mapped_column(String(100))
-    # Of the run that made it; runs refer to data versions, and two tables cannot to each other.
+    # No foreign key: runs refer to data versions, and two tables cannot refer to each other.
     run_id: Mapped[uuid.UUID | None]
     parent_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
-    # Whether "Real or synthetic?" may show its images, as far as their licence allows it.
+    # Whether "Real or synthetic?" may show the images whose licence allows it.
     quiz_allowed: Mapped[bool] = mapped_column(default=False)
+
+    @property
+    def contents(self) -> DataSetSummary:
+        """The summary, typed."""
+        return DataSetSummary.from_values(self.summary)

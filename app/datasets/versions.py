@@ -58,14 +58,14 @@ def register_data(
         DataError: the folder is not frozen, or one from elsewhere was changed since.
     """
     summary = read_version(source_folder)
-    sha256 = str(summary["sha256"])
+    sha256 = summary.sha256
     version = DataVersion(
         sha256=sha256,
         kind=kind,
         name=checked_name(name),
         folder=settings.home_folder.relative(settings.home_folder.data_set(sha256)),
-        images=summary["images"],
-        summary=summary,
+        images=summary.images,
+        summary=summary.as_json(),
         created_at=now(),
         created_by=by,
         run_id=run_id,
@@ -107,7 +107,7 @@ def ensure_demonstration(session: Session, settings: Settings) -> DataVersion:
     Raises:
         DataError: what is shipped was changed.
     """
-    known = session.get(DataVersion, read_version(SHIPPED)["sha256"])
+    known = session.get(DataVersion, read_version(SHIPPED).sha256)
     if known and not lost_files(SHIPPED, data_folder(settings, known)):
         return known
     return register_data(

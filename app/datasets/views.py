@@ -1,11 +1,11 @@
-"""What the console shows of data versions: counts, faults, lineage, what changed."""
+"""Data sets as pages show them: counts, near-duplicates, lineage, changes since the parent."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
@@ -18,22 +18,17 @@ from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
 from ml.data.splits import Split
-from ml.labels import LABELS, label_name
+from ml.data.summary import DataSetSummary
+from ml.labels import label_name, ordered_labels
 
 CONTACT_SHEET = "contact-sheet.jpg"
-# The newest that are named on a page.
+# Links of one kind on a page; the newest are shown.
 _MOST_LINKS = 20
-# What a summary counts its images by; all but the first two may be missing.
-_FEATURES = ("source", "split", "view", "sex", "age")
-_FAULTS = {
-    "leaks": "Near-duplicates on two sides of the split",
-    "conflicts": "Near-duplicates under different labels",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A name that leads somewhere."""
+    """A name and the page it leads to."""
 
     name: str
     url: str
@@ -41,11 +36,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """A version in a list.
+    """A row of the list of data sets.
 
     Attributes:
-        mark: what it must not be taken for images of people without: "demonstration", "synthetic".
-        by_label: images of each class, in their order.
+        mark: "demonstration" or "synthetic", shown beside the name; empty for images of people.
+        by_label: label -> images.
     """
 
     sha256: str
@@ -53,21 +48,21 @@ class DataSummary:
     name: str
     mark: str
     images: int
-    by_label: list[int]
+    by_label: dict[str, int]
     created_at: datetime
     by: str
     parent: Link | None
 
     @classmethod
     def of(cls, version: DataVersion, parent: DataVersion | None) -> Self:
-        """Summarise a row."""
+        """A version and its parent."""
         return cls(
             sha256=version.sha256,
             url=_url(version.sha256),
             name=version.name,
             mark=mark_of(version),
             images=version.images,
-            by_label=_in_order(version.summary["by_label"]),
+            by_label=version.contents.by_label,
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
             parent=_link(parent) if parent else None,
@@ -76,7 +71,7 @@ class DataSummary:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of the images of one class since the parent."""
+    """How many images of one class changed since the parent version."""
 
     name: str
     added: int
@@ -86,7 +81,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class CountTable:
-    """Images by a feature and class: rows of a value and its counts, classes in their order."""
+    """Numbers of images: one row per value, one column per class in the order of the labels."""
 
     title: str
     rows: list[tuple[str, list[int]]]
@@ -94,7 +89,7 @@ class CountTable:
 
 @dataclass(frozen=True, slots=True)
 class DataView:
-    """A version on its own page."""
+    """A data set version on its own page."""
 
     sha256: str
     url: str
@@ -117,8 +112,9 @@ class DataView:
 
     @classmethod
     def of(cls, session: Session, settings: Settings, version: DataVersion) -> Self:
-        """Show a row, with what else is known of it."""
-        summary, url = version.summary, _url(version.sha256)
+        """Read a version's parent, files and lineage."""
+        summary, url = version.contents, _url(version.sha256)
+        labels = ordered_labels(summary.by_label)
         parent = session.get(DataVersion, version.parent_sha256) if version.parent_sha256 else None
         folder = data_folder(settings, version)
         return cls(
@@ -127,18 +123,13 @@ class DataView:
             name=version.name,
             mark=mark_of(version),
             lead=_lead(version),
-            labels=[label_name(label) for label in LABELS],
+            labels=[label_name(label) for label in labels],
             metrics=_metrics(summary),
-            warnings=list(summary["warnings"]),
-            faults=[
-                (name, summary["examples"][key])
-                for key, name in _FAULTS.items()
-                if summary["examples"].get(key)
-            ],
+            warnings=summary.warnings,
+            faults=_faults(summary),
             tables=[
-                CountTable(feature, _rows(feature, summary[f"by_{feature}"]))
-                for feature in _FEATURES
-                if summary.get(f"by_{feature}")
+                CountTable("source", _rows(summary.by_source, summary.by_source, labels)),
+                CountTable("split", _rows(summary.by_split, Split, labels)),
             ],
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
@@ -152,60 +143,67 @@ class DataView:
 
 
 def mark_of(version: DataVersion) -> str:
-    """What has to stand beside the version's name, if anything."""
-    if version.summary["demonstration"]:
+    """The mark beside a version's name; empty where there is none."""
+    if version.contents.demonstration:
         return "demonstration"
     return "synthetic" if version.kind is DataKind.SYNTHETIC else ""
 
 
 def _lead(version: DataVersion) -> str:
+    demonstration = version.contents.demonstration
     match mark_of(version):
-        case "demonstration" if version.summary["demonstration"] < version.images:
+        case "demonstration" if demonstration < version.images:
             return (
-                f"{version.summary['demonstration']:,} of its images are those of the "
-                "demonstration, which stand in for patients. Metrics measured on them say nothing "
-                "about patients."
+                f"{demonstration:,} images are from the demonstration set: synthetic images that "
+                "stand in for patients. Metrics measured on them say nothing about patients."
             )
         case "demonstration":
             return (
-                "Images of our own generator that stand in for patients, so that every job can be "
-                "tried at once. Metrics measured on them say nothing about patients."
+                "Synthetic images that stand in for patients, to try out training and evaluation. "
+                "Metrics measured on them say nothing about patients."
             )
         case "synthetic":
             return (
-                "Images that a generator made and nobody was x-rayed for. They train, and never "
-                "validate or test."
+                "Images made by a generator. They are used for training, never for validation or "
+                "testing."
             )
-    return "Images of people. Patients, not images, are split into training, validation and test."
+    return (
+        "X-ray images of people, split into training, validation and test by patient, not by image."
+    )
 
 
-def _metrics(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    notes = {
-        "images": ("Images", ""),
-        "patients": ("Patients", ""),
-        "duplicates": ("Near-duplicates", "images that are close to another one"),
-        "leaks": ("Leaks", "near-duplicates on two sides of the split"),
-        "conflicts": ("Conflicts", "near-duplicates under different labels"),
-    }
+def _metrics(summary: DataSetSummary) -> list[dict[str, str]]:
+    rows = (
+        ("Images", summary.images, ""),
+        ("Patients", summary.patients, ""),
+        ("Near-duplicates", summary.duplicates, "images that are very similar to another one"),
+        ("Leaks", summary.leaks, "pairs of near-duplicates in two splits"),
+        ("Conflicts", summary.conflicts, "groups of near-duplicates with different labels"),
+    )
+    return [{"name": name, "value": f"{count:,}", "note": note} for name, count, note in rows]
+
+
+def _faults(summary: DataSetSummary) -> list[tuple[str, list[list[str]]]]:
+    """Titles and groups of images, without those that have no group."""
+    found = [
+        ("Near-duplicates in two splits", summary.examples.leaks),
+        ("Near-duplicates with different labels", summary.examples.conflicts),
+    ]
+    return [(title, groups) for title, groups in found if groups]
+
+
+def _rows(
+    counts: Mapping[str, Mapping[str, int]], values: Iterable[str], labels: Sequence[str]
+) -> list[tuple[str, list[int]]]:
     return [
-        {"name": name, "value": f"{summary[key]:,}", "note": note}
-        for key, (name, note) in notes.items()
+        (str(value), [counts.get(value, {}).get(label, 0) for label in labels]) for value in values
     ]
 
 
-def _rows(feature: str, counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, list[int]]]:
-    values = [part.value for part in Split] if feature == "split" else counts
-    return [(value, _in_order(counts.get(value, {}))) for value in values]
-
-
-def _in_order(by_label: Mapping[str, int]) -> list[int]:
-    return [by_label.get(label, 0) for label in LABELS]
-
-
 def changes(before: Path, after: Path) -> list[Change]:
-    """What a version has that its parent had not, and the other way round, class by class.
+    """The differences between two versions, by class.
 
-    An image is known by its place in the set, which is named after the bytes of its source.
+    An image is identified by its path in the data set, which is derived from its source's bytes.
     """
     old, new = _labels_of(before), _labels_of(after)
     return [
@@ -215,12 +213,12 @@ def changes(before: Path, after: Path) -> list[Change]:
             removed=sum(old[image] == label for image in old.keys() - new.keys()),
             relabelled=sum(new[image] == label != old[image] for image in new.keys() & old.keys()),
         )
-        for label in LABELS
+        for label in ordered_labels([*old.values(), *new.values()])
     ]
 
 
 def _labels_of(folder: Path) -> dict[str, str]:
-    """Image -> label. The manifest was checked when it was frozen."""
+    """Image -> label. The manifest was checked when the data set was frozen."""
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
         return {row["image"]: row["label"] for row in csv.DictReader(lines)}
 
@@ -228,11 +226,11 @@ def _labels_of(folder: Path) -> dict[str, str]:
 def _lineage(
     session: Session, version: DataVersion, parent: DataVersion | None
 ) -> list[tuple[str, list[Link]]]:
-    """What it comes from and what came of it, newest first; without what there is none of."""
+    """Where a version comes from and what used it, newest first, without empty rows."""
     sha256 = version.sha256
     made_by = session.get(Run, version.run_id) if version.run_id else None
-    children = select(DataVersion).where(DataVersion.parent_sha256 == sha256)
-    # A digest is in the options where the data set is not the one learned from, but synthetic.
+    children = select(DataVersion).where(DataVersion.parent_sha256 == sha256).limit(_MOST_LINKS)
+    # A run's synthetic training images are named in its options only.
     named = or_(Run.data_sha256 == sha256, cast(Run.options, Text).contains(sha256))
     runs = select(Run).where(named).order_by(Run.created_at.desc()).limit(_MOST_LINKS)
     used_by = [run for run in session.scalars(runs) if run.id != version.run_id]
@@ -240,13 +238,20 @@ def _lineage(
         ModelVersion.data_sha256 == sha256,
         ModelVersion.run_id.in_([run.id for run in used_by]),
     )
-    models = select(ModelVersion).where(trained).order_by(ModelVersion.registered_at.desc())
+    newest = ModelVersion.registered_at.desc()
+    models = select(ModelVersion).where(trained).order_by(newest).limit(_MOST_LINKS)
     found = [
-        ("Grew out of", [_link(parent)] if parent else []),
-        ("Made by", [_run_link(made_by)] if made_by else []),
-        ("Grew into", [_link(child) for child in session.scalars(children.limit(_MOST_LINKS))]),
-        ("Used by", [_run_link(run) for run in used_by]),
-        ("Taught", [_model_link(model) for model in session.scalars(models.limit(_MOST_LINKS))]),
+        ("Parent version", [_link(parent)] if parent else []),
+        ("Created by run", [_run_link(made_by)] if made_by else []),
+        (
+            "Child versions",
+            [_link(child) for child in session.scalars(children)],
+        ),
+        ("Used by runs", [_run_link(run) for run in used_by]),
+        (
+            "Models trained on it",
+            [_model_link(model) for model in session.scalars(models)],
+        ),
     ]
     return [(name, links) for name, links in found if links]
 
@@ -270,7 +275,7 @@ def _model_link(model: ModelVersion) -> Link:
 
 
 def summaries(versions: Sequence[DataVersion]) -> list[DataSummary]:
-    """All versions of a list, each with its parent, which is in the list too."""
+    """The rows of a list that has every version's parent in it."""
     by_sha256 = {version.sha256: version for version in versions}
     return [
         DataSummary.of(version, by_sha256.get(version.parent_sha256 or "")) for version in versions

@@ -120,7 +120,7 @@ def offer(
 @cache
 def shipped_sha256() -> str:
     """The demonstration set: no other set's images are nobody's because their rows say so."""
-    return str(read_version(SHIPPED)["sha256"])
+    return read_version(SHIPPED).sha256
 
 
 @lru_cache(maxsize=8)

@@ -1,9 +1,9 @@
 """`xray data`: import public sets, make new data sets of old ones, freeze, tell what is in one."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from ml.options import DataPreparationOptions
 if TYPE_CHECKING:
     from ml.data.importers.import_images import Report
     from ml.data.importers.prepare import Source
+    from ml.data.summary import DataSetSummary
 data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 SHOWN = 20
 
@@ -181,21 +182,21 @@ def data_freeze(
     from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, verify_version
 
     if check:
-        print(f"{folder} is what was frozen: SHA-256 {verify_version(folder)['sha256']}")
+        print(f"{folder} is what was frozen: SHA-256 {verify_version(folder).sha256}")
         return
     _print_version(freeze(folder))
     print(f"wrote {folder / SUMMARY} and {folder / CONTACT_SHEET}")
 
 
-def _print_version(summary: Mapping[str, Any]) -> None:
-    labels = ", ".join(f"{count} {label}" for label, count in summary["by_label"].items())
-    print(f"frozen: {summary['images']} images ({labels}) of {summary['patients']} patients")
-    print(f"SHA-256 {summary['sha256']}")
+def _print_version(summary: "DataSetSummary") -> None:
+    labels = ", ".join(f"{count} {label}" for label, count in summary.by_label.items())
+    print(f"frozen: {summary.images} images ({labels}) of {summary.patients} patients")
+    print(f"SHA-256 {summary.sha256}")
     print(
-        f"near-duplicates: {summary['duplicates']} images; on two sides of the split: "
-        f"{summary['leaks']} pairs; with labels that disagree: {summary['conflicts']} groups"
+        f"near-duplicates: {summary.duplicates} images; on two sides of the split: "
+        f"{summary.leaks} pairs; with labels that disagree: {summary.conflicts} groups"
     )
-    for warning in summary["warnings"]:
+    for warning in summary.warnings:
         print(f"warning: {warning}")
 
 

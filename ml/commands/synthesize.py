@@ -154,7 +154,7 @@ def _freeze(folder: "SyntheticFolder", *, asked: bool) -> None:
     if asked and not folder.rows:
         raise XrayError("every image was refused: there is no data set to freeze")
     if folder.rows and (asked or (folder.root / SUMMARY).exists()):
-        print(f"frozen {folder.root}: SHA-256 {freeze(folder.root)['sha256']}")
+        print(f"frozen {folder.root}: SHA-256 {freeze(folder.root).sha256}")
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.data.near_duplicates import Hashes, close_to, image_hash
 from ml.data.splits import Split, split_of
+from ml.data.summary import DataSetSummary
 from ml.data.versioning import freeze
 from ml.errors import DataError
 from ml.files import write_whole
@@ -49,7 +49,7 @@ def patient_of(seed: int) -> str:
     return f"demo-{seed}"
 
 
-def make_demonstration(to: Path, generator: GeneratorGraph) -> dict[str, Any]:
+def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
     """Make the set and freeze it.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is in a data set, and what is wrong with it."""
+"""The summary of a data set: counts, near-duplicates, leaks between splits, warnings."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from ml.data.manifest import DEMONSTRATION, ImageRecord, labels_of
 from ml.data.near_duplicates import Hashes, ImageGroups, close_images
 from ml.data.splits import Split
+from ml.json_model import JsonModel
 from ml.labels import ordered_labels
 
 UNKNOWN = "unknown"
@@ -16,6 +17,52 @@ UNKNOWN = "unknown"
 MOST_LEAKS = 1000
 _BANDS = ((18, "0-17"), (40, "18-39"), (60, "40-59"), (80, "60-79"))
 _OLDEST_BAND = "80 and over"
+
+
+class DuplicateExamples(JsonModel):
+    """Some near-duplicates by the names of their images.
+
+    Attributes:
+        leaks: pairs of images in two splits.
+        conflicts: groups of images with different labels.
+    """
+
+    leaks: list[list[str]]
+    conflicts: list[list[str]]
+
+
+class DataSetSummary(JsonModel):
+    """What is in a frozen data set: its `summary.json` and the column `data_version.summary`.
+
+    Attributes:
+        sha256: of the content.
+        images: how many.
+        by_label: label -> images.
+        by_source: source -> label -> images.
+        by_split: split -> label -> images.
+        patients: how many.
+        duplicates: images that are near-duplicates of another one.
+        leaks: pairs of near-duplicates in two splits.
+        conflicts: groups of near-duplicates with different labels.
+        examples: some of the leaks and conflicts.
+        warnings: sentences.
+        synthetic: images that a generator made.
+        demonstration: images of the demonstration set, which stand in for patients.
+    """
+
+    sha256: str
+    images: int
+    by_label: dict[str, int]
+    by_source: dict[str, dict[str, int]]
+    by_split: dict[str, dict[str, int]]
+    patients: int
+    duplicates: int
+    leaks: int
+    conflicts: int
+    examples: DuplicateExamples
+    warnings: list[str]
+    synthetic: int
+    demonstration: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +129,25 @@ def age_band(record: ImageRecord) -> str:
 
 
 def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
-    """What is no fault of the manifest, and yet spoils training or measuring."""
-    warnings = []
+    """What a data set may have although its manifest is valid, and still spoils its use."""
     labels = labels_of(records)
+    warnings = []
     if len(labels) == 1:
-        warnings.append(f"every image is of the class {labels[0]}: a classifier needs two or more")
+        warnings.append(f"Every image has the label {labels[0]}. A classifier needs two or more.")
     for part in Split:
         missing = set(labels) - {record.label for record in records if record.split is part}
         if len(missing) == len(labels):
-            warnings.append(f"no image in the {part} split: more patients are needed")
+            warnings.append(f"The {part} split has no images. Add images of more patients.")
         elif missing:
             named = ", ".join(ordered_labels(missing))
-            warnings.append(f"no image of {named} in the {part} split: more patients are needed")
+            warnings.append(
+                f"The {part} split has no images of {named}. Add images of more patients."
+            )
     stand_ins = sum(record.source == DEMONSTRATION for record in records)
     if stand_ins:
         warnings.append(
-            f"{stand_ins} image(s) are synthetic and stand in for patients, as a demonstration: "
-            "metrics measured on them say nothing about patients"
+            f"{stand_ins} image(s) are synthetic demonstration images that stand in for patients. "
+            "Metrics measured on them say nothing about patients."
         )
     patients: dict[str, set[str]] = {}
     for record in records:
@@ -106,6 +155,7 @@ def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     for source, own in sorted(patients.items()):
         if len(own) == 1:
             warnings.append(
-                f"all images of {source} are of one patient, so on one side of the split"
+                f"All images of the source {source} are of one patient and so in one split. "
+                "Check the patient keys."
             )
     return warnings

@@ -1,7 +1,7 @@
-"""Sealing a data set: the hash of its content, a summary of what is in it, a contact sheet.
+"""Freezing a data set: the hash of its content, a summary and a contact sheet.
 
-The hash names the content wherever the folder lies: neither the order of the rows nor dates of
-files matter. A frozen folder is not changed any more; a run names the data it used by the hash.
+The hash names the content wherever the folder is: neither the order of rows nor the dates of files
+matter. A frozen folder never changes; runs and models refer to their data by the hash.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,32 +22,23 @@ from ml.data.manifest import (
     record_of,
 )
 from ml.data.near_duplicates import hash_records
-from ml.data.summary import Duplicates, count_by, find_duplicates, warnings_of
+from ml.data.summary import (
+    DataSetSummary,
+    DuplicateExamples,
+    Duplicates,
+    count_by,
+    find_duplicates,
+    warnings_of,
+)
 from ml.errors import DataError
 from ml.files import write_whole
 from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
 from ml.imaging.decode import read_image
+from ml.json_model import InvalidJson
 from ml.labels import label_name
-from ml.legacy import rename_keys
 
 SUMMARY = "summary.json"
 CONTACT_SHEET = "contact-sheet.jpg"
-# What a summary is read by; a freeze without one of these is none of ours.
-_KEYS = (
-    "sha256",
-    "images",
-    "by_label",
-    "by_source",
-    "by_split",
-    "patients",
-    "duplicates",
-    "leaks",
-    "conflicts",
-    "examples",
-    "warnings",
-    "synthetic",
-    "demonstration",
-)
 # Pairs and groups that the summary names.
 _EXAMPLES = 20
 # The contact sheet, in pixels.
@@ -68,85 +58,61 @@ _HASHED_AS = {
 Row = dict[str, str]
 
 
-def freeze(folder: Path, on_image: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Check a data set, hash its content, and write what is in it.
+def freeze(folder: Path, on_image: Callable[[], None] = lambda: None) -> DataSetSummary:
+    """Check a data set, hash its content and write its summary.
 
-    Writes `contact-sheet.jpg` and then `summary.json`, which makes the folder a frozen one. The
-    same content gets the same two files.
+    Writes `contact-sheet.jpg`, then `summary.json`, which marks the folder as frozen. The same
+    content always gets the same two files.
 
     Args:
         folder: of the data set.
-        on_image: called twice for each image: when its file is hashed, and when it is looked at.
-
-    Returns:
-        The summary: `sha256`; `images` and `patients`, how many; `by_label`; `by_source` and
-        `by_split`, each value -> label -> images; how many images are `duplicates` of others, how
-        many pairs of these `leaks` from one split to another, how many groups have `conflicts`
-        of labels, and `examples` of the last two by image; `warnings` in plain words; how many
-        images are `synthetic`, and how many of the `demonstration`.
+        on_image: called twice per image: after hashing its file and after decoding it.
 
     Raises:
-        DataError: names every fault of the manifest, or the images that cannot be read.
+        DataError: lists every fault of the manifest, or the images that cannot be read.
     """
     rows = read_rows(folder)[1]
     records = [record_of(folder, row) for row in rows]
     digests = [_file_sha256(folder / row["image"], on_image) for row in rows]
     sha256 = _content_sha256(folder, rows, digests)
     duplicates = find_duplicates(records, hash_records(records, on_image))
-    summary = {
-        "sha256": sha256,
-        **_counts(records),
-        "duplicates": sum(map(len, duplicates.groups)),
-        "leaks": duplicates.leak_count,
-        "conflicts": len(duplicates.conflicts),
-        "examples": _examples(folder, duplicates),
-        "warnings": warnings_of(real_images(records) or records),
-        "synthetic": len(records) - len(real_images(records)),
-        "demonstration": sum(record.source == DEMONSTRATION for record in records),
-    }
+    summary = _summarise(folder, sha256, records, duplicates)
     _draw_contact_sheet(records, digests, folder / CONTACT_SHEET)
-    write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    write_whole(folder / SUMMARY, summary.to_json())
     return summary
 
 
-def read_version(folder: Path) -> dict[str, Any]:
-    """The summary of a frozen data set, as `freeze` returned it. No image is looked at.
+def read_version(folder: Path) -> DataSetSummary:
+    """Read the summary of a frozen data set. Its images are not read.
 
     Raises:
-        DataError: the folder is not frozen, or its summary is none of ours.
+        DataError: the folder is not frozen, or its summary is damaged.
     """
     path = folder / SUMMARY
     if not path.is_file():
-        raise DataError(f"no {SUMMARY} in {folder}: freeze it first (xray data freeze {folder})")
+        raise DataError(f"{folder} is not frozen. Freeze it first: xray data freeze {folder}")
     try:
-        summary = rename_keys(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as problem:
-        raise DataError(f"{path} is damaged ({problem}): freeze the folder again") from problem
-    missing = [key for key in _KEYS if key not in summary] if isinstance(summary, dict) else _KEYS
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}: freeze the folder again")
-    found: dict[str, Any] = summary
-    return found
+        return DataSetSummary.from_json(path.read_bytes())
+    except InvalidJson as problem:
+        raise DataError(
+            f"{path} is damaged: {problem}. Freeze the folder again: xray data freeze {folder}"
+        ) from problem
 
 
-def verify_version(folder: Path) -> dict[str, Any]:
-    """Check that a data set is what it was when it was frozen; every file is read.
-
-    Returns:
-        Its summary.
+def verify_version(folder: Path) -> DataSetSummary:
+    """Check that a data set has not changed since it was frozen. Every file is read.
 
     Raises:
-        DataError: it is not frozen, or its content is another one now.
+        DataError: it is not frozen, or its content has changed.
     """
     summary = read_version(folder)
     rows = read_rows(folder)[1]
     found = _content_sha256(folder, rows, [_file_sha256(folder / row["image"]) for row in rows])
-    if found != summary["sha256"]:
+    if found != summary.sha256:
         raise DataError(
-            f"{folder} was changed after it was frozen: its content has SHA-256 {found[:12]}..., "
-            f"and the freeze says {summary['sha256'][:12]}...: take a copy that is whole, or "
-            f"freeze it "
-            "as another data set"
+            f"{folder} was changed after it was frozen. Its content has SHA-256 {found[:12]}..., "
+            f"its summary states {summary.sha256[:12]}.... Use an intact copy, or freeze it as "
+            "another data set."
         )
     return summary
 
@@ -186,15 +152,28 @@ def _file_sha256(path: Path, on_image: Callable[[], None] = lambda: None) -> str
     return digest
 
 
-def _counts(records: Sequence[ImageRecord]) -> dict[str, Any]:
-    labels = Counter(record.label for record in records)
-    return {
-        "images": len(records),
-        "by_label": {label: labels[label] for label in labels_of(records)},
-        "by_source": _nested(records, lambda image: image.source),
-        "by_split": _nested(records, lambda image: image.split.value),
-        "patients": len({record.patient for record in records}),
-    }
+def _summarise(
+    folder: Path, sha256: str, records: Sequence[ImageRecord], duplicates: Duplicates
+) -> DataSetSummary:
+    labels, real = Counter(record.label for record in records), real_images(records)
+    return DataSetSummary(
+        sha256=sha256,
+        images=len(records),
+        by_label={label: labels[label] for label in labels_of(records)},
+        by_source=_nested(records, lambda image: image.source),
+        by_split=_nested(records, lambda image: image.split.value),
+        patients=len({record.patient for record in records}),
+        duplicates=sum(map(len, duplicates.groups)),
+        leaks=duplicates.leak_count,
+        conflicts=len(duplicates.conflicts),
+        examples=DuplicateExamples(
+            leaks=_named(folder, duplicates.leaks),
+            conflicts=_named(folder, duplicates.conflicts),
+        ),
+        warnings=warnings_of(real or records),
+        synthetic=len(records) - len(real),
+        demonstration=sum(record.source == DEMONSTRATION for record in records),
+    )
 
 
 def _nested(
@@ -202,14 +181,6 @@ def _nested(
 ) -> dict[str, dict[str, int]]:
     found, labels = count_by(records, feature).items(), labels_of(records)
     return {value: {label: counts[label] for label in labels} for value, counts in found}
-
-
-def _examples(folder: Path, duplicates: Duplicates) -> dict[str, list[list[str]]]:
-    """Leaks and conflicts by the names of their images, in their order."""
-    return {
-        "leaks": _named(folder, duplicates.leaks),
-        "conflicts": _named(folder, duplicates.conflicts),
-    }
 
 
 def _named(folder: Path, groups: Iterable[Iterable[ImageRecord]]) -> list[list[str]]:

@@ -100,8 +100,8 @@ def test_data_sets_are_shown_and_renamed(console: Page, version: DataVersion) ->
     console.get_by_label("What it is called").fill("All images")
     console.get_by_role("button", name="Rename").click()
     expect(console.get_by_role("heading", level=1)).to_have_text("All images")
-    console.get_by_role("button", name="Allow its images").click()
-    expect(console.get_by_role("button", name="Show none of them any more")).to_be_visible()
+    console.get_by_role("button", name="Allow in the quiz").click()
+    expect(console.get_by_role("button", name="Remove from the quiz")).to_be_visible()
 
 
 def test_archive_is_sent_without_script(
@@ -122,13 +122,13 @@ def test_archive_is_sent_without_script(
     page.get_by_label("Name of the data set").fill("Images of autumn")
     page.get_by_label("Version to add them to").select_option(version.sha256)
     page.get_by_label("An archive to upload").set_input_files(no_image)
-    page.get_by_role("button", name="Start the import").click()
+    page.get_by_role("button", name="Start import").click()
     expect(page.get_by_text("neither a ZIP nor a TAR archive")).to_be_visible()
     faults.expect("Failed to load resource")
     # What was typed is there still; a browser does not choose a file again.
     expect(page.get_by_label("Name of the data set")).to_have_value("Images of autumn")
     expect(page.get_by_label("Version to add them to")).to_have_value(version.sha256)
     page.get_by_label("An archive to upload").set_input_files(archive)
-    page.get_by_role("button", name="Start the import").click()
+    page.get_by_role("button", name="Start import").click()
     expect(page).to_have_url(re.compile("/admin/runs/[0-9a-f-]{36}"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("Add a data set")

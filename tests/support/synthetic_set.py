@@ -14,6 +14,7 @@ from app.gallery.registration import register_images
 from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.data.manifest import COLUMNS, SYNTHETIC_COLUMN
+from ml.data.summary import DataSetSummary, DuplicateExamples
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.gan.synthesis.watermark import Provenance, png_of
 
@@ -104,6 +105,25 @@ def new_set(
     return new_version(session, sha256, DataKind.SYNTHETIC)
 
 
+def summary_of(sha256: str, images: int = 0, demonstration: int = 0) -> DataSetSummary:
+    """The summary of a data set that nobody looks into."""
+    return DataSetSummary(
+        sha256=sha256,
+        images=images,
+        by_label={},
+        by_source={},
+        by_split={},
+        patients=images,
+        duplicates=0,
+        leaks=0,
+        conflicts=0,
+        examples=DuplicateExamples(leaks=[], conflicts=[]),
+        warnings=[],
+        synthetic=0,
+        demonstration=demonstration,
+    )
+
+
 def new_version(session: Session, sha256: str, kind: DataKind) -> DataVersion:
     """The row of a data version."""
     version = DataVersion(
@@ -112,7 +132,7 @@ def new_version(session: Session, sha256: str, kind: DataKind) -> DataVersion:
         name="a set",
         folder=f"data/{sha256}",
         images=0,
-        summary={},
+        summary=summary_of(sha256).as_json(),
         created_at=now(),
         created_by="test",
     )

@@ -24,6 +24,7 @@ from ml.data.importers.prepare_state import PrepareJournal, PrepareProgress, as_
 from ml.data.importers.records import LeftOut, SourceOptions, files_below
 from ml.data.importers.unpack import unpack
 from ml.data.manifest import MANIFEST, read_rows
+from ml.data.summary import DataSetSummary
 from ml.data.versioning import SUMMARY, freeze, read_version
 from ml.errors import DataError
 from ml.files import write_whole
@@ -88,7 +89,7 @@ class Prepared:
     """
 
     folder: Path
-    summary: dict[str, Any]
+    summary: DataSetSummary
     reports: dict[str, Report]
 
 

@@ -125,7 +125,7 @@ def test_folder_from_elsewhere_is_copied_and_one_of_a_run_is_moved(
     before = contents(outside)
     version = register(services, outside, " Images  of spring ")
     assert (version.name, version.images, version.kind) == ("Images of spring", 3, DataKind.IMAGES)
-    assert version.summary["sha256"] == version.sha256
+    assert version.contents.sha256 == version.sha256
     folder = data_folder(services.settings, version)
     assert folder == services.settings.home.resolve() / "data" / version.sha256
     assert contents(folder) == before == contents(outside)
@@ -288,7 +288,7 @@ def test_folder_that_is_not_frozen_or_was_changed_or_has_no_name_is_refused(
     with pytest.raises(DataError, match="changed after it was frozen"):
         register(services, folder)
     (folder / "summary.json").unlink()
-    with pytest.raises(DataError, match="freeze it first"):
+    with pytest.raises(DataError, match="Freeze it first"):
         register(services, folder)
     assert not list((services.settings.home / "data").glob(".copy-*"))
 
@@ -331,10 +331,10 @@ def test_demonstration_is_registered_once_and_marked(
 
 def test_demonstration_is_shipped_whole() -> None:
     summary = verify_version(SHIPPED)
-    assert summary["demonstration"] == summary["images"] > 100
+    assert summary.demonstration == summary.images > 100
     # So that every job can be tried: each class is in each split.
-    assert len(summary["by_split"]) == 3
-    assert all(count for split in summary["by_split"].values() for count in split.values())
+    assert len(summary.by_split) == 3
+    assert all(count for split in summary.by_split.values() for count in split.values())
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -382,8 +382,9 @@ def test_pages_of_versions(services: Services, admin: TestClient, tmp_path: Path
     shown = admin.get(f"/admin/data/{child.sha256}").text
     assert child.sha256 in shown
     assert f'href="/admin/data/{parent.sha256}">Spring &lt;1&gt;</a>' in shown
+    changes = shown[shown.index("Changes since the parent version") :]
     changed = dict(
-        re.findall(r'<th scope="row">([^<]+)</th><td>(\d</td><td>\d</td><td>\d)</td></tr>', shown)
+        re.findall(r'<th scope="row">([^<]+)</th><td>(\d</td><td>\d</td><td>\d)</td></tr>', changes)
     )
     assert {name: re.findall(r"\d", cells) for name, cells in changed.items()} == {
         "COVID-19": ["1", "0", "0"],

@@ -53,6 +53,7 @@ from ml.data.manifest import DEMONSTRATION
 from ml.errors import BundleError, XrayError
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
+from tests.support.synthetic_set import summary_of
 from tests.support.tiny_models import (
     DATABASES,
     comparison_of,
@@ -116,7 +117,7 @@ def run_on(session: Session, kind: str, data: str) -> Run:
     return run
 
 
-def data_version(session: Session, name: str, **summary: int) -> str:
+def data_version(session: Session, name: str, *, demonstration: int = 0) -> str:
     """A row of a data version; its SHA-256."""
     sha256 = hashlib.sha256(name.encode()).hexdigest()
     version = DataVersion(
@@ -125,7 +126,7 @@ def data_version(session: Session, name: str, **summary: int) -> str:
         name=name,
         folder=f"data/{sha256}",
         images=10,
-        summary=summary,
+        summary=summary_of(sha256, images=10, demonstration=demonstration).as_json(),
         created_by=BY,
     )
     session.add(version)

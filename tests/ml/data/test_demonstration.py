@@ -52,8 +52,8 @@ def rows() -> list[dict[str, str]]:
 
 def test_it_is_what_was_frozen() -> None:
     summary = verify_version(DEMONSTRATION_FOLDER)
-    assert summary["images"] == summary["demonstration"] == 3 * sum(IMAGES.values())
-    assert (summary["leaks"], summary["duplicates"], summary["synthetic"]) == (0, 0, 0)
+    assert summary.images == summary.demonstration == 3 * sum(IMAGES.values())
+    assert (summary.leaks, summary.duplicates, summary.synthetic) == (0, 0, 0)
     assert (DEMONSTRATION_FOLDER / "contact-sheet.jpg").is_file()
 
 
@@ -96,7 +96,7 @@ def test_images_are_those_of_the_released_generator(
     """Anybody can make them again, to the rounding of a grey level."""
     for row in rows[::40]:
         seed = int(row["patient"].removeprefix("demo-"))
-        radiograph = marked(generator.radiographs([seed], row["label"])[0]).astype(int)
+        radiograph = marked(generator.images([seed], row["label"])[0]).astype(int)
         with Image.open(DEMONSTRATION_FOLDER / row["image"]) as image:
             assert np.abs(radiograph - np.asarray(image)).max() <= 1
 
@@ -132,8 +132,8 @@ def test_the_command_makes_and_freezes_it(tmp_path: Path, few: None) -> None:
     done = CliRunner().invoke(data_app, ["demonstration", f"--to={folder}"])
     assert done.exit_code == 0, done.exception
     assert "nothing about patients" in done.output
-    assert read_version(folder)["images"] == 9
-    assert verify_version(folder)["demonstration"] == 9
+    assert read_version(folder).images == 9
+    assert verify_version(folder).demonstration == 9
     with pytest.raises(DataError, match="already"):
         make_demonstration(folder, GeneratorGraph.load(PRETRAINED))
 
@@ -148,4 +148,4 @@ def test_the_card_of_a_classifier_says_it_first(records: list[ImageRecord]) -> N
 def test_summary_warns_of_it() -> None:
     done = CliRunner().invoke(data_app, ["summary", str(DEMONSTRATION_FOLDER), "--no-duplicates"])
     assert done.exit_code == 0
-    assert "metrics measured on them say nothing about patients" in " ".join(done.output.split())
+    assert "Metrics measured on them say nothing about patients" in " ".join(done.output.split())

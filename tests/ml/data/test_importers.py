@@ -631,7 +631,7 @@ def test_summary(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(data_app, ["summary", *arguments], env=environment)
         assert done.exit_code == 0, done.output
-        assert "every image is of the class covid" in done.output
+        assert "Every image has the label covid." in done.output
         assert "near-duplicates on two sides of the split: 0 pairs" in done.output
 
 
@@ -639,9 +639,9 @@ def test_summary_warns_of_a_source_with_one_patient() -> None:
     images = [ImageRecord(Path(f"{n}"), "covid", "a", f"p{n}") for n in range(60)]
     images.append(ImageRecord(Path("x"), "normal", "b", "q", age="81"))
     warnings = "\n".join(warnings_of(images))
-    assert "all images of b are of one patient" in warnings
-    assert "no image of normal in the test split" in warnings
-    assert "of a " not in warnings
+    assert "All images of the source b are of one patient" in warnings
+    assert "The test split has no images of normal." in warnings
+    assert "source a " not in warnings
     assert [age_band(image) for image in images[-2:]] == ["", "80 and over"]
 
 

@@ -90,8 +90,8 @@ def test_an_archive_becomes_a_frozen_data_set(
     prepared = prepare(Wanted(sources=[Source(archive)], name="North Hospital"), out)
     assert prepared.folder == out / "set"
     assert verify_version(out / "set") == prepared.summary
-    assert prepared.summary["by_label"] == {"covid": 2, "pneumonia": 1, "normal": 1}
-    assert set(prepared.summary["by_source"]) == {"north-hospital"}
+    assert prepared.summary.by_label == {"covid": 2, "pneumonia": 1, "normal": 1}
+    assert set(prepared.summary.by_source) == {"north-hospital"}
     assert reasons(out) == {
         "README.txt": "no image by its name",
         "covid/broken.png": "unreadable",
@@ -131,7 +131,7 @@ def test_images_are_added_to_a_base(tmp_path: Path) -> None:
     (source / "again.png").write_bytes(image(0))
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "new")]), out)
-    assert prepared.summary["images"] == 7
+    assert prepared.summary.images == 7
     assert [r["image"] for r in rows_of(out / "set")][:6] == [r["image"] for r in rows_of(base)]
     assert reasons(out) == {"covid/again.png": "near-duplicate"}
     assert (base / "images/0.png").samefile(out / "set" / "images/0.png")
@@ -179,7 +179,7 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
     assert sorted(found) == ["p0", "p1", "p2", "t5"]
     assert found["t5"].path.read_bytes() == image(5)
     assert found["p0"].path.read_bytes() == image(0)
-    assert prepared.summary["leaks"] == prepared.summary["conflicts"] == 0
+    assert prepared.summary.leaks == prepared.summary.conflicts == 0
 
 
 def test_only_the_shipped_images_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
@@ -194,9 +194,9 @@ def test_only_the_shipped_images_have_the_source_of_the_demonstration(tmp_path: 
     grown = Wanted(base=DEMONSTRATION_FOLDER, sources=[Source(archive)], name="North")
     summary = prepare(grown, tmp_path / "grown").summary
     shipped = read_version(DEMONSTRATION_FOLDER)
-    assert (summary["demonstration"], summary["images"]) == (
-        shipped["images"],
-        shipped["images"] + len(FOLDERS),
+    assert (summary.demonstration, summary.images) == (
+        shipped.images,
+        shipped.images + len(FOLDERS),
     )
 
 
@@ -207,7 +207,7 @@ def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> 
     write_manifest(tmp_path / "corrected", rows)
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "corrected", DATA_SET)]), out)
-    assert prepared.summary["images"] == 3
+    assert prepared.summary.images == 3
     first = read_manifest(out / "set")[0]
     assert (first.label, first.patient, first.path.name) == ("normal", "clinic-a-17", "0.png")
     (report,) = [each for name, each in prepared.reports.items() if name != "base"]
@@ -237,7 +237,7 @@ def test_synthetic_images_keep_their_privacy_checks(tmp_path: Path) -> None:
     one, other = synthetic_set(tmp_path / "a", range(3)), synthetic_set(tmp_path / "b", range(2, 5))
     out = tmp_path / "out"
     prepared = prepare(Wanted(base=one, sources=[Source(other, DATA_SET)]), out)
-    assert (prepared.summary["images"], prepared.summary["synthetic"]) == (5, 5)
+    assert (prepared.summary.images, prepared.summary.synthetic) == (5, 5)
     assert [row["seed"] for row in rows_of(out / "set", PRIVACY_CHECKS)] == list("01234")
     assert len(list((out / "set" / "thumbnails").rglob("*.jpg"))) == 5
     SyntheticFolder(out / "set")
@@ -247,7 +247,7 @@ def test_synthetic_images_join_real_ones_as_what_they_are(tmp_path: Path) -> Non
     base = data_set(tmp_path / "base", range(3))
     made = synthetic_set(tmp_path / "made", range(2))
     prepared = prepare(Wanted(base=base, sources=[Source(made, DATA_SET)]), tmp_path / "out")
-    assert (prepared.summary["images"], prepared.summary["synthetic"]) == (5, 2)
+    assert (prepared.summary.images, prepared.summary.synthetic) == (5, 2)
 
 
 def test_dicom_archive_with_its_labels(tmp_path: Path) -> None:
@@ -453,7 +453,7 @@ def test_killed_before_the_set_has_its_name(
         with pytest.raises(KeyboardInterrupt):
             prepare(wanted, tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
-    assert prepare(wanted, tmp_path / "out").summary["images"] == 3
+    assert prepare(wanted, tmp_path / "out").summary.images == 3
 
 
 def test_sigterm_ends_the_command_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,7 +489,7 @@ def test_the_command(tmp_path: Path) -> None:
     command += [f"--archive={archive}", f"--archive={more}", "--kind=folders"]
     done = CliRunner().invoke(data_app, command)
     assert done.exit_code == 0, done.exception
-    sha256 = read_version(tmp_path / "out" / "set")["sha256"]
+    sha256 = read_version(tmp_path / "out" / "set").sha256
     assert sha256 in done.output
     assert "2: more.zip: 1 normal" in done.output
     receipt = json.loads((tmp_path / "out" / "prepared.json").read_text())

@@ -72,14 +72,15 @@ def rows_of(folder: Path) -> Rows:
 def test_summary_says_what_is_in_the_set(data_set: Path) -> None:
     summary = freeze(data_set)
     records = read_manifest(data_set)
-    assert summary == read_version(data_set) == json.loads((data_set / SUMMARY).read_text())
-    assert (summary["images"], summary["patients"]) == (9, 9)
-    assert summary["by_label"] == dict.fromkeys(LABELS, 3)
-    assert summary["by_source"] == {"s": dict.fromkeys(LABELS, 3)}
-    assert sum(sum(counts.values()) for counts in summary["by_split"].values()) == 9
-    assert set(summary["by_split"]) == {image.split.value for image in records}
-    assert (summary["duplicates"], summary["leaks"], summary["conflicts"]) == (0, 0, 0)
-    assert (summary["synthetic"], summary["demonstration"]) == (0, 0)
+    assert summary == read_version(data_set)
+    assert summary.as_json() == json.loads((data_set / SUMMARY).read_text())
+    assert (summary.images, summary.patients) == (9, 9)
+    assert summary.by_label == dict.fromkeys(LABELS, 3)
+    assert summary.by_source == {"s": dict.fromkeys(LABELS, 3)}
+    assert sum(sum(counts.values()) for counts in summary.by_split.values()) == 9
+    assert set(summary.by_split) == {image.split.value for image in records}
+    assert (summary.duplicates, summary.leaks, summary.conflicts) == (0, 0, 0)
+    assert (summary.synthetic, summary.demonstration) == (0, 0)
 
 
 def test_duplicates_leaks_and_conflicts_are_counted_and_named(tmp_path: Path) -> None:
@@ -92,13 +93,13 @@ def test_duplicates_leaks_and_conflicts_are_counted_and_named(tmp_path: Path) ->
     (tmp_path / "images" / "1.png").write_bytes(jpeg(textured_image(0), quality=90))
     write_manifest(tmp_path, rows)
     summary = freeze(tmp_path)
-    assert (summary["duplicates"], summary["leaks"], summary["conflicts"]) == (2, 1, 0)
-    assert summary["examples"]["leaks"] == [["images/0.png", "images/1.png"]]
+    assert (summary.duplicates, summary.leaks, summary.conflicts) == (2, 1, 0)
+    assert summary.examples.leaks == [["images/0.png", "images/1.png"]]
     rows[1]["label"] = "normal"
     write_manifest(tmp_path, rows)
     summary = freeze(tmp_path)
-    assert summary["conflicts"] == 1
-    assert summary["examples"]["conflicts"] == [["images/0.png", "images/1.png"]]
+    assert summary.conflicts == 1
+    assert summary.examples.conflicts == [["images/0.png", "images/1.png"]]
 
 
 def test_hash_is_that_of_the_content_alone(data_set: Path) -> None:
@@ -146,7 +147,7 @@ def test_changed_content_is_noticed(data_set: Path, change: Callable[[Path], Non
     change(data_set)
     with pytest.raises(DataError, match="changed after it was frozen"):
         verify_version(data_set)
-    assert freeze(data_set)["sha256"] != frozen["sha256"]
+    assert freeze(data_set).sha256 != frozen.sha256
     verify_version(data_set)
 
 
@@ -159,9 +160,17 @@ def test_set_frozen_by_version_0_1_0_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "certificates.csv").write_text(checks)
     # Computed by version 0.1.0; the summary is read for its hash alone.
     found = "fda765e53b284fa498a118f27ef02fd0445457c0927117f33ce1586b2b484830"
-    summary = read_version(DEMONSTRATION_SET) | {"sha256": found}
-    (tmp_path / SUMMARY).write_text(json.dumps(summary))
-    assert verify_version(tmp_path)["sha256"] == found
+    summary = read_version(DEMONSTRATION_SET).model_copy(update={"sha256": found})
+    (tmp_path / SUMMARY).write_text(summary.to_json())
+    assert verify_version(tmp_path).sha256 == found
+
+
+def test_summary_of_version_0_1_0_is_read(data_set: Path) -> None:
+    summary = freeze(data_set)
+    old = summary.to_json().replace('"images": 9', '"films": 9')
+    assert '"films": 9' in old
+    (data_set / SUMMARY).write_text(old)
+    assert read_version(data_set) == summary
 
 
 def test_what_is_not_frozen_is_said(data_set: Path) -> None:
@@ -169,7 +178,7 @@ def test_what_is_not_frozen_is_said(data_set: Path) -> None:
         read_version(data_set)
     for text in ("{", "[]", '{"sha256": "0"}'):
         (data_set / SUMMARY).write_text(text)
-        with pytest.raises(DataError, match="freeze the folder again"):
+        with pytest.raises(DataError, match="Freeze the folder again"):
             read_version(data_set)
 
 
@@ -205,10 +214,10 @@ def test_hash_of_privacy_checks_is_that_of_version_0_1_0(tmp_path: Path) -> None
     (tmp_path / PRIVACY_CHECKS_OF_0_1).write_text(text)
     # As the program of 0.1.0 froze just these files.
     sha256 = "3059b3d8d8b41b55afe31f6f5ba8345c58549035063aa9003cfa9f14ffe05a47"
-    assert freeze(tmp_path)["sha256"] == sha256
+    assert freeze(tmp_path).sha256 == sha256
     renamed = text.replace("training_films", "training_images").replace("films_", "images_")
     (tmp_path / PRIVACY_CHECKS).write_text(renamed)
-    assert verify_version(tmp_path)["sha256"] == sha256
+    assert verify_version(tmp_path).sha256 == sha256
 
 
 def test_demonstration_and_synthetic_images_are_told(tmp_path: Path) -> None:
@@ -216,15 +225,15 @@ def test_demonstration_and_synthetic_images_are_told(tmp_path: Path) -> None:
     rows.append(image_row(tmp_path, 3, synthetic=GENERATOR))
     write_manifest(tmp_path, rows)
     summary = freeze(tmp_path)
-    assert (summary["synthetic"], summary["demonstration"]) == (1, 3)
-    assert any("nothing about patients" in warning for warning in summary["warnings"])
+    assert (summary.synthetic, summary.demonstration) == (1, 3)
+    assert any("nothing about patients" in warning for warning in summary.warnings)
 
 
 def test_the_command_freezes_and_checks(data_set: Path) -> None:
     run = CliRunner()
     frozen = run.invoke(data_app, ["freeze", str(data_set)])
     assert frozen.exit_code == 0
-    sha256 = read_version(data_set)["sha256"]
+    sha256 = read_version(data_set).sha256
     assert sha256 in frozen.output
     assert "9 images (3 covid, 3 pneumonia, 3 normal) of 9 patients" in frozen.output
     assert sha256 in run.invoke(data_app, ["freeze", "--check", str(data_set)]).output
@@ -252,4 +261,4 @@ def test_a_real_data_set_is_frozen_in_seconds(data_folder: Path, tmp_path: Path)
     started = time.process_time()
     summary = freeze(copy)
     assert time.process_time() - started < 60
-    assert summary["images"] == len(read_manifest(data_folder))
+    assert summary.images == len(read_manifest(data_folder))
