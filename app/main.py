@@ -64,8 +64,9 @@ _CLEAN_UP_EVERY_S = 3600
 # Of a request without images. It is read before anybody asks who sends it.
 _LARGEST_BODY = 1_000_000
 DESCRIPTION = (
-    "Send a chest X-ray, get COVID-19, pneumonia or normal with calibrated probabilities, "
-    "or the word that the model does not know. Research and education; not a medical device."
+    "Send a chest X-ray and get a prediction: COVID-19, pneumonia or normal with calibrated "
+    "probabilities, or uncertain when the model abstains. For research and education; not a "
+    "medical device."
 )
 
 

@@ -48,7 +48,7 @@ function enqueue(upload) {
   unfinished.add(upload.row);
   const largest = Number(form.dataset.maxBytes);
   if (upload.file.size > largest) {
-    const detail = `It has ${readableSize(upload.file.size)}; up to ${readableSize(largest)} can be read.`;
+    const detail = `It has ${readableSize(upload.file.size)}. The limit is ${readableSize(largest)}.`;
     return fail(upload, { title: "This file is too large", detail, status: 413, retryAfter: null });
   }
   show(upload, "waiting");
@@ -80,7 +80,7 @@ function send(upload) {
   });
   request.upload.addEventListener("load", () => {
     progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
-    show(upload, "reading the image");
+    show(upload, "processing");
   });
   // Fires after success, error and abort alike.
   request.addEventListener("loadend", () => {
@@ -103,7 +103,7 @@ function problemOf(request) {
   if (request.status === 0) {
     return { title: "The service cannot be reached", detail: "Check the connection.", status: 0, retryAfter };
   }
-  const { title = "The image could not be read", detail = `The service answered ${request.status}.` } = request.response ?? {};
+  const { title = "The image could not be screened", detail = `The service answered ${request.status}.` } = request.response ?? {};
   return { title, detail, status: request.status, retryAfter };
 }
 
@@ -113,7 +113,7 @@ function fail(upload, problem) {
   if (passing && upload.retries < AUTOMATIC_RETRIES) {
     const wait = problem.retryAfter ?? FALLBACK_WAIT_S * 2 ** upload.retries;
     upload.retries += 1;
-    show(upload, `${problem.title}: trying again in ${wait} s`);
+    show(upload, `${problem.title}: retrying in ${wait} s`);
     setTimeout(() => enqueue(upload), wait * 1000);
     return;
   }
@@ -136,7 +136,7 @@ function succeed(upload, screening) {
   const link = upload.row.querySelector("a");
   link.href = screening.url;
   link.hidden = false;
-  link.setAttribute("aria-label", `See the answer for ${upload.file.name}`);
+  link.setAttribute("aria-label", `View result for ${upload.file.name}`);
   announce(`${upload.file.name}: ${screening.decision_name}`);
   if (upload.alone && unfinished.size === 0) location.assign(screening.url);
 }

@@ -74,7 +74,7 @@ def add_user(
         return _users_page(request, opened, refused.status, faults=refused.faults, typed=typed)
     opened.commit()
     return _users_page(
-        request, opened, secret={"what": f"The password of {made.name}", "value": password}
+        request, opened, secret={"what": f"Password of {made.name}", "value": password}
     )
 
 
@@ -86,7 +86,7 @@ def new_password_for(
     person, password = find_user(opened, id), new_password()
     set_password(opened, person, password, by=user.actor)
     opened.commit()
-    secret = {"what": f"The new password of {person.name}", "value": password}
+    secret = {"what": f"New password of {person.name}", "value": password}
     return _users_page(request, opened, secret=secret)
 
 
@@ -126,12 +126,12 @@ def add_key(
             request,
             opened,
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            faults={"key-clinic": "name the clinic that will call the API"},
+            faults={"key-clinic": "Enter the clinic that will use the key."},
             typed={"key-name": name},
         )
     key = create_key(opened, clinic, name or "default", by=user.actor)
     opened.commit()
-    return _users_page(request, opened, secret={"what": f"The key of {clinic}", "value": key})
+    return _users_page(request, opened, secret={"what": f"API key of {clinic}", "value": key})
 
 
 @router.post("/keys/{id}/revoke")

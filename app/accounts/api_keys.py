@@ -76,6 +76,6 @@ def revoke_key(session: Session, id: uuid.UUID, *, by: str = COMMAND_LINE) -> No
     """
     row = session.get(ApiKey, id)
     if row is None:
-        raise NotFound(f"no key {id}: see xray key list")
+        raise NotFound(f"There is no key {id}. See xray key list.")
     row.revoked_at = row.revoked_at or now()
     session.add(AuditEvent(actor=by, action="key.revoked", subject=str(row.id)))

@@ -33,7 +33,7 @@ CurrentUser = Annotated[User | None, Depends(current_user)]
 def signed_in(user: CurrentUser) -> User:
     """The user who is signed in, for pages that are for users alone."""
     if user is None:
-        raise SignInNeeded("this page is for people who are signed in")
+        raise SignInNeeded("This page requires you to sign in.")
     return user
 
 
@@ -43,7 +43,7 @@ SignedIn = Annotated[User, Depends(signed_in)]
 def admin(user: SignedIn) -> User:
     """The admin who is signed in, for looking."""
     if user.role is not Role.ADMIN:
-        raise Forbidden("this page is for admins: ask one for what you need")
+        raise Forbidden("This page is for admins. Ask one for access.")
     return user
 
 
@@ -75,7 +75,7 @@ def clinic(
 ) -> Owner:
     """The clinic whose key was sent as `Authorization: Bearer`."""
     if given is None:
-        raise Unauthorised("send a clinic's key as: Authorization: Bearer KEY")
+        raise Unauthorised("The request has no API key. Send it as Authorization: Bearer KEY.")
     live = select(ApiKey).where(
         ApiKey.key_hash == hash_api_key(given.credentials), ApiKey.revoked_at.is_(None)
     )
@@ -84,7 +84,7 @@ def clinic(
     with current.database.sessions() as opened:
         key = opened.scalar(live)
     if key is None:
-        raise Unauthorised("the key is unknown or was revoked: make one with xray key create")
+        raise Unauthorised("The API key is unknown or revoked. Create one with xray key create.")
     return Owner(clinic_id=key.clinic_id)
 
 

@@ -132,7 +132,7 @@ def change_password(
     )
     if known is None:
         opened.commit()
-        faults = {"old": "this is not your present password"}
+        faults = {"old": "This is not your current password."}
         return _account_page(request, opened, user, faults, HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         set_password(opened, known, new, by=user.actor)

@@ -57,9 +57,9 @@ def create_user(
     name = name.strip().lower()
     faults = _password_faults(password)
     if not name or len(name) > MOST_NAME:
-        faults["name"] = f"give a name of 1 to {MOST_NAME} characters"
+        faults["name"] = f"Enter a name of 1 to {MOST_NAME} characters."
     if role is Role.CLINICIAN and clinic_id is None:
-        faults["clinic"] = "a clinician belongs to a clinic: choose one"
+        faults["clinic"] = "Enter a clinic. Every clinician belongs to one."
     if faults:
         raise BadForm(faults)
     user = User(
@@ -73,7 +73,7 @@ def create_user(
         with session.begin_nested():
             session.add(user)
     except IntegrityError as problem:
-        raise BadForm({"name": f"there is a user {name!r} already"}) from problem
+        raise BadForm({"name": f"The name {name!r} is taken. Enter another."}) from problem
     session.add(AuditEvent(actor=by, action="user.created", subject=user.name))
     return user
 
@@ -81,7 +81,7 @@ def create_user(
 def _password_faults(password: str) -> dict[str, str]:
     if LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         return {}
-    return {"password": f"give a password of {LEAST_PASSWORD} to {MOST_PASSWORD} characters"}
+    return {"password": f"Enter a password of {LEAST_PASSWORD} to {MOST_PASSWORD} characters."}
 
 
 def create_first_admin(session: Session) -> str | None:
@@ -173,7 +173,7 @@ def disable(session: Session, user: User, *, by: str) -> None:
     session.execute(update(User).where(*enabled).values(disabled_at=User.disabled_at))
     admins = session.scalars(select(User.id).where(*enabled)).all()
     if user.role is Role.ADMIN and set(admins) <= {user.id}:
-        raise Conflict("this is the last admin: make another one first")
+        raise Conflict("This is the last admin. Create another one first.")
     user.disabled_at = user.disabled_at or now()
     sign_out_everywhere(session, user, by=by)
     session.add(AuditEvent(actor=by, action="user.disabled", subject=user.name))
@@ -193,7 +193,7 @@ def find_user_named(session: Session, name: str) -> User:
     """
     user = session.scalar(select(User).where(User.name == name.strip().lower()))
     if user is None:
-        raise NotFound(f"there is no user {name!r}: see xray admin list")
+        raise NotFound(f"There is no user {name!r}. See xray admin list.")
     return user
 
 
@@ -213,7 +213,7 @@ def find_user(session: Session, id: uuid.UUID) -> User:
     """
     user = session.get(User, id)
     if user is None:
-        raise NotFound("there is no such user")
+        raise NotFound("This user does not exist.")
     return user
 
 

@@ -41,7 +41,7 @@ class Unauthorised(AppError):
     """The API was called without a valid key."""
 
     status = HTTPStatus.UNAUTHORIZED
-    title = "An API key is needed"
+    title = "API key required"
     default_code = "unauthorised"
 
     def __init__(self, detail: str):
@@ -60,7 +60,7 @@ class SignInNeeded(AppError):
     """The page is for people who are signed in; browsers are sent to the sign-in page."""
 
     status = HTTPStatus.UNAUTHORIZED
-    title = "Sign in first"
+    title = "Sign-in required"
     default_code = "sign-in-needed"
 
 
@@ -84,7 +84,7 @@ class BadForm(AppError):
     """A form holds values that make no sense; `faults` says which, by field."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "The form is not complete"
+    title = "The form is not valid"
     default_code = "bad-form"
 
     def __init__(self, faults: Mapping[str, str]):
@@ -122,7 +122,7 @@ class StorageFull(AppError):
     """There is too little room left to keep an image."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
-    title = "No room left"
+    title = "No disk space left"
     default_code = "storage-full"
 
 

@@ -61,8 +61,12 @@ def require_same_origin(headers: Mapping[str, str]) -> None:
     site = headers.get("sec-fetch-site")
     if site is not None:
         if site not in ("same-origin", "none"):
-            raise CrossSite("the form was sent from another site: open this page and send it here")
+            raise CrossSite(
+                "The form was sent from another site. Open the page here and send it again."
+            )
         return
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        raise CrossSite("the form was sent from another site: open this page and send it here")
+        raise CrossSite(
+            "The form was sent from another site. Open the page here and send it again."
+        )

@@ -60,7 +60,7 @@ _FORM = {
     "/screenings",
     status_code=HTTPStatus.CREATED,
     response_model=ScreeningOut,
-    summary="Answer an image",
+    summary="Screen an image",
     max_body_size=BOUNDED_BY_READER,
     responses=_problems(
         HTTPStatus.BAD_REQUEST,
@@ -75,7 +75,7 @@ _FORM = {
 def create(
     response: Response, current: CurrentServices, owner: CurrentClinic, image: ClinicImage
 ) -> ScreeningOut:
-    """Send one image in the multipart field `image`. The answer is recorded before it is sent."""
+    """Send one image in the multipart field `image`; its prediction is stored."""
     row = current.screenings.screen(image.file, owner)
     response.headers["Location"] = f"/api/v1/screenings/{row.id}"
     return ScreeningOut.of(row)
@@ -113,7 +113,7 @@ def show(screening: ClinicScreening) -> ScreeningOut:
 
 @router.get(
     "/screenings/{id}/heatmap.png",
-    summary="Draw the heat map",
+    summary="Get a heat map",
     response_class=Response,
     responses={
         200: {
@@ -129,7 +129,7 @@ def heatmap(
         str | None, Query(description=f"One of {', '.join(LABELS)}; default: the most probable.")
     ] = None,
 ) -> Response:
-    """Where the model's evidence for a class lies: its attention, not a finding."""
+    """The regions that the prediction of a class is based on; it does not mark findings."""
     wanted = label or screening.label
     if wanted not in LABELS:
         raise NotFound(f"no class {wanted!r}: expected one of {', '.join(LABELS)}")
@@ -150,7 +150,7 @@ def add_review(
     screening: ClinicScreening,
     sent: ReviewIn,
 ) -> ReviewOut:
-    """Confirm or correct the answer. The newest review of a screening holds."""
+    """Confirm or correct the predicted class. The newest review counts."""
     made = review(
         opened,
         screening,
@@ -167,10 +167,10 @@ def add_review(
     responses=_problems(*_OF_A_SCREENING),
 )
 def show_review(opened: CurrentSession, screening: ClinicScreening) -> ReviewOut:
-    """The newest review of a screening, whoever of the clinic made it."""
+    """The newest review of a screening."""
     found = newest_review(opened, screening.id)
     if found is None:
-        raise NotFound("nobody has reviewed this screening")
+        raise NotFound("This screening has no review.")
     return ReviewOut.of(found, screening)
 
 
@@ -186,5 +186,5 @@ def delete(
     owner: CurrentClinic,
     screening: ClinicScreening,
 ) -> None:
-    """Remove the image and its answer."""
+    """Delete the image and its prediction."""
     current.screenings.delete(opened, screening, owner)

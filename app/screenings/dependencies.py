@@ -111,7 +111,7 @@ def clinic_screening(id: uuid.UUID, opened: CurrentSession, owner: CurrentClinic
 def _owned(opened: Session, id: uuid.UUID, owner: Owner) -> Screening:
     screening = opened.get(Screening, id)
     if screening is None or not owner.owns(screening):
-        raise NotFound("there is no such screening here, or it is not yours to see")
+        raise NotFound("This screening does not exist, or you have no access to it.")
     return screening
 
 
@@ -132,7 +132,7 @@ def visible_screening(
     if screening is not None and owner.owns(screening):
         return VisibleScreening(screening, can_manage=True, share_token=None)
     if screening is None or not share or not opens(screening, share):
-        raise NotFound("there is no such screening here, or it is not yours to see")
+        raise NotFound("This screening does not exist, or you have no access to it.")
     return VisibleScreening(screening, can_manage=False, share_token=share)
 
 

@@ -72,7 +72,7 @@ def review(
     try:
         session.commit()
     except IntegrityError as problem:
-        raise NotFound("the screening was deleted meanwhile") from problem
+        raise NotFound("This screening has been deleted.") from problem
     return made
 
 
@@ -81,11 +81,11 @@ def _faults(screening: Screening, label: str, why: str, patient: str) -> dict[st
     if label not in LABELS:
         faults["label"] = f"choose what the image shows: {', '.join(LABELS)}"
     elif label != screening.label and not why:
-        faults["why"] = "say why the model is wrong: others learn from it"
+        faults["why"] = "Enter a reason. It is required if the prediction is wrong."
     if len(why) > LONGEST_WHY:
-        faults["why"] = f"use at most {LONGEST_WHY} characters"
+        faults["why"] = f"Enter at most {LONGEST_WHY} characters."
     if len(patient) > LONGEST_PATIENT:
-        faults["patient"] = f"use at most {LONGEST_PATIENT} characters"
+        faults["patient"] = f"Enter at most {LONGEST_PATIENT} characters."
     return faults
 
 

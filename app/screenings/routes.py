@@ -193,7 +193,7 @@ def thumbnail(current: CurrentServices, visible: Visible) -> Response:
 def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
     chunks = current.storage.stream(key)
     if chunks is None:
-        raise NotFound("the image is no longer stored")
+        raise NotFound("The image is no longer stored.")
     # In pieces: a reader that does not read must not hold the whole image in memory.
     return StreamingResponse(chunks, media_type=media_type, headers=_PRIVATE)
 
@@ -233,7 +233,7 @@ def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -
     try:
         opened.commit()
     except StaleDataError as problem:
-        raise NotFound("the screening was deleted meanwhile") from problem
+        raise NotFound("This screening has been deleted.") from problem
     return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
 
 
@@ -267,6 +267,6 @@ def delete(
     owner: WritingVisitor,
     screening: OwnedScreeningToChange,
 ) -> RedirectResponse:
-    """Remove the image and its answer."""
+    """Delete the image and its prediction."""
     current.screenings.delete(opened, screening, owner)
     return RedirectResponse("/screenings", HTTPStatus.SEE_OTHER)

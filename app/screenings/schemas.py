@@ -49,7 +49,7 @@ class Problem(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """The classifier that answered."""
+    """The model version that made the prediction."""
 
     version: str
     sha256: str = Field(description="Of the classifier's ONNX graph.")
@@ -57,7 +57,7 @@ class ModelOut(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """The image as it came."""
+    """The uploaded image."""
 
     sha256: str = Field(description="Of the uploaded bytes.")
     format: str
@@ -68,14 +68,14 @@ class ImageOut(BaseModel):
 
 
 class ScreeningOut(BaseModel):
-    """The recorded answer to one image."""
+    """An image and its prediction."""
 
     model_config = {"json_schema_extra": {"examples": [_EXAMPLE]}}
 
     id: uuid.UUID
     created_at: datetime
     label: str = Field(description="Most probable class: covid, pneumonia or normal.")
-    decision: str = Field(description='The label, or "uncertain" where the model does not know.')
+    decision: str = Field(description='The label, or "uncertain" when the model abstains.')
     reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
     explanation: str | None = Field(description="The reason in words.")
     probabilities: dict[str, float] = Field(description="Calibrated; they sum to 1.")

@@ -10,11 +10,12 @@ from ml.labels import label_name
 
 REASONS: dict[str, str] = {
     Reason.LOW_CONFIDENCE: (
-        "No answer is probable enough: below this confidence the model was wrong too often on "
-        "images it had not seen."
+        "No class reaches the required probability, below which predictions on unseen images were "
+        "wrong too often."
     ),
     Reason.OUT_OF_DISTRIBUTION: (
-        "This image is unlike the images the model learned from, so its answer cannot be relied on."
+        "The image is out of distribution: it differs from the training images, so the prediction "
+        "would not be reliable."
     ),
 }
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
@@ -29,10 +30,10 @@ METADATA_NAMES: dict[str, str] = {
     "PhotometricInterpretation": "Grey scale",
 }
 TIMING_NAMES: dict[str, str] = {
-    "wait": "waiting for the model",
-    "decode": "reading the image",
-    "predict": "answering",
-    "store": "storing the image",
+    "wait": "loading the model",
+    "decode": "processing",
+    "predict": "prediction",
+    "store": "storing",
 }
 
 

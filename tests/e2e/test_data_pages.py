@@ -78,7 +78,7 @@ def test_clinician_reviews_a_image(clinician: Page, images: list[Path]) -> None:
     review.get_by_role("radio", name="Pneumonia").check()
     clinician.get_by_label("Why").fill("consolidation on the CT of the same day")
     clinician.get_by_label("Your code of the patient").fill("P-10482")
-    clinician.get_by_role("button", name="Save the review").click()
+    clinician.get_by_role("button", name="Save review").click()
     expect(review.get_by_text("consolidation on the CT of the same day")).to_be_visible()
     expect(review.locator(".verdict")).to_have_text("Pneumonia")
     require_good_page(clinician, address)

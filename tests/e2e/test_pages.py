@@ -39,13 +39,13 @@ def test_history_lists_this_visitors_images(screening: Page, images: list[Path])
 
 def test_history_of_a_new_visitor_is_empty(page: Page) -> None:
     page.goto("/screenings")
-    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No screenings yet")).to_be_visible()
 
 
 def test_last_images_stand_on_the_first_page(screening: Page) -> None:
     address = screening.url
     screening.goto("/")
-    screening.get_by_role("region", name="Your last images").locator(".image-card").click()
+    screening.get_by_role("region", name="Recent screenings").locator(".image-card").click()
     expect(screening).to_have_url(address)
 
 
@@ -54,7 +54,7 @@ def test_another_visitor_gets_404(
 ) -> None:
     stranger = open_visitor().new_page()
     assert status_of(stranger, screening.url) == 404
-    expect(stranger.get_by_role("link", name="Screen an image").last).to_be_visible()
+    expect(stranger.get_by_role("link", name="New screening").last).to_be_visible()
     image = stranger.request.get(f"{screening.url}/image")
     assert image.status == 404
     faults.expect("Failed to load resource")
@@ -63,7 +63,7 @@ def test_another_visitor_gets_404(
 def test_shared_link_opens_until_sharing_stops(
     screening: Page, open_visitor: OpenVisitor, faults: Faults
 ) -> None:
-    screening.get_by_role("button", name="Create a link").click()
+    screening.get_by_role("button", name="Create link").click()
     link = screening.get_by_label("Link to this page").input_value()
 
     guest = open_visitor().new_page()
@@ -71,18 +71,18 @@ def test_shared_link_opens_until_sharing_stops(
     expect(guest.get_by_text("This page was shared with you")).to_be_visible()
     expect(guest.get_by_role("heading", level=1)).to_be_visible()
     guest.wait_for_function("() => document.getElementById('image').naturalWidth > 0")
-    expect(guest.get_by_role("button", name="Delete for good")).to_have_count(0)
+    expect(guest.get_by_role("button", name="Delete permanently")).to_have_count(0)
     expect(guest.get_by_role("heading", name="Share")).to_have_count(0)
 
     screening.get_by_role("button", name="Stop sharing").click()
-    expect(screening.get_by_role("button", name="Create a link")).to_be_visible()
+    expect(screening.get_by_role("button", name="Create link")).to_be_visible()
     assert status_of(guest, link) == 404
     faults.expect("Failed to load resource")
 
 
 def test_link_is_copied(screening: Page, context: BrowserContext) -> None:
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    screening.get_by_role("button", name="Create a link").click()
+    screening.get_by_role("button", name="Create link").click()
     link = screening.get_by_label("Link to this page").input_value()
     screening.get_by_role("button", name="Copy").click()
     expect(screening.get_by_role("button", name="Copied")).to_be_visible()
@@ -91,9 +91,9 @@ def test_link_is_copied(screening: Page, context: BrowserContext) -> None:
 
 def test_deleted_image_is_gone(screening: Page, faults: Faults) -> None:
     address = screening.url
-    screening.get_by_text("Delete this image").click()
-    screening.get_by_role("button", name="Delete for good").click()
-    expect(screening.get_by_role("heading", name="No images yet")).to_be_visible()
+    screening.get_by_text("Delete this screening").click()
+    screening.get_by_role("button", name="Delete permanently").click()
+    expect(screening.get_by_role("heading", name="No screenings yet")).to_be_visible()
     assert status_of(screening, address) == 404
     faults.expect("Failed to load resource")
 
@@ -130,7 +130,7 @@ def test_keyboard_reaches_the_content_and_the_picker(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_breaks_an_accessibility_rule(screening: Page, faults: Faults, scheme: str) -> None:
     screening.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    screening.get_by_role("button", name="Create a link").click()
+    screening.get_by_role("button", name="Create link").click()
     for address in addresses(screening):
         screening.goto(address)
         for width in (390, 1440):
@@ -143,7 +143,7 @@ def test_no_page_breaks_an_accessibility_rule(screening: Page, faults: Faults, s
 
 @pytest.mark.parametrize("width", [320, 768, 1920])
 def test_no_page_is_wider_than_the_screen(screening: Page, faults: Faults, width: int) -> None:
-    screening.get_by_role("button", name="Create a link").click()
+    screening.get_by_role("button", name="Create link").click()
     screening.set_viewport_size({"width": width, "height": 800})
     for address in addresses(screening):
         screening.goto(address)

@@ -36,7 +36,7 @@ def test_one_chosen_image_leads_to_its_answer(page: Page, images: list[Path]) ->
     expect(page.get_by_role("heading", level=1)).to_have_text(
         re.compile("COVID-19|Pneumonia|Normal|Uncertain")
     )
-    rows = page.get_by_role("table", name="Probability of each answer").get_by_role("row")
+    rows = page.get_by_role("table", name="Probability of each class").get_by_role("row")
     expect(rows).to_have_count(3)
     shares = [float(text.split()[0]) for text in page.locator(".probability").all_inner_texts()]
     assert sum(shares) == pytest.approx(100, abs=0.2)
@@ -50,7 +50,7 @@ def test_several_images_get_a_row_each(page: Page, images: list[Path]) -> None:
 
     rows = page.locator(".queue-row")
     expect(rows).to_have_count(3)
-    links = page.get_by_role("link", name=re.compile("See the answer for image-"))
+    links = page.get_by_role("link", name=re.compile("View result for image-"))
     expect(links).to_have_count(3)
     expect(rows.first.locator(".verdict")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("image-")
@@ -143,8 +143,8 @@ def test_upload_and_answer_work_without_javascript(
 ) -> None:
     page = open_visitor(java_script_enabled=False).new_page()
     page.goto("/")
-    page.get_by_label("Choose images to screen").set_input_files(images[0])
-    page.get_by_role("button", name="Read the images").click()
+    page.get_by_label("Choose X-ray images").set_input_files(images[0])
+    page.get_by_role("button", name="Screen images").click()
 
     page.wait_for_url("**/screenings/*")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -160,11 +160,11 @@ def test_refused_file_without_javascript_shows_the_form_again(
 ) -> None:
     page = open_visitor(java_script_enabled=False).new_page()
     page.goto("/")
-    page.get_by_label("Choose images to screen").set_input_files([images[0], no_image])
-    page.get_by_role("button", name="Read the images").click()
+    page.get_by_label("Choose X-ray images").set_input_files([images[0], no_image])
+    page.get_by_role("button", name="Screen images").click()
 
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("<b>letter.png")
-    expect(page.get_by_role("button", name="Read the images")).to_be_visible()
+    expect(page.get_by_role("button", name="Screen images")).to_be_visible()
     expect(page.locator(".image-card")).to_have_count(1)
     faults.expect("Failed to load resource")

@@ -216,7 +216,7 @@ def test_new_password_needs_the_old_one_and_signs_out(
     client = TestClient(application, follow_redirects=False)
     client.post("/sign-in", data={"name": "prudent", "password": PASSWORD})
     wrong = client.post("/account/password", data={"old": "no", "new": "another good one"})
-    assert (wrong.status_code, "not your present password" in wrong.text) == (422, True)
+    assert (wrong.status_code, "not your current password" in wrong.text) == (422, True)
     short = client.post("/account/password", data={"old": PASSWORD, "new": "short"})
     assert (short.status_code, "12 to 200 characters" in short.text) == (422, True)
     assert client.get("/account").status_code == 200
@@ -255,8 +255,8 @@ def test_admin_makes_a_clinician_who_signs_in_and_is_disabled(
 def test_user_that_cannot_be_made_is_explained_beside_the_fields(admin: TestClient) -> None:
     refused = admin.post("/admin/users", data={"name": "", "role": "clinician", "clinic": ""})
     assert refused.status_code == 422
-    assert "give a name of 1 to 64 characters" in refused.text
-    assert "a clinician belongs to a clinic" in refused.text
+    assert "Enter a name of 1 to 64 characters" in refused.text
+    assert "Every clinician belongs to one" in refused.text
 
 
 def test_refused_user_leaves_no_clinic(admin: TestClient) -> None:
@@ -267,7 +267,7 @@ def test_refused_user_leaves_no_clinic(admin: TestClient) -> None:
 
 def test_name_is_taken_once(database: Database) -> None:
     new_user(database, "only one")
-    with database.session() as session, pytest.raises(BadForm, match="already"):
+    with database.session() as session, pytest.raises(BadForm, match="is taken"):
         create_user(session, "ONLY ONE", PASSWORD, Role.ADMIN, by="test")
 
 

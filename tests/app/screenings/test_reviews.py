@@ -98,14 +98,14 @@ def test_clinician_corrects_an_answer_and_the_newest_review_holds(
     sent = clinician.post(f"{address}/review", data=first)
     assert (sent.status_code, sent.headers["location"]) == (303, f"{address}#review")
     shown = clinician.get(address).text
-    assert re.search(rf"(Corrected to|Read as) <span[^>]*>{label_name(wrong)}<", shown)
+    assert re.search(rf"(Corrected to|Reviewed as) <span[^>]*>{label_name(wrong)}<", shown)
     assert "PCR &lt;positive&gt;" in shown
-    assert "code is known" in shown
+    assert "patient code is recorded" in shown
 
     other = colleague(clinician)
     assert other.post(f"{address}/review", data={"label": label}).status_code == 303
     shown = clinician.get(address).text
-    assert re.search(rf"(Confirmed as|Read as) <span[^>]*>{label_name(label)}<", shown)
+    assert re.search(rf"(Confirmed as|Reviewed as) <span[^>]*>{label_name(label)}<", shown)
     assert "PCR" not in shown
 
     earlier, later = reviews(application, address)
@@ -189,8 +189,8 @@ def test_shared_link_shows_no_review(
     [
         ({}, "choose what the image shows"),
         ({"label": "measles", "why": "spots"}, "choose what the image shows"),
-        ({"label": "WRONG"}, "say why the model is wrong"),
-        ({"label": "WRONG", "why": "  "}, "say why the model is wrong"),
+        ({"label": "WRONG"}, "Enter a reason"),
+        ({"label": "WRONG", "why": "  "}, "Enter a reason"),
         ({"label": "WRONG", "why": "x" * 2001}, "at most 2000 characters"),
         ({"label": "WRONG", "why": "CT", "patient": "p" * 201}, "at most 200 characters"),
     ],
@@ -250,7 +250,7 @@ def test_clinicians_pages_speak_of_their_clinic(
         assert address not in stranger.get("/screenings").text
         assert address not in stranger.get("/").text
     nothing = sign_in("clinician").get("/screenings").text
-    assert "Every image of your clinic" in nothing
+    assert "Screenings of your clinic" in nothing
 
 
 def test_clinics_key_and_its_clinicians_see_the_same_images(
@@ -284,7 +284,7 @@ def test_api_refuses_reviews_of_others_and_nonsense(
     assert TestClient(application).post(address, json=confirmed).status_code == 401
     refused = ours.post(address, json={"label": another(made["label"])})
     assert (refused.status_code, refused.json()["code"]) == (422, "bad-form")
-    assert "say why" in refused.json()["detail"]
+    assert "Enter a reason" in refused.json()["detail"]
     assert ours.post(address, json={"why": "no label"}).status_code == 422
     assert ours.get(address).status_code == 404
 
