@@ -1,6 +1,7 @@
 """Comparisons of a candidate with the active classifier, and the promotion checks they feed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION
 from ml.errors import XrayError
+from ml.labels import label_name
 
 COMPARISON = "comparison.json"
 # Why the promotion checks stay shut, beside what a comparison itself found.
@@ -143,6 +145,21 @@ def comparison_faults(session: Session, model: ModelVersion, comparison: Compari
     return faults
 
 
+def classes_differ(model: ModelVersion, present: ModelVersion) -> str:
+    """Why two classifiers cannot be compared by their classes; empty where they can."""
+    ours, theirs = model.card["labels"], present.card["labels"]
+    if ours == theirs:
+        return ""
+    return (
+        f"It predicts {_listed(ours)}, and the active version {present.version} predicts "
+        f"{_listed(theirs)}. Only classifiers of the same classes can be compared"
+    )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(label_name(label) for label in labels)
+
+
 def standing_faults(session: Session, model: ModelVersion, reference: str) -> list[str]:
     """What shuts the promotion checks for a classifier that would take the place of another one.
 
@@ -150,6 +167,9 @@ def standing_faults(session: Session, model: ModelVersion, reference: str) -> li
     learned from, or, where that is not known, on images of which the card gives the metrics. So
     what was found there is not undone by a comparison on other images.
     """
+    present = session.get(ModelVersion, reference)
+    if present and (fault := classes_differ(model, present)):
+        return [fault]
     query = (
         select(Comparison)
         .where(

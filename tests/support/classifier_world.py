@@ -15,7 +15,7 @@ from ml.classifier import networks
 from ml.classifier.networks import Backbone
 from ml.commands.main import app
 from ml.data.splits import Split, split_of
-from ml.labels import LABELS
+from ml.labels import KNOWN_LABELS
 from tests.ml.data.test_near_duplicates import textured_image
 from tests.support.images import png
 
@@ -60,18 +60,23 @@ def patient_in(part: Split, number: int) -> str:
 
 
 def write_data(
-    root: Path, images: dict[Split, int], *, sources: Sequence[str] = ("north",)
+    root: Path,
+    images: dict[Split, int],
+    *,
+    sources: Sequence[str] = ("north",),
+    labels: Sequence[str] = KNOWN_LABELS,
 ) -> Path:
     """A data set with so many images of each class and split, two of each patient.
 
-    One class has stripes across the image, another along it, the third none; sources take turns.
+    One class has stripes across the image, another along it, the third none, a fourth checks;
+    sources take turns.
     """
     rows = []
     for part, count in images.items():
-        for number in range(count * len(LABELS)):
-            label = LABELS[number % len(LABELS)]
-            key = f"{part}-{label}-{number // len(LABELS) // 2}"
-            source = sources[number // len(LABELS) % len(sources)]
+        for number in range(count * len(labels)):
+            label = labels[number % len(labels)]
+            key = f"{part}-{label}-{number // len(labels) // 2}"
+            source = sources[number // len(labels) % len(sources)]
             rows.append((label, source, patient_in(part, crc32(key.encode())), ""))
     return _write(root, rows)
 
@@ -102,4 +107,5 @@ def stripes(label: str) -> NDArray[np.float64]:
     """What tells a class, (256, 224): finer than what near-duplicates are told by."""
     wave = 60 * np.sin(np.arange(256) * 2 * np.pi / 32)
     across, along = np.tile(wave[:, None], (1, 224)), np.tile(wave[:224], (256, 1))
-    return {"covid": across, "pneumonia": along, "normal": 0 * along}[label]
+    both = np.where(across + along > 0, 200, -200)
+    return {"covid": across, "pneumonia": along, "normal": 0 * along, "tuberculosis": both}[label]

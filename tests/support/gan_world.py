@@ -49,21 +49,23 @@ def pixel_space() -> FeatureSpace:
 
 
 def write_images(
-    folder: Path, images_of_split: Mapping[Split, int] = IMAGES_OF_SPLIT
+    folder: Path,
+    images_of_split: Mapping[Split, int] = IMAGES_OF_SPLIT,
+    labels: Sequence[str] = LABELS,
 ) -> list[ImageRecord]:
-    """Images of both classes, so many of each in each split, one for each patient."""
+    """Images of all classes, so many of each in each split, one for each patient."""
     random = np.random.default_rng(0)
-    missing = {(label, part): count for part, count in images_of_split.items() for label in LABELS}
+    missing = {(label, part): count for part, count in images_of_split.items() for label in labels}
     records = []
     number = 0
     while any(missing.values()):
         number += 1
-        label, patient = LABELS[number % 2], f"patient-{number}"
+        label, patient = labels[number % len(labels)], f"patient-{number}"
         if not missing[label, split_of(patient)]:
             continue
         missing[label, split_of(patient)] -= 1
         image = synthetic_image(random, 72, 72).astype(int)
-        image[20:52, 20:52] += 60 * (number % 2)
+        image[20:52, 20:52] += 60 * (number % len(labels))
         path = folder / f"{number}.png"
         path.write_bytes(png(np.clip(image, 0, 255).astype(np.uint8)))
         records.append(ImageRecord(path, label, "generated", patient))
