@@ -1,7 +1,7 @@
 """Every table, imported in one place.
 
 Foreign keys lead from one feature's tables to another's; SQLAlchemy resolves them once all are
-imported. Whoever opens a database imports this module.
+imported. Code that opens a database imports this module.
 """
 
 from app.accounts.tables import ApiKey, Clinic, User, UserSession

@@ -111,7 +111,7 @@ def _generator_loss(
 
 @dataclass
 class PlainStep:
-    """The whole iteration on networks of its own, without augmentation of the generator's fakes."""
+    """The whole iteration on separate networks, without augmentation of the synthetic images."""
 
     generator: nn.Module
     critic: nn.Module

@@ -2,7 +2,7 @@
 
 
 class XrayError(Exception):
-    """Base of every error whose message tells the reader what was wrong and what to do."""
+    """Base of every error whose message says what is wrong and what to do."""
 
 
 class DataError(XrayError):

@@ -8,8 +8,8 @@ from torch.onnx import ONNXProgram
 def graph_bytes(program: ONNXProgram | None, facts: dict[str, str]) -> bytes:
     """Serialise an exported graph.
 
-    Constants are folded, and nothing tells any more in which file on which machine a node was
-    written: that is of no use to whoever runs the graph.
+    Constants are folded, and the names of source files and machines are removed: nobody who runs
+    the graph needs them.
 
     Args:
         program: from `torch.onnx.export` without a file's name, not optimised.

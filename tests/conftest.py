@@ -72,7 +72,7 @@ def database_url(
 
 @pytest.fixture(scope="session")
 def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of an application of its own."""
+    """Settings of a separate application."""
     return Settings(
         _env_file=None,
         home=tmp_path_factory.mktemp("home"),
@@ -130,7 +130,7 @@ def clinic(new_clinic: Callable[[str], TestClient]) -> TestClient:
 
 @pytest.fixture
 def sign_in(application: FastAPI) -> Callable[[str], TestClient]:
-    """Makes a user of a role, a clinician with a clinic of its own, and signs it in."""
+    """Makes a user of a role, a clinician with a new clinic, and signs it in."""
 
     def make(role: str) -> TestClient:
         name = f"{role} {time.monotonic_ns()}"

@@ -19,14 +19,14 @@ def current_user(request: Request, current: CurrentServices) -> User | None:
     token = request.cookies.get(SESSION_COOKIE)
     user = None
     if token:
-        # A session of its own, closed at once: see `clinic`.
+        # A separate session, closed at once: see `clinic`.
         with current.database.sessions() as opened:
             user = signed_in_user(opened, token)
     request.state.user = user
     return user
 
 
-# Asked for by every family of pages, so that the frame knows who is signed in.
+# Every page depends on it, because the header shows who is signed in.
 CurrentUser = Annotated[User | None, Depends(current_user)]
 
 
@@ -79,7 +79,7 @@ def clinic(
     live = select(ApiKey).where(
         ApiKey.key_hash == hash_api_key(given.credentials), ApiKey.revoked_at.is_(None)
     )
-    # A session of its own, closed before the image is read: a request that holds one connection
+    # A separate session, closed before the image is read: a request that holds one connection
     # while it waits for another could starve the pool.
     with current.database.sessions() as opened:
         key = opened.scalar(live)

@@ -24,7 +24,7 @@ LEAST_PASSWORD = 12
 MOST_PASSWORD = 200
 MOST_NAME = 64
 FIRST_ADMIN = "admin"
-# Without those that are taken for each other.
+# Without characters that look alike.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _hasher = PasswordHash.recommended()
 # What a password is compared with where there is no such user: both take as long.

@@ -44,7 +44,7 @@ def paginate(
 
     Args:
         session: the database.
-        query: without an order of its own.
+        query: without ORDER BY.
         columns: the sort key, unique as a whole and of the rows' own table.
         cursor: `next_cursor` of the page before; None for the first page.
         size: most rows of a page.

@@ -30,7 +30,7 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
     """Write all reviewed images as a data set, each with the label that holds.
 
     A clinic is called by a hash, a patient by the key of the review or, where nobody said who it
-    is, by the screening. The reviewers' own words stay here: they may tell of the patient.
+    is, by the screening. The reviewers' words are left out: they may describe the patient.
 
     Args:
         session: the database.

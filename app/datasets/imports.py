@@ -135,7 +135,7 @@ def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
 
 
 def new_staging_folder(settings: Settings) -> Path:
-    """A folder for one upload on its way into a run."""
+    """A new folder for one upload that a run will import."""
     folder = upload_folder(settings, str(uuid.uuid4()))
     folder.mkdir(mode=0o700, parents=True)
     return folder

@@ -81,7 +81,7 @@ def thumbnail(folder: Path, image: str) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, picture)
     except OSError as problem:
-        # No room, or a folder that is read only here: the picture is shown all the same.
+        # No room, or a folder that is read only here: the picture is shown anyway.
         logger.warning("the thumbnail %s is not kept: %s", path, problem)
     return picture
 

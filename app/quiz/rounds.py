@@ -130,7 +130,7 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
     Args:
         session: the database.
         found: the round.
-        guesses: for each image, whether it was taken for real.
+        guesses: for each image, whether it was judged real.
 
     Raises:
         Conflict: the round was finished before, or has expired.

@@ -37,7 +37,7 @@ _REAL, _SYNTHETIC = "real", "synthetic"
 
 
 async def reader(request: Request, current: CurrentServices) -> str | None:
-    """Whose rounds a browser has: those of its own cookie, also where a user is signed in."""
+    """The owner of a browser's rounds: its visitor cookie, even if a user is signed in."""
     return read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)
 
 
@@ -180,7 +180,7 @@ def answer(request: Request, opened: CurrentSession, found: OwnRound, given: Fie
 
 @dataclass(frozen=True, slots=True)
 class AnsweredImage:
-    """An image, what it was, and what it was taken for."""
+    """An image, what it was, and the reader's answer."""
 
     number: int
     was: str
@@ -234,7 +234,7 @@ def _answered(found: QuizRound, number: int, image: dict[str, Any], said: bool) 
 def images(
     request: Request, current: CurrentServices, opened: CurrentSession, found: OwnRound
 ) -> Response:
-    """The images of a round in one picture, in which nothing tells one from another."""
+    """The images of a round in one picture, so that file names and sizes give nothing away."""
     return _picture(request, current, opened, found, answers=False)
 
 

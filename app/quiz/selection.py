@@ -111,7 +111,7 @@ def offer(
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
             return Offer(other=other)
     raise Conflict(
-        "there is nothing to tell this generator's images from: an admin can allow images of a "
+        "there are no images to compare this generator's with: an admin can allow images of a "
         "data "
         "set, or register another generator"
     )

@@ -1,4 +1,4 @@
-"""How real a generator's images look: the share that readers take for real, with its interval."""
+"""How real a generator's images look: the share that readers judge real, with its interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ def wilson(hits: float, images: float) -> Share:
 
 @dataclass(frozen=True, slots=True)
 class Realism:
-    """How often images are taken for real, over all rounds that count.
+    """How often images are judged real, over all rounds that count.
 
     Attributes:
-        synthetic: of the generator's images. Where nobody can tell it is what `real` is.
-        real: of the images of people: who calls all images real says nothing.
+        synthetic: of the generator's images. Equal to `real` if readers cannot see a difference.
+        real: of the images of people; the reference, since some readers call every image real.
         images: synthetic images shown.
         rounds: rounds that count.
         readers: different visitors.
@@ -47,7 +47,7 @@ class Realism:
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """The finished rounds of one reader, and how many images of each half were taken for real."""
+    """The finished rounds of one reader, and how many images of each half they judged real."""
 
     rounds: int
     synthetic: int
@@ -69,7 +69,7 @@ def realism_of(readers: Sequence[Guesses]) -> Realism | None:
 
 
 def share_over_readers(guesses: Sequence[tuple[int, int]]) -> Share:
-    """The share of images taken for real, of (taken for real, shown) of each reader.
+    """The share of images judged real, from (judged real, shown) of each reader.
 
     Guesses of one reader go together, which makes them worth fewer: the interval is that of as many
     independent images as give the spread that is found between readers.

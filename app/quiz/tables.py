@@ -29,7 +29,7 @@ class QuizRound(Base):
     # Without images of people a round is practice and says nothing of a model.
     counts: Mapped[bool]
     right: Mapped[int | None]
-    # Images of each half that were taken for real, once it is finished: metrics are sums of these.
+    # Images of each half that were judged real, set when the round ends: metrics are sums of these.
     synthetic_taken_for_real: Mapped[int | None]
     real_taken_for_real: Mapped[int | None]
     images: Mapped[list[dict[str, Any]]] = mapped_column(JSON)

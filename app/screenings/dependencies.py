@@ -27,7 +27,7 @@ from app.settings import Settings
 
 
 async def visitor(request: Request, current: CurrentServices, user: CurrentUser) -> Owner:
-    """Whose screenings a browser sees: a signed-in user's clinic's, or those of its own cookie."""
+    """The owner of a browser's screenings: the signed-in user's clinic, or its visitor cookie."""
     if user is not None and user.clinic_id is not None:
         return Owner(clinic_id=user.clinic_id)
     found = read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)

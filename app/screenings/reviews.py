@@ -59,7 +59,7 @@ def review(
         label=label,
         # PostgreSQL takes no NUL in a text.
         why=why.replace("\0", ""),
-        # Whoever leaves the patient out does not take back what was said before.
+        # A review without a patient keeps the patient of the review before.
         patient_key=_patient_key(screening, patient, signing_key)
         if patient
         else earlier and earlier.patient_key,
@@ -90,7 +90,7 @@ def _faults(screening: Screening, label: str, why: str, patient: str) -> dict[st
 
 
 def _patient_key(screening: Screening, patient: str, signing_key: str) -> str:
-    """A name for the patient that tells nothing of the clinic's own to who lacks the secret."""
+    """A key for the patient that does not reveal the clinic's code without the secret."""
     whose = screening.clinic_id or screening.visitor_id
     return hmac.new(
         signing_key.encode(), f"patient|{whose}|{patient}".encode(), hashlib.sha256

@@ -161,7 +161,7 @@ def screening_page(
     row = visible.row
     shared = visible.can_manage and is_shared(row)
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
-    # Who said what of the image is for the owner alone, not for whoever has a link.
+    # Who said what of the image is for the owner alone, not for people with a link.
     found = newest_review(opened, row.id) if visible.can_manage else None
     return page(
         request,
@@ -214,7 +214,7 @@ def start_sharing(
     owner: WritingVisitor,
     screening: OwnedScreeningToChange,
 ) -> RedirectResponse:
-    """Make a link that lets whoever has it see this screening."""
+    """Create a link with which anyone can see this screening."""
     share(screening, current.settings.share_days)
     return _changed(opened, owner, screening, "screening.shared")
 

@@ -34,7 +34,7 @@ def readyz(current: CurrentServices, response: Response) -> dict[str, str]:
             check()
             states[name] = "ready"
         except Exception as problem:
-            # The probe tells which part fails; the reason may hold addresses and goes to the log.
+            # The probe says which part fails; the reason may contain addresses and goes to the log.
             logger.warning("%s is not ready: %s", name, problem)
             states[name] = "not ready" if isinstance(problem, NotReady) else "failing"
     if any(state != "ready" for state in states.values()):

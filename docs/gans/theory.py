@@ -1,4 +1,4 @@
-"""The theory behind the objectives, drawn: the figures of the report's chapter 3 from code.
+"""The theory behind the objectives, drawn: the charts of the report's chapter 3 from code.
 
 Every figure is a pure function of numbers and a chart of them. Nothing here needs images.
 """

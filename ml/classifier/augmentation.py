@@ -2,9 +2,8 @@
 
 Two aims: the report's small geometric changes (rotation, shear, horizontal flip, tilt), which
 enlarge a scarce class, and changes that take away shortcuts, since burnt-in letters, borders, the
-brightness curve of a hospital's scanner and the compression of an archive tell the source of an
-image
-and with it its label.
+brightness curve of a hospital's scanner and the compression of an archive reveal the source of an
+image, and with it its label.
 
 A transform of torchvision v2 draws once per call: a batch would share one rotation. Image by image
 v2
@@ -82,7 +81,7 @@ class Augmentation:
     highest_quality: int = 90
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Change every image of the batch in its own way.
+        """Change every image of the batch separately.
 
         Args:
             images: (B, 1, S, S) float in [0, 1].

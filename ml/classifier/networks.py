@@ -53,7 +53,7 @@ class ImageClassifier(nn.Module):
 class FlatImageClassifier(ImageClassifier):
     """A convolutional backbone and one linear layer over every position of its maps.
 
-    The activation map is exact here too: each position has weights of its own, and the products
+    The activation map is exact here too: each position has separate weights, and the products
     at a position, times the number of positions, average to the logit less its bias. The price is
     a network for images of one size and a head that may learn where a letter stands.
     """
@@ -69,8 +69,8 @@ class FlatImageClassifier(ImageClassifier):
     def read(self, images: Tensor) -> Readout:
         """(B, 1, S, S) in [0, 1] -> logits, embedding and class activation map in one pass.
 
-        The embedding is the mean of the maps: short enough to tell a familiar image from a
-        strange one, which tens of thousands of single positions are not.
+        The embedding is the mean of the maps: short enough to recognize images
+        unlike the training data, which tens of thousands of single positions are not.
         """
         maps = self._maps(images)
         positions = maps.shape[2] * maps.shape[3]

@@ -44,7 +44,7 @@ def release(
     features: str,
     device: "torch.device",
 ) -> None:
-    """Release a trained generator and print what it is worth.
+    """Export a trained generator and print its metrics.
 
     Args:
         trained: the generator's file.

@@ -249,7 +249,7 @@ def _row_faults(home: Path, path: Path, row: dict[str, str]) -> list[str]:
 
 
 def _is_within(home: Path, name: str) -> bool:
-    """Whether a file is told by its way from the folder, and lies in it even where that is a link.
+    """Whether a path is relative and stays in the folder, links resolved.
 
     A name that leads out and back in would lead elsewhere from a copy of the folder.
     """

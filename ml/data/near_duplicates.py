@@ -141,7 +141,7 @@ def close_images(
 def close_to(
     hashes: Hashes, references: Hashes, max_distance: int = MAX_DISTANCE
 ) -> NDArray[np.bool_]:
-    """Tell which images are near-duplicates of a reference image.
+    """Which images are near-duplicates of a reference image.
 
     Args:
         hashes: (M, len(CUT_SIDES), WORDS).
@@ -209,7 +209,7 @@ class DisjointSets(Generic[Key]):
         self._parents: dict[Key, Key] = {}
 
     def find(self, item: Key) -> Key:
-        """The group's representative; an unknown item becomes a group of its own."""
+        """The group's representative; an unknown item becomes a new group."""
         root = item
         while (parent := self._parents.setdefault(root, root)) != root:
             root = parent

@@ -12,7 +12,7 @@ from ml.evaluation.ablation_setting import REAL, SYNTHETIC, Question, class_coun
 from ml.evaluation.metrics import BOOTSTRAP_SEED, Floats, Interval, Ints
 
 METRIC_COLUMNS = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
-# Arm -> (S, N, C): the answers of each of its S trainings to N images.
+# Condition -> (S, N, C): the answers of each of its S trainings to N images.
 ByCondition = Mapping[str, Floats]
 
 
@@ -35,7 +35,7 @@ def measure_conditions(
         by_condition: condition -> (S, N, C) probabilities.
 
     Returns:
-        Arm -> `accuracy`, `macro_auroc`, and `differences` with the same, None for real images.
+        Condition -> `accuracy`, `macro_auroc`, and the same in `differences`, None for real images.
     """
     seeds = len(by_condition[REAL])
     drawn = chain([np.arange(seeds)], _seed_draws(seeds))
@@ -71,7 +71,7 @@ def _seed_draws(seeds: int) -> Iterator[Ints]:
 
 
 def verdict(difference: Interval) -> str:
-    """`helped`, `hurt`, or `made no difference`: only an interval wholly on one side tells."""
+    """`helped`, `hurt`, or `made no difference`: the interval has to exclude zero to count."""
     if difference.low > 0:
         return "helped"
     return "hurt" if difference.high < 0 else "made no difference"

@@ -1,6 +1,6 @@
 """From seeds to latents: the noise that an image is made of. NumPy alone, the same everywhere.
 
-A seed starts a Mersenne Twister of its own, and pairs of its numbers become normal ones by Box and
+A seed starts its own Mersenne Twister, and pairs of its numbers become normal ones by Box and
 Muller's formula, in blocks of 16. That is the order in which torch's generator gives them on a
 processor, so a seed's image is the one that it always was; torch's last digits depend on the
 processor, these do not.
@@ -78,7 +78,7 @@ def _draw_blocks(twister: np.random.RandomState, length: int) -> Doubles:
     normal = np.empty(length)
     normal[: length - rest] = _normal_blocks(uniform[: length - rest])
     if rest:
-        # The last block reaches back over the one before, with numbers of its own.
+        # The last block overlaps the one before, with new numbers.
         normal[-_BLOCK:] = _normal_blocks(uniform[-_BLOCK:])
     return normal
 

@@ -292,7 +292,7 @@ def _resnet_widths(options: GanOptions) -> list[int]:
 
 def _as_maps(features: Tensor, side: int) -> Tensor:
     """(B, side * side * C) -> (B, C, side, side) in channels-last memory, without a copy."""
-    # Not by the batch's length, which an exported graph would take for a constant.
+    # Not by the batch's length, which an exported graph would turn into a constant.
     return features.view(-1, side, side, features.shape[1] // side**2).permute(0, 3, 1, 2)
 
 

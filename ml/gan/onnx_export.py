@@ -11,7 +11,7 @@ from ml.gan.onnx_generator import FACTS_KEY, GeneratorGraph, GraphFacts
 from ml.gan.sampling import grey_levels, images_of_latents
 from ml.onnx_bytes import graph_bytes
 
-# Grey levels by which rounding may tell a graph's images from torch's.
+# Grey levels by which a graph's images may differ from torch's, due to rounding.
 TOLERANCE = 1
 # Images of each class that are compared.
 _CHECKED = 16

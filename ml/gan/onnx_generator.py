@@ -195,7 +195,7 @@ def class_number(label: str, labels: Sequence[str], *, conditional: bool) -> int
     """
     if len(labels) > 1 and not conditional:
         raise XrayError(
-            f"this generator mixes {', '.join(labels)} and cannot tell which one an image shows: "
+            f"this generator mixes {', '.join(labels)} and does not know which one an image shows: "
             "train one with --conditional, or with one class"
         )
     if label not in labels:

@@ -82,7 +82,7 @@ class GanTrainingState:
 
     def mean_metrics(self, group: ProcessGroup) -> dict[str, float]:
         """The mean of each step metric since the last evaluation, over all processes."""
-        # Each process knows the losses of its own images.
+        # Each process knows the losses of its images alone.
         means = group.sum(torch.stack(self.pending).mean(dim=0)).double() / group.world_size
         return dict(zip(StepMetrics._fields, means.tolist(), strict=True))
 

@@ -1,8 +1,8 @@
 """The one place where bytes become an image.
 
 `read_image` takes the bytes of a PNG, JPEG, TIFF, WebP or DICOM file and gives a greyscale image,
-or refuses with an `UnreadableImage` that says what was wrong and what to do. What a file is, is
-told by its first bytes, never by its name.
+or refuses with an `UnreadableImage` that says what was wrong and what to do. The format of a
+file is recognized by its first bytes, never by its name.
 
 Decoders are large C libraries: a server reads strangers' files in a child process only.
 """
@@ -229,7 +229,7 @@ def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: 
             image.draft(None, (shortest, shortest))
         orientation = image.getexif().get(0x0112, 1)
         image.load()
-        # Pillow turns a TIFF while loading it, and has told the turned size from the start.
+        # Pillow turns a TIFF while loading it, and reports the turned size from the start.
         if kind != "TIFF":
             ImageOps.exif_transpose(image, in_place=True)
             if orientation in (5, 6, 7, 8):

@@ -23,7 +23,7 @@ def look_up(table: Pixels, index: Pixels) -> Pixels:
 
 
 def levels_in(index: Pixels) -> NDArray[np.bool_]:
-    """Tell which levels occur in an unsigned image: (H, W) -> (256,) or (65536,)."""
+    """Which levels occur in an unsigned image: (H, W) -> (256,) or (65536,)."""
     present = np.zeros(np.iinfo(index.dtype).max + 1, np.bool_)
     for rows in _bands(index):
         present[index[rows]] = True

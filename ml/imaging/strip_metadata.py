@@ -63,7 +63,7 @@ def strip_jpeg(content: bytes) -> bytes | None:
             elif marker == 0xE0 and payload.startswith(b"JFIF\0"):
                 kept.append(_jpeg_segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"))
             elif marker == 0xEE and payload.startswith(b"Adobe") and len(payload) >= 12:
-                # Its last byte tells a JPEG coded in RGB from one coded in YCbCr.
+                # Its last byte distinguishes a JPEG coded in RGB from one coded in YCbCr.
                 kept.append(_jpeg_segment(0xEE, b"Adobe\0\x64\0\0\0\0" + payload[11:12]))
     except (ValueError, IndexError):
         return None

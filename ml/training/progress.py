@@ -1,4 +1,4 @@
-"""How far a run is: a bar for a person at a terminal, rows of metrics for whoever watches it."""
+"""Progress of a run: a bar at a terminal, and rows of metrics in a file."""
 
 import json
 from collections.abc import Mapping

@@ -74,7 +74,7 @@ OpenVisitor = Callable[..., BrowserContext]
 
 @pytest.fixture
 def open_visitor(browser: Browser, live_server: str, faults: Faults) -> Iterator[OpenVisitor]:
-    """Open a browser context of its own: another visitor."""
+    """Open a separate browser context: another visitor."""
     opened: list[BrowserContext] = []
 
     def open_one(**options: Any) -> BrowserContext:
@@ -111,7 +111,7 @@ def live_database(live_server: str, live_home: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def sign_in_admin(live_database: Database, live_server: str) -> Callable[[Page], Page]:
-    """Makes an admin and signs a page in; the form of that has tests of its own."""
+    """Makes an admin and signs a page in; the form of that is tested elsewhere."""
 
     def make(page: Page) -> Page:
         with live_database.session() as session:

@@ -116,7 +116,7 @@ def screen(page: Page, image: Path) -> str:
     return page.locator("dt:text-is('Model') + dd").inner_text()
 
 
-# Two minutes where nothing else is at work; a busy machine may take longer.
+# Two minutes on an idle machine; a busy one may take longer.
 @pytest.mark.timeout(480)
 def test_from_no_image_to_a_classifier_serving_sha256_and_back(
     console: Page, images: list[Path]

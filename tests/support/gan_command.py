@@ -1,4 +1,4 @@
-"""The command line in a tiny world, run by `test_gan_cli.py` as a process of its own.
+"""The command line in a tiny world, run by `test_gan_cli.py` as a separate process.
 
 Features are pixels, so no network is loaded; `DIE_AT` kills the process at that step of training,
 as `kill -9` does.

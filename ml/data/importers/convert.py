@@ -1,6 +1,6 @@
-"""Images on their way into a data set, decoded and reduced.
+"""Decode and reduce the images of an import.
 
-They wait in a folder of their own, where an import that was interrupted finds them again.
+They are staged in a separate folder, where an interrupted import finds them again.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class Stage:
             height=height,
             original_width=image.width,
             original_height=image.height,
-            # Of the stored file: whoever looks at the data set later finds the same distances.
+            # Of the stored file: hashing the data set later gives the same distances.
             fingerprint=file_hash(stored).astype("<u8").tobytes().hex(),
             view=image.metadata.get("ViewPosition", ""),
             sex=clean_sex(image.metadata.get("PatientSex", "")),

@@ -91,7 +91,7 @@ def _patient_keys(
     for first, *others in groups:
         for other in others:
             people.join(images[first].patient, images[other].patient)
-    # Whoever is in the data set keeps the key, and with it the side.
+    # A patient who is in the data set keeps the key, and with it the split.
     fixed = {image.patient for image in present}
     keys: dict[str, str] = {}
     ties: dict[str, str] = {}

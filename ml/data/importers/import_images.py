@@ -108,7 +108,7 @@ def import_images(
 
 
 def left_out_name(kind: str) -> str:
-    """The file that tells what an import did not take."""
+    """The name of the file that lists what an import left out."""
     return f"left-out-{kind}.csv"
 
 
@@ -190,7 +190,7 @@ def _patient_key(candidate: Candidate, aliases: dict[str, str]) -> str:
 
 
 def _digest(row: Row) -> str:
-    """The part of an image's name that tells of its source's bytes."""
+    """The part of an image's name that identifies the bytes of its source."""
     return Path(row["image"]).stem[-DIGEST_LENGTH:]
 
 

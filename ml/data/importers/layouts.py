@@ -324,7 +324,7 @@ def _dicom_header(path: Path) -> Dataset | LeftOut:
 
 
 def _hashed(number: str, salt_file: Path) -> str:
-    """A name that tells nothing of the patient's number to who does not have the salt."""
+    """A key that does not reveal the patient's number without the salt."""
     if not salt_file.exists():
         salt_file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(salt_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -86,7 +86,7 @@ def unpack(
     """Unpack a ZIP or TAR archive, TAR also compressed by gzip.
 
     Args:
-        archive: its file; told by its content, not by its name.
+        archive: its file; recognized by its content, not by its name.
         to: a folder that is made. After an error it may hold some of the files.
         bounds: what the archive may come to.
         on_chunk: called after every megabyte and every file; may raise to stop.

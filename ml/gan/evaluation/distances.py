@@ -64,7 +64,7 @@ def neighbour_radii(points: Points, k: int) -> Floats:
         raise ValueError(f"expected more than {k} points to find {k} neighbours, got {len(points)}")
     radii = np.empty(len(points))
     for rows, block in distance_blocks(points, points):
-        # A point is no neighbour of its own.
+        # A point is not its own neighbour.
         block[np.arange(len(block)), np.arange(rows.start, rows.stop)] = np.inf
         radii[rows] = np.partition(block, k - 1, axis=1)[:, k - 1]
     return radii

@@ -63,7 +63,7 @@ class EmbeddingCache:
             for old in files[:-MOST_FILES]:
                 old.unlink(missing_ok=True)
         except OSError as problem:
-            # The images were compared all the same.
+            # The comparison succeeded; only the cache is lost.
             print(
                 f"warning: embeddings are not kept in {path.parent} ({problem.strerror}): the next "
                 "call computes them again; --cache names another folder",

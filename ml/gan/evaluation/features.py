@@ -6,7 +6,7 @@ So a feature space carries a name and the SHA-256 of its weights, which stand be
 Images come in at the size of a run. Real images are standardised to that size first
 (`ml.imaging.preprocessing.standardise`), and what a network needs besides is done here, to both:
 resolution
-never tells a real image from a synthetic one.
+never separates real from synthetic images.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class FeatureSpace:
     """A network that turns images into points.
 
     Attributes:
-        name: what it was asked for by.
+        name: as it was requested.
         sha256: of the weights.
         features: length of an embedding.
         batch_size: images embedded at once.
@@ -138,7 +138,7 @@ def feature_space(
 def _imagenet_space(device: torch.device) -> FeatureSpace:
     """EfficientNet-Lite0 with its ImageNet weights, the mean of its maps: 1280 features."""
     entry = backbone(IMAGENET)
-    # Random weights are drawn and then replaced: whoever trains shall not notice.
+    # Random weights are drawn and then replaced: the caller's random state must not change.
     with torch.random.fork_rng(devices=[]):
         network = entry.build(True)
     # Imported here since the line above says what to install where it is missing.

@@ -72,7 +72,7 @@ class SyntheticFolder:
         if real:
             raise DataError(
                 f"{root} has {len(real)} image(s) that are not synthetic, such as {real[0]}: give "
-                "synthetic images a folder of their own, or they would be taken for patients"
+                "synthetic images a separate folder, or they would count as patients"
             )
         self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
         self.rows = {row["image"]: row for row in rows}

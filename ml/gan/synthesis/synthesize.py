@@ -122,7 +122,7 @@ def synthesize(
 ) -> Outcome:
     """Make images and add them to a folder.
 
-    Where images of several classes are wanted, a seed makes one of them: its remainder tells which.
+    Where images of several classes are wanted, a seed makes one of them, chosen by its remainder.
     So neighbouring seeds give as many images of each class.
 
     Args:
@@ -147,7 +147,7 @@ def synthesize(
         seeds, open_images = _plan(wanted, number, len(labels))
         while chunk := list(islice(seeds, min(open_images, _CHUNK))):
             good = maker.make(label, chunk)
-            # A seed that was asked for by its number is not replaced.
+            # A seed that was requested by number is not replaced.
             open_images -= len(chunk) if wanted.seeds else good
             on_images(len(chunk) if wanted.seeds else good, maker.outcome.seconds)
             if should_stop():
@@ -339,7 +339,7 @@ def draw_way(
 
 
 def _variant(wanted: Wanted) -> str:
-    """What tells an image's file from that of the same seed made otherwise."""
+    """The part of a file's name that says how the image of a seed was made."""
     truncated = f"-t{wanted.truncation:g}" if wanted.truncation != 1 else ""
     return truncated + ("-marked" if wanted.mark else "")
 

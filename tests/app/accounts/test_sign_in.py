@@ -177,7 +177,7 @@ def test_guessing_the_password_on_the_account_page_is_counted_too(
         ("::ffff:192.0.2.1", "192.0.2.1"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        ("what a proxy was told" * 20, "unknown"),
+        ("what a proxy sent" * 20, "unknown"),
         ("", "unknown"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Archives on their way in: to the disk as they arrive, and no further than the limits."""
+"""Uploads of archives: written to the disk as they arrive, and no further than the limits."""
 
 import asyncio
 from collections import namedtuple

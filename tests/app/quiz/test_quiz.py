@@ -153,7 +153,7 @@ def test_images_are_shown_where_the_admin_and_the_licence_allow(
     image_set(session, settings, ["CC BY 4.0"] * 12, allowed=False)
     image_set(session, settings, ["CC BY-ND 4.0", ""] * 12)
     image_set(session, settings, ["CC BY 4.0"] * 12, side=63)
-    with pytest.raises(Conflict, match="nothing to tell"):
+    with pytest.raises(Conflict, match="no images to compare"):
         offer(session, settings, model, LABELS, [model])
     # Nine are no half of a round.
     image_set(session, settings, ["CC BY 4.0"] * 9 + ["CC BY-ND"] * 9)
@@ -412,7 +412,7 @@ def test_open_rounds_are_bounded_and_nobody_is_kept_out(
     visitor.post(finished, data=answers(round_at(session, finished)))
     oldest = begin(visitor, released)
     others = [begin(client, released) for client in (outsider, clinician)]
-    # Whoever comes is let in; of the open ones the oldest is gone.
+    # A new round is always allowed; the oldest open one is dropped.
     assert visitor.get(oldest).status_code == 404
     assert [outsider.get(others[0]).status_code, clinician.get(others[1]).status_code] == [200, 200]
     assert visitor.get(finished).status_code == 200

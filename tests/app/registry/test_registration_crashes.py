@@ -22,7 +22,7 @@ Register = Callable[[Session, Settings, Path], DataVersion | ModelVersion]
 
 
 class Crash(Exception):
-    """Whoever registered is gone."""
+    """The process that registers dies."""
 
 
 @pytest.fixture(params=DATABASES)

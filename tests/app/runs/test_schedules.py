@@ -1,4 +1,4 @@
-"""Runs that are started at a time of day: one for each slot, whoever looks and however often."""
+"""Runs that are started at a time of day: one for each slot, however many workers look."""
 
 import uuid
 from collections.abc import Iterator

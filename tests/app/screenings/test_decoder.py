@@ -170,7 +170,7 @@ def test_valid_reply_is_accepted() -> None:
         Reply(
             {**HEADER, "metadata": {str(n): "" for n in range(99)}}, bytes(SIZE**2), PICTURE, GOOD
         ),
-        Reply({"code": "of its own", "message": "refused"}),
+        Reply({"code": "invented", "message": "refused"}),
         Reply({"code": "damaged", "message": None}),
         Reply({}),
     ],

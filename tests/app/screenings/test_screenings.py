@@ -139,7 +139,7 @@ def test_shared_link_opens_for_whoever_has_it_until_it_is_stopped(
     shown = outsider.get(link[0])
     assert shown.status_code == 200
     assert "/delete" not in shown.text
-    # The address of a shared page is a key: other sites are not told it.
+    # The address of a shared page is a key: other sites do not learn it.
     assert shown.headers["referrer-policy"] == "same-origin"
     for picture in re.findall(r'src="(/screenings/[^"]+)"', shown.text):
         assert outsider.get(picture.replace("&amp;", "&")).status_code == 200

@@ -182,5 +182,5 @@ def test_real_images_hardly_leak(data_folder: Path) -> None:
     assert not find_duplicates(records, hashes[:, :1]).leaks
     assert find_duplicates(records, hashes).leak_count < 0.001 * len(records)
     bits = np.unpackbits(hashes[:, 0].astype("<u8").view(np.uint8), axis=1)[:, :HASH_BITS]
-    # Every bit tells something: none but the mean grey is nearly always the same.
+    # Every bit is informative: none but the mean grey is nearly always the same.
     assert np.all(np.abs(bits[:, 1:].mean(axis=0) - 0.5) < 0.499)

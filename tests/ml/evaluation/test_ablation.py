@@ -73,7 +73,7 @@ def out(
     learned_from: dict[str, list[ImageRecord]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """All trainings, with one that was told to stop in the middle and gone on with."""
+    """All trainings, one of which was stopped in the middle and resumed."""
     folder = tmp_path_factory.mktemp("conditions") / "out"
     train, calls = retraining.train_classifier, 0
 

@@ -450,7 +450,7 @@ def test_generator_of_mixed_classes_is_refused(data: Path, tmp_path: Path) -> No
     mixed = tmp_path / "g.safetensors"
     untrained(mixed, read_manifest(data), tiny("resnet", labels=",".join(LABELS)))
     done = xray("synthesize", "--generator", mixed, "--out", tmp_path, "--against", data)
-    assert "cannot tell which one an image shows" in str(done.exception)
+    assert "does not know which one an image shows" in str(done.exception)
 
 
 def test_changed_weights_are_refused(generator: Path, tmp_path: Path) -> None:

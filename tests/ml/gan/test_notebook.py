@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def executed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The notebook after a run in a kernel of its own."""
+    """The notebook after a run in a new kernel."""
     home = tmp_path_factory.mktemp("jupyter")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     position = [cell.id for cell in notebook.cells].index("parameters")

@@ -63,7 +63,7 @@ def released(
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 31, 32, 33, 128, 4096])
 def test_latents_are_those_of_torch(length: int) -> None:
     ours, theirs = latents_of(range(20), length), torch_latents(range(20), length)
-    # In blocks torch takes single precision on the way, in a manner of its own on each processor.
+    # In blocks torch takes single precision on the way, differently on each processor.
     tolerance = 3e-6 if length >= 16 else 0
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
     last = latents_of([SEEDS - 1], length)
@@ -149,7 +149,7 @@ def test_images_that_nobody_can_ask_for_are_refused(released: tuple[Path, Loaded
             graph.images([1], label)
     with pytest.raises(XrayError, match="no image of seed -1"):
         graph.between(1, -1, 3, "covid")
-    with pytest.raises(XrayError, match="mixes covid, normal and cannot tell"):
+    with pytest.raises(XrayError, match="mixes covid, normal and does not know"):
         class_number("covid", LABELS, conditional=False)
     assert class_number("covid", ["covid"], conditional=False) == 0
 

@@ -1,4 +1,4 @@
-"""The theory's figures against closed forms, other libraries and the objectives themselves."""
+"""The theory's charts against closed forms, other libraries and the objectives themselves."""
 
 import math
 import re

@@ -110,7 +110,7 @@ def test_empty_file() -> None:
     ],
 )
 def test_truncated_file_is_damaged(content: bytes, share: float) -> None:
-    # At least the 132 bytes that tell a DICOM file from any other.
+    # At least the 132 bytes by which a DICOM file is recognized.
     assert refusal(content[: max(140, int(share * len(content)))]).code == "damaged"
 
 
@@ -128,7 +128,7 @@ def chunk(name: bytes, payload: bytes) -> bytes:
 @pytest.mark.parametrize("side", [7_072, 10_000, 60_000])
 def test_over_50_megapixels_is_refused_on_the_header(side: int) -> None:
     assert side * side > MAX_PIXELS
-    # The pixel data are no valid stream: whoever decoded them would call the file damaged.
+    # The pixel data are no valid stream: decoding them would call the file damaged.
     assert refusal(png_of_size(side, side, pixels=b"nothing")).code == "too-large"
 
 

@@ -118,7 +118,7 @@ def test_images_make_a_data_set_that_says_what_they_are(
     assert sum(images for images, _ in done) == 5
     assert done[-1][1] == outcome.seconds
     records = read_synthetic_manifest(tmp_path)
-    # As many of each class; a seed's remainder tells its class.
+    # As many of each class; the remainder of a seed chooses its class.
     assert [record.path.stem for record in records] == [
         "covid-0", "covid-2", "covid-4", "normal-1", "normal-3",
     ]  # fmt: skip
@@ -242,7 +242,7 @@ def test_image_that_repeats_a_training_image_is_refused_and_replaced(
     assert (outcome.written, outcome.refused) == (3, {"a near copy of a training image": 1})
     assert [Path(image).stem for image in folder.rows] == ["covid-0", "covid-1", "covid-3"]
     assert not list((tmp_path / "made").rglob("*covid-2*"))
-    # A seed that was asked for by number is not replaced.
+    # A seed that was requested by number is not replaced.
     outcome = synthesize(loaded, folder, Wanted(seeds=(1, 2, 5), label="covid"), privacy_checker)
     assert (outcome.written, outcome.present, outcome.refused.total()) == (1, 1, 1)
     with pytest.raises(XrayError, match="no strip: an image in it is a near copy"):
@@ -510,7 +510,7 @@ def test_classes_that_a_generator_cannot_make_are_refused(
     with pytest.raises(XrayError, match="makes covid, normal, not 'pneumonia'"):
         synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=1, label="pneumonia"), None)
     mixed = untrained(tmp_path / "g", records, tiny("resnet", labels="covid,normal"))
-    with pytest.raises(XrayError, match="mixes covid, normal and cannot tell"):
+    with pytest.raises(XrayError, match="mixes covid, normal and does not know"):
         synthesize(mixed, SyntheticFolder(tmp_path), Wanted(count=1), None)
 
 
