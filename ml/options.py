@@ -66,11 +66,11 @@ class ClassifierOptions:
     seed: int = Field(
         default=0, ge=0, title="Random seed", description="Random seed.", json_schema_extra=BASIC
     )
-    # The source can then be measured as an unknown hospital.
+    # They can then be measured as unknown hospitals.
     leave_out: str = Field(
         default="",
-        title="Excluded source",
-        description="Source to exclude from training, to measure it as an unknown site.",
+        title="Excluded sites",
+        description="Sites or sources to exclude from training, separated by commas.",
     )
     synthetic_share: float = Field(
         default=0.5,
@@ -87,8 +87,8 @@ class AblationOptions(ClassifierOptions):
 
     leave_out: str = Field(
         default="",
-        title="Excluded source",
-        description="Source to train every condition without as well, and then to measure.",
+        title="Excluded sites",
+        description="Sites or sources to train every condition without as well, and to measure.",
     )
     seeds: int = Field(
         default=3,
@@ -104,11 +104,26 @@ class AblationOptions(ClassifierOptions):
 
         Args:
             number: of the training within its condition, from 0.
-            leave_out: the source to exclude.
+            leave_out: the sites or sources to exclude.
         """
         shared = {each.name: getattr(self, each.name) for each in fields(ClassifierOptions)}
         changes = {"seed": self.seed + number, "leave_out": leave_out}
         return ClassifierOptions(**(shared | changes))
+
+
+@dataclass(frozen=True, config=_CONFIG)
+class LungOptions:
+    """Everything that determines the result of training the lung segmentation network."""
+
+    epochs: int = Field(
+        default=100, ge=1, description="Number of epochs; the last weights are exported."
+    )
+    batch_size: int = Field(default=16, ge=2, description="Images per step.")
+    learning_rate: float = Field(
+        default=3e-3, ge=0, description="Maximum learning rate of the decoder."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW.")
+    seed: int = Field(default=0, ge=0, title="Random seed", description="Random seed.")
 
 
 @dataclass(frozen=True, config=_CONFIG)
@@ -322,8 +337,8 @@ class ClassifierEvaluationOptions:
 
     leave_out: str = Field(
         default="",
-        title="Excluded source",
-        description="Measure on all images of this source, which was excluded from training.",
+        title="Excluded sites",
+        description="Measure on all images of these sites or sources, which training excluded.",
     )
 
 

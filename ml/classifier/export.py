@@ -22,9 +22,10 @@ from ml.classifier.calibration import (
 )
 from ml.classifier.networks import ImageClassifier, Readout, backbone, build_classifier
 from ml.classifier.predictor import Predictor
-from ml.classifier.sampling import require_all_classes, without_source
+from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import load_run, to_unit
 from ml.classifier.weights import save_weights
+from ml.data.left_out import without_left_out
 from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
 from ml.data.splits import Split
@@ -223,7 +224,7 @@ def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version:
     """
     trained = load_run(run)
     options = trained.options
-    images = without_source(real_images(records), options.leave_out)
+    images = without_left_out(real_images(records), options.leave_out)
     require_all_classes(in_split(images, Split.TRAIN), "training", trained.labels)
     size = backbone(options.network).size
     splits = Splits(

@@ -41,20 +41,6 @@ def sampling_weights(
     return chances
 
 
-def without_source(records: Sequence[ImageRecord], source: str) -> list[ImageRecord]:
-    """The images of all sources but one; of all where the name is empty.
-
-    Raises:
-        DataError: no image has this source.
-    """
-    sources = sorted({record.source for record in records})
-    if source and source not in sources:
-        raise DataError(
-            f"cannot leave out {source!r}: the data set has the sources {', '.join(sources)}"
-        )
-    return [record for record in records if record.source != source]
-
-
 def require_classes(labels: Sequence[str]) -> None:
     """Check that there is something to tell apart.
 

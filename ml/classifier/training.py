@@ -21,9 +21,9 @@ from ml.classifier.sampling import (
     require_all_classes,
     require_classes,
     sampling_weights,
-    without_source,
 )
 from ml.classifier.weights import Weights, load_weights
+from ml.data.left_out import without_left_out
 from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
@@ -73,7 +73,7 @@ def train_classifier(
 
     Raises:
         DataError: there is only one class, or a split lacks one, or images cannot be read, or there
-            is no source of the name that is to be left out.
+            is no site or source of a name that is to be left out.
         CheckpointError: the folder holds a run with other options or other images, or the weights
             to start from are another network's.
         XrayError: the network is unknown, or cannot learn from smaller images first.
@@ -84,7 +84,7 @@ def train_classifier(
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
         raise XrayError(f"{options.network} takes images of {size} px only: give --small-epochs 0")
-    records = without_source(records, options.leave_out)
+    records = without_left_out(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
     require_all_classes(real_images(training), "training", labels)
     require_all_classes(validation, "validation", labels)

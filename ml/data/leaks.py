@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ml.data.left_out import is_left_out
 from ml.data.manifest import ImageRecord
 from ml.data.near_duplicates import close_images, hash_records
 from ml.data.splits import Split
@@ -23,7 +24,8 @@ def without_leaks(records: Sequence[ImageRecord], left_out: str = "") -> list[Im
 
     Args:
         records: images of all splits, whose files are read.
-        left_out: a source that measures as a whole; every other image gives way to its copies.
+        left_out: sites or sources, commas between, that measure as a whole; every other image gives
+            way to its copies.
 
     Returns:
         The images that are left, in their order.
@@ -32,7 +34,7 @@ def without_leaks(records: Sequence[ImageRecord], left_out: str = "") -> list[Im
         DataError: names every image that cannot be read.
     """
     ranks = np.array(
-        [_LEFT_OUT if left_out == image.source else _RANKS[image.split] for image in records]
+        [_LEFT_OUT if is_left_out(image, left_out) else _RANKS[image.split] for image in records]
     )
     dropped = np.zeros(len(records), np.bool_)
     for image, copies in close_images(hash_records(records)):

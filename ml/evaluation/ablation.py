@@ -28,9 +28,10 @@ from PIL import Image
 from rich.progress import track
 
 from ml.classifier.networks import backbone
-from ml.classifier.sampling import require_all_classes, require_classes, without_source
+from ml.classifier.sampling import require_all_classes, require_classes
 from ml.classifier.training import infer, train_classifier
 from ml.data.leaks import without_leaks
+from ml.data.left_out import images_left_out, without_left_out
 from ml.data.loading import ImageSet, load_images, require_known
 from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
 from ml.data.splits import Split
@@ -108,7 +109,7 @@ def compare_conditions(
 
     Raises:
         DataError: there are no synthetic images, images cannot be read, a split lacks a class, or
-            there is no source of the name that is to be left out.
+            there is no site or source of a name that is to be left out.
         CheckpointError: the folder holds trainings with other options or of other images.
         XrayError: several processes were started together.
     """
@@ -153,7 +154,7 @@ def compare_conditions(
 def _question(
     real: Sequence[ImageRecord], synthetic: Sequence[ImageRecord], left_out: str, size: int
 ) -> Question:
-    without_source(real, left_out)  # says so where there is no such source
+    without_left_out(real, left_out)  # says so where there is no such site or source
     labels = labels_of(real)
     require_classes(labels)
     require_known(synthetic, labels)
@@ -165,7 +166,7 @@ def _question(
             "some with xray synthesize, and name their folder with --synthetic"
         )
     if left_out:
-        measured = [image for image in real if image.source == left_out]
+        measured = images_left_out(real, left_out)
     else:
         measured = in_split(real, Split.TEST)
         require_all_classes(measured, "test", labels)
@@ -249,7 +250,7 @@ def _copies(question: Question, folder: Path, seed: int) -> list[tuple[ImageReco
     synthetic.
     """
     training = in_split(
-        real_images(without_source(question.learned, question.left_out)), Split.TRAIN
+        real_images(without_left_out(question.learned, question.left_out)), Split.TRAIN
     )
     wanted = Counter(image.label for image in synthetic_images(question.learned))
     random = np.random.default_rng(seed)
@@ -323,7 +324,7 @@ def _answered(
         for source in sorted(set(images.sources.tolist()))
         for own in (np.flatnonzero(images.sources == source),)
     ]
-    learned = without_source(question.learned, question.left_out)
+    learned = without_left_out(question.learned, question.left_out)
     labels = labels_of(question.learned)
     return {
         "name": question.name,

@@ -21,7 +21,13 @@ from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import Answers, answer_images, count_images, metrics_of
+from ml.evaluation.evaluate import (
+    Answers,
+    answer_images,
+    count_images,
+    learned_nothing_from,
+    metrics_of,
+)
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
 from ml.files import write_whole
 from ml.json_model import finite
@@ -120,7 +126,7 @@ def check_card(
         images: then nothing can be said, which is no fault.
     """
     # A source that was kept from training is in no metric of the card.
-    own = np.array([image.source != card.options.get("leave_out", "") for image in images])
+    own = np.array([not learned_nothing_from(card, image) for image in images])
     measured = [image for image, is_own in zip(images, own, strict=True) if is_own]
     patients = len({image.patient for image in measured})
     data = card.data

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml.classifier.bundle import Card
 from ml.classifier.predictor import UNCERTAIN, Predictor, Reason
+from ml.data.left_out import images_left_out, is_left_out, left_out_names
 from ml.data.loading import ImageSet
 from ml.data.manifest import ImageRecord, real_images
 from ml.errors import BundleError, DataError
@@ -220,25 +221,42 @@ def within_source(
     return rows
 
 
-def left_out_images(card: Card, records: Sequence[ImageRecord], source: str) -> list[ImageRecord]:
-    """All images of a source that a classifier was trained without.
+def left_out_images(
+    card: Card, records: Sequence[ImageRecord], leave_out: str
+) -> list[ImageRecord]:
+    """All images of sites or sources that a classifier was trained without.
+
+    Args:
+        card: the classifier's.
+        records: images of the data set.
+        leave_out: names, commas between: all that training left out, or some of them.
 
     Raises:
-        BundleError: its card does not say that it was trained without this source.
-        DataError: the data set has no image of a person from this source.
+        BundleError: the card does not say that it was trained without them.
+        DataError: the data set has no image of a person from them.
     """
-    left_out = card.options.get("leave_out", "")
-    if left_out != source:
-        learned = f"without {left_out}" if left_out else "on all sources"
+    trained_without = card.options.get("leave_out", "")
+    if not set(left_out_names(leave_out)) <= set(left_out_names(trained_without)):
+        learned = f"without {trained_without}" if trained_without else "on all hospitals"
         raise BundleError(
-            f"classifier {card.version} was trained {learned}, so {source} is no unknown hospital "
-            f"to it: give the bundle of a run of xray train classifier --leave-out {source}"
+            f"classifier {card.version} was trained {learned}, so {leave_out} is not unknown to "
+            f"it. Use the bundle of a run of xray train classifier --leave-out {leave_out}"
         )
-    images = [record for record in real_images(records) if record.source == source]
+    images = [image for image in real_images(records) if learned_nothing_from(card, image)]
+    images = images_left_out(images, leave_out)
     if not images:
-        known = ", ".join(sorted({record.source for record in records}))
-        raise DataError(f"no image comes from {source!r}: the data set has the sources {known}")
+        known = ", ".join(sorted({record.site for record in records}))
+        raise DataError(f"no image comes from {leave_out!r}: the data set has the sites {known}")
     return images
+
+
+def learned_nothing_from(card: Card, image: ImageRecord) -> bool:
+    """Whether an image is of a site or source that a classifier was trained without."""
+    leave_out = card.options.get("leave_out", "")
+    if card.format == 1:
+        # Version 0.1.0 knew no sites, so only the source of that name was left out.
+        return bool(image.source == leave_out)
+    return is_left_out(image, leave_out)
 
 
 def count_images(

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from ml.classifier import networks
 from ml.classifier.bundle import CARD, PRETRAINED, read_bundle
 from ml.classifier.networks import Backbone
-from ml.classifier.sampling import without_source
 from ml.classifier.training import ClassifierOptions, load_run, train_classifier
 from ml.commands.main import app
 from ml.data.manifest import ImageRecord, read_manifest
@@ -299,15 +298,26 @@ def test_all_images_of_the_source_that_was_left_out_are_measured(
 def test_bundle_that_learned_from_the_source_is_refused() -> None:
     card, _ = read_bundle(PRETRAINED)
     images = records_of(6)
-    with pytest.raises(BundleError, match="trained on all sources"):
+    with pytest.raises(BundleError, match="trained on all hospitals"):
         left_out_images(card, images, "north")
     other = replace(card, options=card.options | {"leave_out": "south"})
     with pytest.raises(BundleError, match="trained without south"):
         left_out_images(other, images, "north")
     with pytest.raises(DataError, match="no image comes from 'south'"):
         left_out_images(other, images, "south")
-    with pytest.raises(DataError, match="the sources north"):
-        without_source(images, "south")
+    sites = [replace(image, source="north", site="south") for image in images]
+    both = replace(card, options=card.options | {"leave_out": "south,west"}, format=2)
+    assert left_out_images(both, sites, "south") == sites
+    with pytest.raises(BundleError, match="trained without south,west"):
+        left_out_images(both, sites, "south,north")
+
+
+def test_bundle_of_the_first_format_left_out_a_source_and_no_site() -> None:
+    card, _ = read_bundle(PRETRAINED)
+    old = replace(card, options=card.options | {"leave_out": "south"}, format=1)
+    site = [replace(image, source="north", site="south") for image in records_of(3)]
+    source = [replace(image, source="south", site="south") for image in records_of(3)]
+    assert left_out_images(old, [*site, *source], "south") == source
 
 
 def test_curves_without_a_report_are_refused(folder: Path, tmp_path: Path) -> None:
