@@ -1,0 +1,1 @@
+"""Lung segmentation: training and export. Inference without torch is `ml.imaging.lungs`."""
