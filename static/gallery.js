@@ -32,8 +32,8 @@ function show() {
   sessionStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(selection)));
   const { size } = selection;
   count.textContent = size
-    ? `${size.toLocaleString("en")} ${size === 1 ? "image" : "images"} ticked${size > most ? `: up to ${most.toLocaleString("en")} can be downloaded at once` : ""}`
-    : "Tick images to download them as a data set.";
+    ? `${size.toLocaleString("en")} ${size === 1 ? "image" : "images"} selected${size > most ? `. Download at most ${most.toLocaleString("en")} at a time` : ""}`
+    : "Select images to download them as a data set.";
   submit.disabled = size === 0 || size > most;
   none.hidden = size === 0;
   const [first, second] = size === 2 ? [...selection.values()] : [];
@@ -44,7 +44,7 @@ function show() {
   between.href = `/gallery/between?${new URLSearchParams(way)}`;
 }
 
-/** @param {ParentNode} page Ticks of earlier pages, and of this one before it was left. */
+/** @param {ParentNode} page Restores the selection made on earlier pages. */
 function restore(page) {
   for (const item of page.querySelectorAll(".shelf-image")) boxOf(item).checked = selection.has(item.dataset.id);
 }
@@ -91,5 +91,5 @@ form.addEventListener("formdata", ({ formData }) => {
 all.hidden = false;
 restore(shelf);
 show();
-// A page out of the browser's history comes with its old ticks.
+// A page from the browser's history still has its old check boxes.
 addEventListener("pageshow", () => restore(shelf));

@@ -14,7 +14,7 @@ from app.core.rate_limit import address_of
 from app.core.templating import page
 from app.gallery.images import FRAME_SIDE, png_response, shown_picture, strip_picture
 from app.gallery.queries import find_generator
-from app.gallery.views import Maker, address, generator_options
+from app.gallery.views import GeneratorOption, address, generator_options
 from app.registry.files import model_folder
 from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession
@@ -26,10 +26,10 @@ STEPS, MOST_STEPS = 8, 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class OnDemandRequest:
     """What a form about a generator, a class and seeds asks for, and what is wrong with it."""
 
-    maker: Maker
+    maker: GeneratorOption
     label: str
     faults: dict[str, str]
 
@@ -42,7 +42,7 @@ class _Wish:
         return 0
 
 
-def _wish(makers: list[Maker], model: str, label: str) -> _Wish:
+def _wish(makers: list[GeneratorOption], model: str, label: str) -> OnDemandRequest:
     maker = next((one for one in makers if one.sha256 == model), None)
     faults = {}
     if model and maker is None:
@@ -51,10 +51,10 @@ def _wish(makers: list[Maker], model: str, label: str) -> _Wish:
     if label and label not in maker.labels:
         made = ", ".join(label_name(one) for one in maker.labels)
         faults["label"] = f"this generator makes {made}: choose one of them"
-    return _Wish(maker, label if label in maker.labels else maker.labels[0], faults)
+    return OnDemandRequest(maker, label if label in maker.labels else maker.labels[0], faults)
 
 
-def _status(wish: _Wish) -> HTTPStatus:
+def _status(wish: OnDemandRequest) -> HTTPStatus:
     return HTTPStatus.UNPROCESSABLE_ENTITY if wish.faults else HTTPStatus.OK
 
 
@@ -98,7 +98,7 @@ def make(
     )
 
 
-def _again(path: str, wish: _Wish, **seeds: int) -> RedirectResponse:
+def _again(path: str, wish: OnDemandRequest, **seeds: int) -> RedirectResponse:
     url = address(path, model=wish.maker.sha256, label=wish.label, **seeds)
     return RedirectResponse(url, HTTPStatus.SEE_OTHER)
 
@@ -122,7 +122,7 @@ def made_image(
 
 def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     row = find_generator(opened, model)
-    if label not in Maker.of(row).labels:
+    if label not in GeneratorOption.of(row).labels:
         raise NotFound(f"this generator makes no images of class {label!r}")
     return row
 

@@ -84,7 +84,7 @@ def neighbours(session: Session, image: SyntheticImage) -> tuple[int | None, int
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class GeneratorCount:
     """A generator and how many images of each class the gallery has of it."""
 
     model: ModelVersion
@@ -96,11 +96,11 @@ class Shelf:
         return sum(self.images.values())
 
 
-def shelves(session: Session) -> list[Shelf]:
+def generators_with_counts(session: Session) -> list[GeneratorCount]:
     """All generators, the newest first, also those that have no image in the gallery yet."""
     generators = select(ModelVersion).where(ModelVersion.kind == ModelKind.GENERATOR)
     in_order = generators.order_by(ModelVersion.registered_at.desc(), ModelVersion.sha256)
-    found = {model.sha256: Shelf(model) for model in session.scalars(in_order)}
+    found = {model.sha256: GeneratorCount(model) for model in session.scalars(in_order)}
     kinds = (SyntheticImage.model_sha256, SyntheticImage.label)
     for sha256, label, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
         found[sha256].images[label] = count

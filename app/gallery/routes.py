@@ -28,7 +28,14 @@ from app.gallery.images import (
     shown_picture,
     thumbnail,
 )
-from app.gallery.queries import PAGE_SIZE, Choice, find_generator, gallery_page, neighbours, shelves
+from app.gallery.queries import (
+    PAGE_SIZE,
+    Choice,
+    find_generator,
+    gallery_page,
+    generators_with_counts,
+    neighbours,
+)
 from app.gallery.tables import SyntheticImage
 from app.gallery.views import (
     ImageCard,
@@ -76,7 +83,7 @@ def _page_of_images(
     before: str | None = None,
     fault: str = "",
 ) -> HTMLResponse:
-    found = shelves(opened)
+    found = generators_with_counts(opened)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
         raise NotFound("no such generator is registered here")
     shown = gallery_page(opened, choice, before, PAGE_SIZE)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from app.gallery.queries import Choice, Shelf, classes_of, usable_generators
+from app.gallery.queries import Choice, GeneratorCount, classes_of, usable_generators
 from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
 from app.services import Services
@@ -149,7 +149,7 @@ class Filter:
     chosen: bool
 
 
-def model_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
+def model_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choice) -> list[Filter]:
     """The generators that have images in the gallery."""
     return [
         Filter(
@@ -157,14 +157,16 @@ def model_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
             f"{model_title(shelf.model)}: {shelf.total:,}",
             shelf.model.sha256 == choice.model,
         )
-        for shelf in shelves
+        for shelf in generators_with_counts
         if shelf.total
     ]
 
 
-def label_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
+def label_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choice) -> list[Filter]:
     """The classes, with the number of images of the chosen generator or of all."""
-    shown = [shelf for shelf in shelves if choice.model in (None, shelf.model.sha256)]
+    shown = [
+        shelf for shelf in generators_with_counts if choice.model in (None, shelf.model.sha256)
+    ]
     counts = {label: sum(shelf.images.get(label, 0) for shelf in shown) for label in LABELS}
     return [
         Filter(label, f"{label_name(label)}: {count:,}", label == choice.label)
@@ -174,7 +176,7 @@ def label_filters(shelves: Sequence[Shelf], choice: Choice) -> list[Filter]:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class GeneratorOption:
     """A generator that makes images on the spot."""
 
     sha256: str
@@ -189,6 +191,6 @@ class Maker:
         return cls(model.sha256, model_title(model), classes_of(model), int(options["size"]))
 
 
-def generator_options(current: Services, opened: Session) -> list[Maker]:
+def generator_options(current: Services, opened: Session) -> list[GeneratorOption]:
     """The generators to choose from."""
-    return [Maker.of(model) for model in usable_generators(current.settings, opened)]
+    return [GeneratorOption.of(model) for model in usable_generators(current.settings, opened)]

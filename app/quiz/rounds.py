@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.rate_limit import RateLimit, RateLimits
-from app.quiz.selection import HALF, draw, offer
+from app.quiz.selection import HALF, choose_source, draw
 from app.quiz.statistics import Guesses, Realism, realism_of
 from app.quiz.tables import QuizRound
 from app.registry.tables import ModelVersion
@@ -79,7 +79,7 @@ def begin(
     Raises:
         Conflict: there is nothing to compare with.
     """
-    found = offer(session, settings, model, labels, others)
+    found = choose_source(session, settings, model, labels, others)
     _make_room(session)
     begun = QuizRound(
         id=uuid.uuid4(),

@@ -16,10 +16,10 @@ from app.core.rate_limit import address_of
 from app.core.security import VISITOR_COOKIE, new_visitor, read_visitor, require_same_origin
 from app.core.templating import page
 from app.gallery.queries import usable_generators
-from app.gallery.views import Maker, address
+from app.gallery.views import GeneratorOption, address
 from app.quiz.contact_sheet import RIM, STEP, TILE, generators_of, sheet
 from app.quiz.rounds import TooManyRounds, begin, find_round, finish, open_round, realism
-from app.quiz.selection import COLUMNS, HALF, IMAGES, offer
+from app.quiz.selection import COLUMNS, HALF, IMAGES, choose_source
 from app.quiz.statistics import Realism, wilson
 from app.quiz.tables import QuizRound
 from app.registry.files import model_folder
@@ -63,7 +63,7 @@ OwnRound = Annotated[QuizRound, Depends(own_round)]
 class GeneratorOnOffer:
     """A generator of which a round can be begun, and how real its images looked so far."""
 
-    maker: Maker
+    maker: GeneratorOption
     counts: bool
     possible: bool
     realism: Realism | None
@@ -93,9 +93,9 @@ def _front(
 def _on_offer(
     current: Services, opened: Session, row: ModelVersion, others: list[ModelVersion]
 ) -> GeneratorOnOffer:
-    maker, metric = Maker.of(row), realism(opened, row.sha256)
+    maker, metric = GeneratorOption.of(row), realism(opened, row.sha256)
     try:
-        found = offer(opened, current.settings, row, maker.labels, others)
+        found = choose_source(opened, current.settings, row, maker.labels, others)
     except Conflict:
         return GeneratorOnOffer(maker, counts=False, possible=False, realism=metric)
     return GeneratorOnOffer(maker, counts=found.counts, possible=True, realism=metric)
@@ -121,7 +121,7 @@ def start(
         if begun is None:
             if not current.quiz_rounds.take(address_of(request)):
                 raise TooManyRounds
-            begun = begin(opened, current.settings, who, row, Maker.of(row).labels, rows)
+            begun = begin(opened, current.settings, who, row, GeneratorOption.of(row).labels, rows)
     except (Conflict, TooManyRounds) as refused:
         return _front(request, current, opened, refused)
     opened.commit()
@@ -205,7 +205,7 @@ def _result(request: Request, opened: Session, found: QuizRound) -> HTMLResponse
         score=wilson(right, IMAGES),
         taken=sum(one.said == _REAL and one.was == _SYNTHETIC for one in images),
         half=HALF,
-        maker=Maker.of(opened.get_one(ModelVersion, found.model_sha256)),
+        maker=GeneratorOption.of(opened.get_one(ModelVersion, found.model_sha256)),
         realism=realism(opened, found.model_sha256),
         **_places("answers", found),
     )

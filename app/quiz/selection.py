@@ -47,7 +47,7 @@ class PoolImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class QuizSource:
     """What a round of a generator would be made of.
 
     Attributes:
@@ -67,13 +67,13 @@ def may_be_shown(licence: str) -> bool:
     return name in LICENCES
 
 
-def offer(
+def choose_source(
     session: Session,
     settings: Settings,
     model: ModelVersion,
     labels: Sequence[str],
     others: Sequence[ModelVersion],
-) -> Offer:
+) -> QuizSource:
     """What stands for the real half of a round.
 
     Images of people where an admin and the licence allow it; else those of the demonstration set,
@@ -100,16 +100,16 @@ def offer(
         if image.label in labels
     ]
     if len({image.patient for image in people}) >= HALF:
-        return Offer(tuple(people), counts=True)
+        return QuizSource(tuple(people), counts=True)
     shipped = session.get(DataVersion, shipped_sha256())
     if shipped:
         pool = _images_of(data_folder(settings, shipped), shipped.sha256, 0, people=False)
         own = tuple(image for image in pool if image.label in labels)
         if len({image.patient for image in own}) >= HALF:
-            return Offer(own)
+            return QuizSource(own)
     for other in others:
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
-            return Offer(other=other)
+            return QuizSource(other=other)
     raise Conflict(
         "there are no images to compare this generator's with: an admin can allow images of a "
         "data "
@@ -159,7 +159,7 @@ def _is_large_enough(row: Mapping[str, str], least_side: int) -> bool:
     return all(not side.isdecimal() or int(side) >= least_side for side in sides)
 
 
-def draw(found: Offer, labels: Sequence[str]) -> list[dict[str, Any]]:
+def draw(found: QuizSource, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Twenty images in any order, as they are kept in the row; both halves of the same classes."""
     if found.other is None:
         half = [{**asdict(image), "real": True} for image in _different_patients(found.pool)]

@@ -106,9 +106,9 @@ def data_prepare(
     Images of a data set with a manifest are taken as they are, others as xray data import does.
     Interrupted, the same command goes on; nothing stands in OUT/set before all of it is there.
     """
-    from ml.data.importers.prepare import LEFT_OUT, Wanted, prepare
+    from ml.data.importers.prepare import LEFT_OUT, PrepareRequest, prepare
 
-    wanted = Wanted(
+    wanted = PrepareRequest(
         base=base,
         sources=_sources(add or [], archive or [], kind or []),
         labels=labels,

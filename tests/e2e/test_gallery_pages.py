@@ -81,40 +81,40 @@ def test_selection_goes_over_pages_and_is_downloaded(page: Page) -> None:
     page.goto("/gallery")
     images = page.locator(".shelf-image")
     expect(images).to_have_count(PAGE)
-    expect(page.get_by_role("button", name="Download the ticked images")).to_be_disabled()
+    expect(page.get_by_role("button", name="Download selected images")).to_be_disabled()
     images.nth(1).get_by_role("checkbox").check()
     page.get_by_role("link", name="More images").click()
     expect(images).to_have_count(ALL_IMAGES)
     expect(page.get_by_role("link", name="More images")).to_be_hidden()
     images.last.get_by_role("checkbox").check()
-    expect(page.get_by_text("2 images ticked")).to_be_visible()
+    expect(page.get_by_text("2 images selected")).to_be_visible()
     # A page later, and back: the ticks are still there.
     images.nth(1).locator("a").click()
     page.go_back()
-    expect(page.get_by_text("2 images ticked")).to_be_visible()
+    expect(page.get_by_text("2 images selected")).to_be_visible()
     expect(images.nth(1).get_by_role("checkbox")).to_be_checked()
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the ticked images").click()
+        page.get_by_role("button", name="Download selected images").click()
     with zipfile.ZipFile(downloading.value.path()) as archive:
         manifest = archive.read("synthetic-images/manifest.csv").decode()
         assert len(list(csv.DictReader(io.StringIO(manifest)))) == 2
-    page.get_by_role("button", name="Untick all").click()
-    expect(page.get_by_text("Tick images to download")).to_be_visible()
+    page.get_by_role("button", name="Clear selection").click()
+    expect(page.get_by_text("Select images to download")).to_be_visible()
 
 
 def test_two_images_of_a_class_are_blended(page: Page) -> None:
     page.goto("/gallery?label=covid")
     boxes = page.locator(".shelf-image").get_by_role("checkbox")
-    blend = page.get_by_role("link", name="Blend the two")
+    blend = page.get_by_role("link", name="Interpolate")
     boxes.nth(0).check()
     expect(blend).to_be_hidden()
     boxes.nth(1).check()
     blend.click()
     expect(page).to_have_url(re.compile(r"/gallery/between\?.*label=covid"))
-    large = page.get_by_role("img", name="The image at this place of the way")
+    large = page.get_by_role("img", name="The image at this position")
     # Its script shows the scrubber when it has taken hold of it.
     expect(large).to_be_visible()
-    page.get_by_label("Place on the way").press("End")
+    page.get_by_label("Position").press("End")
     expect(large).to_have_attribute("viewBox", "1792 0 256 256")
     page.locator(".strip li").first.click()
     expect(large).to_have_attribute("viewBox", "0 0 256 256")
@@ -124,7 +124,7 @@ def test_image_is_made_from_a_seed(page: Page) -> None:
     page.goto("/gallery/make")
     page.get_by_label("Seed").fill("42")
     page.get_by_label("Class").select_option("normal")
-    page.get_by_role("button", name="Make the image").click()
+    page.get_by_role("button", name="Generate").click()
     picture = page.get_by_role("img", name="The synthetic image of seed 42")
     expect(picture).to_be_visible()
     assert picture.evaluate("(image) => image.decode().then(() => image.naturalWidth)") == 512
@@ -141,7 +141,7 @@ def test_gallery_and_quiz_work_without_a_script(
     expect(page.locator(".shelf-image")).to_have_count(ALL_IMAGES - PAGE)
     page.locator(".shelf-image").first.get_by_role("checkbox").check()
     with page.expect_download() as downloading:
-        page.get_by_role("button", name="Download the ticked images").click()
+        page.get_by_role("button", name="Download selected images").click()
     assert zipfile.is_zipfile(downloading.value.path())
 
     page.goto("/gallery/quiz")

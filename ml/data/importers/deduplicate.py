@@ -28,7 +28,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Resolution:
     """The outcome.
 
     Attributes:
@@ -42,9 +42,9 @@ class Settled:
     aliases: dict[str, str] = field(default_factory=dict)
 
 
-def settle(
+def resolve_duplicates(
     present: Sequence[Known], new: Sequence[Known], hashes: Hashes, *, keep_duplicates: bool = False
-) -> Settled:
+) -> Resolution:
     """Decide on new images, given those present, which stay as they are.
 
     Images that are near-duplicates are of one person, so their patients become one. Where that
@@ -60,7 +60,7 @@ def settle(
     groups = duplicate_groups(hashes)
     keys, ties = _patient_keys(present, images, groups)
     joined = {other: key for other, key in keys.items() if other != key and other not in ties}
-    settled = Settled(aliases=joined)
+    settled = Resolution(aliases=joined)
     group_of = {member: group for group in groups for member in group}
     for number, image in enumerate(new):
         group = group_of.get(len(present) + number, [])

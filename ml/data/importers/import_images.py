@@ -14,9 +14,9 @@ from rich.progress import track
 
 from ml.data.importers.append import Present, Row, write_manifest
 from ml.data.importers.convert import DIGEST_LENGTH, Decoded, Stage, digest_of
-from ml.data.importers.deduplicate import SAME_FILE, Known, Settled, settle
+from ml.data.importers.deduplicate import SAME_FILE, Known, Resolution, resolve_duplicates
 from ml.data.importers.layouts import LAYOUTS
-from ml.data.importers.records import MISSING, UNREADABLE, Candidate, LeftOut, SourceOptions
+from ml.data.importers.records import MISSING, UNREADABLE, Candidate, Skipped, SourceOptions
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.data.near_duplicates import Hashes, hash_images
 from ml.errors import DataError
@@ -42,7 +42,7 @@ class Report:
 
     added: Counter[str]
     total: int
-    left_out: list[LeftOut]
+    left_out: list[Skipped]
     changed: int = 0
 
 
@@ -81,7 +81,7 @@ def import_images(
     options = options or SourceOptions(salt_file=to / ".patient-salt")
     present = Present.read(to)
     found = list(LAYOUTS[kind](src, options))
-    left_out = [one for one in found if isinstance(one, LeftOut)]
+    left_out = [one for one in found if isinstance(one, Skipped)]
     candidates = [one for one in found if isinstance(one, Candidate)]
     if not candidates:
         raise DataError(f"no image to import in {src}{_reasons(left_out)}")
@@ -112,7 +112,7 @@ def left_out_name(kind: str) -> str:
     return f"left-out-{kind}.csv"
 
 
-def _reasons(left_out: Sequence[LeftOut]) -> str:
+def _reasons(left_out: Sequence[Skipped]) -> str:
     counts = Counter(one.reason for one in left_out).most_common()
     lines = [f"\n  {count} {reason}" for reason, count in counts]
     examples = [f"\n  {one.path}: {one.detail or one.reason}" for one in left_out[:5]]
@@ -121,7 +121,7 @@ def _reasons(left_out: Sequence[LeftOut]) -> str:
 
 def _decode(
     candidates: Sequence[Candidate], stage: Stage, present: Present, on_image: Callable[[], None]
-) -> tuple[list[tuple[Candidate, Decoded]], list[LeftOut]]:
+) -> tuple[list[tuple[Candidate, Decoded]], list[Skipped]]:
     known = {(_digest(row), row["label"], row["patient"]): row["image"] for row in present.rows}
     aliases = present.aliases()
     images, left_out = [], []
@@ -131,27 +131,27 @@ def _decode(
         try:
             content = candidate.path.read_bytes()
         except FileNotFoundError:
-            left_out.append(LeftOut(candidate.path, MISSING))
+            left_out.append(Skipped(candidate.path, MISSING))
             continue
         except OSError as problem:
-            left_out.append(LeftOut(candidate.path, UNREADABLE, problem.strerror or str(problem)))
+            left_out.append(Skipped(candidate.path, UNREADABLE, problem.strerror or str(problem)))
             continue
         # A set that grew is imported again: what is known of it needs no second look.
         image = known.get((digest_of(content), candidate.label, _patient_key(candidate, aliases)))
         if image:
-            left_out.append(LeftOut(candidate.path, SAME_FILE, image))
+            left_out.append(Skipped(candidate.path, SAME_FILE, image))
             continue
         try:
             decoded = stage.decode(content)
         except (UnreadableImage, BlankImage) as problem:
-            left_out.append(LeftOut(candidate.path, UNREADABLE, str(problem)))
+            left_out.append(Skipped(candidate.path, UNREADABLE, str(problem)))
             continue
         images.append((candidate, decoded))
         if candidate.lung_mask and not stage.mask(decoded.digest).is_file():
             try:
                 stage.stage_mask(candidate.lung_mask, decoded)
             except ValueError as problem:
-                left_out.append(LeftOut(candidate.lung_mask, MASK, str(problem)))
+                left_out.append(Skipped(candidate.lung_mask, MASK, str(problem)))
     return images, left_out
 
 
@@ -161,9 +161,9 @@ def _settle(
     images: Sequence[tuple[Candidate, Decoded]],
     *,
     keep_duplicates: bool,
-) -> tuple[Settled, list[LeftOut]]:
+) -> tuple[Resolution, list[Skipped]]:
     if not images:
-        return Settled(), []
+        return Resolution(), []
     aliases = present.aliases()
     # A synthetic image is nobody's: it ties no patients together and keeps no image out.
     rows = [row for row in present.rows if not row.get(SYNTHETIC_COLUMN)]
@@ -178,8 +178,8 @@ def _settle(
             np.stack([decoded.hash for _, decoded in images]),
         ]
     )
-    settled = settle(old, new, hashes, keep_duplicates=keep_duplicates)
-    refused = [LeftOut(images[n][0].path, *why) for n, why in settled.refused.items()]
+    settled = resolve_duplicates(old, new, hashes, keep_duplicates=keep_duplicates)
+    refused = [Skipped(images[n][0].path, *why) for n, why in settled.refused.items()]
     return settled, refused
 
 
@@ -222,7 +222,7 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
     }
 
 
-def write_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+def write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
     """Write each image that was not taken, and why, as a CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")

@@ -23,7 +23,7 @@ from ml.data.importers.records import (
     UNREADABLE,
     Candidate,
     Found,
-    LeftOut,
+    Skipped,
     SourceOptions,
     class_of,
     clean_age,
@@ -49,11 +49,11 @@ def covid_chestxray_dataset(src: Path, _options: SourceOptions) -> Found:
         path = src / (row.get("folder") or "images") / row["filename"]
         label, view = _cohen_label(row["finding"]), frontal.get(row["view"].lower())
         if row["modality"].lower() != "x-ray":
-            yield LeftOut(path, MODALITY, row["modality"])
+            yield Skipped(path, MODALITY, row["modality"])
         elif view is None:
-            yield LeftOut(path, LATERAL, row["view"])
+            yield Skipped(path, LATERAL, row["view"])
         elif label is None:
-            yield LeftOut(path, FINDING, row["finding"])
+            yield Skipped(path, FINDING, row["finding"])
         else:
             yield Candidate(
                 path=path,
@@ -112,7 +112,7 @@ def radiography(src: Path, _options: SourceOptions) -> Found:
             )
     opacity = subfolder(src, ("Lung_Opacity", "Lung Opacity"))
     for path in images_below(subfolder(opacity, ("images",)) or opacity) if opacity else ():
-        yield LeftOut(path, FINDING, "Lung_Opacity")
+        yield Skipped(path, FINDING, "Lung_Opacity")
 
 
 _KERMANY_NAMES = (
@@ -145,7 +145,7 @@ def kermany(src: Path, _options: SourceOptions) -> Found:
             names = (form.fullmatch(path.stem) for form in _KERMANY_NAMES)
             found = next(filter(None, names), None)
             if found is None:
-                yield LeftOut(
+                yield Skipped(
                     path, NO_PATIENT, "expected a name like person1_virus_1 or IM-0115-0001"
                 )
                 continue
@@ -172,9 +172,9 @@ def nih(src: Path, _options: SourceOptions) -> Found:
         name, finding = row["image index"], row["finding labels"]
         labels = {"normal", "pneumonia"} & {class_of(word) for word in finding.split("|")}
         if not labels:
-            yield LeftOut(src / name, FINDING, finding)
+            yield Skipped(src / name, FINDING, finding)
         elif name not in images:
-            yield LeftOut(src / name, MISSING)
+            yield Skipped(src / name, MISSING)
         else:
             yield Candidate(
                 path=images[name],
@@ -200,15 +200,15 @@ def folders(src: Path, options: SourceOptions) -> Found:
     class_folder = _ClassFolders(src)
     for path in files_below(src):
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            yield LeftOut(path, NO_IMAGE, f"expected one of {', '.join(sorted(IMAGE_SUFFIXES))}")
+            yield Skipped(path, NO_IMAGE, f"expected one of {', '.join(sorted(IMAGE_SUFFIXES))}")
             continue
         inner = path.relative_to(src)
         finding = class_folder.of(inner)
         patient = pattern.search(inner.as_posix()) if pattern else None
         if not finding:
-            yield LeftOut(path, NO_LABEL, "in no folder named after a class")
+            yield Skipped(path, NO_LABEL, "in no folder named after a class")
         elif pattern and not (patient and patient[1]):
-            yield LeftOut(path, NO_PATIENT, f"{pattern.pattern} does not match")
+            yield Skipped(path, NO_PATIENT, f"{pattern.pattern} does not match")
         else:
             yield Candidate(
                 path=path,
@@ -278,7 +278,7 @@ def dicom(src: Path, options: SourceOptions) -> Found:
         if path.resolve() == options.labels.resolve():
             continue
         header = _dicom_header(path)
-        if isinstance(header, LeftOut):
+        if isinstance(header, Skipped):
             yield header
             continue
         name = path.relative_to(src).as_posix()
@@ -287,22 +287,22 @@ def dicom(src: Path, options: SourceOptions) -> Found:
         yield _dicom_image(path, header, rows.get(name), src, options)
     for name in rows:
         if name not in seen:
-            yield LeftOut(src / name, MISSING)
+            yield Skipped(src / name, MISSING)
 
 
 def _dicom_image(
     path: Path, header: Dataset, row: dict[str, str] | None, src: Path, options: SourceOptions
-) -> Candidate | LeftOut:
+) -> Candidate | Skipped:
     if row is None:
-        return LeftOut(path, NO_LABEL, f"not in {options.labels}")
+        return Skipped(path, NO_LABEL, f"not in {options.labels}")
     view = str(header.get("ViewPosition") or "").upper()
     number = str(header.get("PatientID") or "").strip()
     if not row["label"]:
-        return LeftOut(path, NO_LABEL, f"empty in {options.labels}")
+        return Skipped(path, NO_LABEL, f"empty in {options.labels}")
     if view in _LATERAL_VIEWS:
-        return LeftOut(path, LATERAL, view)
+        return Skipped(path, LATERAL, view)
     if not row.get("patient") and not number:
-        return LeftOut(path, NO_PATIENT, "no PatientID, and none in the CSV")
+        return Skipped(path, NO_PATIENT, "no PatientID, and none in the CSV")
     return Candidate(
         path=path,
         label=label_of(row["label"], options.labels or src),
@@ -312,7 +312,7 @@ def _dicom_image(
     )
 
 
-def _dicom_header(path: Path) -> Dataset | LeftOut:
+def _dicom_header(path: Path) -> Dataset | Skipped:
     tags = ["SOPInstanceUID", "PatientID", "ViewPosition"]
     try:
         with warnings.catch_warnings():
@@ -320,7 +320,7 @@ def _dicom_header(path: Path) -> Dataset | LeftOut:
             return dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:
         # pydicom raises whatever it likes on damaged files, struct.error and KeyError included.
-        return LeftOut(path, UNREADABLE, f"no DICOM file, or a damaged one: {error}")
+        return Skipped(path, UNREADABLE, f"no DICOM file, or a damaged one: {error}")
 
 
 def _hashed(number: str, salt_file: Path) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ml.data.importers.append import Present, Row, aliases_of, write_manifest
-from ml.data.importers.deduplicate import SAME_FILE, Known, Settled, settle
+from ml.data.importers.deduplicate import SAME_FILE, Known, Resolution, resolve_duplicates
 from ml.data.importers.import_images import Report
-from ml.data.importers.records import LeftOut, files_below
+from ml.data.importers.records import Skipped, files_below
 from ml.data.manifest import (
     DEMONSTRATION,
     DEMONSTRATION_FOLDER,
@@ -145,7 +145,7 @@ def add_data_set(
         if place is None:
             new.append(number)
         elif _says_the_same(kept[place], row):
-            left_out.append(LeftOut(added.root / row["image"], SAME_FILE, kept[place]["image"]))
+            left_out.append(Skipped(added.root / row["image"], SAME_FILE, kept[place]["image"]))
         else:
             files = {name: kept[place].get(name, "") for name in ("image", "lung_mask")}
             kept[place] = kept[place] | row | files
@@ -153,7 +153,7 @@ def add_data_set(
 
     settled = _settle(to, kept, digests, added, rows, new, keep_duplicates=keep_duplicates)
     left_out += [
-        LeftOut(added.root / rows[new[n]]["image"], *why) for n, why in settled.refused.items()
+        Skipped(added.root / rows[new[n]]["image"], *why) for n, why in settled.refused.items()
     ]
     used = {*_COMPANIONS} | {row.get(name, "") for row in kept for name in ("image", "lung_mask")}
     taken = []
@@ -181,9 +181,9 @@ def _settle(
     new: Sequence[int],
     *,
     keep_duplicates: bool,
-) -> Settled:
+) -> Resolution:
     """Which of the new images come in; numbers are places in `new`."""
-    settled = Settled()
+    settled = Resolution()
     # A synthetic image is nobody's: it ties no patients together and keeps no image out.
     real = []
     for n, number in enumerate(new):
@@ -199,7 +199,7 @@ def _settle(
         if not row.get(SYNTHETIC_COLUMN)
     ]
     chosen = [new[n] for n in real]
-    found = settle(
+    found = resolve_duplicates(
         [_known(row, digest) for row, digest in old],
         [_known(rows[number], added.digests[number]) for number in chosen],
         np.concatenate(
@@ -258,7 +258,7 @@ def _files_of(root: Path, row: Row) -> list[str]:
     return names
 
 
-def _not_listed(root: Path, rows: Sequence[Row]) -> list[LeftOut]:
+def _not_listed(root: Path, rows: Sequence[Row]) -> list[Skipped]:
     """Files of the folder that are no part of the data set."""
     listed = {
         (root / name).resolve()
@@ -267,7 +267,7 @@ def _not_listed(root: Path, rows: Sequence[Row]) -> list[LeftOut]:
         if name
     } | {(root / name).resolve() for name in _COMPANIONS}
     return [
-        LeftOut(path, NOT_LISTED)
+        Skipped(path, NOT_LISTED)
         for path in files_below(root)
         if path.resolve() not in listed
         and path.relative_to(root).parts[0] != THUMBNAILS

@@ -21,7 +21,7 @@ from ml.data.importers.import_images import (
 from ml.data.importers.layouts import LAYOUTS, source_slug
 from ml.data.importers.merge import DataSet, add_data_set, copy_whole
 from ml.data.importers.prepare_state import PrepareJournal, PrepareProgress, as_reports
-from ml.data.importers.records import LeftOut, SourceOptions, files_below
+from ml.data.importers.records import Skipped, SourceOptions, files_below
 from ml.data.importers.unpack import unpack
 from ml.data.manifest import MANIFEST, read_rows
 from ml.data.summary import DataSetSummary
@@ -53,7 +53,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrepareRequest:
     """The data set that is wanted.
 
     Attributes:
@@ -93,7 +93,9 @@ class Prepared:
     reports: dict[str, Report]
 
 
-def prepare(wanted: Wanted, out: Path, should_stop: Callable[[], bool] = lambda: False) -> Prepared:
+def prepare(
+    wanted: PrepareRequest, out: Path, should_stop: Callable[[], bool] = lambda: False
+) -> Prepared:
     """Make a data set in `out/set`, or find that it was made already.
 
     Progress is written to `out/metrics.jsonl`, rows of `step` and `of`; what was not taken, and
@@ -133,7 +135,7 @@ def prepare(wanted: Wanted, out: Path, should_stop: Callable[[], bool] = lambda:
     return Prepared(finished, summary, reports)
 
 
-def _checked(wanted: Wanted) -> dict[str, Any]:
+def _checked(wanted: PrepareRequest) -> dict[str, Any]:
     """What the data set is made of, as it is written down."""
     unknown = [one.kind for one in wanted.sources if one.kind not in KINDS]
     paths = [*([wanted.base] if wanted.base else []), *(one.path for one in wanted.sources)]
@@ -148,7 +150,7 @@ def _checked(wanted: Wanted) -> dict[str, Any]:
 
 
 def _make(
-    wanted: Wanted, work: Path, journal: PrepareJournal, progress: PrepareProgress
+    wanted: PrepareRequest, work: Path, journal: PrepareJournal, progress: PrepareProgress
 ) -> dict[str, Report]:
     """Everything but the freeze."""
     to = work / SET
@@ -197,7 +199,7 @@ class _Opened:
 
 
 def _open_all(
-    wanted: Wanted, sources: Mapping[str, Source], work: Path, progress: PrepareProgress
+    wanted: PrepareRequest, sources: Mapping[str, Source], work: Path, progress: PrepareProgress
 ) -> dict[str, _Opened]:
     opened, faults = {}, []
     for name, source in sources.items():
@@ -217,7 +219,7 @@ def _place_of(work: Path, name: str) -> Path:
 
 
 def _open(
-    wanted: Wanted, source: Source, work: Path, name: str, progress: PrepareProgress
+    wanted: PrepareRequest, source: Source, work: Path, name: str, progress: PrepareProgress
 ) -> _Opened:
     owned = source.path.is_file()
     top = _unpacked(source.path, _place_of(work, name), progress) if owned else source.path
@@ -288,7 +290,7 @@ def _root_of(source: Source, folders: Sequence[Path], options: SourceOptions) ->
     raise problems[0]
 
 
-def _add(source: _Opened, to: Path, wanted: Wanted, progress: PrepareProgress) -> Report:
+def _add(source: _Opened, to: Path, wanted: PrepareRequest, progress: PrepareProgress) -> Report:
     if source.data is None:
         report = import_images(
             source.kind,
@@ -311,6 +313,6 @@ def _add(source: _Opened, to: Path, wanted: Wanted, progress: PrepareProgress) -
     return Report(report.added, report.total, left_out, report.changed)
 
 
-def _from_within(root: Path, one: LeftOut) -> LeftOut:
+def _from_within(root: Path, one: Skipped) -> Skipped:
     inner = one.path.relative_to(root) if one.path.is_relative_to(root) else one.path
-    return LeftOut(inner, one.reason, one.detail)
+    return Skipped(inner, one.reason, one.detail)

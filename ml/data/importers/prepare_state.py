@@ -12,7 +12,7 @@ from typing import Any
 from ml.data.importers.import_images import (
     Report,
 )
-from ml.data.importers.records import LeftOut
+from ml.data.importers.records import Skipped
 from ml.errors import CheckpointError
 from ml.files import write_whole
 from ml.training.metrics_log import METRICS
@@ -70,7 +70,7 @@ def as_reports(done: Mapping[str, Any]) -> dict[str, Report]:
         name: Report(
             Counter(fields["added"]),
             fields["total"],
-            [LeftOut(Path(path), reason, detail) for path, reason, detail in fields["left_out"]],
+            [Skipped(Path(path), reason, detail) for path, reason, detail in fields["left_out"]],
             fields["changed"],
         )
         for name, fields in done.items()

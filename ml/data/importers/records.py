@@ -61,7 +61,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class Skipped:
     """An image that is not taken: `reason` in fixed words, `detail` for this image."""
 
     path: Path
@@ -69,7 +69,7 @@ class LeftOut:
     detail: str = ""
 
 
-Found = Iterator[Candidate | LeftOut]
+Found = Iterator[Candidate | Skipped]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from app.core.pagination import page_query
 from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataVersion
 from app.gallery.on_demand import MOST_PER_MINUTE, Generators, TooManyPictures
-from app.gallery.queries import Choice, gallery_page, neighbours, queries, shelves
+from app.gallery.queries import Choice, gallery_page, generators_with_counts, neighbours, queries
 from app.gallery.registration import register_images
 from app.gallery.tables import SyntheticImage
 from app.gallery.views import describe_privacy_check
@@ -209,7 +209,9 @@ def test_neighbours_are_of_the_same_class(
 def test_shelves_count_the_images(
     session: Session, images: list[SyntheticImage], generator: ModelVersion
 ) -> None:
-    (shelf,) = (one for one in shelves(session) if one.model.sha256 == generator.sha256)
+    (shelf,) = (
+        one for one in generators_with_counts(session) if one.model.sha256 == generator.sha256
+    )
     assert (shelf.images, shelf.total) == ({COVID: 6, NORMAL: 6}, 12)
 
 

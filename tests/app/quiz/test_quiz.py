@@ -24,7 +24,7 @@ from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import DEMONSTRATION_NAME, allow_in_quiz, ensure_demonstration
 from app.quiz import rounds as quiz
 from app.quiz.contact_sheet import RIM, STEP, TILE
-from app.quiz.selection import HALF, IMAGES, may_be_shown, offer
+from app.quiz.selection import HALF, IMAGES, choose_source, may_be_shown
 from app.quiz.statistics import Guesses, realism_of, share_over_readers, wilson
 from app.quiz.tables import QuizRound
 from app.registry.queries import find_model
@@ -154,13 +154,13 @@ def test_images_are_shown_where_the_admin_and_the_licence_allow(
     image_set(session, settings, ["CC BY-ND 4.0", ""] * 12)
     image_set(session, settings, ["CC BY 4.0"] * 12, side=63)
     with pytest.raises(Conflict, match="no images to compare"):
-        offer(session, settings, model, LABELS, [model])
+        choose_source(session, settings, model, LABELS, [model])
     # Nine are no half of a round.
     image_set(session, settings, ["CC BY 4.0"] * 9 + ["CC BY-ND"] * 9)
     with pytest.raises(Conflict):
-        offer(session, settings, model, LABELS, [model])
+        choose_source(session, settings, model, LABELS, [model])
     allowed = image_set(session, settings, ["CC BY-SA 3.0", ""] * 10)
-    found = offer(session, settings, model, LABELS, [model])
+    found = choose_source(session, settings, model, LABELS, [model])
     assert found.counts
     assert {image.licence for image in found.pool} == {"CC BY 4.0", "CC BY-SA 3.0"}
     assert sum(image.data == allowed.sha256 for image in found.pool) == 10
@@ -172,18 +172,18 @@ def test_without_images_of_people_a_round_is_practice(
 ) -> None:
     model = find_model(session, released)
     other = new_generator(session, LABELS)
-    found = offer(session, settings, model, LABELS, [model, other])
+    found = choose_source(session, settings, model, LABELS, [model, other])
     assert (found.counts, found.other) == (False, other)
     # Images are not nobody's because their set says so: nobody allowed them.
     image_set(session, settings, ["CC BY 4.0"] * 12, allowed=False, demonstration=12)
-    assert offer(session, settings, model, LABELS, [model, other]).other == other
+    assert choose_source(session, settings, model, LABELS, [model, other]).other == other
     shipped = ensure_demonstration(session, settings)
-    found = offer(session, settings, model, LABELS, [model, other])
+    found = choose_source(session, settings, model, LABELS, [model, other])
     assert not found.counts
     assert {image.data for image in found.pool} == {shipped.sha256}
     # Nor do they count as images of people where they are allowed as such.
     image_set(session, settings, ["CC BY 4.0"] * 21, demonstration=12)
-    assert not offer(session, settings, model, LABELS, [model, other]).counts
+    assert not choose_source(session, settings, model, LABELS, [model, other]).counts
     session.rollback()
 
 

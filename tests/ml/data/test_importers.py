@@ -13,7 +13,7 @@ from PIL import Image
 from ml.commands.data import data_app
 from ml.data.importers import import_images as importing
 from ml.data.importers.convert import Decoded, Stage
-from ml.data.importers.deduplicate import Known, Settled, settle
+from ml.data.importers.deduplicate import Known, Resolution, resolve_duplicates
 from ml.data.importers.import_images import STAGING, Report, import_images
 from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.records import SourceOptions, class_of, clean_age, clean_sex, label_of
@@ -455,12 +455,12 @@ def test_manifest_changed_meanwhile_is_not_overwritten(
 
     def meanwhile(
         present: list[Known], new: list[Known], hashes: Hashes, *, keep_duplicates: bool
-    ) -> Settled:
+    ) -> Resolution:
         with (to / "manifest.csv").open("a") as manifest:
             manifest.write("\n")
-        return settle(present, new, hashes, keep_duplicates=keep_duplicates)
+        return resolve_duplicates(present, new, hashes, keep_duplicates=keep_duplicates)
 
-    monkeypatch.setattr(importing, "settle", meanwhile)
+    monkeypatch.setattr(importing, "resolve_duplicates", meanwhile)
     with pytest.raises(DataError, match="changed by something else"):
         import_images("folders", classes(tmp_path / "b", covid_1=textured_image(1)), to)
 
@@ -524,7 +524,7 @@ def test_image_that_ties_two_sides_stays_out() -> None:
     hashes[0, :, 0], hashes[1, :, 0] = 0b1111111111, 0b1111111111 << 10
     hashes[3] = 2**63 - 1
     new = [Known("z", "3", "covid", "c-1"), Known("other image of c-1", "4", "covid", "c-1")]
-    settled = settle(present, new, hashes)
+    settled = resolve_duplicates(present, new, hashes)
     assert not settled.taken
     assert not settled.aliases
     assert {reason for reason, _ in settled.refused.values()} == {"ties patients of two splits"}
@@ -547,7 +547,7 @@ def test_random_imports_never_leak_nor_move_anybody() -> None:
         incoming = templates[chosen] ^ noise
         sides = {image.patient: split_of(image.patient) for image in present}
         together = np.concatenate([hashes, incoming])
-        settled = settle(present, new, together, keep_duplicates=bool(step % 2))
+        settled = resolve_duplicates(present, new, together, keep_duplicates=bool(step % 2))
         refused |= {reason for reason, _ in settled.refused.values()}
         present += [
             Known(new[n].name, new[n].digest, "covid", key) for n, key in settled.taken.items()

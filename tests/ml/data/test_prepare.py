@@ -20,7 +20,7 @@ from ml.commands.data import data_app
 from ml.data.importers import prepare as preparing
 from ml.data.importers.import_images import STAGING
 from ml.data.importers.layouts import LAYOUTS
-from ml.data.importers.prepare import DATA_SET, KINDS, Source, Wanted, prepare
+from ml.data.importers.prepare import DATA_SET, KINDS, PrepareRequest, Source, prepare
 from ml.data.importers.unpack import Bounds, unpack
 from ml.data.manifest import DEMONSTRATION, DEMONSTRATION_FOLDER, MANIFEST, read_manifest
 from ml.data.versioning import freeze, read_version, verify_version
@@ -87,7 +87,7 @@ def test_an_archive_becomes_a_frozen_data_set(
     others = {"README.txt": b"hello", "covid/broken.png": b"nothing", "other/e.png": image(4)}
     archive = pack(tmp_path / name, FOLDERS | others)
     out = tmp_path / "out"
-    prepared = prepare(Wanted(sources=[Source(archive)], name="North Hospital"), out)
+    prepared = prepare(PrepareRequest(sources=[Source(archive)], name="North Hospital"), out)
     assert prepared.folder == out / "set"
     assert verify_version(out / "set") == prepared.summary
     assert prepared.summary.by_label == {"covid": 2, "pneumonia": 1, "normal": 1}
@@ -113,7 +113,7 @@ def test_an_archive_becomes_a_frozen_data_set(
 
 def test_what_was_unpacked_goes_though_the_end_was_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    wanted = Wanted(sources=[Source(zip_of(tmp_path / "images.zip", FOLDERS))])
+    wanted = PrepareRequest(sources=[Source(zip_of(tmp_path / "images.zip", FOLDERS))])
     prepared = prepare(wanted, out)
     (out / preparing.WORK / "unpacked-1").mkdir(parents=True)
     assert prepare(wanted, out) == prepared
@@ -130,7 +130,7 @@ def test_images_are_added_to_a_base(tmp_path: Path) -> None:
     (source / "x.png").write_bytes(image(7))
     (source / "again.png").write_bytes(image(0))
     out = tmp_path / "out"
-    prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "new")]), out)
+    prepared = prepare(PrepareRequest(base=base, sources=[Source(tmp_path / "new")]), out)
     assert prepared.summary.images == 7
     assert [r["image"] for r in rows_of(out / "set")][:6] == [r["image"] for r in rows_of(base)]
     assert reasons(out) == {"covid/again.png": "near-duplicate"}
@@ -143,9 +143,9 @@ def test_a_base_that_is_not_frozen_is_copied(tmp_path: Path) -> None:
     """Whoever may still change it must not change the new one."""
     base = data_set(tmp_path / "base", range(3))
     out = tmp_path / "out"
-    prepare(Wanted(base=base), out)
+    prepare(PrepareRequest(base=base), out)
     assert not (base / "images/0.png").samefile(out / "set" / "images/0.png")
-    assert prepare(Wanted(base=base), tmp_path / "other").summary == freeze(base)
+    assert prepare(PrepareRequest(base=base), tmp_path / "other").summary == freeze(base)
 
 
 def test_a_data_set_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_data_set_is_taken_as_it_is(tmp_path: Path) -> None:
     files = {f"a/b/{p.relative_to(theirs)}": p.read_bytes() for p in theirs.rglob("*.*")}
     archive = zip_of(tmp_path / "set.zip", files | {"a/b/notes.pdf": b"%PDF", "__MACOSX/x": b"0"})
     out = tmp_path / "out"
-    prepared = prepare(Wanted(sources=[Source(archive, DATA_SET)]), out)
+    prepared = prepare(PrepareRequest(sources=[Source(archive, DATA_SET)]), out)
     assert prepared.summary == freeze(theirs)
     assert (out / "set/images/0.png").read_bytes() == (theirs / "images/0.png").read_bytes()
     assert reasons(out) == {"notes.pdf": "in no row of the manifest"}
@@ -170,7 +170,7 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
     conflict = image_row(other, 2, source="t", patient="t2", label=LABELS[0])
     write_manifest(other, [taken, copy, conflict])
     out = tmp_path / "out"
-    prepared = prepare(Wanted(base=base, sources=[Source(other, DATA_SET)]), out)
+    prepared = prepare(PrepareRequest(base=base, sources=[Source(other, DATA_SET)]), out)
     assert reasons(out) == {
         "images/1.png": "same file again",
         "images/2.png": "near-duplicate with another label",
@@ -185,13 +185,15 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
 def test_only_the_shipped_images_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
     """Pages show images of this source to anybody, as nobody's."""
     false = data_set(tmp_path / "false", range(3), source=DEMONSTRATION)
-    for wanted in (Wanted(base=false), Wanted(sources=[Source(false, DATA_SET)])):
+    for wanted in (PrepareRequest(base=false), PrepareRequest(sources=[Source(false, DATA_SET)])):
         with pytest.raises(DataError, match="none of the demonstration set's"):
             prepare(wanted, tmp_path / "refused")
     archive = zip_of(tmp_path / "images.zip", FOLDERS)
     with pytest.raises(DataError, match="give another --source"):
-        prepare(Wanted(sources=[Source(archive)], name="Demonstration"), tmp_path / "refused")
-    grown = Wanted(base=DEMONSTRATION_FOLDER, sources=[Source(archive)], name="North")
+        prepare(
+            PrepareRequest(sources=[Source(archive)], name="Demonstration"), tmp_path / "refused"
+        )
+    grown = PrepareRequest(base=DEMONSTRATION_FOLDER, sources=[Source(archive)], name="North")
     summary = prepare(grown, tmp_path / "grown").summary
     shipped = read_version(DEMONSTRATION_FOLDER)
     assert (summary.demonstration, summary.images) == (
@@ -206,7 +208,9 @@ def test_a_corrected_label_takes_the_place_of_the_one_before(tmp_path: Path) -> 
     rows[0] |= {"label": "normal", "patient": "clinic-a-17"}
     write_manifest(tmp_path / "corrected", rows)
     out = tmp_path / "out"
-    prepared = prepare(Wanted(base=base, sources=[Source(tmp_path / "corrected", DATA_SET)]), out)
+    prepared = prepare(
+        PrepareRequest(base=base, sources=[Source(tmp_path / "corrected", DATA_SET)]), out
+    )
     assert prepared.summary.images == 3
     first = read_manifest(out / "set")[0]
     assert (first.label, first.patient, first.path.name) == ("normal", "clinic-a-17", "0.png")
@@ -236,7 +240,7 @@ def synthetic_set(folder: Path, seeds: range) -> Path:
 def test_synthetic_images_keep_their_privacy_checks(tmp_path: Path) -> None:
     one, other = synthetic_set(tmp_path / "a", range(3)), synthetic_set(tmp_path / "b", range(2, 5))
     out = tmp_path / "out"
-    prepared = prepare(Wanted(base=one, sources=[Source(other, DATA_SET)]), out)
+    prepared = prepare(PrepareRequest(base=one, sources=[Source(other, DATA_SET)]), out)
     assert (prepared.summary.images, prepared.summary.synthetic) == (5, 5)
     assert [row["seed"] for row in rows_of(out / "set", PRIVACY_CHECKS)] == list("01234")
     assert len(list((out / "set" / "thumbnails").rglob("*.jpg"))) == 5
@@ -246,7 +250,9 @@ def test_synthetic_images_keep_their_privacy_checks(tmp_path: Path) -> None:
 def test_synthetic_images_join_real_ones_as_what_they_are(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
     made = synthetic_set(tmp_path / "made", range(2))
-    prepared = prepare(Wanted(base=base, sources=[Source(made, DATA_SET)]), tmp_path / "out")
+    prepared = prepare(
+        PrepareRequest(base=base, sources=[Source(made, DATA_SET)]), tmp_path / "out"
+    )
     assert (prepared.summary.images, prepared.summary.synthetic) == (5, 2)
 
 
@@ -257,12 +263,12 @@ def test_dicom_archive_with_its_labels(tmp_path: Path) -> None:
         "scans/labels.csv": b"file,label\n1.dcm,covid\n2.dcm,normal\n",
     }
     out = tmp_path / "out"
-    prepare(Wanted(sources=[Source(zip_of(tmp_path / "a.zip", files), "dicom")]), out)
+    prepare(PrepareRequest(sources=[Source(zip_of(tmp_path / "a.zip", files), "dicom")]), out)
     assert sorted(record.label for record in read_manifest(out / "set")) == ["covid", "normal"]
     salt = out / "set" / ".patient-salt"
     assert stat.S_IMODE(salt.stat().st_mode) == 0o600
     # Whoever comes later of the same patients gets the same keys.
-    prepare(Wanted(base=out / "set"), tmp_path / "next")
+    prepare(PrepareRequest(base=out / "set"), tmp_path / "next")
     assert (tmp_path / "next" / "set" / ".patient-salt").read_text() == salt.read_text()
 
 
@@ -284,7 +290,7 @@ def test_hostile_zip_is_refused_with_every_fault(tmp_path: Path) -> None:
         archive.writestr("covid/a.png/b.png", b"x")
     out = tmp_path / "out"
     with pytest.raises(DataError) as refused:
-        prepare(Wanted(sources=[Source(path)]), out)
+        prepare(PrepareRequest(sources=[Source(path)]), out)
     message = str(refused.value)
     assert "bad.zip has 8 fault(s)" in message
     for part in ("../up.png", "/etc/abs.png", "a/../../b.png", "C:x.png", "link", "covid/a.png/b"):
@@ -358,7 +364,7 @@ def test_damaged_archives_are_refused(
     path = pack(tmp_path / "images.tar.gz", FOLDERS)
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(DataError, match=r"damaged or cut short|neither a ZIP nor a TAR"):
-        prepare(Wanted(sources=[Source(path)]), tmp_path / "out")
+        prepare(PrepareRequest(sources=[Source(path)]), tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
 
 
@@ -378,7 +384,7 @@ def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     bare.mkdir()
     sources = [Source(bad), Source(unreadable), Source(bare, DATA_SET)]
     with pytest.raises(DataError) as refused:
-        prepare(Wanted(sources=sources), tmp_path / "out")
+        prepare(PrepareRequest(sources=sources), tmp_path / "out")
     for part in (
         "label 'Measles' is not the name of a class",
         "1.png: expected PNG",
@@ -397,14 +403,14 @@ def test_manifest_that_leads_elsewhere_is_refused(tmp_path: Path, column: str, n
     rows[0][column] = name.format(home=tmp_path)
     write_manifest(folder, rows)
     with pytest.raises(DataError, match="lies outside the data set"):
-        prepare(Wanted(sources=[Source(folder, DATA_SET)]), tmp_path / "out")
+        prepare(PrepareRequest(sources=[Source(folder, DATA_SET)]), tmp_path / "out")
 
 
 def test_nothing_to_do_and_unknown_words(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to make"):
-        prepare(Wanted(), tmp_path)
+        prepare(PrepareRequest(), tmp_path)
     with pytest.raises(DataError, match=r"unknown kind 'x'(.|\n)*no such file"):
-        prepare(Wanted(sources=[Source(tmp_path / "gone", "x")]), tmp_path)
+        prepare(PrepareRequest(sources=[Source(tmp_path / "gone", "x")]), tmp_path)
     assert (DATA_SET, *LAYOUTS) == KINDS
 
 
@@ -417,7 +423,7 @@ def test_stopped_anywhere_the_same_call_goes_on(tmp_path: Path) -> None:
     base = data_set(tmp_path / "base", range(3))
     other = data_set(tmp_path / "other", range(10, 13), source="t")
     sources = [Source(zip_of(tmp_path / "images.zip", FOLDERS)), Source(other)]
-    wanted = Wanted(base=base, sources=sources)
+    wanted = PrepareRequest(base=base, sources=sources)
     whole = prepare(wanted, tmp_path / "whole")
     out = tmp_path / "out"
     stops = 0
@@ -443,7 +449,7 @@ def test_killed_before_the_set_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What stands in the working folder is finished, whatever was killed in between."""
-    wanted = Wanted(base=data_set(tmp_path / "base", range(3)))
+    wanted = PrepareRequest(base=data_set(tmp_path / "base", range(3)))
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -475,7 +481,7 @@ def test_sigterm_ends_the_command_in_order(tmp_path: Path, monkeypatch: pytest.M
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "images.zip", FOLDERS)
-    prepare(Wanted(sources=[Source(archive)]), tmp_path / "out")
+    prepare(PrepareRequest(sources=[Source(archive)]), tmp_path / "out")
     rows = read_metrics(tmp_path / "out")
     assert rows[-1]["step"] == rows[-1]["of"] == 4 + 2 * 4
     assert all(row["step"] <= row["of"] for row in rows)
