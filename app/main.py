@@ -157,7 +157,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # The one in hand is waited for: it holds a connection.
+        # The clean-up in progress is waited for: it holds a connection.
         stopping.set()
         await cleaning
         classifier.close()
@@ -168,14 +168,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _clean_up_regularly(
     database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
 ) -> None:
-    """Remove what crashes left behind, at the start and every hour, until the server stops."""
+    """Delete leftovers of crashes at the start and every hour, until the server stops."""
     while not stopping.is_set():
         try:
             await asyncio.to_thread(remove_orphaned_images, database, storage)
             await asyncio.to_thread(remove_unused_uploads, database, settings)
             await asyncio.to_thread(clear_ended_imports, database, settings)
         except Exception:
-            # A database or storage that is away for a while must not end the cleaning.
-            logger.exception("cleaning failed")
+            # An unreachable database or storage must not end the clean-up for good.
+            logger.exception("clean-up failed")
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _CLEAN_UP_EVERY_S)

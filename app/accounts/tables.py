@@ -25,7 +25,7 @@ class Clinic(Base):
 
 
 class ApiKey(Base):
-    """A clinic's key. Only its hash is kept: the key itself is shown once."""
+    """A clinic's key. Only its hash is stored; the key is shown once."""
 
     __tablename__ = "api_key"
 
@@ -69,7 +69,7 @@ class User(Base):
 
 
 class UserSession(Base):
-    """A browser in which a user is signed in. Only the hash of its cookie's token is kept."""
+    """A browser in which a user is signed in. Only the hash of its cookie's token is stored."""
 
     __tablename__ = "user_session"
 

@@ -1,4 +1,4 @@
-"""Programs that end with whoever started them, however that ends."""
+"""Child processes that end with the process that started them, even if that is killed."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ if sys.platform == "linux":
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sys.argv[2]))
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("whoever started this ended before it began")
+    sys.exit("the parent process ended before this one began")
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
@@ -26,5 +26,5 @@ def end_with_parent(command: Sequence[str], end: signal.Signals) -> list[str]:
         command: the path of a program and its arguments.
         end: what the kernel sends.
     """
-    told = [str(os.getpid()), str(int(end)), *command]
-    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, *told]
+    arguments = [str(os.getpid()), str(int(end)), *command]
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, *arguments]

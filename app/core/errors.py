@@ -73,7 +73,7 @@ class Forbidden(AppError):
 
 
 class Conflict(AppError):
-    """What is asked for does not fit the present state; nothing was changed."""
+    """The action does not fit the present state; nothing was changed."""
 
     status = HTTPStatus.CONFLICT
     title = "Not possible now"
@@ -81,7 +81,7 @@ class Conflict(AppError):
 
 
 class BadForm(AppError):
-    """A form holds values that make no sense; `faults` says which, by field."""
+    """A form has invalid values; `faults` holds the error of each field."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     title = "The form is not valid"
@@ -95,7 +95,7 @@ class BadForm(AppError):
 
 
 class NotFound(AppError):
-    """There is no such thing, or it is not the caller's to see; both look the same."""
+    """The object does not exist, or the caller has no access; both look the same."""
 
     status = HTTPStatus.NOT_FOUND
     title = "Not found"
@@ -119,7 +119,7 @@ class UploadTooSlow(AppError):
 
 
 class StorageFull(AppError):
-    """There is too little room left to keep an image."""
+    """Too little disk space to store an image."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
     title = "No disk space left"
@@ -143,7 +143,7 @@ class NotAnImage(ImageRefused):
 
 
 class Busy(AppError):
-    """More images are being answered than the server can take on."""
+    """The server is at its limit of concurrent work."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Busy"

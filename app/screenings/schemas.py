@@ -160,7 +160,7 @@ class ReviewIn(BaseModel):
     patient: str = Field(
         "",
         max_length=LONGEST_PATIENT,
-        description="Your code of the patient. Only a keyed hash is kept, by which images of one "
+        description="Your code of the patient. Only a keyed hash is stored, by which images of one "
         "patient stay together in data sets.",
     )
 

@@ -19,7 +19,7 @@ from app.core.database import Base, UtcDateTime, now
 
 
 class Screening(Base):
-    """One image and the answer to it. Belongs to one visitor or to one clinic."""
+    """One image and its prediction. Belongs to one visitor or to one clinic."""
 
     __tablename__ = "screening"
 
@@ -58,7 +58,7 @@ class Screening(Base):
 
 
 class Review(Base):
-    """What somebody who knows better says an image shows; the newest of a screening holds.
+    """The correct class of an image, from a user or a clinic; the newest of a screening counts.
 
     By a user on the pages, or by a clinic through the API.
     """
@@ -74,7 +74,7 @@ class Review(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     label: Mapped[str] = mapped_column(String(50))
     why: Mapped[str] = mapped_column(Text, default="")
-    # Keyed hash of what the clinic calls the patient; the name itself is not kept.
+    # Keyed hash of the clinic's code of the patient; the code itself is not stored.
     patient_key: Mapped[str | None] = mapped_column(String(64))
 
     user: Mapped[User | None] = relationship(lazy="joined")
@@ -86,6 +86,6 @@ class Review(Base):
 
     @property
     def by(self) -> str:
-        """Who said it: a user's name, or the clinic's."""
+        """The reviewer: a user's name, or the clinic's."""
         named = self.user or self.clinic
         return named.name if named else ""

@@ -48,7 +48,7 @@ def _may_read(request: Request, current: Services) -> bool:
 
 
 class _StateCollector(Collector):
-    """Numbers that are read when they are asked for."""
+    """Numbers that are read from the database and the classifier at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
