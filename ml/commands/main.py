@@ -14,6 +14,7 @@ from ml.commands.data import data_app
 from ml.commands.gan import train_gan_command
 from ml.commands.gan_evaluation import compare_gans_command, evaluate_gan_command
 from ml.commands.gan_release import export_generator_command
+from ml.commands.interpolate import interpolate_command
 from ml.commands.lungs import train_lungs_command
 from ml.commands.predict import predict
 from ml.commands.reproduce import reproduce_report_command
@@ -40,6 +41,7 @@ train_app.command("classifier")(train_classifier_command)
 train_app.command("gan")(train_gan_command)
 train_app.command("lungs")(train_lungs_command)
 app.command("synthesize")(synthesize_command)
+app.command("interpolate")(interpolate_command)
 export_app.command("classifier")(export_classifier_command)
 export_app.command("weights")(export_weights_command)
 export_app.command("generator")(export_generator_command)

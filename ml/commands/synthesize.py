@@ -1,7 +1,7 @@
-"""`xray synthesize`: make images with a trained generator."""
+"""`xray synthesize`: generate a data set of synthetic images with a trained generator."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,11 +25,28 @@ if TYPE_CHECKING:
     from ml.gan.generator_file import LoadedGenerator
     from ml.gan.synthesis.folder import SyntheticFolder
     from ml.gan.synthesis.privacy_check import PrivacyChecker
-    from ml.gan.synthesis.synthesize import OnImages, Outcome, Wanted
+    from ml.gan.synthesis.synthesize import OnImages, SynthesisResult
 NO_PRIVACY_CHECK = (
-    "no privacy checks: these images are not compared with those that the generator learned from; "
-    "one of them may show a patient's image again"
+    "warning: without privacy checks these images are not compared with the training images of the "
+    "generator, and one of them may reproduce a patient's image"
 )
+GeneratorFile = Annotated[
+    Path | None, typer.Option("--generator", help="A generator's file; default: the released one.")
+]
+ComparedData = Annotated[
+    Path | None,
+    typer.Option(
+        "--against", envvar="XRAY_DATA", help="The generator's training data, for privacy checks."
+    ),
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Folder for embeddings of real images, which speed up the next call; default: "
+        "xray-screening in ~/.cache or XDG_CACHE_HOME.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -47,32 +64,14 @@ class SynthesizeOptions(SynthesisOptions):
     freeze: bool = Field(
         default=False, description="Freeze the data set once all images are written."
     )
-    steps: int = Field(default=8, ge=2, le=256, description="Images of an interpolation.")
 
 
 @with_flags(SynthesizeOptions, panel="Options")
 def synthesize_command(
-    out: Annotated[Path, typer.Option(help="The folder of the images; the same one goes on.")],
-    generator: Annotated[
-        Path | None, typer.Option(help="A generator's file; default: the released one.")
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="XRAY_DATA", help="The data set that the generator learned from, to compare."
-        ),
-    ] = None,
-    interpolate: Annotated[
-        tuple[int, int] | None,
-        typer.Option(help="Interpolate between the images of two seeds instead."),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where embeddings of real images are kept, so that the next call starts sooner; "
-            "default: xray-screening in ~/.cache or XDG_CACHE_HOME."
-        ),
-    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the images; the same folder resumes.")],
+    generator: GeneratorFile = None,
+    against: ComparedData = None,
+    cache: CacheFolder = None,
     device: DeviceName = "auto",
     **given: Any,
 ) -> None:
@@ -82,42 +81,14 @@ def synthesize_command(
     missing images and resumes an interrupted run. SIGTERM and Ctrl-C end it after the current
     batch, with exit status 143 or 130.
     """
-    from ml.gan.generator_file import PRETRAINED, load_generator
     from ml.gan.synthesis.folder import SyntheticFolder
-    from ml.gan.synthesis.synthesize import classes_to_make, draw_way
+    from ml.gan.synthesis.request import SynthesisRequest, parse_seeds
+    from ml.gan.synthesis.synthesize import synthesize
 
+    if "count" in given and given.get("seeds"):
+        raise XrayError("Give --count or --seeds, not both.")
     options = SynthesizeOptions(**given)
-    wanted = _wanted(options, given, interpolate)
-    place = device_named(device)
-    loaded = load_generator(generator or PRETRAINED, place)
-    # Mistakes in the flags are reported before images are read.
-    classes_to_make(loaded, options.label)
-    folder, checker = SyntheticFolder(out), None
-    if options.privacy_check:
-        checker = _privacy_checker(loaded, against, cache, place)
-    else:
-        print(NO_PRIVACY_CHECK, file=sys.stderr)
-    if interpolate:
-        with _room_in(out):
-            print(f"wrote {draw_way(loaded, out, interpolate, options.steps, wanted, checker)}")
-    else:
-        _make_images(loaded, folder, wanted, checker, log=options.progress)
-        with _room_in(out):
-            _freeze(folder, asked=options.freeze)
-
-
-def _wanted(
-    options: SynthesizeOptions, given: Mapping[str, object], interpolate: tuple[int, int] | None
-) -> "Wanted":
-    """What to generate; raises XrayError where the flags contradict each other."""
-    from ml.gan.latents import SEEDS
-    from ml.gan.synthesis.synthesize import Wanted, parse_seeds
-
-    if ("count" in given) + bool(options.seeds) + bool(interpolate) > 1:
-        raise XrayError("Give one of --count, --seeds and --interpolate.")
-    if min(interpolate or (0,)) < 0 or max(interpolate or (0,)) >= SEEDS:
-        raise XrayError("--interpolate takes seeds from 0 to 2^32 - 1.")
-    return Wanted(
+    request = SynthesisRequest(
         count=options.count,
         seeds=parse_seeds(options.seeds) if options.seeds else (),
         label=options.label,
@@ -125,46 +96,111 @@ def _wanted(
         mark=options.mark,
         refuse_below=options.refuse_below,
     )
-
-
-def _make_images(
-    loaded: "LoadedGenerator",
-    folder: "SyntheticFolder",
-    wanted: "Wanted",
-    checker: "PrivacyChecker | None",
-    *,
-    log: bool,
-) -> None:
-    from ml.gan.synthesis.synthesize import synthesize
-
-    total = len(wanted.seeds) or wanted.count
-    with until_stopped() as should_stop, _room_in(folder.root):
-        rows = ImageLog(folder.root.absolute().parent, total) if log else None
-        with _bar(total, rows) as on_images:
-            outcome = synthesize(
-                loaded, folder, wanted, checker, on_images=on_images, should_stop=should_stop
+    place = device_named(device)
+    loaded = load_for_class(generator, options.label, place)
+    folder = SyntheticFolder(out)
+    checker = open_checker(loaded, against, cache, place) if options.privacy_check else None
+    if checker is None:
+        print(NO_PRIVACY_CHECK, file=sys.stderr)
+    total = len(request.seeds) or request.count
+    with until_stopped() as should_stop, explain_write_errors(out):
+        log = ImageLog(out.absolute().parent, total) if options.progress else None
+        with _progress_bar(total, log) as on_images:
+            result = synthesize(
+                loaded, folder, request, checker, on_images=on_images, should_stop=should_stop
             )
-        _print_outcome(outcome, folder)
+        _print_result(result, folder)
+    with explain_write_errors(out):
+        _freeze(folder, wanted=options.freeze)
 
 
-def _freeze(folder: "SyntheticFolder", *, asked: bool) -> None:
-    """Freeze the images where that is wanted, or was before there were more of them."""
+def load_for_class(generator: Path | None, label: str, device: "torch.device") -> "LoadedGenerator":
+    """Load a generator, and check that it makes a class before anything slow begins.
+
+    Args:
+        generator: its file; None for the released one.
+        label: the class; empty for all that the generator makes.
+        device: where images are generated.
+
+    Raises:
+        XrayError: the generator cannot be read, or does not make the class.
+    """
+    from ml.gan.generator_file import PRETRAINED, load_generator
+    from ml.gan.synthesis.request import classes_to_generate
+
+    loaded = load_generator(generator or PRETRAINED, device)
+    classes_to_generate(loaded, label)
+    return loaded
+
+
+def open_checker(
+    loaded: "LoadedGenerator", against: Path | None, cache: Path | None, device: "torch.device"
+) -> "PrivacyChecker":
+    """Prepare the comparison with training images.
+
+    Args:
+        loaded: the generator.
+        against: the folder of its training data.
+        cache: folder for embeddings; None for the usual one.
+        device: where images are embedded.
+
+    Raises:
+        XrayError: no data set is given, or it cannot be used.
+    """
+    from ml.gan.evaluation.embedding_cache import EmbeddingCache, usual_cache
+    from ml.gan.evaluation.features import IMAGENET, feature_space
+    from ml.gan.synthesis.privacy_check import PrivacyChecker
+
+    if against is None:
+        raise XrayError(
+            "Privacy checks need the generator's training data. Give its folder with --against or "
+            "XRAY_DATA, or skip the checks with --no-privacy-check."
+        )
+    checker = PrivacyChecker(
+        loaded,
+        read_manifest(against),
+        lambda: feature_space(IMAGENET, device=device),
+        cache=EmbeddingCache(cache or usual_cache()),
+    )
+    if not checker.complete:
+        print(
+            f"warning: {against} is not the data set that this generator was trained on. The "
+            "privacy checks cover only the images of that folder, and record this.",
+            file=sys.stderr,
+        )
+    return checker
+
+
+@contextmanager
+def explain_write_errors(out: Path) -> Iterator[None]:
+    """Turn an OSError in a folder into an XrayError that says what to do."""
+    try:
+        yield
+    except OSError as problem:
+        raise XrayError(
+            f"Cannot write to {out}: {problem.strerror or problem}. The images in its manifest are "
+            "complete. Fix the problem and run the same command again."
+        ) from problem
+
+
+def _freeze(folder: "SyntheticFolder", *, wanted: bool) -> None:
+    """Freeze the images where wanted, or again where an earlier call froze them."""
     from ml.data.versioning import SUMMARY, freeze
 
-    if asked and not folder.rows:
-        raise XrayError("every image was refused: there is no data set to freeze")
-    if folder.rows and (asked or (folder.root / SUMMARY).exists()):
+    if wanted and not folder.rows:
+        raise XrayError("There is no data set to freeze, because every image was refused.")
+    if folder.rows and (wanted or (folder.root / SUMMARY).exists()):
         print(f"frozen {folder.root}: SHA-256 {freeze(folder.root).sha256}")
 
 
 @contextmanager
-def _bar(total: int, log: "ImageLog | None") -> "Iterator[OnImages]":
-    """A bar on a terminal, moved by the number of images that came to be; and rows of a log."""
+def _progress_bar(total: int, log: "ImageLog | None") -> "Iterator[OnImages]":
+    """A progress bar on a terminal, and rows of a log."""
     columns = (*Progress.get_default_columns(), TextColumn("{task.completed} images"))
     console = Console(stderr=True)
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("making images", total=total)
+        task = bar.add_task("generating images", total=total)
 
         def on_images(images: int, seconds: float) -> None:
             bar.advance(task, images)
@@ -174,54 +210,14 @@ def _bar(total: int, log: "ImageLog | None") -> "Iterator[OnImages]":
         yield on_images
 
 
-@contextmanager
-def _room_in(out: Path) -> Iterator[None]:
-    """Say what to do where a folder cannot be written to."""
-    try:
-        yield
-    except OSError as problem:
-        raise XrayError(
-            f"cannot write to {out}: {problem.strerror or problem}. The images in its manifest are "
-            "complete: mend that and give the same command"
-        ) from problem
-
-
-def _print_outcome(outcome: "Outcome", folder: "SyntheticFolder") -> None:
-    for reason, number in outcome.refused.most_common():
+def _print_result(result: "SynthesisResult", folder: "SyntheticFolder") -> None:
+    for reason, number in result.refused.most_common():
         print(f"refused, {reason}: {number}")
-    speed = f" ({outcome.written / outcome.seconds:.0f} images/s)" if outcome.written else ""
+    speed = f" ({result.written / result.seconds:.0f} images/s)" if result.written else ""
     print(
-        f"made {outcome.written} image(s){speed}, {outcome.present} were there; "
-        f"{folder.root} has {len(folder.rows)} now"
+        f"generated: {result.written}{speed}, already present: {result.present}, now in "
+        f"{folder.root}: {len(folder.rows)}"
     )
-    bare = sum(image not in folder.privacy_checks for image in folder.rows)
-    if bare:
-        print(f"without a privacy check: {bare}")
-
-
-def _privacy_checker(
-    loaded: "LoadedGenerator", against: Path | None, cache: Path | None, device: "torch.device"
-) -> "PrivacyChecker":
-    """What images are compared with."""
-    from ml.gan.evaluation.embedding_cache import EmbeddingCache, usual_cache
-    from ml.gan.evaluation.features import IMAGENET, feature_space
-    from ml.gan.synthesis.privacy_check import PrivacyChecker
-
-    if against is None:
-        raise XrayError(
-            "images are compared with those that the generator learned from: name that data set "
-            "(--against DATA or XRAY_DATA), or make images without (--no-privacy check)"
-        )
-    privacy_checker = PrivacyChecker(
-        loaded,
-        read_manifest(against),
-        lambda: feature_space(IMAGENET, device=device),
-        cache=EmbeddingCache(cache or usual_cache()),
-    )
-    if not privacy_checker.complete:
-        print(
-            f"warning: {against} is not the data set that this generator learned from: the "
-            "privacy checks speak of these images alone, and say so",
-            file=sys.stderr,
-        )
-    return privacy_checker
+    unchecked = sum(image not in folder.privacy_checks for image in folder.rows)
+    if unchecked:
+        print(f"without a privacy check: {unchecked}")

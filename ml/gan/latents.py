@@ -1,9 +1,9 @@
-"""From seeds to latents: the noise that an image is made of. NumPy alone, the same everywhere.
+"""Latents from seeds, with NumPy alone, so that a seed gives the same latent everywhere.
 
-A seed starts its own Mersenne Twister, and pairs of its numbers become normal ones by Box and
-Muller's formula, in blocks of 16. That is the order in which torch's generator gives them on a
-processor, so a seed's image is the one that it always was; torch's last digits depend on the
-processor, these do not.
+Each seed starts its own Mersenne Twister, whose uniform numbers become normal ones by the
+Box-Muller transform, in blocks of 16. That is the order of torch's generator on a CPU, so seeds
+keep the images they had when torch drew them; torch's last digits depend on the processor, these do
+not.
 """
 
 import math
@@ -16,7 +16,7 @@ from ml.errors import XrayError
 
 Latents = NDArray[np.float32]  # (N, length)
 Doubles = NDArray[np.float64]
-# The Mersenne Twister is started with 32 bits: a larger seed would be another name of an image.
+# A Mersenne Twister takes a seed of 32 bits: a larger seed would repeat another one's image.
 SEEDS = 2**32
 # Shorter vectors are drawn pair by pair, from numbers of 53 bits instead of 24.
 _BLOCK = 16
@@ -28,7 +28,7 @@ def latents_of(seeds: Sequence[int], length: int, truncation: float = 1.0) -> La
     Args:
         seeds: 0 to 2**32 - 1.
         length: of a vector.
-        truncation: scales the vectors; below 1 images become more usual and less varied.
+        truncation: scales the vectors; below 1 images are more typical and less diverse.
 
     Returns:
         (N, length).
@@ -38,35 +38,35 @@ def latents_of(seeds: Sequence[int], length: int, truncation: float = 1.0) -> La
     """
     for seed in seeds:
         if not 0 <= seed < SEEDS:
-            raise XrayError(f"there is no image of seed {seed}: give one of 0 to {SEEDS - 1}")
+            raise XrayError(f"Seed {seed} is out of range. Give a seed from 0 to {SEEDS - 1}.")
     draw = _draw_short if length < _BLOCK else _draw_blocks
     twister = np.random.RandomState(0)
     latents = np.empty((len(seeds), length), np.float32)
     for row, seed in zip(latents, seeds, strict=True):
-        # Started anew, which is quicker than another one.
+        # Seeding again is faster than creating another one.
         twister.seed(seed)
         row[:] = draw(twister, length)
     return latents * np.float32(truncation)
 
 
-def way_between(ends: Latents, steps: int) -> Latents:
+def interpolate_latents(ends: Latents, steps: int) -> Latents:
     """Latents from one to another along the sphere, both ends included: (2, Z) -> (steps, Z).
 
-    A straight line would pass near the origin, where no latent of the training lay (White,
+    A straight line would pass near the origin, where training has hardly any latents (White,
     "Sampling Generative Networks", 2016).
     """
     first, last = ends.astype(np.float64)
     lengths = max(float(np.linalg.norm(first) * np.linalg.norm(last)), 1e-12)
     angle = math.acos(min(max(float(first @ last) / lengths, -1.0), 1.0))
-    place = np.linspace(0, 1, steps)[:, None]
+    position = np.linspace(0, 1, steps)[:, None]
     if math.sin(angle) < 1e-4:
-        way = (1 - place) * first + place * last
+        path = (1 - position) * first + position * last
     else:
-        way = np.sin((1 - place) * angle) * first + np.sin(place * angle) * last
-        way /= math.sin(angle)
-    # Rounding must not make them other images than those of the two ends.
-    way[0], way[-1] = first, last
-    latents: Latents = way.astype(np.float32)
+        path = np.sin((1 - position) * angle) * first + np.sin(position * angle) * last
+        path /= math.sin(angle)
+    # Rounding must not change the images of the two ends.
+    path[0], path[-1] = first, last
+    latents: Latents = path.astype(np.float32)
     return latents
 
 
@@ -78,7 +78,7 @@ def _draw_blocks(twister: np.random.RandomState, length: int) -> Doubles:
     normal = np.empty(length)
     normal[: length - rest] = _normal_blocks(uniform[: length - rest])
     if rest:
-        # The last block overlaps the one before, with new numbers.
+        # The last block overlaps the one before and has separate numbers.
         normal[-_BLOCK:] = _normal_blocks(uniform[-_BLOCK:])
     return normal
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from ml.errors import BundleError, XrayError
-from ml.gan.latents import Latents, latents_of, way_between
+from ml.gan.latents import Latents, interpolate_latents, latents_of
 from ml.imaging.types import GreyImages
 from ml.onnx_runtime import onnxruntime
 
@@ -153,7 +153,7 @@ class GeneratorGraph:
         return self.images_of_latents(latents_of(seeds, self.latent, truncation), number)
 
     def between(self, first: int, second: int, steps: int, label: str) -> GreyImages:
-        """The way from one seed's image to another's, both included.
+        """Interpolation between the images of two seeds, both included.
 
         Args:
             first: seed of the first image.
@@ -169,7 +169,7 @@ class GeneratorGraph:
         """
         number = class_number(label, self.labels, conditional=self.facts.conditional)
         ends = latents_of((first, second), self.latent)
-        return self.images_of_latents(way_between(ends, steps), number)
+        return self.images_of_latents(interpolate_latents(ends, steps), number)
 
     def images_of_latents(self, latents: Latents, number: int) -> GreyImages:
         """Images of latents (N, L) and one class number, which only a conditional one looks at.
@@ -195,12 +195,12 @@ def class_number(label: str, labels: Sequence[str], *, conditional: bool) -> int
     """
     if len(labels) > 1 and not conditional:
         raise XrayError(
-            f"this generator mixes {', '.join(labels)} and does not know which one an image shows: "
-            "train one with --conditional, or with one class"
+            f"This generator mixes {', '.join(labels)}, so the class of an image is unknown. Train "
+            "one with --conditional, or with one class."
         )
     if label not in labels:
         raise XrayError(
-            f"this generator makes {', '.join(labels)}, not {label!r}: ask for one of these"
+            f"This generator makes {', '.join(labels)}, not {label!r}. Choose one of these."
         )
     return labels.index(label)
 

@@ -1,7 +1,8 @@
-"""Making images: seeds in, a data set of privacy-checked synthetic images out.
+"""Generate a data set of synthetic images, each with a privacy check.
 
-An image depends on its generator, seed, class and truncation alone, so the same command makes the
-same images: those that are there already are not made again, and an interrupted command goes on.
+An image depends only on its generator, seed, class and truncation, so the same request always gives
+the same images. Images that are in the folder already are not generated again, which also resumes
+an interrupted call.
 """
 
 import time
@@ -9,62 +10,34 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-
-import numpy as np
 
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.errors import XrayError
-from ml.files import write_whole
 from ml.gan.generator_file import LoadedGenerator
-from ml.gan.latents import SEEDS, latents_of, way_between
-from ml.gan.onnx_generator import class_number
-from ml.gan.sampling import grid_of, images_of_latents, sample_images
+from ml.gan.sampling import sample_images
 from ml.gan.synthesis.folder import NewImage, Row, SyntheticFolder
-from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
-from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
+from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
+from ml.gan.synthesis.request import SynthesisRequest, classes_to_generate
+from ml.gan.synthesis.watermark import Provenance, marked, png_of, software, thumbnail_of
 from ml.imaging.types import GreyImage
-from ml.version import code_version
 
-# Takes a number of images, and seconds.
+# Called with a number of images, and seconds.
 OnImages = Callable[[int, float], None]
-# Seeds that are tried for each image before the generator is given up.
+# Seeds to try for each image before giving up.
 MOST_TRIES = 10
-MOST_SEEDS = 1_000_000
-# Images between two writings of the manifest, and in memory at once.
+# Images in memory at once, and between two writes of the manifest.
 _CHUNK = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which images to make, and how.
-
-    Attributes:
-        count: how many, from seed 0 on; an image that is refused is replaced by the next seed.
-        seeds: these and no others, instead of a count.
-        label: the class; empty for as many of each of the generator's classes.
-        truncation: of the latents, above 0 and not above 1.
-        mark: write the word SYNTHETIC on the images.
-        refuse_below: percentile under which an image is too near to a training image, 0 to 100.
-    """
-
-    count: int = 0
-    seeds: Sequence[int] = ()
-    label: str = ""
-    truncation: float = 1.0
-    mark: bool = False
-    refuse_below: float = REFUSE_BELOW
-
-
 @dataclass(slots=True)
-class Outcome:
-    """What became of the images.
+class SynthesisResult:
+    """The images of a call by what happened to them.
 
     Attributes:
-        written: images added.
-        present: images that were there already.
-        refused: images not given away, by the reason.
-        seconds: for making, comparing and writing, without reading real images.
+        written: images added to the folder.
+        present: images that were in the folder already.
+        refused: images too near to a training image, by reason.
+        seconds: time to generate, compare and write, without reading real images.
     """
 
     written: int = 0
@@ -73,153 +46,116 @@ class Outcome:
     seconds: float = 0.0
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Numbers and ranges with commas between, such as `0-63,100`; each once, in that order.
-
-    Raises:
-        XrayError: no such list, or one of more than a million seeds.
-    """
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        # A longer number is none of 32 bits.
-        too_long = max(len(first), len(last)) > len(str(SEEDS))
-        if too_long or not first.isdecimal() or not (last.isdecimal() or "-" not in part):
-            raise XrayError(f"--seeds {text}: expected numbers and ranges, such as 0-63,100")
-        low, high = int(first), int(last or first)
-        if not low <= high < SEEDS:
-            raise XrayError(f"--seeds {part.strip()}: expected 0 to 2^32 - 1, the lower one first")
-        if high - low + len(seeds) >= MOST_SEEDS:
-            raise XrayError(f"--seeds {text}: more than {MOST_SEEDS:,} at once")
-        seeds |= dict.fromkeys(range(low, high + 1))
-    return list(seeds)
-
-
-def classes_to_make(loaded: LoadedGenerator, label: str) -> list[str]:
-    """The labels of the images to come.
-
-    Args:
-        loaded: the generator.
-        label: the class that is wanted; empty for all that the generator makes.
-
-    Raises:
-        XrayError: the generator does not make that class, or none on demand.
-    """
-    labels = list(loaded.labels)
-    # Whatever is wanted, a generator that mixes its classes makes none of them on demand.
-    class_number(label or labels[0], labels, conditional=loaded.card.options.conditional)
-    return [label] if label else labels
-
-
 def synthesize(
     loaded: LoadedGenerator,
     folder: SyntheticFolder,
-    wanted: Wanted,
+    request: SynthesisRequest,
     privacy_checker: PrivacyChecker | None,
     *,
     on_images: OnImages = lambda _images, _seconds: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
-    """Make images and add them to a folder.
+) -> SynthesisResult:
+    """Generate images and add them to a folder.
 
-    Where images of several classes are wanted, a seed makes one of them, chosen by its remainder.
-    So neighbouring seeds give as many images of each class.
+    Each seed belongs to one class, given by its remainder when divided by the number of classes, so
+    consecutive seeds give the same number of images of each class.
 
     Args:
         loaded: the generator.
-        folder: where to.
-        wanted: which images.
-        privacy_checker: what images are compared with; None makes images without a privacy check.
-        on_images: called after some images with the number of them that are in the folder, and the
-            seconds that all images so far have taken.
-        should_stop: asked after some images; a true answer ends the call, and what was made stays.
+        folder: the images are added to it.
+        request: which images.
+        privacy_checker: compares images with training images; None skips the comparison.
+        on_images: called after each chunk with the number of its images that are in the folder, and
+            the seconds of the whole call so far.
+        should_stop: asked after each chunk; true ends the call, and the images so far stay.
 
     Raises:
-        XrayError: a class that the generator cannot make, or too many images refused; those that
-            were good are in the folder.
-        CheckpointError: it was to stop while the real images were looked at.
-        OSError: there is no room; the folder's manifest names the images that are complete.
+        XrayError: a class that the generator cannot make, or too many refused images; the accepted
+            ones are in the folder.
+        CheckpointError: the call was stopped while real images were embedded.
+        OSError: the disk is full or not writable; the manifest lists complete images only.
     """
-    maker = _Maker(loaded, folder, wanted, privacy_checker, should_stop)
-    labels = classes_to_make(loaded, wanted.label)
+    synthesizer = _Synthesizer(loaded, folder, request, privacy_checker, should_stop)
+    labels = classes_to_generate(loaded, request.label)
     missing = 0
     for number, label in enumerate(labels):
-        seeds, open_images = _plan(wanted, number, len(labels))
+        seeds, open_images = _plan(request, number, len(labels))
         while chunk := list(islice(seeds, min(open_images, _CHUNK))):
-            good = maker.make(label, chunk)
-            # A seed that was requested by number is not replaced.
-            open_images -= len(chunk) if wanted.seeds else good
-            on_images(len(chunk) if wanted.seeds else good, maker.outcome.seconds)
+            accepted = synthesizer.add(label, chunk)
+            # A seed given by number is not replaced by another.
+            open_images -= len(chunk) if request.seeds else accepted
+            on_images(len(chunk) if request.seeds else accepted, synthesizer.result.seconds)
             if should_stop():
-                return maker.outcome
+                return synthesizer.result
         missing += open_images
-    refused = maker.outcome.refused
+    refused = synthesizer.result.refused
     if missing:
         raise XrayError(
-            f"{missing} of {wanted.count} image(s) are missing, for {refused.total()} were "
-            f"refused: "
-            f"{', '.join(refused)}. The generator repeats what it learned from: train it on more "
-            "images, or for a shorter time"
+            f"{missing} of {request.count} image(s) are missing, because {refused.total()} were "
+            f"refused: {', '.join(refused)}. The generator copies its training images. Train it on "
+            "more images, or for a shorter time."
         )
-    return maker.outcome
+    return synthesizer.result
 
 
-def _plan(wanted: Wanted, number: int, classes: int) -> tuple[Iterator[int], int]:
-    """The seeds to try for one of the classes, and how many images are to come of them."""
-    if wanted.seeds:
-        own = [seed for seed in wanted.seeds if seed % classes == number]
+def _plan(request: SynthesisRequest, number: int, classes: int) -> tuple[Iterator[int], int]:
+    """The seeds to try for one class, and the number of images wanted from them."""
+    if request.seeds:
+        own = [seed for seed in request.seeds if seed % classes == number]
         return iter(own), len(own)
-    count = len(range(number, wanted.count, classes))
+    count = len(range(number, request.count, classes))
     return iter(range(number, count * MOST_TRIES * classes, classes)), count
 
 
-class _Maker:
-    """Makes, compares and files away the images of some seeds."""
+class _Synthesizer:
+    """Generates, compares and stores the images of one call, chunk by chunk."""
 
     def __init__(
         self,
         loaded: LoadedGenerator,
         folder: SyntheticFolder,
-        wanted: Wanted,
+        request: SynthesisRequest,
         privacy_checker: PrivacyChecker | None,
         should_stop: Callable[[], bool],
     ):
-        self.loaded, self.folder, self.wanted = loaded, folder, wanted
+        self.loaded, self.folder, self.request = loaded, folder, request
         self.privacy_checker, self.should_stop = privacy_checker, should_stop
-        self.outcome = Outcome()
+        self.result = SynthesisResult()
         self.software = software()
 
-    def make(self, label: str, seeds: Sequence[int]) -> int:
-        """Make the images of seeds that are not there yet; how many are there now."""
+    def add(self, label: str, seeds: Sequence[int]) -> int:
+        """Generate the missing images of some seeds; returns how many are in the folder now."""
         images = {seed: self._image(label, seed) for seed in seeds}
         new = [seed for seed in seeds if not self._is_done(images[seed])]
-        self.outcome.present += len(seeds) - len(new)
+        self.result.present += len(seeds) - len(new)
         if not new:
             return len(seeds)
         if self.privacy_checker:
             self.privacy_checker.prepare(self.should_stop)
         started = time.monotonic()
-        radiographs = sample_images(
+        images_of_seeds = sample_images(
             self.loaded.network,
             new,
             self.loaded.labels.index(label),
             length=self.loaded.card.options.latent,
-            truncation=self.wanted.truncation,
+            truncation=self.request.truncation,
         )
         privacy_checks: Sequence[PrivacyCheck | None] = [None] * len(new)
         if self.privacy_checker:
-            privacy_checks = self.privacy_checker.check(radiographs, label)
+            privacy_checks = self.privacy_checker.check(images_of_seeds, label)
         added, refused = [], []
-        for seed, radiograph, privacy_check in zip(new, radiographs, privacy_checks, strict=True):
-            reason = privacy_check.refusal(self.wanted.refuse_below) if privacy_check else ""
+        for seed, radiograph, privacy_check in zip(
+            new, images_of_seeds, privacy_checks, strict=True
+        ):
+            reason = privacy_check.refusal(self.request.refuse_below) if privacy_check else ""
             if reason:
-                self.outcome.refused[reason] += 1
+                self.result.refused[reason] += 1
                 refused.append(images[seed])
             else:
                 added.append(self._new_image(images[seed], label, seed, radiograph, privacy_check))
         self.folder.change(added, refused)
-        self.outcome.written += len(added)
-        self.outcome.seconds += time.monotonic() - started
+        self.result.written += len(added)
+        self.result.seconds += time.monotonic() - started
         return len(seeds) - len(refused)
 
     @property
@@ -227,10 +163,10 @@ class _Maker:
         return f"synthetic-{self.loaded.sha256[:12]}"
 
     def _image(self, label: str, seed: int) -> str:
-        return f"images/{self._source}/{label}-{seed}{_variant(self.wanted)}.png"
+        return f"images/{self._source}/{label}-{seed}{self.request.variant}.png"
 
     def _is_done(self, image: str) -> bool:
-        """Whether the image is there with the privacy check that it would get today."""
+        """Whether the image is in the folder with an up-to-date privacy check."""
         if image not in self.folder.rows:
             return False
         if self.privacy_checker is None:
@@ -238,7 +174,7 @@ class _Maker:
         row = self.folder.privacy_checks.get(image, {})
         return (
             row.get("images_sha256") == self.privacy_checker.images_sha256
-            and float(row["nearest_percentile"]) >= self.wanted.refuse_below
+            and float(row["nearest_percentile"]) >= self.request.refuse_below
         )
 
     def _new_image(
@@ -250,7 +186,7 @@ class _Maker:
         privacy_check: PrivacyCheck | None,
     ) -> NewImage:
         provenance = Provenance(
-            self.loaded.sha256, str(seed), label, self.wanted.truncation, self.software
+            self.loaded.sha256, str(seed), label, self.request.truncation, self.software
         )
         row = {
             "image": image,
@@ -262,7 +198,7 @@ class _Maker:
             "height": str(radiograph.shape[0]),
             SYNTHETIC_COLUMN: self.loaded.sha256,
         }
-        content = png_of(marked(radiograph) if self.wanted.mark else radiograph, provenance)
+        content = png_of(marked(radiograph) if self.request.mark else radiograph, provenance)
         return NewImage(
             content, thumbnail_of(radiograph), row, self._privacy_check(row, seed, privacy_check)
         )
@@ -275,7 +211,7 @@ class _Maker:
             "file": row["image"],
             "label": row["label"],
             "generator_sha256": self.loaded.sha256,
-            "truncation": f"{self.wanted.truncation:g}",
+            "truncation": f"{self.request.truncation:g}",
             "nearest_percentile": f"{privacy_check.nearest_percentile:.2f}",
             "pixel_percentile": f"{privacy_check.pixel_percentile:.2f}",
             "embedding_percentile": f"{privacy_check.embedding_percentile:.2f}",
@@ -287,63 +223,3 @@ class _Maker:
             "generator_learned_from_them": "yes" if self.privacy_checker.complete else "no",
             "images_sha256": self.privacy_checker.images_sha256,
         }
-
-
-def draw_way(
-    loaded: LoadedGenerator,
-    out: Path,
-    ends: tuple[int, int],
-    steps: int,
-    wanted: Wanted,
-    privacy_checker: PrivacyChecker | None,
-) -> Path:
-    """Draw the way from one seed's image to another's: images side by side, a row for each class.
-
-    Args:
-        loaded: the generator.
-        out: the folder of the picture; it is made where it is missing.
-        ends: the seeds; their images are the first and the last.
-        steps: images in a row, both ends included.
-        wanted: class, truncation, mark and what is too near; its seeds and count mean nothing here.
-        privacy_checker: what images are compared with; None draws without.
-
-    Returns:
-        The picture's file.
-
-    Raises:
-        XrayError: a class that the generator cannot make, or an image too near to a training image.
-    """
-    options = loaded.card.options
-    way = way_between(latents_of(ends, options.latent, wanted.truncation), steps)
-    labels = classes_to_make(loaded, wanted.label)
-    images = []
-    for label in labels:
-        row = images_of_latents(loaded.network, way, [loaded.labels.index(label)] * steps)
-        found = privacy_checker.check(row, label) if privacy_checker else []
-        reasons = {one.refusal(wanted.refuse_below) for one in found} - {""}
-        if reasons:
-            raise XrayError(f"no strip: an image in it is {' or '.join(sorted(reasons))}")
-        images += [marked(image) if wanted.mark else image for image in row]
-    provenance = Provenance(
-        loaded.sha256,
-        "{} to {}".format(*ends),
-        ", ".join(labels),
-        wanted.truncation,
-        software(),
-    )
-    name = "-".join(["interpolation", loaded.sha256[:12], *map(str, (*ends, steps)), *labels])
-    path = out / f"{name}{_variant(wanted)}.png"
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, png_of(grid_of(np.stack(images), steps), provenance))
-    return path
-
-
-def _variant(wanted: Wanted) -> str:
-    """The part of a file's name that says how the image of a seed was made."""
-    truncated = f"-t{wanted.truncation:g}" if wanted.truncation != 1 else ""
-    return truncated + ("-marked" if wanted.mark else "")
-
-
-def software() -> str:
-    """The name and version that synthetic images carry."""
-    return f"xray-screening {code_version()}"

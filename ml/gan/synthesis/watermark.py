@@ -1,4 +1,4 @@
-"""What says of a synthetic image it: in its file's metadata, and on the image where wanted."""
+"""Marks of synthetic images: provenance in the file's metadata, SYNTHETIC on the image."""
 
 import io
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ml.imaging.types import GreyImage
+from ml.version import code_version
 
-# Letters of five rows; a mark is white on black, so it is seen on any image.
+# Letters of five rows; the mark is white on black, so it is visible on any image.
 _LETTERS = {
     "S": ("###", "#..", "###", "..#", "###"),
     "Y": ("#.#", "#.#", ".#.", ".#.", ".#."),
@@ -29,14 +30,14 @@ _SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a synthetic image comes from.
+    """The origin of a synthetic image.
 
     Attributes:
         generator_sha256: of the generator's file.
-        seed: of the image; of a strip, those of its ends.
-        label: the class that was asked for.
+        seed: of the image; of an interpolation, the seeds of both ends.
+        label: the class.
         truncation: of the latents.
-        software: which version made it.
+        software: name and version of the program.
     """
 
     generator_sha256: str
@@ -46,7 +47,7 @@ class Provenance:
     software: str
 
     def as_text(self) -> dict[str, str]:
-        """Keys and values as they stand in the PNG file."""
+        """Keys and values of the PNG file's text chunks."""
         return {
             "synthetic": "true",
             "generator_sha256": self.generator_sha256,
@@ -58,7 +59,7 @@ class Provenance:
 
 
 def png_of(image: GreyImage, provenance: Provenance) -> bytes:
-    """An image as a PNG file that says where it comes from, in tEXt chunks."""
+    """An image as a PNG file with its provenance in tEXt chunks."""
     text = PngInfo()
     for key, value in provenance.as_text().items():
         text.add_text(key, value)
@@ -80,11 +81,11 @@ def thumbnail_of(image: GreyImage) -> bytes:
 def marked(image: GreyImage, scale: int = 0) -> GreyImage:
     """The image with the word SYNTHETIC in its lower left corner, (H, W) -> (H, W).
 
-    On images too narrow for the word, below 36 px, its first three letters stand for it.
+    Images too narrow for the word, below 36 px, get its first three letters.
 
     Args:
         image: grey levels.
-        scale: how many pixels of the image a pixel of the letters is; 0 for what suits its width.
+        scale: image pixels per pixel of a letter; 0 chooses by the image's width.
     """
     scale = scale or max(1, image.shape[1] // _SIDE)
     words = [np.kron(_written(word), np.full((scale, scale), 255, np.uint8)) for word in _WORDS]
@@ -93,6 +94,11 @@ def marked(image: GreyImage, scale: int = 0) -> GreyImage:
     result = image.copy()
     result[-height:, :width] = word[:, : image.shape[1]]
     return result
+
+
+def software() -> str:
+    """The name and version of the program, as synthetic images carry it."""
+    return f"xray-screening {code_version()}"
 
 
 def _written(word: str) -> GreyImage:

@@ -244,7 +244,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     [
         (["--preset", "stylegan"], "unknown preset 'stylegan', expected one of gan, dcgan"),
         (["--labels", "covid,flu"], "The training split has no image of flu"),
-        (["--network", "unet"], "network 'unet'"),
+        (["--network", "unet"], "network: Expected one of mlp, report, resnet, got 'unet'"),
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--labels", "pneumonia"], "The training split has no image of pneumonia"),
         (["--batch-size", "64"], "do not fill a batch of 64"),
@@ -309,16 +309,28 @@ def make(
 def test_synthesize_makes_a_data_set_once(make: Callable[..., Result], tmp_path: Path) -> None:
     first = make("--count", 4)
     assert first.exit_code == 0, first.exception
-    assert "made 4 image(s) (" in first.stdout
+    assert "generated: 4 (" in first.stdout
     assert "without a privacy check" not in first.stdout
     assert first.stderr == ""
     again = make("--count", 4)
-    assert f"made 0 image(s), 4 were there; {tmp_path / 'made'} has 4 now" in again.stdout
-    assert "made 2 image(s)" in make("--seeds", "9,11", "--label", "covid").stdout
+    assert f"generated: 0, already present: 4, now in {tmp_path / 'made'}: 4" in again.stdout
+    assert "generated: 2" in make("--seeds", "9,11", "--label", "covid").stdout
     labels = [record.label for record in read_manifest(tmp_path / "made")]
     assert labels == ["covid", "covid", "normal", "normal", "covid", "covid"]
-    strip = make("--interpolate", 1, 2, "--steps", 3, "--label", "normal")
-    assert f"wrote {tmp_path / 'made' / 'interpolation-'}" in strip.stdout
+
+
+def test_interpolate_draws_one_file(
+    make: Callable[..., Result], generator: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "strips"
+    flags = ("--generator", generator, "--against", data, "--out", out, "--label", "normal")
+    done = xray("interpolate", 1, 2, "--steps", 3, *flags)
+    assert done.exit_code == 0, done.exception
+    assert f"wrote {out / 'interpolation-'}" in done.stdout
+    assert len(list(out.glob("*.png"))) == 1
+    wrong = xray("interpolate", 1, 2**32, *flags)
+    assert "out of range. Give seeds from 0 to 4294967295" in str(wrong.exception)
+    assert xray("interpolate", 1, 2, *flags, "--steps", 1).exit_code == 2
 
 
 def test_synthesize_says_how_far_it_is_and_freezes(
@@ -331,7 +343,7 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     assert rows[0]["seconds"] == 0 < rows[1]["seconds"] < rows[2]["seconds"]
     assert rows[2]["images_per_second"] > 0
     frozen = read_version(tmp_path / "made")
-    assert (frozen.images, frozen.synthetic) == (6, 6)
+    assert (frozen["images"], frozen["synthetic"]) == (6, 6)
     assert f"frozen {tmp_path / 'made'}: SHA-256 {frozen['sha256']}" in done.stdout
     assert len(list((tmp_path / "made" / "thumbnails").rglob("*.jpg"))) == 6
     # The seconds of a call that goes on are added to those before; a torn row is no row.
@@ -343,7 +355,7 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     assert again[-1]["step"] == again[-1]["of"] == 8
     assert again[-1]["seconds"] > again[0]["seconds"] == rows[-1]["seconds"]
     # What was frozen is frozen anew.
-    assert verify_version(tmp_path / "made").images == 8
+    assert verify_version(tmp_path / "made")["images"] == 8
 
 
 def test_stopped_synthesis_goes_on_with_the_same_command(
@@ -365,8 +377,8 @@ def test_stopped_synthesis_goes_on_with_the_same_command(
     assert len(read_manifest(tmp_path / "made")) == 3
     assert not (tmp_path / "made" / "summary.json").exists()
     again = make("--count", 6, "--freeze")
-    assert "made 3 image(s)" in again.stdout
-    assert read_version(tmp_path / "made").images == 6
+    assert "generated: 3" in again.stdout
+    assert read_version(tmp_path / "made")["images"] == 6
 
 
 def test_nothing_is_frozen_where_every_image_was_refused(
@@ -375,7 +387,7 @@ def test_nothing_is_frozen_where_every_image_was_refused(
     near = PrivacyCheck(50.0, 0.5, near_copy=False, realism=1.0)
     monkeypatch.setattr(PrivacyChecker, "check", lambda _, images, label: [near] * len(images))
     done = make("--seeds", "0-3", "--freeze")
-    assert "every image was refused: there is no data set to freeze" in str(done.exception)
+    assert "There is no data set to freeze, because every image was refused" in str(done.exception)
 
 
 def test_synthesize_says_what_it_refused(
@@ -386,13 +398,13 @@ def test_synthesize_says_what_it_refused(
     done = make("--seeds", "0-3", "--refuse-below", 2.5)
     assert done.exit_code == 0
     assert "refused, nearer to a training image than 97.5 % of held-out images: 4\n" in done.stdout
-    assert "made 0 image(s), 0 were there" in done.stdout
+    assert "generated: 0, already present: 0" in done.stdout
     given_up = make("--count", 1, "--refuse-below", 2.5)
-    assert "1 of 1 image(s) are missing, for 10 were refused" in str(given_up.exception)
+    assert "1 of 1 image(s) are missing, because 10 were refused" in str(given_up.exception)
     # By default such images may pass, as the help says.
     assert REFUSE_BELOW == 1.0
     assert "[default: (1.0)]" in xray("synthesize", "--help").stdout
-    assert "made 4 image(s)" in make("--seeds", "0-3").stdout
+    assert "generated: 4" in make("--seeds", "0-3").stdout
 
 
 def test_synthesize_without_privacy_check_says_so(
@@ -400,7 +412,7 @@ def test_synthesize_without_privacy_check_says_so(
 ) -> None:
     done = make("--count", 2, "--no-privacy-check")
     assert done.exit_code == 0
-    assert "one of them may show a patient's image again" in done.stderr
+    assert "one of them may reproduce a patient's image" in done.stderr
     assert "without a privacy check: 2" in done.stdout
     assert not (tmp_path / "made" / "privacy_checks.csv").exists()
 
@@ -412,7 +424,7 @@ def test_synthesize_warns_of_another_data_set(
     write_manifest(tmp_path, records)
     done = make("--count", 1, "--against", tmp_path)
     assert done.exit_code == 0
-    assert "is not the data set that this generator learned from" in done.stderr
+    assert "is not the data set that this generator was trained on" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -421,11 +433,9 @@ def test_synthesize_warns_of_another_data_set(
         (["--truncation", "1.5"], 2, "--truncation"),
         (["--truncation", "0"], 2, "--truncation"),
         (["--count", "0"], 2, "--count"),
-        (["--count", "1", "--seeds", "1"], 1, "Give one of --count, --seeds and --interpolate"),
-        (["--interpolate", "1", "2", "--seeds", "1"], 1, "Give one of"),
-        (["--interpolate", "1", str(2**32)], 1, "seeds from 0 to 2^32 - 1"),
-        (["--seeds", "x"], 1, "expected numbers and ranges"),
-        (["--label", "flu"], 1, "this generator makes covid, normal, not 'flu'"),
+        (["--count", "1", "--seeds", "1"], 1, "Give --count or --seeds, not both"),
+        (["--seeds", "x"], 1, "is not a list of seeds"),
+        (["--label", "flu"], 1, "This generator makes covid, normal, not 'flu'"),
         (["--generator", "no-such-file"], 1, "no generator at no-such-file"),
         (["--generator", "README.md"], 1, "README.md is no generator of xray train gan"),
         (["--against", "docs"], 1, "no manifest.csv in docs"),
@@ -443,14 +453,14 @@ def test_images_that_cannot_be_are_refused(
 def test_data_set_is_asked_for(generator: Path, tmp_path: Path) -> None:
     done = xray("synthesize", "--generator", generator, "--out", tmp_path)
     assert isinstance(done.exception, XrayError)
-    assert "--against DATA or XRAY_DATA" in str(done.exception)
+    assert "with --against or XRAY_DATA" in str(done.exception)
 
 
 def test_generator_of_mixed_classes_is_refused(data: Path, tmp_path: Path) -> None:
     mixed = tmp_path / "g.safetensors"
     untrained(mixed, read_manifest(data), tiny("resnet", labels=",".join(LABELS)))
     done = xray("synthesize", "--generator", mixed, "--out", tmp_path, "--against", data)
-    assert "does not know which one an image shows" in str(done.exception)
+    assert "so the class of an image is unknown" in str(done.exception)
 
 
 def test_changed_weights_are_refused(generator: Path, tmp_path: Path) -> None:
@@ -467,7 +477,7 @@ def test_folder_that_cannot_be_written_to_is_named(
     (tmp_path / "made" / "images").write_text("a file, where a folder should be")
     done = make("--count", 1)
     assert isinstance(done.exception, XrayError)
-    assert f"cannot write to {tmp_path / 'made'}: " in str(done.exception)
+    assert f"Cannot write to {tmp_path / 'made'}: " in str(done.exception)
 
 
 def test_real_images_are_not_mixed_with_synthetic_ones(

@@ -16,7 +16,7 @@ from PIL import Image
 from ml.data.manifest import ImageRecord
 from ml.errors import BundleError, XrayError
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator
-from ml.gan.latents import SEEDS, latents_of, way_between
+from ml.gan.latents import SEEDS, interpolate_latents, latents_of
 from ml.gan.onnx_export import export_graph, require_equal
 from ml.gan.onnx_generator import CARD, GRAPH, PRETRAINED, GeneratorGraph, class_number
 from ml.gan.release import SHEET, write_beside
@@ -79,14 +79,14 @@ def test_latents_come_from_their_seed_alone() -> None:
     assert latents_of([], 8).shape == (0, 8)
     for seed in (-1, SEEDS):
         with pytest.raises(
-            XrayError, match=f"no image of seed {seed}: give one of 0 to 4294967295"
+            XrayError, match=f"Seed {seed} is out of range. Give a seed from 0 to 4294967295"
         ):
             latents_of([seed], 8)
 
 
-def test_way_between_latents_stays_on_the_sphere() -> None:
+def test_interpolate_latents_latents_stays_on_the_sphere() -> None:
     ends = latents_of([3, 4], 512)
-    way = way_between(ends, 5)
+    way = interpolate_latents(ends, 5)
     assert way.shape == (5, 512)
     assert np.array_equal(way[[0, -1]], ends)
     # A straight line would lose a third of the length in the middle.
@@ -94,7 +94,7 @@ def test_way_between_latents_stays_on_the_sphere() -> None:
     middle, sum_of_ends = way[2], ends.sum(axis=0)
     cosine = middle @ sum_of_ends / np.linalg.norm(middle) / np.linalg.norm(sum_of_ends)
     assert cosine == pytest.approx(1)
-    still = way_between(latents_of([3, 3], 512), 3)
+    still = interpolate_latents(latents_of([3, 3], 512), 3)
     np.testing.assert_allclose(still[1], ends[0], rtol=1e-6)
 
 
@@ -115,12 +115,14 @@ def test_graph_makes_the_images_of_torch(released: tuple[Path, LoadedGenerator])
     assert graph.images([], "covid").shape == (0, SIDE, SIDE)
 
 
-def test_way_between_two_images(released: tuple[Path, LoadedGenerator]) -> None:
+def test_interpolate_latents_two_images(released: tuple[Path, LoadedGenerator]) -> None:
     folder, loaded = released
     graph = GeneratorGraph.load(folder)
     way = graph.between(8, 2, 5, "normal")
     assert np.array_equal(way[[0, -1]], graph.images([8, 2], "normal"))
-    expected = images_of_latents(loaded.network, way_between(latents_of([8, 2], 20), 5), [1] * 5)
+    expected = images_of_latents(
+        loaded.network, interpolate_latents(latents_of([8, 2], 20), 5), [1] * 5
+    )
     assert gap(way, expected) <= 1
 
 
@@ -147,9 +149,9 @@ def test_images_that_nobody_can_ask_for_are_refused(released: tuple[Path, Loaded
     for label in ("pneumonia", ""):
         with pytest.raises(XrayError, match=f"makes covid, normal, not '{label}'"):
             graph.images([1], label)
-    with pytest.raises(XrayError, match="no image of seed -1"):
+    with pytest.raises(XrayError, match="Seed -1 is out of range"):
         graph.between(1, -1, 3, "covid")
-    with pytest.raises(XrayError, match="mixes covid, normal and does not know"):
+    with pytest.raises(XrayError, match="mixes covid, normal, so the class"):
         class_number("covid", LABELS, conditional=False)
     assert class_number("covid", ["covid"], conditional=False) == 0
 

@@ -18,17 +18,20 @@ from ml.data.manifest import ImageRecord, in_split, read_manifest, read_syntheti
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.gan.evaluation import embedding_cache
+from ml.gan.evaluation.distances import distances, neighbour_radii
 from ml.gan.evaluation.embedding_cache import EmbeddingCache
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
-from ml.gan.evaluation.precision_recall import manifold
+from ml.gan.evaluation.precision_recall import NEIGHBOURS, realism_of
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
 from ml.gan.synthesis import folder as synthetic_folder
 from ml.gan.synthesis import synthesize as synthesis
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS, SyntheticFolder
+from ml.gan.synthesis.interpolation import draw_interpolation
 from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
-from ml.gan.synthesis.synthesize import Wanted, draw_way, parse_seeds, synthesize
+from ml.gan.synthesis.request import SynthesisRequest, parse_seeds
+from ml.gan.synthesis.synthesize import synthesize
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
 from ml.imaging.types import GreyImages
 from tests.support.gan_world import (
@@ -110,7 +113,7 @@ def test_images_make_a_data_set_that_says_what_they_are(
     outcome = synthesize(
         loaded,
         SyntheticFolder(tmp_path),
-        Wanted(count=5),
+        SynthesisRequest(count=5),
         privacy_checker,
         on_images=lambda *row: done.append(row),
     )
@@ -148,7 +151,7 @@ def test_images_make_a_data_set_that_says_what_they_are(
 
 def test_thumbnails_are_small_and_say_synthetic(loaded: LoadedGenerator, tmp_path: Path) -> None:
     folder = SyntheticFolder(tmp_path)
-    synthesize(loaded, folder, Wanted(seeds=(1, 2)), None)
+    synthesize(loaded, folder, SynthesisRequest(seeds=(1, 2)), None)
     for image in folder.rows:
         with Image.open(tmp_path / "thumbnails" / f"{image}.jpg") as thumbnail:
             assert (thumbnail.format, thumbnail.mode, thumbnail.size) == ("JPEG", "L", (128, 128))
@@ -164,9 +167,9 @@ def test_thumbnails_are_small_and_say_synthetic(loaded: LoadedGenerator, tmp_pat
 
 def test_image_is_the_same_whatever_came_before_it(loaded: LoadedGenerator, tmp_path: Path) -> None:
     one, other = SyntheticFolder(tmp_path / "one"), SyntheticFolder(tmp_path / "other")
-    synthesize(loaded, one, Wanted(seeds=range(0, 140, 2)), None)
+    synthesize(loaded, one, SynthesisRequest(seeds=range(0, 140, 2)), None)
     for seed in (138, 66, 0):
-        synthesize(loaded, other, Wanted(seeds=(seed,)), None)
+        synthesize(loaded, other, SynthesisRequest(seeds=(seed,)), None)
     for image in other.rows:
         assert (other.root / image).read_bytes() == (one.root / image).read_bytes()
 
@@ -177,7 +180,7 @@ def test_privacy_checks_tell_what_was_compared_and_name_no_image(
     records: list[ImageRecord],
     tmp_path: Path,
 ) -> None:
-    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(seeds=(3, 4)), privacy_checker)
+    synthesize(loaded, SyntheticFolder(tmp_path), SynthesisRequest(seeds=(3, 4)), privacy_checker)
     rows = rows_of(tmp_path / PRIVACY_CHECKS)
     assert tuple(rows[0]) == PRIVACY_CHECK_COLUMNS
     assert [(row["seed"], row["label"]) for row in rows] == [("4", "covid"), ("3", "normal")]
@@ -195,7 +198,10 @@ def test_privacy_checks_tell_what_was_compared_and_name_no_image(
     other = replace(loaded, card=loaded.card.model_copy(update={"images_sha256": "0" * 64}))
     folder = SyntheticFolder(tmp_path / "other")
     synthesize(
-        other, folder, Wanted(count=1), PrivacyChecker(other, records, pixel_space, quiet=True)
+        other,
+        folder,
+        SynthesisRequest(count=1),
+        PrivacyChecker(other, records, pixel_space, quiet=True),
     )
     (row,) = rows_of(tmp_path / "other" / PRIVACY_CHECKS)
     assert row["generator_learned_from_them"] == "no"
@@ -212,7 +218,10 @@ def test_privacy_check_measures_what_it_says(
     # Realism equals that of the whole comparison of two sets.
     space = pixel_space()
     own = privacy_checker.training.images[privacy_checker.training.labels == 0]
-    expected = manifold(space.embed(own), space.embed(real)).realism
+    centres = space.embed(own)
+    expected = realism_of(
+        distances(space.embed(real), centres), neighbour_radii(centres, NEIGHBOURS)
+    )
     assert [one.realism for one in found] == pytest.approx(expected)
     training = privacy_checker.training.images[:3]
     for images in (training, training[:, :, ::-1]):
@@ -238,15 +247,19 @@ def test_image_that_repeats_a_training_image_is_refused_and_replaced(
     learned = [*records, ImageRecord(path, "covid", "generated", patient)]
     privacy_checker = PrivacyChecker(loaded, learned, pixel_space, quiet=True)
     folder = SyntheticFolder(tmp_path / "made")
-    outcome = synthesize(loaded, folder, Wanted(count=3, label="covid"), privacy_checker)
+    outcome = synthesize(loaded, folder, SynthesisRequest(count=3, label="covid"), privacy_checker)
     assert (outcome.written, outcome.refused) == (3, {"a near copy of a training image": 1})
     assert [Path(image).stem for image in folder.rows] == ["covid-0", "covid-1", "covid-3"]
     assert not list((tmp_path / "made").rglob("*covid-2*"))
     # A seed that was requested by number is not replaced.
-    outcome = synthesize(loaded, folder, Wanted(seeds=(1, 2, 5), label="covid"), privacy_checker)
+    outcome = synthesize(
+        loaded, folder, SynthesisRequest(seeds=(1, 2, 5), label="covid"), privacy_checker
+    )
     assert (outcome.written, outcome.present, outcome.refused.total()) == (1, 1, 1)
-    with pytest.raises(XrayError, match="no strip: an image in it is a near copy"):
-        draw_way(loaded, tmp_path, (2, 5), 3, Wanted(label="covid"), privacy_checker)
+    with pytest.raises(XrayError, match=r"not written\. An image in it is a near copy"):
+        draw_interpolation(
+            loaded, tmp_path, (2, 5), 3, SynthesisRequest(label="covid"), privacy_checker
+        )
 
 
 def test_embeddings_of_real_images_are_computed_once(
@@ -336,7 +349,7 @@ def test_stopped_synthesis_keeps_what_it_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(synthesis, "_CHUNK", 2)
-    wanted, asked = Wanted(count=6, label="covid"), iter([False, True])
+    wanted, asked = SynthesisRequest(count=6, label="covid"), iter([False, True])
     outcome = synthesize(
         loaded, SyntheticFolder(tmp_path), wanted, None, should_stop=lambda: next(asked)
     )
@@ -364,24 +377,26 @@ def test_generator_that_repeats_everything_is_given_up(
     certified(privacy_checker, lambda number: COPY if number else FINE, monkeypatch)
     folder = SyntheticFolder(tmp_path)
     with pytest.raises(
-        XrayError, match=r"2 of 3 image\(s\) are missing, for 29 were refused: a near"
+        XrayError, match=r"2 of 3 image\(s\) are missing, because 29 were refused: a near"
     ):
-        synthesize(loaded, folder, Wanted(count=3, label="covid"), privacy_checker)
+        synthesize(loaded, folder, SynthesisRequest(count=3, label="covid"), privacy_checker)
     assert [record.path.stem for record in read_manifest(tmp_path)] == ["covid-0"]
 
 
 def test_same_command_adds_nothing_and_a_larger_one_goes_on(
     loaded: LoadedGenerator, privacy_checker: PrivacyChecker, tmp_path: Path
 ) -> None:
-    synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), privacy_checker)
+    synthesize(loaded, SyntheticFolder(tmp_path), SynthesisRequest(count=4), privacy_checker)
     before = snapshot(tmp_path)
-    again = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=4), privacy_checker)
+    again = synthesize(
+        loaded, SyntheticFolder(tmp_path), SynthesisRequest(count=4), privacy_checker
+    )
     assert (again.written, again.present) == (0, 4)
     assert snapshot(tmp_path) == before
-    more = synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=6), privacy_checker)
+    more = synthesize(loaded, SyntheticFolder(tmp_path), SynthesisRequest(count=6), privacy_checker)
     assert (more.written, more.present) == (2, 4)
     # The same seeds made otherwise are other images.
-    other = Wanted(count=2, truncation=0.5, mark=True)
+    other = SynthesisRequest(count=2, truncation=0.5, mark=True)
     assert synthesize(loaded, SyntheticFolder(tmp_path), other, privacy_checker).written == 2
     assert len(read_manifest(tmp_path)) == 8
     truncated = tmp_path / f"images/synthetic-{loaded.sha256[:12]}/covid-0-t0.5-marked.png"
@@ -395,9 +410,9 @@ def test_another_generator_adds_its_images_beside(
 ) -> None:
     other = untrained(tmp_path / "g", records, tiny("resnet", labels="normal", seed=1, latent=9))
     folder = tmp_path / "made"
-    synthesize(loaded, SyntheticFolder(folder), Wanted(count=2), None)
+    synthesize(loaded, SyntheticFolder(folder), SynthesisRequest(count=2), None)
     # A generator of one class makes that class, conditional or not.
-    synthesize(other, SyntheticFolder(folder), Wanted(count=2), None)
+    synthesize(other, SyntheticFolder(folder), SynthesisRequest(count=2), None)
     made = read_manifest(folder)
     assert [record.label for record in made] == ["covid", "normal", "normal", "normal"]
     assert len({record.source for record in made}) == 2
@@ -410,7 +425,7 @@ def test_images_without_privacy_check_get_one_later_or_go(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wanted = Wanted(seeds=(0, 2))
+    wanted = SynthesisRequest(seeds=(0, 2))
     synthesize(loaded, SyntheticFolder(tmp_path), wanted, None)
     certified(privacy_checker, [FINE, NEAR].__getitem__, monkeypatch)
     folder = SyntheticFolder(tmp_path)
@@ -445,7 +460,7 @@ def test_full_disk_leaves_complete_images_and_the_same_command_goes_on(
         write(path, content)
 
     monkeypatch.setattr(synthetic_folder, "write_whole", cramped)
-    wanted = Wanted(count=6, label="covid")
+    wanted = SynthesisRequest(count=6, label="covid")
     with pytest.raises(OSError, match="No space left"):
         synthesize(loaded, SyntheticFolder(tmp_path), wanted, None)
     assert len(read_manifest(tmp_path)) == 2
@@ -479,17 +494,17 @@ def test_folder_that_changed_meanwhile_is_not_overwritten(
     loaded: LoadedGenerator, tmp_path: Path
 ) -> None:
     one, other = SyntheticFolder(tmp_path), SyntheticFolder(tmp_path)
-    synthesize(loaded, one, Wanted(count=2), None)
+    synthesize(loaded, one, SynthesisRequest(count=2), None)
     with pytest.raises(DataError, match="was changed by something else"):
-        synthesize(loaded, other, Wanted(count=4), None)
+        synthesize(loaded, other, SynthesisRequest(count=4), None)
     assert len(read_manifest(tmp_path)) == 2
 
 
-def test_way_between_two_seeds_ends_with_their_images(
+def test_interpolate_latents_two_seeds_ends_with_their_images(
     loaded: LoadedGenerator, privacy_checker: PrivacyChecker, tmp_path: Path
 ) -> None:
-    wanted = Wanted(truncation=0.7)
-    path = draw_way(loaded, tmp_path, (5, 8), 4, wanted, privacy_checker)
+    wanted = SynthesisRequest(truncation=0.7)
+    path = draw_interpolation(loaded, tmp_path, (5, 8), 4, wanted, privacy_checker)
     with Image.open(path) as image:
         strip, text = np.asarray(image), image.text  # type: ignore[attr-defined]
     assert strip.shape == (2 * SIDE, 4 * SIDE)
@@ -508,10 +523,12 @@ def test_classes_that_a_generator_cannot_make_are_refused(
     loaded: LoadedGenerator, records: list[ImageRecord], tmp_path: Path
 ) -> None:
     with pytest.raises(XrayError, match="makes covid, normal, not 'pneumonia'"):
-        synthesize(loaded, SyntheticFolder(tmp_path), Wanted(count=1, label="pneumonia"), None)
+        synthesize(
+            loaded, SyntheticFolder(tmp_path), SynthesisRequest(count=1, label="pneumonia"), None
+        )
     mixed = untrained(tmp_path / "g", records, tiny("resnet", labels="covid,normal"))
-    with pytest.raises(XrayError, match="mixes covid, normal and does not know"):
-        synthesize(mixed, SyntheticFolder(tmp_path), Wanted(count=1), None)
+    with pytest.raises(XrayError, match="mixes covid, normal, so the class"):
+        synthesize(mixed, SyntheticFolder(tmp_path), SynthesisRequest(count=1), None)
 
 
 def test_too_few_real_images_make_no_privacy_check(
@@ -551,16 +568,16 @@ def test_seeds_are_numbers_and_ranges(text: str, seeds: list[int]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected numbers"),
-        ("-3", "expected numbers"),
-        ("3-", "expected numbers"),
-        ("1.5", "expected numbers"),
-        ("1-2-3", "expected numbers"),
-        ("9" * 5000, "expected numbers"),
+        ("", "not a list of seeds"),
+        ("-3", "not a list of seeds"),
+        ("3-", "not a list of seeds"),
+        ("1.5", "not a list of seeds"),
+        ("1-2-3", "not a list of seeds"),
+        ("9" * 5000, "not a list of seeds"),
         ("5-2", "lower one first"),
-        (f"{2**32}", "expected 0 to"),
-        ("0-1000000", "more than 1,000,000"),
-        ("0-999999,1000000", "more than 1,000,000"),
+        (f"{2**32}", "Give seeds from 0 to"),
+        ("0-1000000", "at most 1,000,000"),
+        ("0-999999,1000000", "at most 1,000,000"),
     ],
 )
 def test_other_seeds_are_refused(text: str, message: str) -> None:
