@@ -1,30 +1,22 @@
-"""Child processes that end with the process that started them, even if that is killed."""
+"""Commands of child processes that end together with their parent."""
 
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-# The kernel sends the signal when the thread that started the program ends. The call has to be made
-# by the program's own process; a program of its own makes it, as running Python between fork and
-# exec is not safe beside other threads. Systems other than Linux know no such signal.
-_LAUNCHER = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sys.argv[2]))
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent process ended before this one began")
-os.execv(sys.argv[3], sys.argv[3:])
-"""
+from app.core import parent_death
 
 
 def end_with_parent(command: Sequence[str], end: signal.Signals) -> list[str]:
-    """A command to be started from this process, which gets the signal `end` when its thread ends.
+    """A command for a child that receives a signal when the thread that started it ends.
+
+    A launcher makes the system call in the child and then becomes the program, as running Python
+    between fork and exec is not safe beside other threads.
 
     Args:
         command: the path of a program and its arguments.
-        end: what the kernel sends.
+        end: the signal that the kernel sends.
     """
-    arguments = [str(os.getpid()), str(int(end)), *command]
-    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, *arguments]
+    launcher = [sys.executable, "-I", "-S", str(parent_death.__file__)]
+    return [*launcher, str(os.getpid()), str(int(end)), *command]

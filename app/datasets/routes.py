@@ -17,7 +17,7 @@ from app.datasets.tables import DataKind
 from app.datasets.upload import ArchiveForm, ArchiveLimits, read_form
 from app.datasets.versions import allow_in_quiz, data_folder, find_data, list_data, rename_data
 from app.datasets.views import CONTACT_SHEET, DataView, summaries
-from app.runs.broker import ring
+from app.runs.broker import notify_workers
 from app.screenings.reviews import count_reviewed
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.services import CurrentServices, CurrentSession
@@ -117,7 +117,7 @@ def create(
     run = start_import(opened, order, by=user.actor)
     opened.commit()
     form.kept = form.archive is not None
-    ring(current.settings, run)
+    notify_workers(current.settings, run)
     return RedirectResponse(f"/admin/runs/{run.id}", HTTPStatus.SEE_OTHER)
 
 

@@ -28,7 +28,7 @@ from app.registry.files import CLASSIFIER_FILES, GENERATOR_FILES, model_folder
 from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
 from app.registry.views import RegisteredView, activations, load_faults, summaries
-from app.runs.broker import ring
+from app.runs.broker import notify_workers
 from app.runs.service import create_run
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
@@ -221,7 +221,7 @@ def start_comparing(
         opened.rollback()
         return _model_page(request, current, opened, model, refusal=refused, data=data)
     opened.commit()
-    ring(current.settings, run)
+    notify_workers(current.settings, run)
     return RedirectResponse(f"/admin/runs/{run.id}", HTTPStatus.SEE_OTHER)
 
 

@@ -1,39 +1,72 @@
-"""Telling the workers that a run waits, also from a process that may not have Celery."""
+"""Messages between whoever queues a run and the workers; the broker's library is imported late.
+
+A message only makes a worker look at once: it finds queued runs without one as well.
+"""
 
 import logging
 import threading
+import uuid
+from collections.abc import Collection
+from concurrent.futures import Executor
+from typing import Protocol
 
-from app.runs.tables import Run
+from app.runs.tables import Run, RunQueue
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
-# How long whoever starts a run may wait for a broker that does not answer.
-RING_TIMEOUT_S = 1.5
+# How long a request may wait for a broker that does not answer.
+NOTIFY_TIMEOUT_S = 1.5
 
 
-def ring(settings: Settings, run: Run) -> None:
-    """Tell the workers that a run waits; call it after the commit that queued the run.
+class Consumer(Protocol):
+    """What `consume` calls: a worker."""
 
-    Returns in two seconds whatever the broker does, and never fails: a run that nobody was told of
-    is found by the next worker that looks for one.
+    def execute(self, run_id: uuid.UUID) -> None:
+        """Handle the message that a run is queued."""
+
+    def poll(self, pool: Executor) -> None:
+        """Look for queued runs until the consumer stops; executions go to the pool."""
+
+    def stop(self) -> None:
+        """Start no further run and end the current one."""
+
+
+def notify_workers(settings: Settings, run: Run) -> None:
+    """Tell the workers that a run is queued; call it after the commit that queued it.
+
+    It returns within two seconds whatever the broker does, and never fails: without a message, the
+    next worker that polls finds the run.
     """
-    # A thread, as no setting bounds how long a name is looked up, and Celery takes long to import.
-    bell = threading.Thread(target=_publish, args=(settings, run), daemon=True)
-    bell.start()
-    bell.join(RING_TIMEOUT_S)
-    if bell.is_alive():
-        logger.warning("no answer from the broker: run %s waits until a worker looks", run.id)
+    # A thread, as no setting bounds a name lookup, and Celery takes long to import.
+    sender = threading.Thread(target=_publish, args=(settings, run), daemon=True)
+    sender.start()
+    sender.join(NOTIFY_TIMEOUT_S)
+    if sender.is_alive():
+        logger.warning("The broker does not answer. Run %s waits for the next poll.", run.id)
 
 
 def _publish(settings: Settings, run: Run) -> None:
     try:
+        # Imported late: the server has no Celery unless it is installed for workers.
         from app.runs.celery_broker import create_celery, publish
 
         publish(create_celery(settings), run.id, run.queue)
     except ModuleNotFoundError as missing:
         if missing.name not in ("celery", "kombu", "redis"):
             raise
-        logger.info("%s is not installed: run %s waits until a worker looks", missing.name, run.id)
+        logger.info("%s is not installed. Run %s waits for the next poll.", missing.name, run.id)
     except Exception as problem:
-        # Every transport has errors of its own, and none of them concerns who started the run.
-        logger.warning("not rung: run %s waits until a worker looks for it: %s", run.id, problem)
+        # Every transport has its own errors, and none of them concerns the person who started it.
+        logger.warning("Not sent: %s. Run %s waits for the next poll.", problem, run.id)
+
+
+def consume(settings: Settings, queues: Collection[RunQueue], consumer: Consumer) -> int:
+    """Receive messages and poll until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status of the process.
+    """
+    # Imported late, as above.
+    from app.runs.celery_broker import run_consumer
+
+    return run_consumer(settings, queues, consumer)

@@ -37,7 +37,7 @@ def run_start(
 ) -> None:
     """Start a long job and print its id; a worker does it."""
     from app.migrations import migrated_database
-    from app.runs.broker import ring
+    from app.runs.broker import notify_workers
     from app.runs.service import create_run
     from app.runs.tables import RunQueue
 
@@ -51,7 +51,7 @@ def run_start(
             queue=RunQueue(queue),
             priority=priority,
         )
-    ring(settings, run)
+    notify_workers(settings, run)
     print(run.id)
 
 
@@ -153,11 +153,11 @@ def run_cancel(id: uuid.UUID) -> None:
 def run_resume(id: uuid.UUID) -> None:
     """Let a failed or cancelled run go on where it stopped."""
     from app.migrations import migrated_database
-    from app.runs.broker import ring
+    from app.runs.broker import notify_workers
     from app.runs.queue import resume
 
     settings = Settings()
     with migrated_database(settings).session() as session:
         run = resume(session, id, requested_by=STARTED_BY)
-    ring(settings, run)
+    notify_workers(settings, run)
     print(run.status)

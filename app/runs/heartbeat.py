@@ -1,4 +1,4 @@
-"""Signs of life of workers, for whoever has to know whether a run will be done."""
+"""Heartbeats of workers: files that show whether a queued run will be executed."""
 
 import socket
 import time
@@ -6,21 +6,21 @@ from pathlib import Path
 
 from app.settings import Settings
 
-# A worker gives such a sign whenever it has looked for runs: several times in this time.
+# A worker polls several times in this time.
 ALIVE_S = 60.0
 
 
 def alive_file(settings: Settings) -> Path:
-    """What the workers of this machine touch whenever they have looked for runs."""
+    """The file that the workers of this machine touch after every poll."""
     return _folder(settings) / socket.gethostname()
 
 
 def workers_alive(settings: Settings, within_s: float = ALIVE_S) -> list[str]:
-    """The machines whose worker has looked for runs lately, as far as they share our home folder.
+    """The machines whose worker has polled lately, if they share this home folder.
 
     Args:
-        settings: name the home folder.
-        within_s: how long ago counts.
+        settings: of this installation.
+        within_s: how recent the last poll has to be.
     """
     since = time.time() - within_s
     return sorted(path.name for path in _folder(settings).glob("*") if _touched_at(path) >= since)

@@ -29,8 +29,7 @@ MAX_REASON = 1_000
 _FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
-_VANISHED = "its worker vanished"
-_NO_MORE = "no attempt is left"
+_VANISHED = "The worker stopped responding"
 _UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
@@ -164,7 +163,7 @@ def fail(
     return (
         _update(session, *held, _STOP_ASKED, **_ended(RunStatus.CANCELLED))
         or _update(session, *held, _ATTEMPT_LEFT, **_FREE, status=RunStatus.QUEUED, reason=reason)
-        or _update(session, *held, **_ended(RunStatus.FAILED), reason=f"{reason}; {_NO_MORE}")
+        or _update(session, *held, **_ended(RunStatus.FAILED), reason=_last(reason))
     )
 
 
@@ -263,8 +262,13 @@ def _free_expired(session: Session, *which: ColumnElement[bool]) -> list[uuid.UU
         again.values(**_FREE, status=RunStatus.QUEUED, reason=_VANISHED),
         execution_options={"synchronize_session": False},
     ).all()
-    _update(session, *expired, **_ended(RunStatus.FAILED), reason=f"{_VANISHED}; {_NO_MORE}")
+    _update(session, *expired, **_ended(RunStatus.FAILED), reason=_last(_VANISHED))
     return list(freed)
+
+
+def _last(reason: str) -> str:
+    """The reason of the last attempt that a run has."""
+    return f"{reason.rstrip('.')}. No attempt is left."
 
 
 def _held(id: uuid.UUID, owner: str) -> tuple[ColumnElement[bool], ...]:

@@ -19,7 +19,7 @@ from app.core.templating import page
 from app.registry.queries import serving_sha256
 from app.runs import forms
 from app.runs import queue as runs
-from app.runs.broker import ring
+from app.runs.broker import notify_workers
 from app.runs.curves import read_curves
 from app.runs.events import follow, place_in_streams
 from app.runs.files import (
@@ -196,7 +196,7 @@ def start(
             faults=refused.faults,
         )
     opened.commit()
-    ring(current.settings, run)
+    notify_workers(current.settings, run)
     return _to_page(run.id)
 
 
@@ -303,5 +303,5 @@ def resume(
     """Let a failed or cancelled run go on where it stopped."""
     run = runs.resume(opened, id, requested_by=user.actor)
     opened.commit()
-    ring(current.settings, run)
+    notify_workers(current.settings, run)
     return _to_page(id)

@@ -13,6 +13,7 @@ import socket
 import sys
 from pathlib import Path
 
+from app.core.parent_death import end_when_parent_ends
 from app.screenings.decoder_protocol import READY, REQUEST, Reply
 from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.preprocessing import BlankImage, standardise
@@ -20,7 +21,6 @@ from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
 
 # The decoders open no files; the limit leaves room for the interpreter's own few.
 _OPEN_FILES = 32
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     the bare interpreter takes.
     """
     parent, memory = (int(argument) for argument in sys.argv[2:])
-    _end_with_parent(parent)
+    _give_up_privileges(parent)
     # Imported before the limits, so that a ready child has all it needs.
     import ml.imaging.dicom  # noqa: F401
 
@@ -89,16 +89,13 @@ def _receive(channel: socket.socket, length: int) -> bytes | None:
     return bytes(content)
 
 
-def _end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the thread that started it ends."""
+def _give_up_privileges(parent: int) -> None:
+    """Be killed with the parent, gain no privileges, and be the first to go without memory."""
+    end_when_parent_ends(parent, signal.SIGKILL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         # When memory runs out, the kernel kills a decoder before the server.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if os.getppid() != parent:
-        # It had ended before the call.
-        sys.exit(1)
 
 
 def _take_channel() -> socket.socket:

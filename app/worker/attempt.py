@@ -1,4 +1,4 @@
-"""One attempt at a run: its program as a process of its own, the lease, and how both end."""
+"""One attempt at a run: its program in a process, the lease, and how both end."""
 
 import fcntl
 import logging
@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,155 +25,172 @@ from app.runs.options import input_paths
 from app.runs.program import LOG, program_command, read_progress, tail_of, write_options
 from app.runs.queue import Lease
 from app.runs.tables import Run, RunStatus
+from app.worker.context import WorkerContext
 from ml.errors import XrayError
 
-if TYPE_CHECKING:
-    from app.worker.worker import Worker
 logger = logging.getLogger(__name__)
 _POLL_S = 0.25
 _EXIT_ON_SIGTERM = 128 + signal.SIGTERM
+# What a program is given to save its state; its lease is not renewed meanwhile.
+_LONGEST_GRACE_S = 5.0
 
 
 class _Ending(StrEnum):
-    """Why a trainer is not watched any more."""
+    """Why a program is no longer watched."""
 
     EXITED = "exited"
     CANCELLED = "cancelled"
-    STOPPED = "stopped"  # the worker has to go
+    STOPPED = "stopped"  # the worker ends
     LOST = "lost"  # the lease
 
 
 class _LeaseLost(Exception):
-    """What was done for the run is not to be committed."""
+    """Another worker has the run: nothing of this attempt is committed."""
 
 
-class _FolderTaken(OSError):
-    """Somebody of an earlier attempt is still at work in the run's folder."""
+class _FolderLocked(OSError):
+    """A process of an earlier attempt still works in the run's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A part of an attempt that may fail.
+
+    Attributes:
+        failure: what is said then.
+        retried: errors after which the run is queued again, as they may pass.
+    """
+
+    failure: str
+    retried: type[Exception]
+
+
+_START = _Stage("The program could not be started", OSError)
+_COMPLETION = _Stage("The results could not be registered", _FolderLocked)
 
 
 class Attempt:
-    """One attempt at a run: the trainer, the lease, and what becomes of both.
+    """One attempt at a run.
 
     Args:
-        worker: whose attempt it is.
+        context: of the worker.
         run: the run, claimed.
         owner: the name it was claimed under.
-        device: the lock of the GPU that the run uses, if it uses one.
+        gpu: the lock of the GPU that the run uses, if it uses one.
 
     """
 
-    def __init__(self, worker: "Worker", run: Run, owner: str, device: BinaryIO | None = None):
-        self._worker, self._run, self._hold = worker, run, (run.id, owner)
-        self._device = device
-        self._kind = KINDS[run.kind]
-        self._folder = worker.runs_folder / str(run.id)
-        self._next_beat = time.monotonic()
-        self._held_until = time.monotonic() + worker.lease_s
+    def __init__(self, context: WorkerContext, run: Run, owner: str, gpu: BinaryIO | None = None):
+        self._context, self._run, self._claim = context, run, (run.id, owner)
+        self._gpu = gpu
+        self._run_type = KINDS[run.kind]
+        self._folder = context.settings.home_folder.run(run.id)
+        self._next_heartbeat = time.monotonic()
+        self._held_until = time.monotonic() + context.lease_s
 
-    def see_through(self) -> None:
-        """Have the program run to its end, unless it has been, and record how it ended."""
-        logger.info("run %s (%s): attempt %d", self._run.id, self._run.kind, self._run.attempts)
+    def execute(self) -> None:
+        """Run the program to its end, unless an earlier attempt did, and record the outcome."""
+        logger.info("Run %s (%s): attempt %d", self._run.id, self._run.kind, self._run.attempts)
         if (self._folder / DONE).exists():
             self._complete()
             return
-        try:
-            trainer = self._start()
-        except (XrayError, AppError) as mistake:
-            with self._last_word() as session:
-                runs.fail(session, *self._hold, str(mistake))
-            return
-        except OSError as problem:
-            with self._last_word() as session:
-                runs.fail(session, *self._hold, f"not started: {problem}", try_again=True)
-            return
-        except (OperationalError, InterfaceError):
-            # The database is away. Once the lease has expired, the next attempt begins.
-            raise
-        except Exception as problem:
-            logger.exception("run %s: it cannot be made ready", self._run.id)
-            with self._last_word() as session:
-                runs.fail(session, *self._hold, f"it cannot be made ready: {problem!r}")
+        program = None
+        with self._failure_recorded(_START):
+            program = self._start()
+        if program is None:
             return
         try:
-            ending = self._watch(trainer)
+            ending = self._watch(program)
             if ending in (_Ending.CANCELLED, _Ending.STOPPED):
-                self._ask_to_end(trainer)
+                self._terminate(program)
         finally:
-            _kill_group(trainer)
-        if trainer.returncode == 0:
+            _kill_group(program)
+        if program.returncode == 0:
             (self._folder / DONE).touch()
             self._complete()
             return
-        with self._last_word() as session:
-            self._end(session, ending, trainer.returncode)
+        with self._final_session() as session:
+            self._record_ending(session, ending, program.returncode)
+
+    @contextmanager
+    def _failure_recorded(self, stage: _Stage) -> Iterator[None]:
+        """Record an error as the run's failure, and end the attempt."""
+        try:
+            yield
+        except _LeaseLost:
+            logger.warning("Run %s: the lease was lost, nothing is recorded", self._run.id)
+        except (OperationalError, InterfaceError):
+            # The database is away. The next attempt begins once the lease has expired.
+            raise
+        except Exception as problem:
+            if not isinstance(problem, XrayError | AppError | OSError):
+                logger.exception("Run %s: %s", self._run.id, stage.failure)
+            reason = f"{stage.failure}: {_text_of(problem)}"
+            with self._final_session() as session:
+                runs.fail(
+                    session, *self._claim, reason, try_again=isinstance(problem, stage.retried)
+                )
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # The application's secrets are none of the trainer's business.
+        # The program needs none of the application's secrets.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("XRAY_")}
-        with self._own_log() as log:
+        with self._locked_log() as log:
             return subprocess.Popen(
-                end_with_parent(self._command(), signal.SIGKILL),
+                end_with_parent(self._prepared_command(), signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment | {"PYTHONUNBUFFERED": "1"},
-                # A process group of its own, which no interrupt at the terminal reaches.
+                # A process group of its own, which Ctrl-C in the terminal does not reach.
                 start_new_session=True,
-                pass_fds=[self._device.fileno()] if self._device else [],
+                pass_fds=[self._gpu.fileno()] if self._gpu else [],
             )
 
-    def _command(self) -> list[str]:
-        """What the trainer is told, once what it needs has been made ready."""
-        before = (self._worker.settings, self._run, self._folder)
-        with self._lease_kept(), self._worker.database.session() as session:
-            paths = input_paths(session, self._worker.settings, self._run)
-            prepare = self._kind.prepare
-            prepared = prepare(Preparation(session, *before)) if prepare else {}
-        return program_command(
-            write_options(self._run, self._folder, paths, prepared), self._kind.program
-        )
+    def _prepared_command(self) -> list[str]:
+        """Prepare the run, write its options file, and return the program's command."""
+        settings = self._context.settings
+        with self._lease_renewed(), self._context.database.session() as session:
+            paths = input_paths(session, settings, self._run)
+            prepare = self._run_type.prepare
+            about = Preparation(session, settings, self._run, self._folder)
+            prepared = prepare(about) if prepare else {}
+        options = write_options(self._run, self._folder, paths, prepared)
+        return program_command(options, self._run_type.program)
 
     def _complete(self) -> None:
-        """Register what the program has made, and say so in the same transaction."""
-        complete, result = self._kind.complete, {}
-        # The last metrics, which nobody asks for once the run is over.
-        self._beat()
-        try:
-            with self._own_log(), self._lease_kept(), self._worker.database.session() as session:
-                if complete:
-                    done = Completion(session, self._worker.settings, self._run, self._folder)
-                    result = complete(done)
-                if not runs.finish(session, *self._hold, result):
-                    raise _LeaseLost
-        except _LeaseLost:
-            logger.warning("run %s: the lease was lost, the end is not recorded", self._run.id)
-            return
-        except (OperationalError, InterfaceError):
-            # The database is away. Once the lease has expired, the next attempt comes here at once.
-            raise
-        except _FolderTaken as taken:
-            with self._last_word() as session:
-                runs.fail(session, *self._hold, f"not completed: {taken}", try_again=True)
-            return
-        except Exception as problem:
-            logger.exception("run %s: its results cannot be registered", self._run.id)
-            reason = f"its results cannot be registered: {problem or type(problem).__name__}"
-            with self._last_word() as session:
-                runs.fail(session, *self._hold, reason)
-            return
-        logger.info("run %s: %s", self._run.id, RunStatus.SUCCEEDED)
-        tidy(self._worker.settings, self._run, self._folder)
+        """Register the results and record the success in the same transaction."""
+        # The last metrics; nothing reads them once the run is over.
+        self._renew_lease()
+        succeeded = False
+        with self._failure_recorded(_COMPLETION):
+            self._register()
+            succeeded = True
+        if succeeded:
+            logger.info("Run %s: %s", self._run.id, RunStatus.SUCCEEDED)
+            tidy(self._context.settings, self._run, self._folder)
+
+    def _register(self) -> None:
+        complete = self._run_type.complete
+        with (
+            self._locked_log(),
+            self._lease_renewed(),
+            self._context.database.session() as session,
+        ):
+            done = Completion(session, self._context.settings, self._run, self._folder)
+            result = complete(done) if complete else {}
+            if not runs.finish(session, *self._claim, result):
+                raise _LeaseLost
 
     @contextmanager
-    def _lease_kept(self) -> Iterator[None]:
+    def _lease_renewed(self) -> Iterator[None]:
         """Renew the lease while this thread does something that may take long."""
         over = threading.Event()
 
-        def keep() -> None:
-            while not over.wait(self._worker.beat_s):
-                self._beat()
+        def renew() -> None:
+            while not over.wait(self._context.heartbeat_s):
+                self._renew_lease()
 
-        thread = threading.Thread(target=keep, daemon=True)
+        thread = threading.Thread(target=renew, daemon=True)
         thread.start()
         try:
             yield
@@ -180,15 +198,15 @@ class Attempt:
             over.set()
             thread.join()
 
-    def _own_log(self) -> BinaryIO:
-        """The run's log, locked; the trainer inherits the lock and holds it while it lives.
+    def _locked_log(self) -> BinaryIO:
+        """The run's log, locked; the program inherits the lock and holds it while it lives.
 
-        So in one folder there is one trainer at a time, or one worker that makes it ready or
-        completes it, even where a worker lost its lease while it was not able to notice.
+        So one process at a time works in the folder: a program, or a worker that prepares or
+        completes the run, even where a worker lost its lease without noticing.
 
         Raises:
-            OSError: the folder cannot be written; as `_FolderTaken`, the trainer of an earlier
-                attempt lives on, or its worker.
+            OSError: the folder cannot be written; as `_FolderLocked`, a process of an earlier
+                attempt is still alive.
 
         """
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -198,86 +216,92 @@ class Attempt:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return log
             except BlockingIOError as locked:
-                too_late = time.monotonic() > self._held_until - self._worker.lease_s / 2
-                if too_late or self._worker.stopping.wait(_POLL_S):
+                too_late = time.monotonic() > self._held_until - self._context.lease_s / 2
+                if too_late or self._context.stopping.wait(_POLL_S):
                     log.close()
-                    raise _FolderTaken(
-                        "the trainer of an earlier attempt is still alive"
+                    raise _FolderLocked(
+                        "the program of an earlier attempt is still running"
                     ) from locked
 
-    def _watch(self, trainer: "subprocess.Popen[bytes]") -> _Ending:
-        while trainer.poll() is None:
-            if self._worker.stopping.wait(_POLL_S):
+    def _watch(self, program: "subprocess.Popen[bytes]") -> _Ending:
+        while program.poll() is None:
+            if self._context.stopping.wait(_POLL_S):
                 return _Ending.STOPPED
-            if time.monotonic() < self._next_beat:
+            if time.monotonic() < self._next_heartbeat:
                 continue
-            lease = self._beat()
+            lease = self._renew_lease()
             if lease is Lease.LOST:
                 return _Ending.LOST
             if lease is Lease.CANCELLED:
                 return _Ending.CANCELLED
         return _Ending.EXITED
 
-    def _beat(self) -> Lease:
-        """Renew the lease and note the progress."""
+    def _renew_lease(self) -> Lease:
+        """Renew the lease and record the progress."""
         began = time.monotonic()
-        self._next_beat = began + self._worker.beat_s
+        self._next_heartbeat = began + self._context.heartbeat_s
         try:
-            with self._worker.database.session() as session:
-                lease = runs.renew(session, *self._hold, self._worker.lease_s)
+            with self._context.database.session() as session:
+                lease = runs.renew(session, *self._claim, self._context.lease_s)
                 self._record_progress(session)
         except SQLAlchemyError:
-            logger.exception("run %s: cannot renew the lease", self._run.id)
+            logger.exception("Run %s: cannot renew the lease", self._run.id)
             # Once it has expired, another worker may begin.
             return Lease.HELD if time.monotonic() < self._held_until else Lease.LOST
-        self._held_until = began + self._worker.lease_s
+        self._held_until = began + self._context.lease_s
         return lease
 
-    def _ask_to_end(self, trainer: "subprocess.Popen[bytes]") -> None:
-        trainer.terminate()
+    def _terminate(self, program: "subprocess.Popen[bytes]") -> None:
+        program.terminate()
         with suppress(subprocess.TimeoutExpired):
-            # Within the lease, which nobody renews meanwhile.
-            trainer.wait(min(5.0, self._worker.lease_s / 4))
+            program.wait(min(_LONGEST_GRACE_S, self._context.lease_s / 4))
 
     @contextmanager
-    def _last_word(self) -> Iterator[Session]:
-        """A session in which to record the end; a run that is to go on is rung for afterwards."""
-        with self._worker.database.session() as session:
+    def _final_session(self) -> Iterator[Session]:
+        """A session to record the outcome in; a run that is queued again is announced."""
+        with self._context.database.session() as session:
             held = self._record_progress(session)
             yield session
             run = runs.get_run(session, self._run.id)
         if not held:
-            logger.warning("run %s: the lease was lost, the end is not recorded", run.id)
+            logger.warning("Run %s: the lease was lost, nothing is recorded", run.id)
             return
-        logger.info("run %s: %s", run.id, run.status)
+        logger.info("Run %s: %s", run.id, run.status)
         if run.status is RunStatus.QUEUED:
-            self._worker.offer(run)
+            self._context.requeue(run)
         else:
-            clear_import(self._worker.settings, run, self._folder)
+            clear_import(self._context.settings, run, self._folder)
 
-    def _end(self, session: Session, ending: _Ending, status: int) -> None:
+    def _record_ending(self, session: Session, ending: _Ending, status: int) -> None:
         """Record how a program ended that did not succeed."""
         if ending is _Ending.CANCELLED:
-            runs.confirm_cancel(session, *self._hold)
+            runs.confirm_cancel(session, *self._claim)
         elif ending is not _Ending.EXITED:
-            # The worker has to go; or the database was away for so long that it let go.
-            runs.give_back(session, *self._hold)
+            # The worker ends; or the database was away for so long that the lease expired.
+            runs.give_back(session, *self._claim)
         elif status < 0:
-            reason = f"the trainer was killed by signal {-status}"
-            runs.fail(session, *self._hold, reason, try_again=True)
+            reason = f"The program was killed by signal {-status}"
+            runs.fail(session, *self._claim, reason, try_again=True)
         elif status == _EXIT_ON_SIGTERM:
-            runs.fail(session, *self._hold, "the trainer was told to end", try_again=True)
+            runs.fail(session, *self._claim, "The program was terminated", try_again=True)
         else:
-            last_words = tail_of(self._folder / LOG).strip().rpartition("\n")[2]
-            runs.fail(session, *self._hold, last_words or f"exit status {status}")
+            last_line = tail_of(self._folder / LOG).strip().rpartition("\n")[2]
+            runs.fail(session, *self._claim, last_line or f"Exit status {status}")
 
     def _record_progress(self, session: Session) -> bool:
         progress = read_progress(self._folder, self._run)
-        return runs.record(session, *self._hold, progress, tail_of(self._folder / LOG))
+        return runs.record(session, *self._claim, progress, tail_of(self._folder / LOG))
+
+
+def _text_of(problem: Exception) -> str:
+    """An error in a sentence; of one that nobody foresaw, its type as well."""
+    if isinstance(problem, XrayError | AppError | OSError) and str(problem):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
 
 
 def _kill_group(leader: "subprocess.Popen[bytes]") -> None:
-    """Leave nothing of a process group, also where its leader has ended by itself."""
+    """Kill what is left of a process group, also after its leader has ended."""
     with suppress(ProcessLookupError):
         os.killpg(leader.pid, signal.SIGKILL)
     leader.wait()

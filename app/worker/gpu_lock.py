@@ -1,4 +1,4 @@
-"""One GPU job at a time on a device: a lock that its worker and its trainer hold."""
+"""One run at a time on a GPU: a lock that a worker and the program it started hold."""
 
 import fcntl
 import os
@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from app.settings import Settings
 
-# One for all containers of a machine, whose host names differ.
+# The same in all containers of a machine, whose host names differ.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def take_device(settings: Settings) -> BinaryIO | None:
-    """Lock the GPU that a trainer of this process would use; None where somebody else has it.
+def lock_gpu(settings: Settings) -> BinaryIO | None:
+    """Lock the GPU that a program of this process would use; None if another process has it.
 
     The lock lasts until the file is closed here and in every process that inherited it.
     """
@@ -37,6 +37,6 @@ def _machine() -> str:
 
 
 def _device() -> str:
-    """The first one that CUDA is allowed to see, which is the one that it takes."""
+    """The first device that CUDA may use, which is the one that it chooses."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     return re.sub(r"[^A-Za-z0-9-]", "_", first) or "0"

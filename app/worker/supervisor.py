@@ -1,4 +1,4 @@
-"""One worker beside the embedded server, so that `make run` is all that long jobs need."""
+"""A worker beside the embedded server, so that one command serves pages and executes runs."""
 
 import logging
 import os
@@ -16,57 +16,57 @@ from app.core.child_process import end_with_parent
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
-# What a worker and its trainers need; the server itself imports neither.
+# What a worker and its programs need; the server itself imports neither.
 _NEEDED = ("celery", "torch")
-# The first page comes first.
+# The first page is served first.
 _FIRST_WAIT_S = 1.5
 _LONGEST_WAIT_S = 60.0
-# A worker that lived so long did not die of how it was started.
+# A worker that lived this long did not die because of how it was started.
 _LONG_LIFE_S = 60.0
-# Enough for a trainer to save and for its worker to give the run back.
+# Enough for a program to save its state and for the worker to return its run.
 _GRACE_S = 12.0
-# Answering images goes before training.
+# Predictions have priority over training.
 _NICENESS = 5
 
 
 def can_work() -> bool:
-    """Whether this installation has what long jobs need."""
+    """Whether this installation can execute runs."""
     return all(find_spec(name) for name in _NEEDED)
 
 
 @contextmanager
 def supervised_worker(settings: Settings) -> Iterator[None]:
-    """Keep a worker running: started again when it dies, ended in order at the end.
+    """Run a worker: restarted when it dies, terminated at the end.
 
-    On Linux it gets SIGTERM also where this process is killed: it gives its run back, and the next
-    worker continues it. Elsewhere it goes on, which does no harm: a run has one worker, however
-    many there are.
+    On Linux it receives SIGTERM also when this process is killed: it returns its run, and the next
+    worker resumes it. On other systems it continues, which does no harm: one worker executes a run,
+    however many there are.
     """
     log = settings.home_folder.worker_log
     log.parent.mkdir(parents=True, exist_ok=True)
     with suppress(OSError):
         log.write_bytes(b"")
     over = threading.Event()
-    # The kernel ends the worker with the thread that started it, so it is this one all the time.
-    keeper = threading.Thread(target=_keep, args=(log, over), daemon=True)
-    keeper.start()
+    # One thread for all restarts: the kernel ends the worker with the thread that started it.
+    supervisor = threading.Thread(target=_supervise, args=(log, over), daemon=True)
+    supervisor.start()
     try:
         yield
     finally:
         over.set()
-        keeper.join()
+        supervisor.join()
 
 
-def _keep(log: Path, over: threading.Event) -> None:
+def _supervise(log: Path, over: threading.Event) -> None:
     wait_s = _FIRST_WAIT_S
     while not over.wait(wait_s):
         began = time.monotonic()
         try:
             worker = _start(log)
         except OSError as problem:
-            # The disk may be full for a while, or the machine have no process to spare.
+            # The disk may be full for a while, or the machine at its limit of processes.
             wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
-            logger.error("no worker could be started: %s; trying again in %g s", problem, wait_s)
+            logger.error("Cannot start the worker: %s. Trying again in %g s.", problem, wait_s)
             continue
         while worker.poll() is None and not over.wait(0.2):
             pass
@@ -76,7 +76,7 @@ def _keep(log: Path, over: threading.Event) -> None:
         if time.monotonic() - began > _LONG_LIFE_S:
             wait_s = _FIRST_WAIT_S
         wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
-        logger.error("the worker ended, see %s; starting another one in %g s", log, wait_s)
+        logger.error("The worker ended, see %s. Starting another one in %g s.", log, wait_s)
 
 
 def _start(log: Path) -> "subprocess.Popen[bytes]":
@@ -87,7 +87,7 @@ def _start(log: Path) -> "subprocess.Popen[bytes]":
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # An interrupt at the terminal is for the server, which ends the worker.
+            # Ctrl-C in the terminal is for the server, which then terminates the worker.
             start_new_session=True,
         )
     with suppress(OSError):

@@ -18,7 +18,7 @@ import redis
 
 from app.core.database import Database
 from app.migrations import upgrade
-from app.runs import broker as doorbell
+from app.runs import broker
 from app.runs import queue as runs
 from app.runs.service import create_run
 from app.runs.tables import Run, RunStatus
@@ -42,7 +42,7 @@ class Deployment:
     data: Path
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
-    def start(self, *, rung: bool = True, max_attempts: int = 3, **options: Any) -> uuid.UUID:
+    def start(self, *, notified: bool = True, max_attempts: int = 3, **options: Any) -> uuid.UUID:
         with self.database.session() as session:
             run = create_run(
                 session,
@@ -51,12 +51,12 @@ class Deployment:
                 requested_by="test",
                 max_attempts=max_attempts,
             )
-        if rung:
-            self.ring(run.id)
+        if notified:
+            self.notify(run.id)
         return run.id
 
-    def ring(self, run_id: uuid.UUID) -> None:
-        doorbell.ring(self.settings, self.run(run_id))
+    def notify(self, run_id: uuid.UUID) -> None:
+        broker.notify_workers(self.settings, self.run(run_id))
 
     def worker(self, lease_s: float = LEASE_S) -> "subprocess.Popen[bytes]":
         """A worker as of the command line, begun sooner than that."""

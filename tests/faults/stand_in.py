@@ -109,13 +109,13 @@ def work(lease_s: float) -> None:
 
 def _hide_messages_for(seconds: float) -> None:
     """Have the broker deliver again whatever is not acknowledged in that time."""
-    from app.worker import worker as tasks
+    from app.runs import celery_broker
 
-    create = tasks.create_celery
+    create = celery_broker.create_celery
 
     def create_celery(settings: "Settings") -> "Celery":
         celery = create(settings)
         celery.conf.broker_transport_options = {"visibility_timeout": seconds}
         return celery
 
-    tasks.create_celery = create_celery
+    celery_broker.create_celery = create_celery

@@ -72,7 +72,7 @@ def test_runs_are_done_once_each_whatever_is_killed(breakable: tuple[Deployment,
     chance = random.Random(5)
     ids = [
         deployment.start(
-            rung=chance.random() < 0.5,
+            notified=chance.random() < 0.5,
             max_attempts=50,
             steps=STEPS,
             step_s=0.02,
@@ -146,10 +146,15 @@ def kill_a_trainer(deployment: Deployment, chance: random.Random) -> None:
 
 
 def is_trainer(process: psutil.Process) -> bool:
+    return counting_program.__name__ in words_of(process)
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """The command line of a process; empty if it has ended meanwhile, also where it is a zombie."""
     try:
-        return counting_program.__name__ in process.cmdline()
+        return list(process.cmdline())
     except psutil.NoSuchProcess:
-        return False
+        return []
 
 
 def assert_registered_once(deployment: Deployment, ids: list[uuid.UUID]) -> None:
@@ -175,7 +180,7 @@ def test_server_keeps_a_worker_and_takes_it_along(embedded: Deployment) -> None:
     server = embedded.server()
 
     def workers() -> list[psutil.Process]:
-        return [each for each in embedded.alive() if "worker" in each.cmdline()]
+        return [each for each in embedded.alive() if "worker" in words_of(each)]
 
     wait_for(lambda: bool(workers()), embedded.log.read_text)
     (first,) = workers()

@@ -27,7 +27,7 @@ from app.core.security import SESSION_COOKIE
 from app.datasets.tables import DataKind, DataVersion
 from app.main import create_app
 from app.registry.tables import ModelKind, ModelVersion
-from app.runs import broker as doorbell
+from app.runs import broker
 from app.runs import events as run_events
 from app.runs import queue as runs
 from app.runs.curves import MOST_POINTS, read_curves
@@ -49,10 +49,10 @@ GENERATOR = "c" * 64
 
 
 @pytest.fixture(autouse=True)
-def rung(monkeypatch: pytest.MonkeyPatch) -> list[uuid.UUID]:
+def notified(monkeypatch: pytest.MonkeyPatch) -> list[uuid.UUID]:
     """The runs that the workers were told of."""
     heard: list[uuid.UUID] = []
-    monkeypatch.setattr(doorbell, "_publish", lambda _settings, run: heard.append(run.id))
+    monkeypatch.setattr(broker, "_publish", lambda _settings, run: heard.append(run.id))
     return heard
 
 
@@ -133,7 +133,7 @@ _TYPED = {
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("kind", KINDS)
 def test_form_posted_as_it_comes_starts_a_run_with_the_defaults(
-    admin: TestClient, services: Services, rung: list[uuid.UUID], kind: str
+    admin: TestClient, services: Services, notified: list[uuid.UUID], kind: str
 ) -> None:
     page = admin.get(f"/admin/runs/new/{kind}")
     assert page.status_code == 200
@@ -149,7 +149,7 @@ def test_form_posted_as_it_comes_starts_a_run_with_the_defaults(
     }
     assert (run.kind, run.status, run.queue) == (kind, RunStatus.QUEUED, RunQueue.CPU)
     assert run.requested_by.startswith("user:admin")
-    assert rung == [run_id]
+    assert notified == [run_id]
     assert admin.get(answer.headers["location"]).status_code == 200
 
 
@@ -159,7 +159,7 @@ def vars_of(options: object) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("registered")
 def test_faults_stand_beside_their_fields_and_nothing_is_started(
-    admin: TestClient, services: Services, rung: list[uuid.UUID]
+    admin: TestClient, services: Services, notified: list[uuid.UUID]
 ) -> None:
     sent = FormReader(admin.get("/admin/runs/new/train-gan").text).with_values(
         steps="many", size="1000", labels="<b>covid", clip=""
@@ -172,7 +172,7 @@ def test_faults_stand_beside_their_fields_and_nothing_is_started(
     assert "&lt;b&gt;covid" in answer.text
     assert "<b>covid" not in answer.text
     assert "3 fields are not right yet" in answer.text
-    assert rung == []
+    assert notified == []
     with services.database.session() as session:
         assert session.scalars(select(Run)).all() == []
 
@@ -220,8 +220,8 @@ def test_earlier_run_fills_the_form(admin: TestClient, new_run: Callable[..., uu
 def test_run_is_started_though_the_broker_does_not_answer(
     admin: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "_publish", lambda _settings, _run: time.sleep(30))
-    monkeypatch.setattr(doorbell, "RING_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(broker, "_publish", lambda _settings, _run: time.sleep(30))
+    monkeypatch.setattr(broker, "NOTIFY_TIMEOUT_S", 0.3)
     sent = FormReader(admin.get("/admin/runs/new/train-gan").text).with_values()
     began = time.monotonic()
     answer = admin.post("/admin/runs/new/train-gan", data=sent)
@@ -423,7 +423,7 @@ def test_waiting_run_is_cancelled_and_goes_on(
     admin: TestClient,
     services: Services,
     new_run: Callable[..., uuid.UUID],
-    rung: list[uuid.UUID],
+    notified: list[uuid.UUID],
 ) -> None:
     run_id = new_run()
     assert admin.post(f"/admin/runs/{run_id}/cancel").headers["location"] == f"/admin/runs/{run_id}"
@@ -431,7 +431,7 @@ def test_waiting_run_is_cancelled_and_goes_on(
     assert admin.post(f"/admin/runs/{run_id}/cancel").status_code == 409
     assert admin.post(f"/admin/runs/{run_id}/resume").status_code == 303
     assert fetch(services, run_id).status is RunStatus.QUEUED
-    assert rung == [run_id]
+    assert notified == [run_id]
     assert admin.post(f"/admin/runs/{run_id}/resume").status_code == 409
     with services.database.session() as session:
         told = select(AuditEvent.action).where(AuditEvent.subject == str(run_id))

@@ -218,7 +218,7 @@ def test_reaped_run_waits_again_until_its_attempts_are_used_up(
     run = fetch(database, run_id)
     assert (run.status, run.reason) == (
         RunStatus.FAILED,
-        "its worker vanished; no attempt is left",
+        "The worker stopped responding. No attempt is left.",
     )
     assert run.finished_at is not None
     assert fetch(database, other).status is RunStatus.RUNNING
@@ -245,7 +245,7 @@ def test_killed_attempt_is_repeated_and_a_mistake_is_not(database: Database, dat
     with database.session() as session:
         assert runs.fail(session, killed, "owner 2", "killed", try_again=True)
     run = fetch(database, killed)
-    assert (run.status, run.reason) == (RunStatus.FAILED, "killed; no attempt is left")
+    assert (run.status, run.reason) == (RunStatus.FAILED, "killed. No attempt is left.")
 
 
 def test_run_given_back_has_its_attempt_again(database: Database, data: Path) -> None:

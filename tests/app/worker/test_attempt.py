@@ -27,7 +27,7 @@ from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
 from app.settings import Settings
 from app.worker.attempt import DONE
-from app.worker.gpu_lock import take_device
+from app.worker.gpu_lock import lock_gpu
 from app.worker.worker import Worker
 from ml.data.importers.prepare import WORK
 from ml.errors import DataError
@@ -154,7 +154,7 @@ def test_results_that_cannot_be_registered_fail_the_run_which_can_go_on(
     run = fetch(database, run_id)
     assert (run.status, run.result) == (RunStatus.FAILED, {})
     assert run.reason == (
-        "its results cannot be registered: the images are not what their freeze says"
+        "The results could not be registered: the images are not what their freeze says"
     )
     assert models(database) == 0
     change()
@@ -204,7 +204,10 @@ def test_results_wait_while_somebody_of_an_earlier_attempt_is_at_them(
         worker.execute(run_id)
         run = fetch(database, run_id)
         assert (run.status, models(database)) == (RunStatus.QUEUED, 0)
-        assert run.reason == "not completed: the trainer of an earlier attempt is still alive"
+        assert run.reason == (
+            "The results could not be registered: "
+            "the program of an earlier attempt is still running"
+        )
     worker.execute(run_id)
     assert (fetch(database, run_id).status, models(database)) == (RunStatus.SUCCEEDED, 1)
 
@@ -263,11 +266,11 @@ def test_what_is_made_ready_is_told_to_the_program(
     ("fault", "status", "reason"),
     [
         (DataError("the archive is gone"), RunStatus.FAILED, "the archive is gone"),
-        (OSError("no room"), RunStatus.QUEUED, "not started: no room"),
+        (OSError("no room"), RunStatus.QUEUED, "no room"),
         (
             KeyError("bundle_version"),
             RunStatus.FAILED,
-            "it cannot be made ready: KeyError('bundle_version')",
+            "KeyError: 'bundle_version'",
         ),
     ],
 )
@@ -287,7 +290,8 @@ def test_run_that_cannot_be_made_ready_is_tried_again_where_that_may_help(
     run_id = start(database, settings)
     worker.execute(run_id)
     run = fetch(database, run_id)
-    assert (run.status, run.reason) == (status, reason)
+    assert run.status is status
+    assert run.reason == f"The program could not be started: {reason}"
     assert starts(settings, run_id) == 0
 
 
@@ -380,7 +384,7 @@ def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(
     assert lock.name.endswith("-3.lock")
     with database.session() as session:
         runs.request_cancel(session, first, requested_by="test")
-    busy.join(20)
+    busy.join(60)
     assert fetch(database, first).status is RunStatus.CANCELLED
     with database.session() as session:
         run = runs.get_run(session, second)
@@ -410,10 +414,10 @@ def test_trainer_killed_every_time_is_given_up(
         thread.start()
         wait_for(lambda before=attempt: starts(settings, run_id) == before)
         os.kill(trainers(settings, run_id)[-1], signal.SIGKILL)
-        thread.join(20)
+        thread.join(60)
     run = fetch(database, run_id)
     assert (run.status, run.attempts) == (RunStatus.FAILED, 3)
-    assert run.reason == "the trainer was killed by signal 9; no attempt is left"
+    assert run.reason == "The program was killed by signal 9. No attempt is left."
 
 
 def test_cancelled_run_says_so_at_once_and_frees_its_device_soon(
@@ -429,8 +433,8 @@ def test_cancelled_run_says_so_at_once_and_frees_its_device_soon(
         runs.request_cancel(session, run_id, requested_by="test")
     assert fetch(database, run_id).cancel_requested_at
     assert time.monotonic() - asked < 2
-    thread.join(20)
-    device = take_device(settings)
+    thread.join(60)
+    device = lock_gpu(settings)
     assert time.monotonic() - asked < 10
     assert device
     device.close()
@@ -455,26 +459,26 @@ def test_worker_looks_for_runs_again_whatever_went_wrong(
     monkeypatch.setattr("app.runs.schedules.start_due", fail_twice)
     run_id = start(database, settings)
     with ThreadPoolExecutor(1) as pool:
-        patrol = threading.Thread(target=worker.patrol, args=(pool,))
-        patrol.start()
+        polling = threading.Thread(target=worker.poll, args=(pool,))
+        polling.start()
         wait_for(lambda: fetch(database, run_id).status is RunStatus.SUCCEEDED)
         worker.stop()
-        patrol.join(20)
-    assert not patrol.is_alive()
+        polling.join(60)
+    assert not polling.is_alive()
 
 
 def test_other_devices_of_a_machine_are_free(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = take_device(settings)
+    first = lock_gpu(settings)
     assert first
-    assert take_device(settings) is None
+    assert lock_gpu(settings) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937-d72c")
-    second = take_device(settings)
+    second = lock_gpu(settings)
     assert second
     second.close()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     first.close()
-    again = take_device(settings)
+    again = lock_gpu(settings)
     assert again
     again.close()

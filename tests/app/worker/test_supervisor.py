@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.worker import supervisor as keeper
+from app.worker import supervisor
 
 
 def test_worker_that_cannot_be_started_is_tried_again_later_and_later(
@@ -26,12 +26,12 @@ def test_worker_that_cannot_be_started_is_tried_again_later_and_later(
         has_started.set()
         return started[-1]
 
-    monkeypatch.setattr(keeper, "_start", start)
-    monkeypatch.setattr(keeper, "_FIRST_WAIT_S", 0.01)
-    with keeper.supervised_worker(Settings(_env_file=None, home=tmp_path)):
+    monkeypatch.setattr(supervisor, "_start", start)
+    monkeypatch.setattr(supervisor, "_FIRST_WAIT_S", 0.01)
+    with supervisor.supervised_worker(Settings(_env_file=None, home=tmp_path)):
         assert has_started.wait(30)
     assert [worker.poll() is not None for worker in started] == [True]
     assert [record.getMessage() for record in caplog.records] == [
-        f"no worker could be started: [Errno {errno.ENOSPC}] no room; trying again in 0.02 s",
-        f"no worker could be started: [Errno {errno.EAGAIN}] no process; trying again in 0.04 s",
+        f"Cannot start the worker: [Errno {errno.ENOSPC}] no room. Trying again in 0.02 s.",
+        f"Cannot start the worker: [Errno {errno.EAGAIN}] no process. Trying again in 0.04 s.",
     ]
