@@ -17,6 +17,9 @@ _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Precision = Literal["float32", "bfloat16"]
 Objective = Literal["gan", "wgan", "wgan-gp", "r3gan"]
 DEFAULT_FEATURES = "efficientnet-lite0,classifier"
+# Folders within a training run's, for the model that it releases.
+RELEASE_FOLDER = "release"
+BUNDLE_FOLDER = "bundle"
 
 
 @dataclass(frozen=True, config=_CONFIG)

@@ -1,4 +1,4 @@
-/** Fills the form of a run with a preset at once, without a way to the server. */
+/** Fills the form of a run with a preset, without a request to the server. */
 
 const picker = /** @type {HTMLSelectElement | null} */ (document.getElementById("preset"));
 

@@ -81,7 +81,7 @@ function isAtEnd(box) {
   return box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
 }
 
-/** Say a new status to those who do not see it; the figures would be too much.
+/** Say a new status to those who do not see it; metrics would be too many.
  * @param {Element} old @param {HTMLElement} fresh */
 function announce(old, fresh) {
   const said = fresh.dataset.said;

@@ -1,13 +1,11 @@
 """Data sets to be: what an admin asks for is checked, staged, and done by a run."""
 
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,16 +16,19 @@ from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import checked_name
 from app.runs import queue as runs
 from app.runs.files import run_folder
-from app.runs.handlers import clear_import, upload_folder
-from app.runs.kind_options import DATA_SET
+from app.runs.handlers.import_data import (
+    DATA_SET,
+    ImportData,
+    folder_fault,
+    remove_import_images,
+    upload_folder,
+)
 from app.runs.service import create_run
 from app.runs.tables import Run, RunStatus
 from app.screenings.reviews import count_reviewed
 from app.settings import Settings
 from ml.data.importers.unpack import is_archive
-from ml.data.manifest import MANIFEST
 
-KIND: Final = "import-data"
 LAYOUT_NAMES: dict[str, str] = {
     "folders": "Folders named after the classes: covid, pneumonia, normal",
     DATA_SET: "A data set with its manifest.csv",
@@ -89,7 +90,7 @@ def read_order(
         faults["folder"] = "send an archive or name a folder, not both"
     elif archive and not is_archive(archive):
         faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the images as one"
-    elif folder and (fault := _folder_fault(settings, Path(folder), layout)):
+    elif folder and (fault := folder_fault(settings, Path(folder), layout)):
         faults["folder"] = fault
     elif not (archive or folder or corrections):
         faults["archive"] = "send an archive, name a folder, or add the reviewed images"
@@ -101,20 +102,6 @@ def read_order(
 def _is_images(session: Session, sha256: str) -> bool:
     version = session.get(DataVersion, sha256)
     return version is not None and version.kind is DataKind.IMAGES
-
-
-def _folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
-    """Why a folder of this server cannot be imported; None where it can be tried."""
-    if not folder.is_absolute():
-        return "give the whole path, such as /data/images"
-    if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
-        return "there is no such folder on the server, or the server may not read it"
-    # There lie the images that visitors and clinics sent, and they did not send them for this.
-    if settings.home_folder.overlaps(folder):
-        return "this folder has the server's own files: name one outside of them"
-    if layout == DATA_SET and not (folder / MANIFEST).is_file():
-        return f"there is no {MANIFEST} in it: choose how its images are laid out"
-    return None
 
 
 def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
@@ -131,7 +118,7 @@ def start_import(session: Session, order: ImportOrder, *, by: str) -> Run:
         "base": order.base or None,
         "corrections": order.corrections,
     }
-    return create_run(session, KIND, options, requested_by=by)
+    return create_run(session, ImportData.name, options, requested_by=by)
 
 
 def new_staging_folder(settings: Settings) -> Path:
@@ -155,7 +142,7 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
     ]
     # Asked after the listing: a run that was started meanwhile is seen.
     alive = select(Run.options).where(
-        Run.kind == KIND, Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
+        Run.run_type == ImportData.name, Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING])
     )
     with database.sessions() as session:
         needed = {options.get("upload") for options in session.scalars(alive)}
@@ -168,7 +155,7 @@ def remove_unused_uploads(database: Database, settings: Settings) -> int:
 def clear_ended_imports(database: Database, settings: Settings) -> None:
     """Remove the images of imports that ended while no worker was there to do so."""
     over = select(Run).where(
-        Run.kind == KIND, Run.status.not_in([RunStatus.QUEUED, RunStatus.RUNNING])
+        Run.run_type == ImportData.name, Run.status.not_in([RunStatus.QUEUED, RunStatus.RUNNING])
     )
     with database.sessions() as session:
         ended = session.scalars(over).all()
@@ -176,7 +163,7 @@ def clear_ended_imports(database: Database, settings: Settings) -> None:
         folder = run_folder(settings, run.id)
         # One that was resumed meanwhile needs them.
         if folder.is_dir() and _is_over(database, run.id):
-            clear_import(settings, run, folder)
+            remove_import_images(settings, run, folder)
 
 
 def _is_over(database: Database, id: uuid.UUID) -> bool:

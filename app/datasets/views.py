@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import data_folder
 from app.registry.tables import ModelKind, ModelVersion
-from app.runs.kinds import KINDS
+from app.runs.run_types import run_type_title
 from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
@@ -265,7 +265,7 @@ def _link(version: DataVersion) -> Link:
 
 
 def _run_link(run: Run) -> Link:
-    title = KINDS[run.kind].title if run.kind in KINDS else run.kind
+    title = run_type_title(run.run_type)
     return Link(f"{title}, {run.created_at:%Y-%m-%d}", f"/admin/runs/{run.id}")
 
 

@@ -21,8 +21,9 @@ from app.registry.comparisons import (
 )
 from app.registry.queries import lineage, list_models, serving_sha256
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
+from app.runs.run_types import run_type_title
 from app.runs.tables import Run
-from app.runs.views import Link, kind_title, model_link
+from app.runs.views import Link, model_link
 from app.settings import Settings
 from ml.reporting.format import interval
 
@@ -125,7 +126,7 @@ def data_link(version: DataVersion) -> Link:
 def run_link(run: Run) -> Link:
     """Where a run is shown."""
     return Link(
-        "run", f"{kind_title(run.kind)}, {run.created_at:%Y-%m-%d}", f"/admin/runs/{run.id}"
+        "run", f"{run_type_title(run.run_type)}, {run.created_at:%Y-%m-%d}", f"/admin/runs/{run.id}"
     )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.runs.progress import METRICS
 from ml.json_model import finite
 from ml.legacy import rename_keys
 
 Item = TypeVar("Item")
-METRICS = "metrics.jsonl"
 # More points than a small chart has pixels show nothing more.
 MOST_POINTS = 240
 TABLE_ROWS = 12
@@ -30,7 +30,7 @@ class Curve:
     Attributes:
         name: for people.
         points: of an SVG polyline; where the metric was no number there is none.
-    last: its last value.
+        last: its last value.
         low: the value at the bottom of the chart.
         high: the value at its top.
         dot: where the last value stands.

@@ -17,8 +17,8 @@ from fastapi.sse import ServerSentEvent
 from app.accounts.tables import Role
 from app.accounts.users import signed_in_user
 from app.core.errors import Busy
-from app.runs.curves import METRICS
 from app.runs.files import SAMPLES, run_folder, state_of_files
+from app.runs.progress import METRICS
 from app.runs.tables import Run, RunStatus
 from app.services import Services
 

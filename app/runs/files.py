@@ -15,7 +15,6 @@ from fastapi.responses import StreamingResponse
 
 from app.settings import Settings
 
-LOG = "log.txt"
 SAMPLES = "samples"
 REPORTS = ("report.html", "conditions.html")
 _CHUNK = 64 * 2**10

@@ -1,8 +1,7 @@
-"""Forms made of the options of a kind of run, the same ones that its command line takes.
+"""Forms made from the inputs and options of a run type.
 
-An option is defined once, as a field of a dataclass (`ml.options`): its type says what control it
-gets, its metadata the help, the range and the choices. What a run works on is chosen among what is
-registered.
+An option is defined once, in its options class (`ml.option_fields`), which determines its control,
+help, range and choices. Inputs are chosen from what is registered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,21 +16,21 @@ from starlette.datastructures import FormData
 from app.core.errors import BadForm
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
-from app.runs.kinds import Input, Kind, Ref
+from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import OptionField, OptionValue, option_fields, option_title, option_values
 
-# The newest ones; older ones are reached from their own pages.
+# The newest ones; older ones can be used from their own pages.
 MOST_CHOICES = 200
 PRIORITY = (-100, 100)
-# The input that names what others are compared with.
+# The input that others are compared with.
 REFERENCE = "reference"
 QUEUE_FIELD = "run-queue"
 PRIORITY_FIELD = "run-priority"
 
 
 class Control(StrEnum):
-    """How a value is asked for."""
+    """Control of a form field."""
 
     TEXT = "text"
     WHOLE = "whole"
@@ -46,7 +45,7 @@ _CONTROLS = {bool: Control.SWITCH, int: Control.WHOLE, float: Control.NUMBER}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the values that a field may have."""
+    """A value that a field may have."""
 
     value: str
     text: str
@@ -54,23 +53,23 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """An option, as it is asked for.
+    """A field of a form.
 
     Attributes:
         name: of the option and of the form's field.
         label: for people.
         help: what it means.
-        control: how it is asked for.
-        value: what stands in it, as text; "on" or nothing for a switch.
-        values: what is chosen, where there may be many.
+        control: how it is entered.
+        value: its present value as text; "on" or empty for a switch.
+        values: the chosen values, where there may be many.
         choices: what can be chosen.
         low: the least number; None: any.
         high: the greatest number; None: any.
-        required: false lets it stay empty.
-        fault: what was wrong with what was typed.
-        nothing: where there is nothing to choose, what to do first.
+        required: whether it has to be filled in.
+        fault: what is wrong with the value, in a sentence.
+        nothing: if nothing can be chosen, what to do first.
         nothing_url: where to do it.
-        is_first: whether it stands before those that seldom matter.
+        is_first: whether it is shown before the options that fold away.
 
     """
 
@@ -90,36 +89,44 @@ class FormField:
     is_first: bool = False
 
 
-_NOTHING: dict[Ref, tuple[str, str]] = {
-    Ref.DATA: ("There is no data set yet: add one first", "/admin/data"),
-    Ref.SYNTHETIC: ("There are no synthetic images yet: make some", "/admin/runs/new/synthesize"),
-    Ref.CLASSIFIER: ("There is no classifier yet: train one", "/admin/runs/new/train-classifier"),
-    Ref.GENERATOR: ("There is no generator yet: train a GAN", "/admin/runs/new/train-gan"),
-    Ref.RUN: ("No such run has succeeded yet: train a GAN", "/admin/runs/new/train-gan"),
+_NOTHING: dict[InputType, tuple[str, str]] = {
+    InputType.DATA: ("There is no data set yet. Add one", "/admin/data/new"),
+    InputType.SYNTHETIC: (
+        "There are no synthetic images yet. Generate some",
+        "/admin/runs/new/synthesize",
+    ),
+    InputType.CLASSIFIER: (
+        "There is no classifier yet. Train one",
+        "/admin/runs/new/train-classifier",
+    ),
+    InputType.GENERATOR: ("There is no generator yet. Train a GAN", "/admin/runs/new/train-gan"),
+    InputType.RUN: ("No such run has succeeded yet. Train a GAN", "/admin/runs/new/train-gan"),
 }
 
 
-def fields_of(kind: Kind, session: Session, serving_sha256: str | None = None) -> list[FormField]:
-    """The fields of a kind's form, with its defaults: what it works on, then its options.
+def fields_of(
+    run_type: RunType, session: Session, serving_sha256: str | None = None
+) -> list[FormField]:
+    """The fields of a run type with their defaults: inputs, then options.
 
     Args:
-        kind: of the run.
+        run_type: of the run.
         session: the database, where inputs are registered.
-        serving_sha256: of the active classifier, which others are compared with.
+        serving_sha256: of the active classifier, the default to compare others with.
     """
-    inputs = [_input_field(each, session, serving_sha256) for each in kind.inputs]
-    return inputs + _option_fields(kind)
+    inputs = [_input_field(each, session, serving_sha256) for each in run_type.inputs]
+    return inputs + _option_fields(run_type)
 
 
-def _option_fields(kind: Kind) -> list[FormField]:
-    return [_option_field(each) for each in option_fields(kind.options) if not each.is_hidden]
+def _option_fields(run_type: RunType) -> list[FormField]:
+    return [_option_field(each) for each in option_fields(run_type.Options) if not each.is_hidden]
 
 
 def _input_field(of: Input, session: Session, serving_sha256: str | None) -> FormField:
     choices = _registered(of, session, serving_sha256)
-    nothing, url = ("", "") if choices else _NOTHING[of.ref]
+    nothing, url = ("", "") if choices else _NOTHING[of.type]
     is_reference = of.name == REFERENCE
-    # The newest is the likeliest one, where one has to be chosen.
+    # The newest is the default of a required input.
     likely = [each.value for each in choices if (each.value == serving_sha256) is is_reference]
     chosen = next(iter(likely), "") if of.required else ""
     return FormField(
@@ -138,18 +145,18 @@ def _input_field(of: Input, session: Session, serving_sha256: str | None) -> For
 
 
 def _registered(of: Input, session: Session, serving_sha256: str | None) -> tuple[Choice, ...]:
-    """What an input may refer to, newest first, by name and the first letters of its digest."""
-    match of.ref:
-        case Ref.DATA:
+    """What an input may refer to, newest first, by name and the first digits of its digest."""
+    match of.type:
+        case InputType.DATA:
             return _data_choices(session, DataKind.IMAGES)
-        case Ref.SYNTHETIC:
+        case InputType.SYNTHETIC:
             return _data_choices(session, DataKind.SYNTHETIC)
-        case Ref.CLASSIFIER:
+        case InputType.CLASSIFIER:
             return _model_choices(session, ModelKind.CLASSIFIER, serving_sha256)
-        case Ref.GENERATOR:
+        case InputType.GENERATOR:
             return _model_choices(session, ModelKind.GENERATOR, None)
-        case Ref.RUN:
-            return _run_choices(session, of.of)
+        case InputType.RUN:
+            return _run_choices(session, of.run_type)
 
 
 def _data_choices(session: Session, kind: DataKind) -> tuple[Choice, ...]:
@@ -166,7 +173,7 @@ def _model_choices(
 ) -> tuple[Choice, ...]:
     newest = select(ModelVersion).where(
         ModelVersion.kind == kind,
-        # Without a folder it answered images here once, and is not here to be used.
+        # Without a folder only its card is here.
         ModelVersion.folder.is_not(None),
         ModelVersion.archived_at.is_(None),
     )
@@ -180,8 +187,8 @@ def _model_choices(
     )
 
 
-def _run_choices(session: Session, kind: str) -> tuple[Choice, ...]:
-    newest = select(Run).where(Run.kind == kind, Run.status == RunStatus.SUCCEEDED)
+def _run_choices(session: Session, run_type: str) -> tuple[Choice, ...]:
+    newest = select(Run).where(Run.run_type == run_type, Run.status == RunStatus.SUCCEEDED)
     newest = newest.order_by(Run.created_at.desc()).limit(MOST_CHOICES)
     return tuple(
         Choice(str(run.id), f"{run.created_at:%d %b %Y, %H:%M} UTC ({str(run.id)[:8]})")
@@ -204,7 +211,7 @@ def _option_field(of: OptionField) -> FormField:
 
 
 def filled(field: FormField, value: Any) -> FormField:
-    """A field with a value of the option in it."""
+    """The field with a value."""
     match value:
         case bool():
             return replace(field, value="on" if value else "")
@@ -216,13 +223,13 @@ def filled(field: FormField, value: Any) -> FormField:
 
 
 def number_text(value: float) -> str:
-    """1e-05 -> "0.00001": as people write it, and as a number field takes it."""
+    """1e-05 -> "0.00001", as number fields accept it."""
     text = format(value, ".12f").rstrip("0").rstrip(".")
     return text if float(text or 0) == value else repr(value)
 
 
 def fill(form: Sequence[FormField], options: Mapping[str, Any]) -> list[FormField]:
-    """The form with the options of a preset or of an earlier run in it."""
+    """The form with the options of a preset or an earlier run."""
     return [
         filled(_with_folder(each, options[each.name]), options[each.name])
         if each.name in options
@@ -232,7 +239,7 @@ def fill(form: Sequence[FormField], options: Mapping[str, Any]) -> list[FormFiel
 
 
 def choose(form: Sequence[FormField], wanted: Mapping[str, str]) -> list[FormField]:
-    """The form with inputs chosen that a link names; what cannot be chosen is left as it is."""
+    """The form with the inputs that a link names; what cannot be chosen is ignored."""
     return [
         filled(each, [value] if each.control is Control.MANY else value)
         if (value := wanted.get(each.name)) in {choice.value for choice in each.choices}
@@ -242,35 +249,35 @@ def choose(form: Sequence[FormField], wanted: Mapping[str, str]) -> list[FormFie
 
 
 def _with_folder(field: FormField, value: Any) -> FormField:
-    """A field that can be given a folder, as runs from the command line may name one."""
+    """The field with a folder among its choices, as runs of the command line may name one."""
     if not field.choices or not str(value).startswith("/"):
         return field
     return replace(field, choices=(Choice(str(value), str(value)), *field.choices))
 
 
-def preset_options(kind: Kind, preset: str) -> dict[str, OptionValue]:
-    """The options that a preset of the kind stands for."""
-    return option_values(kind.presets[preset])
+def preset_options(run_type: RunType, preset: str) -> dict[str, OptionValue]:
+    """The options of a preset."""
+    return option_values(run_type.presets[preset])
 
 
 def labels_of(form: Sequence[FormField]) -> dict[str, str]:
-    """What each field is called, the device and the priority with them."""
+    """The label of each field, and of device and priority."""
     return {each.name: each.label for each in form} | {
         QUEUE_FIELD: "Device",
         PRIORITY_FIELD: "Priority",
     }
 
 
-def preset_texts(kind: Kind, preset: str) -> dict[str, str]:
-    """What the form's fields hold under a preset, as `FormField.value`: for the page's script."""
-    form = fill(_option_fields(kind), preset_options(kind, preset))
+def preset_texts(run_type: RunType, preset: str) -> dict[str, str]:
+    """The values of the fields under a preset, for the page's script."""
+    form = fill(_option_fields(run_type), preset_options(run_type, preset))
     return {each.name: each.value for each in form}
 
 
 def keep_typed(
     form: Sequence[FormField], typed: FormData, faults: Mapping[str, str]
 ) -> list[FormField]:
-    """The form with what was typed still in it, and each fault beside its field."""
+    """The form with the values that were typed, and each fault beside its field."""
     kept = []
     for each in form:
         texts = tuple(str(text) for text in typed.getlist(each.name))
@@ -285,43 +292,44 @@ def keep_typed(
     return kept
 
 
-def read_form(kind: Kind, typed: FormData) -> dict[str, Any]:
-    """What a form says of a kind's inputs and options, as texts for `app.runs.service.create` to
-    check.
+def read_form(run_type: RunType, typed: FormData) -> dict[str, object]:
+    """The inputs and options in a form, as texts for `create_run` to check.
 
-    A switch that is off sends nothing, so it is told from the fields' types that it was asked for.
+    A switch that is off sends nothing, so switches are recognised by the types of the options.
     """
-    told: dict[str, Any] = {}
-    for each in kind.inputs:
+    given: dict[str, object] = {}
+    for each in run_type.inputs:
         texts = [str(text).strip() for text in typed.getlist(each.name)]
-        told[each.name] = [text for text in texts if text]
-    for option in option_fields(kind.options):
+        given[each.name] = [text for text in texts if text]
+    for option in option_fields(run_type.Options):
         if option.type is bool:
-            told[option.name] = option.name in typed
+            given[option.name] = option.name in typed
+        elif option.is_hidden:
+            continue
         elif option.name in typed:
-            told[option.name] = str(typed[option.name]).strip()
-    return told
+            given[option.name] = str(typed[option.name]).strip()
+    return given
 
 
 def read_queue(typed: FormData) -> tuple[RunQueue, int]:
-    """The device and the priority that a form asks for.
+    """The device and the priority in a form.
 
     Raises:
-        BadForm: with a fault for each that makes no sense.
+        BadForm: with a fault for each invalid value.
     """
     faults = {}
     queue, priority = RunQueue.CPU, 0
     try:
         queue = RunQueue(str(typed.get(QUEUE_FIELD, RunQueue.CPU.value)))
     except ValueError:
-        faults[QUEUE_FIELD] = "choose CPU or GPU"
+        faults[QUEUE_FIELD] = "Choose CPU or GPU."
     text = str(typed.get(PRIORITY_FIELD, "")).strip() or "0"
     try:
         priority = int(text)
         if not PRIORITY[0] <= priority <= PRIORITY[1]:
             raise ValueError
     except ValueError:
-        faults[PRIORITY_FIELD] = f"a whole number from {PRIORITY[0]} to {PRIORITY[1]}"
+        faults[PRIORITY_FIELD] = f"Enter a whole number from {PRIORITY[0]} to {PRIORITY[1]}."
     if faults:
         raise BadForm(faults)
     return queue, priority

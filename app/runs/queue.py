@@ -1,12 +1,12 @@
-"""The life of a run: create, claim, renew, record, end, cancel, reap.
+"""State changes of runs: claim, renew, record, finish, fail, cancel, resume, reap.
 
-Every change of state is one conditional UPDATE, and its row count tells whether it took place. So
-of two workers one wins, a message delivered twice starts one trainer, and a worker that comes back
-after its lease was lost can change nothing; on SQLite and PostgreSQL alike.
+Every change is one conditional UPDATE whose row count says whether it took place. So of two workers
+one wins, a message delivered twice starts one program, and a worker that returns after it has lost
+its lease can change nothing; on SQLite and PostgreSQL alike.
 """
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -18,35 +18,43 @@ from sqlalchemy.orm import Session
 from app.core.audit import AuditEvent
 from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
-from app.runs.handlers import UPLOAD
-from app.runs.kinds import KINDS
-from app.runs.options import RunRefused as RunRefused
+from app.runs.handlers.base import RunResult
+from app.runs.handlers.import_data import UPLOAD
+from app.runs.progress import RunProgress
+from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 
-# Enough for the traceback of whatever went wrong; the whole log is a file.
+# Enough for a traceback; the whole log is a file.
 MAX_LOG_TAIL = 8_000
 MAX_REASON = 1_000
 _FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
 _VANISHED = "The worker stopped responding"
+STATUS_NAMES: dict[RunStatus, str] = {
+    RunStatus.QUEUED: "queued",
+    RunStatus.RUNNING: "running",
+    RunStatus.SUCCEEDED: "done",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
 _UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 class RunEnded(AppError):
-    """The run is over."""
+    """The run has ended."""
 
     status = HTTPStatus.CONFLICT
-    title = "The run is over"
+    title = "The run has ended"
     default_code = "run-ended"
 
 
 class Lease(StrEnum):
-    """What a worker learns when it renews its lease."""
+    """State of a lease when its worker renews it."""
 
     HELD = "held"
-    CANCELLED = "cancelled"  # still held, and the run is to be stopped
-    LOST = "lost"  # somebody else's now, or the run is over
+    CANCELLED = "cancelled"  # still held, and the run has to be stopped
+    LOST = "lost"  # another worker has it, or the run has ended
 
 
 def get_run(session: Session, id: uuid.UUID) -> Run:
@@ -58,7 +66,7 @@ def get_run(session: Session, id: uuid.UUID) -> Run:
     """
     run = session.get(Run, id, populate_existing=True)
     if run is None:
-        raise NotFound(f"no run {id}: see xray run list")
+        raise NotFound(f"There is no run {id}. See the list of runs.")
     return run
 
 
@@ -68,28 +76,28 @@ def list_runs(session: Session, limit: int = 50) -> list[Run]:
 
 
 def next_queued(session: Session, queues: Collection[RunQueue], limit: int = 1) -> list[uuid.UUID]:
-    """The runs that go first: by priority, then by age."""
+    """The first runs of some queues: by priority, then by age."""
     waiting = select(Run.id).where(
         Run.status == RunStatus.QUEUED,
         Run.queue.in_(queues),
-        # A kind that only a newer version knows is left to a newer worker.
-        Run.kind.in_(KINDS),
+        # A run type of a newer version is left to a newer worker.
+        Run.run_type.in_(RUN_TYPES),
     )
     order = waiting.order_by(Run.priority.desc(), Run.created_at, Run.id)
     return list(session.scalars(order.limit(limit)))
 
 
 def claim(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Run | None:
-    """Take a run for one attempt, if it is free: queued, or its owner's lease has expired.
+    """Claim a run for one attempt, if it is queued or its lease has expired.
 
     Args:
         session: the database.
         id: the run.
-        owner: a name that no other attempt has, whichever worker makes it.
-        lease_s: seconds until the run is free again, unless renewed.
+        owner: a name that no other attempt has.
+        lease_s: seconds until the claim expires, unless renewed.
 
     Returns:
-        The run, or None where it is held, over, gone, or has no attempt left.
+        The run, or None if it is claimed, has ended, is deleted, or has no attempt left.
 
     """
     _free_expired(session, Run.id == id)
@@ -109,16 +117,16 @@ def claim(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Run | 
 def claim_next(
     session: Session, queues: Collection[RunQueue], owner: str, lease_s: float
 ) -> Run | None:
-    """Take the run that goes first in the queues; None where none waits."""
+    """Claim the first run of the queues; None if none is queued."""
     while waiting := next_queued(session, queues):
-        # Another worker may be quicker; then the next one goes first.
+        # Another worker may claim it first; then the next run is tried.
         if run := claim(session, waiting[0], owner, lease_s):
             return run
     return None
 
 
 def renew(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Lease:
-    """Hold a run for longer, and learn whether it is to be stopped."""
+    """Renew a claim; says whether the run has to be stopped."""
     until = now() + timedelta(seconds=lease_s)
     if not _update(session, *_held(id, owner), lease_until=until):
         return Lease.LOST
@@ -127,34 +135,34 @@ def renew(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Lease:
 
 
 def record(
-    session: Session, id: uuid.UUID, owner: str, progress: Mapping[str, Any], log_tail: str
+    session: Session, id: uuid.UUID, owner: str, progress: RunProgress, log_tail: str
 ) -> bool:
-    """Note how far the owner's run is; False where the lease was lost."""
-    # PostgreSQL takes no NUL in a text, and a program may print one.
+    """Record the progress of the owner's run; False if the lease was lost."""
+    # PostgreSQL accepts no NUL in a text, and a program may print one.
     text = log_tail.replace("\0", "")[-MAX_LOG_TAIL:]
-    return _update(session, *_held(id, owner), progress=dict(progress), log_tail=text)
+    stored = {} if progress.step is None else progress.model_dump(mode="json")
+    return _update(session, *_held(id, owner), progress=stored, log_tail=text)
 
 
-def finish(
-    session: Session, id: uuid.UUID, owner: str, result: Mapping[str, Any] | None = None
-) -> bool:
-    """The owner's run succeeded, and this came of it; False where the lease was lost."""
-    succeeded = {**_ended(RunStatus.SUCCEEDED), "reason": None, "result": dict(result or {})}
+def finish(session: Session, id: uuid.UUID, owner: str, result: RunResult | None = None) -> bool:
+    """Record that the owner's run succeeded; False if the lease was lost."""
+    produced = result.model_dump(mode="json") if result else {}
+    succeeded = {**_ended(RunStatus.SUCCEEDED), "reason": None, "result": produced}
     return _update(session, *_held(id, owner), **succeeded)
 
 
 def fail(
     session: Session, id: uuid.UUID, owner: str, reason: str, *, try_again: bool = False
 ) -> bool:
-    """The owner's attempt failed; False where the lease was lost.
+    """Record that the owner's attempt failed; False if the lease was lost.
 
     Args:
         session: the database.
         id: the run.
-        owner: who held it.
-        reason: what went wrong, for a person.
-        try_again: queue the run again if an attempt is left: for a death from outside, not for a
-            mistake that the next attempt would make as well.
+        owner: of the attempt.
+        reason: what went wrong, in a sentence.
+        try_again: queue the run again if an attempt is left: for causes that may pass, not for
+            errors that the next attempt would repeat.
 
     """
     held, reason = _held(id, owner), reason.replace("\0", "")[:MAX_REASON]
@@ -168,15 +176,15 @@ def fail(
 
 
 def confirm_cancel(session: Session, id: uuid.UUID, owner: str) -> bool:
-    """The owner has stopped the run as it was asked to; False where the lease was lost."""
+    """Record that the owner has stopped a cancelled run; False if the lease was lost."""
     return _update(session, *_held(id, owner), **_ended(RunStatus.CANCELLED))
 
 
 def give_back(session: Session, id: uuid.UUID, owner: str) -> bool:
-    """The owner has to go, by no fault of the run: the attempt does not count.
+    """Queue the owner's run again without counting the attempt, as the worker has to stop.
 
     Returns:
-        False where the lease was lost.
+        False if the lease was lost.
 
     """
     held = _held(id, owner)
@@ -186,11 +194,11 @@ def give_back(session: Session, id: uuid.UUID, owner: str) -> bool:
 
 
 def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
-    """Cancel a waiting run at once; ask the owner of a running one to stop it.
+    """Cancel a queued run at once; ask the owner of a running one to stop it.
 
     Raises:
         NotFound: there is no such run.
-        RunEnded: it is over.
+        RunEnded: it has ended.
 
     """
     waits = Run.status == RunStatus.QUEUED
@@ -198,34 +206,34 @@ def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run
         session,
         Run.id == id,
         Run.status.in_([RunStatus.QUEUED, RunStatus.RUNNING]),
-        # One statement: a worker may take the run at this moment.
+        # One statement: a worker may claim the run at this moment.
         status=case((waits, literal(RunStatus.CANCELLED, Run.status.type)), else_=Run.status),
         finished_at=case((waits, literal(now(), Run.finished_at.type)), else_=None),
         cancel_requested_at=func.coalesce(Run.cancel_requested_at, now()),
     )
     run = get_run(session, id)
     if not asked:
-        raise RunEnded(f"run {id} has {run.status} already")
+        raise RunEnded(f"The run has already ended: it is {STATUS_NAMES[run.status]}.")
     session.add(AuditEvent(actor=requested_by, action="run.cancelled", subject=str(id)))
     return run
 
 
-def can_go_on(run: Run) -> bool:
-    """Whether a run can be resumed: it ended in vain, and no upload went with it."""
+def can_resume(run: Run) -> bool:
+    """Whether a run can be resumed: it failed or was cancelled, and had no uploaded archive."""
     return run.status in _UNSUCCESSFUL and not run.options.get(UPLOAD)
 
 
 def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
-    """Queue a failed or cancelled run again, with all its attempts; it goes on where it stopped.
+    """Queue a failed or cancelled run again, with all attempts; it resumes where it stopped.
 
     Raises:
         NotFound: there is no such run.
-        Conflict: it waits, runs or has succeeded, or what was uploaded for it is gone.
+        Conflict: it is queued, running or done, or its uploaded archive was removed.
 
     """
     run = get_run(session, id)
-    if run.status in _UNSUCCESSFUL and not can_go_on(run):
-        raise Conflict("the uploaded archive was removed when the run ended: upload it again")
+    if run.status in _UNSUCCESSFUL and not can_resume(run):
+        raise Conflict("The uploaded archive was removed when the run ended. Upload it again.")
     again = _update(
         session,
         Run.id == id,
@@ -238,17 +246,19 @@ def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
     )
     run = get_run(session, id)
     if not again:
-        raise Conflict(f"run {id} is {run.status}: only a failed or cancelled one can go on")
+        raise Conflict(
+            f"The run is {STATUS_NAMES[run.status]}. Only failed and cancelled runs can be resumed."
+        )
     session.add(AuditEvent(actor=requested_by, action="run.resumed", subject=str(id)))
     return run
 
 
 def reap(session: Session) -> list[uuid.UUID]:
-    """Free the runs whose worker let the lease expire.
+    """End the claims whose lease has expired.
 
     Returns:
-        The runs that are queued again, to ring for. Those without an attempt left have failed,
-        those that were to be stopped are cancelled.
+        The runs that are queued again, to notify workers of. Those without an attempt left have
+        failed, those that had to be stopped are cancelled.
 
     """
     return _free_expired(session)
@@ -280,6 +290,6 @@ def _ended(status: RunStatus) -> dict[str, Any]:
 
 
 def _update(session: Session, *where: ColumnElement[bool], **values: Any) -> bool:
-    """Change the rows for which all of `where` holds; whether there were any."""
+    """Update the rows that match; whether there were any."""
     # Rows are read anew after a change, see `get_run`.
     return affected_rows(session, update(Run).where(*where).values(**values)) > 0

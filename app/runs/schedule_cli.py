@@ -8,45 +8,44 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.runs.cli import STARTED_BY, DataName, KindName, Options, Priority, Queue, read_assignments
+from app.runs.cli import STARTED_BY, DataName, Options, Priority, Queue, TypeName, read_assignments
 from app.settings import Settings
 from ml.errors import XrayError
 
 if TYPE_CHECKING:
     from app.runs.tables import Schedule
 
-schedule_app = typer.Typer(no_args_is_help=True, help="Long jobs, started again and again.")
+schedule_app = typer.Typer(no_args_is_help=True, help="Manage recurring runs.")
 
 
 @schedule_app.command("add")
 def schedule_add(
-    name: Annotated[str, typer.Argument(help="What to call it.")],
-    kind: KindName,
+    name: Annotated[str, typer.Argument(help="Name of the schedule.")],
+    run_type: TypeName,
     data: DataName = None,
     options: Options = None,
-    at: Annotated[str, typer.Option(help="The time of day, in UTC.")] = "02:00",
+    at: Annotated[str, typer.Option(help="Time of day in UTC.")] = "02:00",
     days: Annotated[
-        str, typer.Option(help="Days of the week, as mon,thu; default: every day.")
+        str, typer.Option(help="Days of the week, such as mon,thu; default: every day.")
     ] = "",
     queue: Queue = "cpu",
     priority: Priority = 0,
 ) -> None:
-    """Have a long job started again and again, and print the schedule's id.
+    """Create a schedule and print its id.
 
-    Of a registered data set the newest version is taken that has grown out of it by then.
+    Each run uses the newest version that is based on the registered data set.
     """
     from app.migrations import migrated_database
-    from app.runs.schedules import create_schedule
+    from app.runs.schedules import Timing, create_schedule
     from app.runs.tables import RunQueue
 
     with migrated_database(Settings()).session() as session:
         schedule = create_schedule(
             session,
             name,
-            kind,
-            read_assignments(kind, data, options),
-            at=at,
-            weekdays=_weekdays(days),
+            run_type,
+            read_assignments(run_type, data, options),
+            timing=Timing(at, _weekdays(days)),
             queue=RunQueue(queue),
             priority=priority,
             by=STARTED_BY,
@@ -60,7 +59,7 @@ def _weekdays(days: str) -> str:
 
     names = [day.strip().lower() for day in days.split(",") if day.strip()]
     if unknown := [name for name in names if name not in DAYS]:
-        raise XrayError(f"--days {unknown[0]}: expected {', '.join(DAYS)}")
+        raise XrayError(f"Unknown day {unknown[0]!r} in --days. Expected {', '.join(DAYS)}.")
     return "".join(str(DAYS.index(name)) for name in names) or EVERY_DAY
 
 
@@ -70,11 +69,11 @@ def schedule_list() -> None:
     from app.migrations import migrated_database
     from app.runs.schedules import list_schedules
 
-    table = Table(Column("id", min_width=36), "name", "kind", "at (UTC)", "days", "next")
+    table = Table(Column("id", min_width=36), "name", "type", "time (UTC)", "days", "next run")
     with migrated_database(Settings()).session() as session:
         for each in list_schedules(session):
             table.add_row(
-                str(each.id), each.name, each.kind, each.at, _day_names(each), _next(each)
+                str(each.id), each.name, each.run_type, each.at, _day_names(each), _next(each)
             )
     Console().print(table)
 
@@ -97,7 +96,7 @@ def _next(schedule: "Schedule") -> str:
 
 @schedule_app.command("remove")
 def schedule_remove(id: uuid.UUID) -> None:
-    """Remove a schedule; its runs stay."""
+    """Delete a schedule; its runs stay."""
     from app.migrations import migrated_database
     from app.runs.schedules import delete_schedule, find_schedule
 

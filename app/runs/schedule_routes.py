@@ -1,10 +1,10 @@
-"""The console's room of schedules: runs that are started again and again."""
+"""Pages of schedules in the console: the list, and the forms that create schedules."""
 
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,11 +16,12 @@ from app.core.database import now
 from app.core.errors import BadForm
 from app.core.templating import page
 from app.runs import forms
+from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of
 from app.runs.heartbeat import workers_alive
-from app.runs.kinds import KINDS
-from app.runs.routes import NamedKind, PostedForm, form_of
+from app.runs.run_types import RUN_TYPES, run_type_title
 from app.runs.schedules import (
     EVERY_DAY,
+    Timing,
     create_schedule,
     delete_schedule,
     disable,
@@ -29,16 +30,20 @@ from app.runs.schedules import (
     list_schedules,
     next_slot,
 )
-from app.runs.tables import Run, RunQueue, Schedule
-from app.runs.views import RunSummary, kind_title
+from app.runs.tables import Run, Schedule
+from app.runs.views import RunSummary
 from app.services import CurrentServices, CurrentSession
-from app.settings import Settings
 
 router = APIRouter(prefix="/admin/schedules", include_in_schema=False)
-# Not the names of options, which stand in the same form.
+# Not the names of options, which are in the same form.
 NAME_FIELD, TIME_FIELD, DAYS_FIELD = "schedule-name", "schedule-at", "schedule-days"
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _FIELDS = {"name": NAME_FIELD, "at": TIME_FIELD, "weekdays": DAYS_FIELD}
+_FORM = FormPage(
+    "runs/schedule_form.html",
+    labels={NAME_FIELD: "Name", TIME_FIELD: "Time (UTC)", DAYS_FIELD: "Days"},
+    values={"name": "", "at": Timing().at, "days": EVERY_DAY, "day_names": DAY_NAMES},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +63,13 @@ class ScheduleView:
 
     @classmethod
     def of(cls, session: Session, row: Schedule) -> "ScheduleView":
-        """Show a row with the newest of its runs."""
+        """View of a row with its newest run."""
         of_schedule = select(Run).where(Run.schedule_id == row.id)
         last = session.scalar(of_schedule.order_by(Run.created_at.desc()).limit(1))
         return cls(
             id=row.id,
             name=row.name,
-            title=kind_title(row.kind),
+            title=run_type_title(row.run_type),
             at=row.at,
             days=_days(row.weekdays),
             device=row.queue.upper(),
@@ -96,61 +101,23 @@ def show_all(
 
 
 @router.get("/new")
-def choose_kind(request: Request, _user: Admin) -> HTMLResponse:
-    """What can be started again and again."""
-    return page(request, "runs/schedule_types.html", kinds=KINDS)
+def choose_type(request: Request, _user: Admin) -> HTMLResponse:
+    """The run types that can be scheduled."""
+    return page(request, "runs/schedule_types.html", run_types=RUN_TYPES)
 
 
 @router.get("/new/{kind}")
-def new(
+def new_schedule(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
-    kind: str,
-    named: NamedKind,
+    run_type: NamedType,
     preset: Annotated[str, Query(max_length=50)] = "",
 ) -> HTMLResponse:
     """The form of a schedule: that of its runs, with a name, a time and days."""
-    form = form_of(named, opened, current.settings)
-    if preset in named.presets:
-        form = forms.fill(form, forms.preset_options(named, preset))
-    return _form_page(request, current.settings, kind, form, preset=preset)
-
-
-def _form_page(
-    request: Request,
-    settings: Settings,
-    kind: str,
-    form: list[forms.FormField],
-    status: HTTPStatus = HTTPStatus.OK,
-    **about: Any,
-) -> HTMLResponse:
-    named = KINDS[kind]
-    usual = {
-        "faults": {},
-        "preset": "",
-        "name": "",
-        "at": "02:00",
-        "days": EVERY_DAY,
-        "queue": RunQueue.CPU,
-        "priority": "0",
-    }
-    return page(
-        request,
-        "runs/schedule_form.html",
-        status,
-        kind=kind,
-        named=named,
-        form=form,
-        presets={name: forms.preset_texts(named, name) for name in named.presets},
-        queues=list(RunQueue),
-        day_names=DAY_NAMES,
-        labels=forms.labels_of(form)
-        | {NAME_FIELD: "Name", TIME_FIELD: "Time of day", DAYS_FIELD: "Days"},
-        workers=workers_alive(settings),
-        **usual | about,
-    )
+    form = form_of(run_type, opened, current.settings, preset)
+    return _FORM.show(request, current.settings, run_type, form, preset=preset)
 
 
 @router.post("/new/{kind}")
@@ -160,10 +127,9 @@ def create(
     opened: CurrentSession,
     user: ActingAdmin,
     typed: PostedForm,
-    kind: str,
-    named: NamedKind,
+    run_type: NamedType,
 ) -> Response:
-    """Make a schedule; with faults, the form again with all that was typed."""
+    """Create a schedule; if fields are invalid, show the form again."""
     name, at = str(typed.get(NAME_FIELD, "")), str(typed.get(TIME_FIELD, ""))
     days = "".join(str(day) for day in typed.getlist(DAYS_FIELD))
     try:
@@ -171,10 +137,9 @@ def create(
         create_schedule(
             opened,
             name,
-            kind,
-            forms.read_form(named, typed),
-            at=at,
-            weekdays=days,
+            run_type.name,
+            forms.read_form(run_type, typed),
+            timing=Timing(at, days),
             queue=queue,
             priority=priority,
             by=user.actor,
@@ -182,19 +147,10 @@ def create(
     except BadForm as refused:
         opened.rollback()
         # The schedule's own fields have other names in the form.
-        faults = {_FIELDS.get(name, name): fault for name, fault in refused.faults.items()}
-        return _form_page(
-            request,
-            current.settings,
-            kind,
-            forms.keep_typed(form_of(named, opened, current.settings), typed, faults),
-            refused.status,
-            name=name,
-            at=at,
-            days=days,
-            queue=typed.get(forms.QUEUE_FIELD),
-            priority=typed.get(forms.PRIORITY_FIELD),
-            faults=faults,
+        faults = {_FIELDS.get(field, field): fault for field, fault in refused.faults.items()}
+        form = form_of(run_type, opened, current.settings)
+        return _FORM.show_faults(
+            request, current.settings, run_type, form, typed, faults, name=name, at=at, days=days
         )
     opened.commit()
     return _to_list()
@@ -205,7 +161,7 @@ def _to_list() -> RedirectResponse:
 
 
 def schedule_to_change(id: uuid.UUID, opened: CurrentSession, _user: ActingAdmin) -> Schedule:
-    """The schedule that a form of an admin is about."""
+    """The schedule that an admin's form is about."""
     return find_schedule(opened, id)
 
 
@@ -216,7 +172,7 @@ ScheduleToChange = Annotated[Schedule, Depends(schedule_to_change)]
 def switch_on(
     opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
 ) -> RedirectResponse:
-    """Let it start runs again."""
+    """Enable a schedule."""
     enable(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()
@@ -226,7 +182,7 @@ def switch_on(
 def switch_off(
     opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
 ) -> RedirectResponse:
-    """Let it start no more runs."""
+    """Disable a schedule."""
     disable(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()
@@ -236,7 +192,7 @@ def switch_off(
 def remove(
     opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
 ) -> RedirectResponse:
-    """Remove it; its runs stay."""
+    """Delete a schedule; its runs stay."""
     delete_schedule(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()

@@ -1,15 +1,14 @@
-"""Runs that are started again and again, at a time of day: each slot of a schedule has one run.
+"""Schedules: recurring runs at a time of day. Each slot of a schedule has one run.
 
 Any worker starts what is due. The database refuses a second run of the same schedule and slot, so
-it does not matter how many look at once. What was missed while no worker ran is made up for once,
-by the newest slot alone.
+several workers may poll at once. After downtime only the latest missed slot is started.
 """
 
 import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,10 +19,10 @@ from app.core.database import Database, now
 from app.core.errors import BadForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.runs import queue as runs
-from app.runs.kinds import KINDS
 from app.runs.options import RunRefused, checked_options
-from app.runs.service import create_run
-from app.runs.tables import Run, RunQueue, RunStatus, Schedule
+from app.runs.run_types import RUN_TYPES
+from app.runs.service import ScheduledSlot, create_run
+from app.runs.tables import JsonObject, Run, RunQueue, RunStatus, Schedule
 
 EVERY_DAY = "0123456"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -31,46 +30,57 @@ _LONGEST_NAME = 80
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
+class Timing(NamedTuple):
+    """When a schedule starts runs.
+
+    Attributes:
+        at: the time of day in UTC, such as 02:00.
+        weekdays: digits of the days, 0 is Monday.
+    """
+
+    at: str = "02:00"
+    weekdays: str = EVERY_DAY
+
+
 def create_schedule(
     session: Session,
     name: str,
-    kind: str,
-    options: Mapping[str, Any],
+    run_type: str,
+    options: Mapping[str, object],
     *,
-    at: str = "02:00",
-    weekdays: str = EVERY_DAY,
+    timing: Timing = Timing(),  # noqa: B008  # a tuple of texts
     queue: RunQueue = RunQueue.CPU,
     priority: int = 0,
     by: str,
 ) -> Schedule:
-    """Have a run started at a time of day, from the next such time on.
+    """Create a schedule that starts runs from its next slot on.
 
     Args:
         session: the database.
-        name: what people call it; no other one has it.
-        kind: of the runs, a name in `KINDS`.
-        options: of the runs, as for `app.runs.service.create`.
-        at: the time of day in UTC, as 02:00.
-        weekdays: digits of the days, 0 is Monday.
+        name: unique among schedules.
+        run_type: of the runs, a name in `RUN_TYPES`.
+        options: of the runs, as for `create_run`.
+        timing: when runs start.
         queue: the device that the runs need.
         priority: of the runs.
-        by: who wants it.
+        by: who creates it.
 
     Raises:
-        BadForm: with a fault for each field and option that makes no sense.
+        BadForm: with a fault for each invalid field and option.
     """
     faults: dict[str, str] = {}
+    at, weekdays = timing
     name, days = " ".join(name.split()), "".join(sorted(set(weekdays)))
     if not 0 < len(name) <= _LONGEST_NAME:
-        faults["name"] = f"give a name of 1 to {_LONGEST_NAME} characters"
+        faults["name"] = f"Enter a name of 1 to {_LONGEST_NAME} characters."
     elif session.scalar(select(exists().where(Schedule.name == name))):
-        faults["name"] = f"there is a schedule {name!r} already"
+        faults["name"] = f"There is already a schedule {name!r}. Enter another name."
     if not _TIME.fullmatch(at):
-        faults["at"] = f"expected a time of day in UTC, as 02:00, got {at!r}"
+        faults["at"] = f"Enter a time of day in UTC, such as 02:00, not {at!r}."
     if not days or set(days) - set(EVERY_DAY):
-        faults["weekdays"] = "choose at least one day of the week"
+        faults["weekdays"] = "Choose at least one day of the week."
     try:
-        checked = checked_options(session, kind, options)
+        checked = checked_options(session, run_type, options)
     except RunRefused as refused:
         faults = refused.faults | faults
     if faults:
@@ -78,7 +88,7 @@ def create_schedule(
     schedule = Schedule(
         id=uuid.uuid4(),
         name=name,
-        kind=kind,
+        run_type=run_type,
         options=checked,
         queue=queue,
         priority=priority,
@@ -105,26 +115,26 @@ def find_schedule(session: Session, id: uuid.UUID) -> Schedule:
     """
     schedule = session.get(Schedule, id)
     if schedule is None:
-        raise NotFound(f"there is no schedule {id}: see the list of them")
+        raise NotFound(f"There is no schedule {id}. See the list of schedules.")
     return schedule
 
 
 def enable(session: Session, schedule: Schedule, *, by: str) -> None:
-    """Let a schedule start runs again, from its next time on."""
+    """Enable a schedule, from its next slot on."""
     if not schedule.enabled:
         schedule.enabled, schedule.enabled_at = True, now()
         _note(session, schedule, "enabled", by)
 
 
 def disable(session: Session, schedule: Schedule, *, by: str) -> None:
-    """Let a schedule start no more runs; those that it has started go on."""
+    """Disable a schedule; runs that it has started continue."""
     if schedule.enabled:
         schedule.enabled = False
         _note(session, schedule, "disabled", by)
 
 
 def delete_schedule(session: Session, schedule: Schedule, *, by: str) -> None:
-    """Remove a schedule; its runs stay."""
+    """Delete a schedule; its runs stay."""
     session.execute(update(Run).where(Run.schedule_id == schedule.id).values(schedule_id=None))
     session.delete(schedule)
     _note(session, schedule, "deleted", by)
@@ -132,26 +142,26 @@ def delete_schedule(session: Session, schedule: Schedule, *, by: str) -> None:
 
 
 def _note(session: Session, schedule: Schedule, what: str, by: str) -> None:
-    detail = {"name": schedule.name, "kind": schedule.kind}
+    detail = {"name": schedule.name, "run_type": schedule.run_type}
     event = AuditEvent(actor=by, action=f"schedule.{what}", subject=str(schedule.id), detail=detail)
     session.add(event)
 
 
 def next_slot(schedule: Schedule, after: datetime) -> datetime:
-    """When a schedule is due next."""
+    """The next slot of a schedule."""
     days = (after + timedelta(days=ahead) for ahead in range(8))
     return next(slot for day in days if (slot := _slot_on(schedule, day)) and slot > after)
 
 
 def due(session: Session, at: datetime) -> list[tuple[Schedule, str]]:
-    """The schedules whose newest slot has no run yet, with that slot.
+    """The schedules whose latest slot has no run yet, with that slot.
 
     Args:
         session: the database.
         at: the present time.
     """
-    # A kind that only a newer version knows is left to a newer worker.
-    known = select(Schedule).where(Schedule.enabled, Schedule.kind.in_(KINDS))
+    # A run type of a newer version is left to a newer worker.
+    known = select(Schedule).where(Schedule.enabled, Schedule.run_type.in_(RUN_TYPES))
     found = []
     for schedule in session.scalars(known.order_by(Schedule.name)):
         slot = _newest_slot(schedule, at)
@@ -170,7 +180,7 @@ def _newest_slot(schedule: Schedule, at: datetime) -> datetime:
 
 
 def _slot_on(schedule: Schedule, day: datetime) -> datetime | None:
-    """The slot on a day; None where it is none of the schedule's."""
+    """The slot on a day; None if the schedule has none then."""
     day = day.astimezone(UTC)
     if str(day.weekday()) not in schedule.weekdays:
         return None
@@ -179,15 +189,15 @@ def _slot_on(schedule: Schedule, day: datetime) -> datetime | None:
 
 
 def start_due(database: Database, at: datetime) -> list[Run]:
-    """Start the run of every slot that is due and that nobody else starts at this moment.
+    """Start the run of every due slot that no other worker starts at this moment.
 
     Args:
         database: the schedules and the runs.
         at: the present time.
 
     Returns:
-        The runs that wait now. One whose options make no sense any more, as its model was archived,
-        has failed and says so.
+        The queued runs. A run whose options are no longer valid, for example because its model was
+        archived, is recorded as failed.
     """
     with database.session() as session:
         found = due(session, at)
@@ -210,24 +220,23 @@ def _start(session: Session, schedule: Schedule, slot: str) -> Run:
     try:
         return create_run(
             session,
-            schedule.kind,
+            schedule.run_type,
             options,
             requested_by=by,
             queue=schedule.queue,
             priority=schedule.priority,
-            schedule=schedule,
-            slot=slot,
+            slot=ScheduledSlot(schedule, slot),
         )
     except RunRefused as refused:
         run = Run(
             id=uuid.uuid4(),
-            kind=schedule.kind,
+            run_type=schedule.run_type,
             options=options,
             queue=schedule.queue,
             status=RunStatus.FAILED,
             requested_by=by,
             finished_at=now(),
-            reason=f"not started: {refused.detail}"[: runs.MAX_REASON],
+            reason=f"Not started: {refused.detail}"[: runs.MAX_REASON],
             schedule_id=schedule.id,
             slot=slot,
         )
@@ -236,12 +245,14 @@ def _start(session: Session, schedule: Schedule, slot: str) -> Run:
         return run
 
 
-def _with_newest_data(session: Session, schedule: Schedule) -> dict[str, Any]:
-    """The options, with the newest version of a data set that has grown since."""
-    kind = KINDS.get(schedule.kind)
-    follows = {each.name for each in kind.inputs if each.newest} if kind else set()
+def _with_newest_data(session: Session, schedule: Schedule) -> JsonObject:
+    """The options, with the newest version based on each data set that they name."""
+    inputs = RUN_TYPES[schedule.run_type].inputs
+    follows = {each.name for each in inputs if each.newest}
     return {
-        name: _newest_version(session, value) if name in follows and value else value
+        name: _newest_version(session, value)
+        if name in follows and isinstance(value, str)
+        else value
         for name, value in schedule.options.items()
     }
 

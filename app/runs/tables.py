@@ -3,8 +3,8 @@
 import uuid
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
+from pydantic import JsonValue
 from sqlalchemy import (
     JSON,
     ForeignKey,
@@ -17,9 +17,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, enum_values, now
 
+JsonObject = dict[str, JsonValue]
+
 
 class RunStatus(StrEnum):
-    """Where a run is in its life."""
+    """State of a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,20 +31,20 @@ class RunStatus(StrEnum):
 
 
 class RunQueue(StrEnum):
-    """The device that a run needs."""
+    """Device that a run needs."""
 
     CPU = "cpu"
     GPU = "gpu"
 
 
 class Run(Base):
-    """A long job: what was asked for, how far it is, and which worker holds it until when."""
+    """A run: its options, its progress, and which worker holds its lease until when."""
 
     __tablename__ = "run"
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
-    kind: Mapped[str] = mapped_column(String(50))
-    options: Mapped[dict[str, Any]] = mapped_column(JSON)
+    run_type: Mapped[str] = mapped_column(String(50))
+    options: Mapped[JsonObject] = mapped_column(JSON)
     queue: Mapped[RunQueue] = mapped_column(enum_values(RunQueue))
     priority: Mapped[int] = mapped_column(default=0)  # higher goes first
     status: Mapped[RunStatus] = mapped_column(enum_values(RunStatus), default=RunStatus.QUEUED)
@@ -55,21 +57,21 @@ class Run(Base):
 
     attempts: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=3)
-    # One attempt of one worker; a worker that comes back late is not the owner any more.
+    # Names one attempt of one worker; one that returns late no longer owns the run.
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
-    progress: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)  # step, of, eta_s, metrics
+    progress: Mapped[JsonObject] = mapped_column(JSON, default=dict)  # RunProgress
     reason: Mapped[str | None] = mapped_column(Text)  # of the last failure
     log_tail: Mapped[str] = mapped_column(Text, default="")
-    # What came of it: addresses and digests of what was registered, the metrics of a measurement.
-    result: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    # A RunResult: digests of what was registered, metrics of an evaluation.
+    result: Mapped[JsonObject] = mapped_column(JSON, default=dict)
 
     data_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
     schedule_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("schedule.id"))
     slot: Mapped[str | None] = mapped_column(String(30))  # of the schedule, as 2026-11-24T02:00
 
-    # What goes first in a queue, whose lease has expired, and one run for a schedule's slot.
+    # The next run of a queue, runs whose lease has expired, and one run per slot of a schedule.
     __table_args__ = (
         Index(None, "status", "queue", "priority", "created_at"),
         Index(None, "status", "lease_until"),
@@ -78,20 +80,20 @@ class Run(Base):
 
 
 class Schedule(Base):
-    """A run to be started again and again, at a time of day on some days of the week."""
+    """Starts a run at a time of day on some days of the week."""
 
     __tablename__ = "schedule"
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
     name: Mapped[str] = mapped_column(String(100), unique=True)
-    kind: Mapped[str] = mapped_column(String(50))
-    options: Mapped[dict[str, Any]] = mapped_column(JSON)
+    run_type: Mapped[str] = mapped_column(String(50))
+    options: Mapped[JsonObject] = mapped_column(JSON)
     queue: Mapped[RunQueue] = mapped_column(enum_values(RunQueue))
     priority: Mapped[int] = mapped_column(default=0)
     at: Mapped[str] = mapped_column(String(5))  # 02:00, UTC
     weekdays: Mapped[str] = mapped_column(String(7))  # digits, 0 is Monday
     enabled: Mapped[bool] = mapped_column(default=True)
-    # What would have been due before was not missed.
+    # Slots before it count as not missed.
     enabled_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     created_by: Mapped[str] = mapped_column(String(100))

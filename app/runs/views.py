@@ -1,10 +1,10 @@
-"""What the console shows of runs: names, numbers as text, links."""
+"""Views of runs for the console: names, numbers as text, links."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -14,23 +14,22 @@ from app.core.pagination import Page, paginate
 from app.datasets.tables import DataVersion
 from app.registry.tables import ModelVersion
 from app.runs.forms import number_text
-from app.runs.kinds import KINDS, Ref
+from app.runs.handlers.base import InputType
+from app.runs.options import names_in
+from app.runs.progress import RunProgress
+from app.runs.queue import STATUS_NAMES
+from app.runs.run_types import RUN_TYPES, run_type_title
 from app.runs.tables import Run, RunStatus
 from ml.option_fields import option_title
 from ml.reporting.format import interval
 
 PAGE_SIZE = 30
-STATUS_NAMES: dict[RunStatus, str] = {
-    RunStatus.QUEUED: "waiting",
-    RunStatus.RUNNING: "running",
-    RunStatus.SUCCEEDED: "done",
-    RunStatus.FAILED: "failed",
-    RunStatus.CANCELLED: "cancelled",
-}
+_DIGEST_LENGTH = 64
+Made = TypeVar("Made", ModelVersion, DataVersion)
 
 
 def runs_page(
-    session: Session, *, status: RunStatus | None, kind: str | None, cursor: str | None
+    session: Session, *, status: RunStatus | None, run_type: str | None, cursor: str | None
 ) -> Page[Run]:
     """One page of runs, newest first.
 
@@ -40,14 +39,9 @@ def runs_page(
     query = select(Run)
     if status:
         query = query.where(Run.status == status)
-    if kind:
-        query = query.where(Run.kind == kind)
+    if run_type:
+        query = query.where(Run.run_type == run_type)
     return paginate(session, query, (Run.created_at, Run.id), cursor, PAGE_SIZE)
-
-
-def kind_title(kind: str) -> str:
-    """The name of a kind; of one that only another version knows, its word."""
-    return KINDS[kind].title if kind in KINDS else kind
 
 
 def duration(seconds: float) -> str:
@@ -64,13 +58,13 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        text: "step 200 of 1,000".
-        percent: of a bar; None where nobody knows of how many.
-        eta: how long it will take still, empty where unknown or over.
-        speed: images per second, empty where unknown.
+        text: "200 of 1,000".
+        percent: of a bar; None where the total is unknown.
+        eta: time remaining; empty where unknown or ended.
+        speed: images per second; empty where unknown.
 
     """
 
@@ -82,11 +76,10 @@ class Progress:
     @classmethod
     def of(cls, run: Run) -> Self | None:
         """Of a row; None before the first step."""
-        known = run.progress
-        if known.get("step") is None:
+        known = RunProgress.model_validate(run.progress)
+        if known.step is None:
             return None
-        step, of = float(known["step"]), known.get("of")
-        eta, speed = known.get("eta_s"), (known.get("metrics") or {}).get("images_per_second")
+        step, of, eta, speed = known.step, known.of, known.eta_s, known.images_per_second
         is_live = run.status is RunStatus.RUNNING
         return cls(
             text=f"{step:,.0f} of {of:,.0f}" if of else f"{step:,.0f}",
@@ -119,7 +112,7 @@ class RunSummary:
         return cls(
             id=run.id,
             url=f"/admin/runs/{run.id}",
-            title=kind_title(run.kind),
+            title=run_type_title(run.run_type),
             status=run.status,
             status_name=STATUS_NAMES[run.status],
             requested_by=run.requested_by.removeprefix("user:"),
@@ -134,7 +127,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Something registered: what it is, its name, where it is shown."""
+    """Something registered: what it is, its name, its page."""
 
     what: str
     name: str
@@ -142,31 +135,50 @@ class Link:
 
 
 def took(run: Run) -> str:
-    """How long a run took from its first attempt to its end; empty before."""
+    """Time from a run's first attempt to its end; empty before that."""
     if run.started_at is None or run.finished_at is None:
         return ""
     return duration((run.finished_at - run.started_at).total_seconds())
 
 
 def registered_by(session: Session, run: Run) -> list[Link]:
-    """The models and data versions that came of a run."""
-    if not run.result:
+    """The models and data set versions that a run has registered or names in its result."""
+    return registered_by_each(session, [run])[run.id]
+
+
+def registered_by_each(session: Session, found: Sequence[Run]) -> dict[uuid.UUID, list[Link]]:
+    """The same for several runs, with two queries in all."""
+    with_result = [run for run in found if run.result]
+    named = {run.id: _digests(run) for run in with_result}
+    digests = set().union(*named.values())
+    models = _made_by(session, ModelVersion, [*named], digests)
+    data = _made_by(session, DataVersion, [*named], digests)
+    links: dict[uuid.UUID, list[Link]] = {run.id: [] for run in found}
+    for run_id, own in named.items():
+        links[run_id] += [
+            model_link(each) for each in models if each.run_id == run_id or each.sha256 in own
+        ]
+        links[run_id] += [
+            data_link(each) for each in data if each.run_id == run_id or each.sha256 in own
+        ]
+    return links
+
+
+def _made_by(
+    session: Session, table: type[Made], run_ids: Sequence[uuid.UUID], digests: set[str]
+) -> list[Made]:
+    if not run_ids:
         return []
-    digests = [value for value in _texts(run.result) if len(value) == 64]
-    models = select(ModelVersion).where(
-        or_(ModelVersion.run_id == run.id, ModelVersion.sha256.in_(digests))
-    )
-    data = select(DataVersion).where(
-        or_(DataVersion.run_id == run.id, DataVersion.sha256.in_(digests))
-    )
-    return [
-        *(model_link(model) for model in session.scalars(models)),
-        *(data_link(version) for version in session.scalars(data)),
-    ]
+    query = select(table).where(or_(table.run_id.in_(run_ids), table.sha256.in_(digests)))
+    return list(session.scalars(query.order_by(table.sha256)))
+
+
+def _digests(run: Run) -> set[str]:
+    return {value for value in _texts(run.result) if len(value) == _DIGEST_LENGTH}
 
 
 def result_lines(run: Run) -> list[tuple[str, str]]:
-    """What came of a run in metrics and words; what was registered is told by links."""
+    """The metrics and sentences of a run's result; what it registered is shown as links."""
     return [
         (option_title(name), text)
         for name, value in run.result.items()
@@ -183,7 +195,7 @@ def _result_text(value: Any) -> str:
         case float():
             return f"{value:.3g}"
         case str():
-            # Digests and ids name what is linked.
+            # Digests and ids are shown as links.
             return "" if _is_key(value) else value
         case {"value": _, "low": _, "high": _}:
             return "{} ({})".format(*interval(value))
@@ -220,7 +232,7 @@ def data_link(version: DataVersion) -> Link:
 
 @dataclass(frozen=True, slots=True)
 class OptionText:
-    """An option of a run as it was given."""
+    """An option of a run."""
 
     name: str
     value: str
@@ -228,17 +240,17 @@ class OptionText:
 
 
 def option_texts(session: Session, run: Run) -> list[OptionText]:
-    """All options of a run: what it was given to work on, then how."""
-    kind = KINDS.get(run.kind)
-    inputs = {each.name: each for each in kind.inputs} if kind else {}
-    told = sorted(run.options.items(), key=lambda item: item[0] not in inputs)
+    """All options of a run: its inputs, then the others."""
+    run_type = RUN_TYPES.get(run.run_type)
+    inputs = {each.name: each for each in run_type.inputs} if run_type else {}
+    given = sorted(run.options.items(), key=lambda item: item[0] not in inputs)
     return [
         OptionText(
-            name=option_title(name),
+            name=run_type.title_of(name) if run_type else option_title(name),
             value=_option_value(value),
-            links=_input_links(session, inputs[name].ref, value) if name in inputs else [],
+            links=_input_links(session, inputs[name].type, value) if name in inputs else [],
         )
-        for name, value in told
+        for name, value in given
     ]
 
 
@@ -255,13 +267,13 @@ def _option_value(value: Any) -> str:
     return str(value)
 
 
-def _input_links(session: Session, ref: Ref, value: Any) -> list[Link]:
-    """What an input names; empty where it is a folder's path, or not there any more."""
+def _input_links(session: Session, input_type: InputType, value: Any) -> list[Link]:
+    """What an input names; empty if it is a folder's path, or no longer registered."""
     links = []
-    for name in _texts(value):
-        if ref is Ref.RUN:
+    for name in names_in(value):
+        if input_type is InputType.RUN:
             links.append(Link("run", name[:8], f"/admin/runs/{name}"))
-        elif ref in (Ref.CLASSIFIER, Ref.GENERATOR):
+        elif input_type in (InputType.CLASSIFIER, InputType.GENERATOR):
             if model := session.get(ModelVersion, name):
                 links.append(model_link(model))
         elif version := session.get(DataVersion, name):
@@ -270,6 +282,6 @@ def _input_links(session: Session, ref: Ref, value: Any) -> list[Link]:
 
 
 def events_of(session: Session, run: Run) -> Sequence[AuditEvent]:
-    """What people did with a run, in order."""
+    """The audit log of a run, in order."""
     of_run = select(AuditEvent).where(AuditEvent.subject == str(run.id))
     return session.scalars(of_run.order_by(AuditEvent.at)).all()

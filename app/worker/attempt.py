@@ -19,11 +19,13 @@ from sqlalchemy.orm import Session
 from app.core.child_process import end_with_parent
 from app.core.errors import AppError
 from app.runs import queue as runs
-from app.runs.handlers import DONE, Completion, Preparation, clear_import, tidy
-from app.runs.kinds import KINDS
+from app.runs.handlers.base import DONE, Completion, Preparation
+from app.runs.handlers.import_data import remove_import_images, remove_intermediate_files
 from app.runs.options import input_paths
-from app.runs.program import LOG, program_command, read_progress, tail_of, write_options
+from app.runs.program import program_command, write_options
+from app.runs.progress import LOG, read_progress, tail_of
 from app.runs.queue import Lease
+from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunStatus
 from app.worker.context import WorkerContext
 from ml.errors import XrayError
@@ -83,14 +85,14 @@ class Attempt:
     def __init__(self, context: WorkerContext, run: Run, owner: str, gpu: BinaryIO | None = None):
         self._context, self._run, self._claim = context, run, (run.id, owner)
         self._gpu = gpu
-        self._run_type = KINDS[run.kind]
+        self._run_type = RUN_TYPES[run.run_type]
         self._folder = context.settings.home_folder.run(run.id)
         self._next_heartbeat = time.monotonic()
         self._held_until = time.monotonic() + context.lease_s
 
     def execute(self) -> None:
         """Run the program to its end, unless an earlier attempt did, and record the outcome."""
-        logger.info("Run %s (%s): attempt %d", self._run.id, self._run.kind, self._run.attempts)
+        logger.info("Run %s (%s): attempt %d", self._run.id, self._run.run_type, self._run.attempts)
         if (self._folder / DONE).exists():
             self._complete()
             return
@@ -151,9 +153,8 @@ class Attempt:
         settings = self._context.settings
         with self._lease_renewed(), self._context.database.session() as session:
             paths = input_paths(session, settings, self._run)
-            prepare = self._run_type.prepare
             about = Preparation(session, settings, self._run, self._folder)
-            prepared = prepare(about) if prepare else {}
+            prepared = self._run_type.prepare(about)
         options = write_options(self._run, self._folder, paths, prepared)
         return program_command(options, self._run_type.program)
 
@@ -167,18 +168,16 @@ class Attempt:
             succeeded = True
         if succeeded:
             logger.info("Run %s: %s", self._run.id, RunStatus.SUCCEEDED)
-            tidy(self._context.settings, self._run, self._folder)
+            remove_intermediate_files(self._context.settings, self._run, self._folder)
 
     def _register(self) -> None:
-        complete = self._run_type.complete
         with (
             self._locked_log(),
             self._lease_renewed(),
             self._context.database.session() as session,
         ):
             done = Completion(session, self._context.settings, self._run, self._folder)
-            result = complete(done) if complete else {}
-            if not runs.finish(session, *self._claim, result):
+            if not runs.finish(session, *self._claim, self._run_type.complete(done)):
                 raise _LeaseLost
 
     @contextmanager
@@ -270,7 +269,7 @@ class Attempt:
         if run.status is RunStatus.QUEUED:
             self._context.requeue(run)
         else:
-            clear_import(self._context.settings, run, self._folder)
+            remove_import_images(self._context.settings, run, self._folder)
 
     def _record_ending(self, session: Session, ending: _Ending, status: int) -> None:
         """Record how a program ended that did not succeed."""

@@ -23,11 +23,9 @@ from ml.data.manifest import (
 from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.json_model import finite
-from ml.options import ClassifierEvaluationOptions, ClassifierOptions
+from ml.options import BUNDLE_FOLDER, ClassifierEvaluationOptions, ClassifierOptions
 from ml.reporting.format import interval, three
 
-# Where a training run's folder has its bundle.
-BUNDLE = "bundle"
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
 
 
@@ -84,7 +82,7 @@ def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     """The bundle in the run's own folder, unless an earlier call made it."""
     from ml.classifier.export import export_run, is_bundle_of
 
-    bundle = run / BUNDLE
+    bundle = run / BUNDLE_FOLDER
     if not is_bundle_of(bundle, run, version):
         card = export_run(records, run, bundle, version=version)
         _print_metrics(card.as_json()["metrics"])

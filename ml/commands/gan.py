@@ -14,13 +14,11 @@ from ml.commands.options_to_flags import flag_of, with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.option_fields import option_values, validated_options
-from ml.options import DEFAULT_FEATURES, GAN_PRESETS, GanOptions
+from ml.options import DEFAULT_FEATURES, GAN_PRESETS, RELEASE_FOLDER, GanOptions
 
 if TYPE_CHECKING:
     import torch
 DEFAULT_PRESET = "wgan-gp"
-# Where in a run's folder the release of its generator goes.
-RELEASE = "release"
 PRESET_WORDS = {
     "gan": "the basic GAN of 2014: dense layers, minimax game",
     "dcgan": "the same game between convolutional networks with batch norm",
@@ -114,7 +112,7 @@ def train_gan_command(
         return
     print(f"trained: make images with xray synthesize --generator {generator} --out FOLDER")
     if export:
-        _release(generator, data, out / RELEASE, samples, features, place)
+        _release(generator, data, out / RELEASE_FOLDER, samples, features, place)
 
 
 def _release(

@@ -62,7 +62,7 @@ class Registry:
         out = write_comparison(folder / "out", found)
         with self._database.session() as session:
             run = Run(
-                kind="train-classifier",
+                run_type="train-classifier",
                 options={},
                 queue=RunQueue.CPU,
                 requested_by=BY,

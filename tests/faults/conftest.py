@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.runs.kinds import KINDS
+from app.runs.run_types import RUN_TYPES
 from tests.conftest import leave_out
 from tests.faults import stand_in
 from tests.faults.deployment import Deployment, answers, deployed, free_port, redis_server
@@ -36,7 +36,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def stand_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, stand_in.KIND, stand_in.kind())
+    monkeypatch.setitem(RUN_TYPES, stand_in.StandIn.name, stand_in.StandIn())
 
 
 @pytest.fixture

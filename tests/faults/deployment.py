@@ -46,7 +46,7 @@ class Deployment:
         with self.database.session() as session:
             run = create_run(
                 session,
-                stand_in.KIND,
+                stand_in.StandIn.name,
                 {"data": self.data} | options,
                 requested_by="test",
                 max_attempts=max_attempts,

@@ -7,19 +7,29 @@ import hashlib
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from app.registry.tables import ModelKind, ModelVersion
+from app.runs.handlers.base import (
+    Completion,
+    Input,
+    InputType,
+    RunResult,
+    RunType,
+    StepCount,
+    typed_options,
+)
+from app.runs.handlers.train_classifier import RegisteredClassifier
+from app.runs.run_types import RUN_TYPES
+
 if TYPE_CHECKING:
     from celery import Celery
 
-    from app.runs.handlers import Completion
-    from app.runs.kinds import Kind
     from app.settings import Settings
 
-KIND = "stand-in"
 MODEL = "model.txt"
 VISIBILITY_TIMEOUT = "STAND_IN_VISIBILITY_TIMEOUT_S"
 # For a process that is started by another one than the test: Python imports it by this name.
@@ -43,56 +53,49 @@ class StandInOptions:
     completing_s: float = 0.0
 
 
-def kind() -> "Kind":
-    from app.runs.kinds import Input, Kind, Ref
+class StandIn(RunType):
+    """A run type whose program counts; the count can be registered as a model."""
 
-    return Kind(
-        title="Count",
-        summary="Counts.",
-        program=("tests.faults.counting_program",),
-        inputs=(Input("data", Ref.DATA, ""),),
-        options=StandInOptions,
-        steps="steps",
-        seconds_each=True,
-        complete=keep,
-    )
+    name = "stand-in"
+    title = "Count"
+    summary = "Counts."
+    program = ("tests.faults.counting_program",)
+    inputs = (Input("data", InputType.DATA, "Images."),)
+    Options = StandInOptions
+    steps = StepCount(total_option="steps", seconds_per_row=True)
 
-
-def keep(done: "Completion") -> dict[str, Any]:
-    """Register what was counted: the files first, then the row, as the real kinds do."""
-    from app.registry.tables import ModelKind, ModelVersion
-
-    if not done.options["registers"]:
-        return {}
-    digest = hashlib.sha256(str(done.run.id).encode()).hexdigest()
-    part = done.settings.home.resolve() / "models" / f".{digest}.part"
-    part.mkdir(parents=True, exist_ok=True)
-    (part / MODEL).write_text((done.folder / "counter.txt").read_text())
-    with (done.folder / "completions.txt").open("a") as lines:
-        lines.write(f"{os.getpid()}\n")
-    time.sleep(done.options["completing_s"])
-    if not part.with_name(digest).exists():
-        part.rename(part.with_name(digest))
-    done.session.add(
-        ModelVersion(
-            sha256=digest,
-            kind=ModelKind.CLASSIFIER,
-            version="counted",
-            card={},
-            parents=[],
-            folder=f"models/{digest}",
-            run_id=done.run.id,
+    def complete(self, done: Completion) -> RunResult:
+        """Register what was counted: the files first, then the row, as the real types do."""
+        options = typed_options(StandInOptions, self, done.run)
+        if not options.registers:
+            return RunResult()
+        digest = hashlib.sha256(str(done.run.id).encode()).hexdigest()
+        part = done.settings.home.resolve() / "models" / f".{digest}.part"
+        part.mkdir(parents=True, exist_ok=True)
+        (part / MODEL).write_text((done.folder / "counter.txt").read_text())
+        with (done.folder / "completions.txt").open("a") as lines:
+            lines.write(f"{os.getpid()}\n")
+        time.sleep(options.completing_s)
+        if not part.with_name(digest).exists():
+            part.rename(part.with_name(digest))
+        done.session.add(
+            ModelVersion(
+                sha256=digest,
+                kind=ModelKind.CLASSIFIER,
+                version="counted",
+                card={},
+                parents=[],
+                folder=f"models/{digest}",
+                run_id=done.run.id,
+            )
         )
-    )
-    done.session.flush()
-    return {"classifier": digest}
+        done.session.flush()
+        return RegisteredClassifier(classifier=digest, version="counted")
 
 
 def register() -> None:
-    """Make it a kind of run, in this process."""
-    from app.runs.kinds import KINDS
-
-    KINDS[KIND] = kind()
+    """Make it a run type of this process."""
+    RUN_TYPES[StandIn.name] = StandIn()
     if seconds := os.environ.get(VISIBILITY_TIMEOUT):
         _hide_messages_for(float(seconds))
 

@@ -101,7 +101,8 @@ def test_runs_are_done_once_each_whatever_is_killed(breakable: tuple[Deployment,
     # A run that lost its worker goes on when the lease is over.
     for run_id, (attempts, killed_at) in left.items():
         deployment.wait(run_id, lambda run, before=attempts: run.attempts > before or ended(run))
-        assert time.monotonic() - killed_at < LEASE_S + 30
+        # A busy machine takes some seconds for each run that comes before it.
+        assert time.monotonic() - killed_at < LEASE_S + 100
     for run_id in ids:
         run = deployment.wait(run_id, ended)
         assert run.status is RunStatus.SUCCEEDED, run.reason
@@ -165,7 +166,7 @@ def assert_registered_once(deployment: Deployment, ids: list[uuid.UUID]) -> None
         folder = deployment.settings.home / str(model.folder)
         assert (folder / stand_in.MODEL).read_text() == str(STEPS)
         run = deployment.run(model.run_id or uuid.UUID(int=0))
-        assert run.result == {"classifier": model.sha256}
+        assert run.result == {"classifier": model.sha256, "version": "counted"}
         assert run.progress["step"] == STEPS
         rows = (deployment.settings.home / "runs" / str(run.id) / "metrics.jsonl").read_text()
         assert {json.loads(row)["step"] for row in whole(rows)} == set(range(1, STEPS + 1))

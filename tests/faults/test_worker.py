@@ -3,11 +3,14 @@
 import os
 import signal
 import socket
+import sqlite3
+import subprocess
 import time
 import uuid
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 
@@ -98,7 +101,7 @@ def test_worker_that_slept_over_its_lease_loses_the_run(embedded: Deployment) ->
     run_id = embedded.start(steps=10_000)
     sleeper = embedded.worker()
     trainer = embedded.wait_until_training(run_id)
-    sleeper.send_signal(signal.SIGSTOP)
+    put_to_sleep(embedded, sleeper)
     embedded.wait(run_id, lambda run: run.lease_until is not None and run.lease_until < now())
     embedded.worker()
     embedded.wait(run_id, lambda run: run.attempts == 2)
@@ -108,6 +111,32 @@ def test_worker_that_slept_over_its_lease_loses_the_run(embedded: Deployment) ->
     sleeper.send_signal(signal.SIGCONT)
     wait_for(lambda: len(embedded.trainers(run_id)) == 2, lambda: embedded.story(run_id))
     assert not is_alive(trainer)
+
+
+def put_to_sleep(embedded: Deployment, worker: "subprocess.Popen[bytes]") -> None:
+    """Stop a worker while it does not hold the write lock of SQLite, which nobody could break."""
+
+    def sleeps_without_lock() -> bool:
+        worker.send_signal(signal.SIGSTOP)
+        wait_for(
+            lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED,
+            lambda: "the worker cannot be stopped",
+        )
+        if can_write(embedded.settings.home_folder.database):
+            return True
+        worker.send_signal(signal.SIGCONT)
+        return False
+
+    wait_for(sleeps_without_lock, lambda: "the worker always holds the lock")
+
+
+def can_write(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=0.2)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 def test_run_that_nobody_was_told_of_is_found_by_a_worker_with_the_usual_lease(

@@ -29,6 +29,8 @@ RENAMED_COLUMNS = {
     "model_version": {"retired_at": "archived_at"},
     "comparison": {"figures": "metrics"},
     "quiz_round": {"films": "images"},
+    "run": {"kind": "run_type"},
+    "schedule": {"kind": "run_type"},
 }
 KEYS = {
     "films": "images",
@@ -69,8 +71,8 @@ JSON_COLUMNS = (
 RENAMED_VALUES = (
     ("data_version", "kind", "films", "images"),
     ("screening", "reason", "unfamiliar-film", "out-of-distribution"),
-    ("run", "kind", "compare-arms", "compare-conditions"),
-    ("schedule", "kind", "compare-arms", "compare-conditions"),
+    ("run", "run_type", "compare-arms", "compare-conditions"),
+    ("schedule", "run_type", "compare-arms", "compare-conditions"),
 )
 
 

@@ -32,6 +32,7 @@ VALUES: dict[type, Any] = {
 LEFT_OUT = {"screening": "clinic_id", "review": "clinic_id"}
 
 RENAMED_IN_0004 = {
+    "run": {"kind": "run_type"},
     "screening": {
         "novelty": "ood_score",
         **{

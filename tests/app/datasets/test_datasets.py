@@ -36,8 +36,8 @@ from app.datasets.versions import (
 )
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import queue as runs
-from app.runs.handlers import SET, Completion, Preparation, gather_images, keep_data, upload_folder
-from app.runs.kind_options import DATA_SET
+from app.runs.handlers.base import DATA_SET_FOLDER, Completion, Preparation
+from app.runs.handlers.import_data import DATA_SET, ImportData, upload_folder
 from app.runs.options import checked_options
 from app.runs.program import write_options
 from app.runs.service import create_run
@@ -161,12 +161,16 @@ def test_images_of_a_run_are_registered_where_files_cannot_be_shared(
         run = create_run(session, "import-data", options, requested_by="test")
         run.status = RunStatus.RUNNING
     folder = services.settings.home / "runs" / str(run.id)
-    images = contents(make_folder(folder / SET))
+    images = contents(make_folder(folder / DATA_SET_FOLDER))
     with services.database.session() as session:
-        result = keep_data(Completion(session, services.settings, run, folder))
-        version = find_data(session, result["data"])
+        result = ImportData().complete(Completion(session, services.settings, run, folder))
+        version = find_data(session, result.data)
         runs.get_run(session, run.id).status = RunStatus.SUCCEEDED
-    assert contents(data_folder(services.settings, version)) == contents(folder / SET) == images
+    assert (
+        contents(data_folder(services.settings, version))
+        == contents(folder / DATA_SET_FOLDER)
+        == images
+    )
 
 
 def test_same_content_again_is_the_version_that_is_there(
@@ -414,14 +418,14 @@ def test_lineage_names_runs_and_models(
 ) -> None:
     folder = make_folder(tmp_path / "a")
     with services.database.session() as session:
-        maker = Run(kind="import-data", options={}, queue="cpu", requested_by="test")
+        maker = Run(run_type="import-data", options={}, queue="cpu", requested_by="test")
         session.add(maker)
         session.flush()
         maker_id = maker.id
     version = register(services, folder, run_id=maker_id)
     with services.database.session() as session:
         user = Run(
-            kind="train-gan",
+            run_type="train-gan",
             options={"data": version.sha256},
             queue="cpu",
             requested_by="test",
@@ -480,7 +484,7 @@ def zipped(**files: bytes) -> bytes:
 
 def newest_import(services: Services) -> Run | None:
     with services.database.sessions() as session:
-        query = select(Run).where(Run.kind == "import-data", Run.requested_by != "test")
+        query = select(Run).where(Run.run_type == "import-data", Run.requested_by != "test")
         return session.scalar(query.order_by(Run.created_at.desc()).limit(1))
 
 
@@ -533,11 +537,11 @@ def test_archive_that_is_no_data_set_is_refused_where_one_was_meant(
     staging.mkdir(parents=True)
     image = png(synthetic_image(np.random.default_rng(3)))
     (staging / "archive").write_bytes(zipped(**{"covid/a.png": image}))
-    run = Run(kind="import-data", options={}, queue="cpu")
+    run = Run(run_type="import-data", options={}, queue="cpu")
     with services.database.sessions() as session:
         options = {"name": "x", "kind": DATA_SET, "upload": name}
-        run.options = checked_options(session, run.kind, options)
-        flags = gather_images(Preparation(session, services.settings, run, tmp_path))
+        run.options = checked_options(session, run.run_type, options)
+        flags = ImportData().prepare(Preparation(session, services.settings, run, tmp_path))
     file = write_options(run, tmp_path, {}, flags)
     answer = CliRunner().invoke(ml_app, ["data", "prepare", "--options", str(file)])
     assert "archive has no manifest.csv: say how its images are laid out" in str(answer.exception)

@@ -105,7 +105,7 @@ class Room:
         folder = write_comparison(self.folder / "out", found)
         with self.app.state.services.database.session() as session:
             run = Run(
-                kind="compare-classifiers",
+                run_type="compare-classifiers",
                 options={},
                 queue=RunQueue.CPU,
                 requested_by=BY,
@@ -191,7 +191,7 @@ def test_room_is_for_admins(
 def test_registry_lists_versions_with_their_state(room: Room, admin: TestClient) -> None:
     run = Run(
         id=uuid.uuid4(),
-        kind="train-classifier",
+        run_type="train-classifier",
         options={},
         queue=RunQueue.CPU,
         requested_by=BY,
@@ -348,7 +348,7 @@ def test_comparing_starts_a_run(room: Room, admin: TestClient) -> None:
     started_id = uuid.UUID(started.headers["location"].removeprefix("/admin/runs/"))
     with room.app.state.services.database.session() as session:
         run = session.get_one(Run, started_id)
-        assert (run.kind, run.data_sha256) == ("compare-classifiers", data)
+        assert (run.run_type, run.data_sha256) == ("compare-classifiers", data)
         wanted = {"data": data, "bundle": card.sha256, "reference": room.released.sha256}
         assert wanted.items() <= run.options.items()
         session.delete(run)

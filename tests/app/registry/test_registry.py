@@ -111,7 +111,7 @@ class World:
 
 def run_on(session: Session, kind: str, data: str) -> Run:
     """A run that works on a data version."""
-    run = Run(kind=kind, options={}, queue=RunQueue.CPU, requested_by=BY, data_sha256=data)
+    run = Run(run_type=kind, options={}, queue=RunQueue.CPU, requested_by=BY, data_sha256=data)
     session.add(run)
     session.flush()
     return run

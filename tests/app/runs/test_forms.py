@@ -16,8 +16,9 @@ from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import forms
 from app.runs.forms import Control
-from app.runs.kinds import KINDS, Input, Kind, Ref
+from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.options import checked_options
+from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import option_fields
 from ml.options import GAN_PRESETS
@@ -65,7 +66,7 @@ def add_model(
 
 
 def field_of(session: Session, kind: str, name: str) -> forms.FormField:
-    return next(each for each in forms.fields_of(KINDS[kind], session) if each.name == name)
+    return next(each for each in forms.fields_of(RUN_TYPES[kind], session) if each.name == name)
 
 
 def posted(form: list[forms.FormField]) -> FormData:
@@ -79,11 +80,11 @@ def posted(form: list[forms.FormField]) -> FormData:
     return FormData(sent)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_TYPES)
 def test_form_has_every_input_and_option_with_its_help(session: Session, kind: str) -> None:
-    named = KINDS[kind]
+    named = RUN_TYPES[kind]
     form = forms.fields_of(named, session)
-    options = [each for each in option_fields(named.options) if not each.is_hidden]
+    options = [each for each in option_fields(named.Options) if not each.is_hidden]
     names = [each.name for each in (*named.inputs, *options)]
     assert [each.name for each in form] == names
     assert all(each.help and each.label for each in form)
@@ -146,7 +147,7 @@ def test_classifier_is_compared_with_the_one_serving_sha256(session: Session) ->
     for letter in "ab":
         add_model(session, letter, ModelKind.CLASSIFIER)
     for serving_sha256, other in (("a", "b"), ("b", "a")):
-        form = forms.fields_of(KINDS["compare-classifiers"], session, digest(serving_sha256))
+        form = forms.fields_of(RUN_TYPES["compare-classifiers"], session, digest(serving_sha256))
         fields_by_name = {each.name: each for each in form}
         assert fields_by_name["bundle"].value == digest(other)
         assert fields_by_name["reference"].value == digest(serving_sha256)
@@ -156,7 +157,7 @@ def test_classifier_is_compared_with_the_one_serving_sha256(session: Session) ->
 
 def test_link_chooses_what_can_be_chosen(session: Session) -> None:
     add_data(session, "a", DataKind.SYNTHETIC)
-    form = forms.fields_of(KINDS["train-classifier"], session)
+    form = forms.fields_of(RUN_TYPES["train-classifier"], session)
     wanted = {"synthetic": digest("a"), "data": digest("z"), "epochs": "3"}
     chosen = {each.name: each for each in forms.choose(form, wanted)}
     assert chosen["synthetic"].values == (digest("a"),)
@@ -166,7 +167,13 @@ def test_link_chooses_what_can_be_chosen(session: Session) -> None:
 def test_run_is_chosen_among_those_that_succeeded(session: Session) -> None:
     for status in (RunStatus.SUCCEEDED, RunStatus.FAILED):
         session.add(
-            Run(kind="train-gan", options={}, queue=RunQueue.CPU, status=status, requested_by="t")
+            Run(
+                run_type="train-gan",
+                options={},
+                queue=RunQueue.CPU,
+                status=status,
+                requested_by="t",
+            )
         )
     session.flush()
     (choice,) = field_of(session, "evaluate-gan", "run").choices
@@ -177,7 +184,7 @@ def test_run_is_chosen_among_those_that_succeeded(session: Session) -> None:
 def test_empty_list_says_what_to_do_first(session: Session) -> None:
     generator = field_of(session, "synthesize", "generator")
     assert generator.choices == ()
-    assert "train a GAN" in generator.nothing
+    assert "Train a GAN" in generator.nothing
     assert generator.nothing_url == "/admin/runs/new/train-gan"
 
 
@@ -188,14 +195,14 @@ def test_form_gives_the_options_back_that_it_was_filled_with(session: Session) -
         "train-gan",
         {"data": data, "steps": 7, "generator_learning_rate": 3e-5, "conditional": True},
     )
-    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), options)
-    told = forms.read_form(KINDS["train-gan"], posted(form))
+    form = forms.fill(forms.fields_of(RUN_TYPES["train-gan"], session), options)
+    told = forms.read_form(RUN_TYPES["train-gan"], posted(form))
     assert checked_options(session, "train-gan", told) == options
 
 
 @pytest.mark.parametrize("preset", GAN_PRESETS)
 def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) -> None:
-    kind, data = KINDS["train-gan"], add_data(session, "a")
+    kind, data = RUN_TYPES["train-gan"], add_data(session, "a")
     form = forms.fill(forms.fields_of(kind, session), forms.preset_options(kind, preset))
     checked = checked_options(session, "train-gan", forms.read_form(kind, posted(form)))
     assert checked == {"data": data} | asdict(GAN_PRESETS[preset])
@@ -205,21 +212,21 @@ def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) 
 
 def test_folder_that_an_earlier_run_named_can_be_chosen_again(session: Session) -> None:
     add_data(session, "a")
-    form = forms.fill(forms.fields_of(KINDS["train-gan"], session), {"data": "/images"})
+    form = forms.fill(forms.fields_of(RUN_TYPES["train-gan"], session), {"data": "/images"})
     assert form[0].value == "/images"
     assert form[0].choices[0] == forms.Choice("/images", "/images")
 
 
 def test_switch_that_is_off_is_told_from_one_that_is_on(session: Session) -> None:
-    form = forms.fields_of(KINDS["train-gan"], session)
+    form = forms.fields_of(RUN_TYPES["train-gan"], session)
     sent = [(name, text) for name, text in posted(form).multi_items() if name != "generator_norm"]
-    told = forms.read_form(KINDS["train-gan"], FormData(sent))
+    told = forms.read_form(RUN_TYPES["train-gan"], FormData(sent))
     assert told["generator_norm"] is False
-    assert forms.read_form(KINDS["train-gan"], posted(form))["generator_norm"] is True
+    assert forms.read_form(RUN_TYPES["train-gan"], posted(form))["generator_norm"] is True
 
 
 def test_what_was_typed_is_kept_beside_its_fault(session: Session) -> None:
-    form = forms.fields_of(KINDS["train-gan"], session)
+    form = forms.fields_of(RUN_TYPES["train-gan"], session)
     typed = FormData([("steps", "many"), ("labels", "covid")])
     kept = {each.name: each for each in forms.keep_typed(form, typed, {"steps": "no number"})}
     assert (kept["steps"].value, kept["steps"].fault) == ("many", "no number")
@@ -229,14 +236,21 @@ def test_what_was_typed_is_kept_beside_its_fault(session: Session) -> None:
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class OneOption:
-    """Of a kind of run that has one."""
+    """Of a run type that has one."""
 
     steps: int = 3
 
 
-def test_option_without_metadata_gets_a_field_too(session: Session) -> None:
-    kind = Kind("Try", "Try it.", ("x",), (Input("data", Ref.DATA, "Images."),), OneOption)
-    assert [(each.name, each.value) for each in forms.fields_of(kind, session)] == [
+class Try(RunType):
+    """A run type with one input and one option."""
+
+    name = "try"
+    inputs = (Input("data", InputType.DATA, "Images."),)
+    Options = OneOption
+
+
+def test_option_without_a_description_gets_a_field_too(session: Session) -> None:
+    assert [(each.name, each.value) for each in forms.fields_of(Try(), session)] == [
         ("data", ""),
         ("steps", "3"),
     ]

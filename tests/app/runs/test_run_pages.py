@@ -17,7 +17,7 @@ import anyio
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import delete, select
+from sqlalchemy import delete, event, select
 from starlette.testclient import TestClient
 
 from app.accounts.tables import UserSession
@@ -33,10 +33,10 @@ from app.runs import queue as runs
 from app.runs.curves import MOST_POINTS, read_curves
 from app.runs.events import STREAMS, follow, mark_of
 from app.runs.files import run_folder
-from app.runs.kinds import KINDS
+from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
-from app.runs.views import duration
+from app.runs.views import duration, registered_by_each
 from app.server import Server
 from app.services import Services
 from app.settings import Settings
@@ -124,14 +124,13 @@ def fetch(services: Services, run_id: uuid.UUID) -> Run:
 
 # What a form cannot know beforehand.
 _TYPED = {
-    "import-data": {"name": "images of a clinic", "folder": "/somewhere"},
     "evaluate-gan": {"generator": GENERATOR},
     "compare-classifiers": {"bundle": CLASSIFIERS[0], "reference": CLASSIFIERS[1]},
 }
 
 
 @pytest.mark.usefixtures("registered")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [name for name in RUN_TYPES if name != "import-data"])
 def test_form_posted_as_it_comes_starts_a_run_with_the_defaults(
     admin: TestClient, services: Services, notified: list[uuid.UUID], kind: str
 ) -> None:
@@ -142,15 +141,42 @@ def test_form_posted_as_it_comes_starts_a_run_with_the_defaults(
     assert answer.status_code == 303, answer.text
     run_id = uuid.UUID(answer.headers["location"].rpartition("/")[2])
     run = fetch(services, run_id)
-    defaults = KINDS[kind].options()
+    defaults = RUN_TYPES[kind].Options()
     typed = _TYPED.get(kind, {})
     assert {name: run.options[name] for name in vars_of(defaults)} == {
         name: typed.get(name, value) for name, value in vars_of(defaults).items()
     }
-    assert (run.kind, run.status, run.queue) == (kind, RunStatus.QUEUED, RunQueue.CPU)
+    assert (run.run_type, run.status, run.queue) == (kind, RunStatus.QUEUED, RunQueue.CPU)
     assert run.requested_by.startswith("user:admin")
     assert notified == [run_id]
     assert admin.get(answer.headers["location"]).status_code == 200
+
+
+def test_import_has_one_form(admin: TestClient, services: Services) -> None:
+    for answer in (
+        admin.get("/admin/runs/new/import-data"),
+        admin.post("/admin/runs/new/import-data", data={"name": "x", "folder": "/somewhere"}),
+    ):
+        assert answer.status_code == 303
+        assert answer.headers["location"] == "/admin/data/new"
+    with services.database.session() as session:
+        assert session.scalars(select(Run)).all() == []
+
+
+def test_list_asks_for_results_of_all_runs_at_once(
+    services: Services, new_run: Callable[..., uuid.UUID]
+) -> None:
+    made = [new_run() for _ in range(3)]
+    for run_id in made:
+        change(services, run_id, result={"generator": GENERATOR, "version": "vc"})
+    queries: list[str] = []
+    with services.database.session() as session:
+        found = [runs.get_run(session, run_id) for run_id in made]
+        counter = event.listens_for(services.database.engine, "before_cursor_execute")
+        counter(lambda _c, _k, statement, *_: queries.append(statement))
+        links = registered_by_each(session, found)
+    assert len([each for each in queries if each.startswith("SELECT")]) == 2
+    assert [[link.name for link in links[run_id]] for run_id in made] == [["vc"]] * 3
 
 
 def vars_of(options: object) -> dict[str, Any]:
@@ -171,7 +197,7 @@ def test_faults_stand_beside_their_fields_and_nothing_is_started(
     assert 'value="many"' in answer.text
     assert "&lt;b&gt;covid" in answer.text
     assert "<b>covid" not in answer.text
-    assert "3 fields are not right yet" in answer.text
+    assert "Please correct the 3 fields marked below" in answer.text
     assert notified == []
     with services.database.session() as session:
         assert session.scalars(select(Run)).all() == []
@@ -196,7 +222,7 @@ def test_form_without_anything_to_work_on_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("app.runs.forms.MOST_CHOICES", 0)
     page = admin.get("/admin/runs/new/synthesize").text
-    assert 'href="/admin/runs/new/train-gan">There is no generator yet' in page
+    assert 'href="/admin/runs/new/train-gan">There is no generator yet. Train a GAN' in page
 
 
 def test_unknown_kind_is_not_found(admin: TestClient) -> None:
@@ -206,7 +232,7 @@ def test_unknown_kind_is_not_found(admin: TestClient) -> None:
 
 def test_kinds_are_listed_with_what_they_do(admin: TestClient) -> None:
     page = unescape(admin.get("/admin/runs/new").text)
-    assert all(kind.title in page and kind.summary in page for kind in KINDS.values())
+    assert all(kind.title in page and kind.summary in page for kind in RUN_TYPES.values())
 
 
 def test_earlier_run_fills_the_form(admin: TestClient, new_run: Callable[..., uuid.UUID]) -> None:
@@ -285,7 +311,7 @@ def test_list_shows_how_far_each_run_is(
     )
     change(services, new_run(), status=RunStatus.FAILED, reason="<i>no luck")
     page = admin.get("/admin/runs").text
-    assert "200 of 1,000, 1 h 23 min left" in page
+    assert "200 of 1,000, 1 h 23 min remaining" in page
     assert 'value="20.0"' in page
     assert "&lt;i&gt;no luck" in page
     assert "somebody" in page
@@ -325,10 +351,10 @@ def test_nobody_at_work_is_said_and_a_live_worker_is_not_missed(
     alive = settings.home.resolve() / "workers" / "some-host"
     alive.parent.mkdir(exist_ok=True)
     alive.touch()
-    assert "No worker is at work" not in admin.get("/admin/runs").text
+    assert "No worker is running" not in admin.get("/admin/runs").text
     long_ago = time.time() - 3600
     os.utime(alive, (long_ago, long_ago))
-    assert "No worker is at work" in admin.get("/admin/runs").text
+    assert "No worker is running" in admin.get("/admin/runs").text
     alive.unlink()
 
 
@@ -397,7 +423,7 @@ def test_page_of_a_run_that_has_written_nothing(
     admin: TestClient, new_run: Callable[..., uuid.UUID]
 ) -> None:
     page = admin.get(f"/admin/runs/{new_run()}").text
-    assert "waiting" in page
+    assert "queued" in page
     assert "<svg class" not in page.partition('id="run-state"')[2]
 
 
@@ -450,7 +476,7 @@ def test_run_whose_upload_went_with_it_is_not_offered_to_go_on(
         assert ('id="run-resume"' in admin.get(f"/admin/runs/{run_id}").text) is offered
     refused = admin.post(f"/admin/runs/{run_id}/resume")
     assert refused.status_code == 409
-    assert "upload it again" in refused.text
+    assert "Upload it again" in refused.text
 
 
 # --- files ----------------------------------------------------------------------------------------

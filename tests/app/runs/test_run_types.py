@@ -14,11 +14,11 @@ from app.core.database import Database, now
 from app.datasets.tables import DataKind, DataVersion
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
-from app.runs import kind_options
-from app.runs.handlers import Preparation
-from app.runs.kinds import KINDS, Ref
+from app.runs.handlers.base import InputType, Preparation
+from app.runs.handlers.import_data import DATA_SET, Layout
 from app.runs.options import RunRefused, input_paths
 from app.runs.program import program_command, write_options
+from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
@@ -63,7 +63,13 @@ def session(database: Database) -> Iterator[Session]:
         session.get_one(ModelVersion, RETIRED).archived_at = now()
         session.get_one(ModelVersion, CARD_ONLY).folder = None
         session.add(
-            Run(id=GAN_RUN, kind="train-gan", options={}, queue=RunQueue.CPU, requested_by="test")
+            Run(
+                id=GAN_RUN,
+                run_type="train-gan",
+                options={},
+                queue=RunQueue.CPU,
+                requested_by="test",
+            )
         )
         session.flush()
         yield session
@@ -112,8 +118,7 @@ def command_of(program: tuple[str, ...]) -> Any:
 def options_file(session: Session, run: Run, tmp_path: Path) -> Path:
     """The file that the run's program is started with."""
     settings = Settings(_env_file=None, home=tmp_path)
-    prepare = KINDS[run.kind].prepare
-    prepared = prepare(Preparation(session, settings, run, tmp_path)) if prepare else {}
+    prepared = RUN_TYPES[run.run_type].prepare(Preparation(session, settings, run, tmp_path))
     paths = input_paths(session, settings, run)
     (tmp_path / "run").mkdir(exist_ok=True)
     return write_options(run, tmp_path / "run", paths, prepared)
@@ -125,26 +130,27 @@ def told(session: Session, run: Run, tmp_path: Path) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_TYPES)
 def test_program_takes_the_options_of_its_run(session: Session, tmp_path: Path, kind: str) -> None:
     folder = tmp_path.parent / f"{tmp_path.name} images"
     folder.mkdir()
+    (folder / "manifest.csv").touch()
     imports = {"folder": str(folder)} if kind == "import-data" else {}
     run = created(session, kind, **imports)
     file = options_file(session, run, tmp_path)
-    words = program_command(file, KINDS[kind].program)[2:]
+    words = program_command(file, RUN_TYPES[kind].program)[2:]
     path = len([word for word in words[:-2] if word[0] != "-"])
-    context = command_of(KINDS[kind].program).make_context(kind, words[path:])
-    assert str(context.params["out"]) == str((tmp_path / "run") / KINDS[kind].out)
+    context = command_of(RUN_TYPES[kind].program).make_context(kind, words[path:])
+    assert str(context.params["out"]) == str((tmp_path / "run") / RUN_TYPES[kind].out)
     written = json.loads(file.read_text())
     assert {name for name in written if context.params[name] is None} == set()
 
 
 def test_kinds_say_what_they_do() -> None:
-    for kind in KINDS.values():
+    for kind in RUN_TYPES.values():
         assert kind.title
         assert kind.summary.endswith(".")
-        for each in (*kind.inputs, *option_fields(kind.options)):
+        for each in (*kind.inputs, *option_fields(kind.Options)):
             assert each.help.endswith(".")
 
 
@@ -200,7 +206,7 @@ def test_seeds_take_the_place_of_a_number_of_images(session: Session, tmp_path: 
     assert options.keys().isdisjoint({"count", "refuse_below", "against"})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUN_TYPES)
 def test_options_of_a_run_can_be_given_again(session: Session, kind: str) -> None:
     extra = {"corrections": True} if kind == "import-data" else {}
     first = created(session, kind, **extra)
@@ -209,13 +215,13 @@ def test_options_of_a_run_can_be_given_again(session: Session, kind: str) -> Non
 
 
 def test_layouts_are_those_of_the_importers() -> None:
-    assert get_args(kind_options.Layout) == (kind_options.DATA_SET, *LAYOUTS)
+    assert get_args(Layout) == (DATA_SET, *LAYOUTS)
 
 
 def test_presets_are_options_of_their_kind() -> None:
-    for kind in KINDS.values():
+    for kind in RUN_TYPES.values():
         for preset in kind.presets.values():
-            assert isinstance(preset, kind.options)
+            assert isinstance(preset, kind.Options)
 
 
 def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
@@ -234,7 +240,7 @@ def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
         },
     )
     assert faults == {
-        "data": "no data set 000000000000 is registered: choose another one",
+        "data": "There is no data set 000000000000. Choose another one.",
         "size": "Expected a whole number from 16 to 512, got 'many'.",
         "steps": "Expected a whole number of 1 or more, got 0.",
         "penalty": "Expected a number of 0 or more, got 'inf'.",
@@ -252,14 +258,18 @@ def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
         (
             "train-cat",
             {},
-            {"kind": "no kind of run is called 'train-cat': expected compare-classifiers"},
+            {"run_type": "There is no run type 'train-cat'. Expected one of compare-classifiers"},
         ),
-        ("train-gan", {}, {"data": "choose a data set"}),
-        ("train-gan", {"data": 7}, {"data": "expected a name, got 7"}),
-        ("train-gan", {"data": "/nowhere"}, {"data": "'/nowhere' is no registered data set"}),
+        ("train-gan", {}, {"data": "Choose a data set."}),
+        ("train-gan", {"data": 7}, {"data": "Expected a name, got 7."}),
+        (
+            "train-gan",
+            {"data": "/nowhere"},
+            {"data": "'/nowhere' is neither a registered data set"},
+        ),
         ("train-gan", {"data": "x" * 9999}, {"data": "'xx"}),
-        ("train-gan", {"data": SYNTHETIC}, {"data": "no data set bbbbbbbbbbbb is registered"}),
-        ("train-gan", {"data": f"{IMAGES},{IMAGES}"}, {"data": "choose one data set, not 2"}),
+        ("train-gan", {"data": SYNTHETIC}, {"data": "There is no data set bbbbbbbbbbbb."}),
+        ("train-gan", {"data": f"{IMAGES},{IMAGES}"}, {"data": "Choose one data set, not 2."}),
         (
             "train-gan",
             {"data": IMAGES, "labels": "a\0"},
@@ -268,32 +278,36 @@ def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
         (
             "evaluate-classifier",
             {"data": IMAGES, "bundle": GENERATOR},
-            {"bundle": "no classifier ffffffffffff is registered"},
+            {"bundle": "There is no classifier ffffffffffff."},
         ),
         (
             "evaluate-classifier",
             {"data": IMAGES, "bundle": RETIRED},
-            {"bundle": "one is archived: choose another one"},
+            {"bundle": "one is archived. Choose another one."},
         ),
         (
             "evaluate-classifier",
             {"data": IMAGES, "bundle": CARD_ONLY},
-            {"bundle": "of one only the card is here"},
+            {"bundle": "Only the card of one is here."},
         ),
-        ("evaluate-gan", {"data": IMAGES}, {"generator": "choose a generator or the run"}),
-        ("evaluate-gan", {"data": IMAGES, "run": "7"}, {"run": "'7' is no id of a run"}),
+        ("evaluate-gan", {"data": IMAGES}, {"generator": "Choose either a generator or the run"}),
+        ("evaluate-gan", {"data": IMAGES, "run": "7"}, {"run": "'7' is not the id of a run."}),
         (
             "evaluate-gan",
             {"data": IMAGES, "run": str(uuid.UUID(int=9))},
-            {"run": "there is no train-gan run"},
+            {"run": "There is no train-gan run"},
         ),
         (
             "compare-classifiers",
             {"data": IMAGES, "bundle": CLASSIFIER, "reference": CLASSIFIER},
-            {"reference": "choose another classifier"},
+            {"reference": "Choose another classifier"},
         ),
-        ("import-data", {}, {"name": "give the data set a name", "folder": "name a folder"}),
-        ("import-data", {"name": "x", "upload": "../models"}, {"upload": "this is not the name"}),
+        ("import-data", {}, {"name": "Enter a name", "folder": "Name a folder"}),
+        (
+            "import-data",
+            {"name": "x", "upload": "../models"},
+            {"upload": "This is not an uploaded archive."},
+        ),
     ],
 )
 def test_senseless_run_is_refused(
@@ -307,10 +321,10 @@ def test_senseless_run_is_refused(
 
 def test_folder_of_the_application_itself_is_no_data_set(session: Session, tmp_path: Path) -> None:
     run = created(session, "import-data", folder=str(tmp_path))
-    with pytest.raises(Exception, match="has the application's own files"):
+    with pytest.raises(Exception, match="contains the application's own files"):
         told(session, run, tmp_path)
 
 
 def test_every_reference_is_resolved() -> None:
-    used = {each.ref for kind in KINDS.values() for each in kind.inputs}
-    assert used == set(Ref)
+    used = {each.type for kind in RUN_TYPES.values() for each in kind.inputs}
+    assert used == set(InputType)

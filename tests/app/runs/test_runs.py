@@ -18,10 +18,10 @@ from app.core.database import Base, Database, now
 from app.core.errors import Conflict, NotFound
 from app.migrations import upgrade
 from app.runs import queue as runs
-from app.runs.kind_options import NamedClassifierOptions
-from app.runs.kinds import KINDS
-from app.runs.program import read_progress
+from app.runs.handlers.train_classifier import NamedClassifierOptions
+from app.runs.progress import RunProgress, read_progress
 from app.runs.queue import Lease, RunEnded
+from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
 from tests.faults import stand_in
@@ -33,7 +33,7 @@ EXPIRED_S = -1.0
 @pytest.fixture
 def database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database without runs, and one more kind of run."""
-    monkeypatch.setitem(KINDS, stand_in.KIND, stand_in.kind())
+    monkeypatch.setitem(RUN_TYPES, stand_in.StandIn.name, stand_in.StandIn())
     database = Database(database_url)
     upgrade(database.engine)
     yield database
@@ -52,7 +52,7 @@ def create(database: Database, data: Path, **details: Any) -> uuid.UUID:
     with database.session() as session:
         run = create_run(
             session,
-            stand_in.KIND,
+            stand_in.StandIn.name,
             {"data": data},
             requested_by="test",
             **details,
@@ -148,7 +148,7 @@ def test_kind_that_this_version_does_not_know_is_left_alone(
     database: Database, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(database, data)
-    monkeypatch.delitem(KINDS, stand_in.KIND)
+    monkeypatch.delitem(RUN_TYPES, stand_in.StandIn.name)
     with database.session() as session:
         assert runs.claim_next(session, list(RunQueue), "old worker", LONG_S) is None
 
@@ -166,7 +166,7 @@ def test_expired_run_is_taken_and_its_first_owner_refused(database: Database, da
     assert claim(database, run_id, "second")
     with database.session() as session:
         assert runs.renew(session, run_id, "first", LONG_S) is Lease.LOST
-        assert not runs.record(session, run_id, "first", {"step": 9}, "late")
+        assert not runs.record(session, run_id, "first", RunProgress(step=9), "late")
         assert not runs.finish(session, run_id, "first")
         assert not runs.fail(session, run_id, "first", "late")
         assert not runs.fail(session, run_id, "first", "late", try_again=True)
@@ -191,13 +191,17 @@ def test_expired_lease_can_be_renewed_while_nobody_took_over(
 def test_finished_run_keeps_its_progress_and_takes_no_more(database: Database, data: Path) -> None:
     run_id = create(database, data)
     claim(database, run_id, "owner")
-    progress = {"step": 3, "of": 9, "eta_s": None, "metrics": {"loss": 0.5}}
+    progress = RunProgress(step=3, of=9, metrics={"loss": 0.5})
     with database.session() as session:
         assert runs.record(session, run_id, "owner", progress, "x\0" * runs.MAX_LOG_TAIL)
         assert runs.finish(session, run_id, "owner")
         assert not runs.fail(session, run_id, "owner", "too late")
     run = fetch(database, run_id)
-    assert (run.status, run.progress, run.lease_owner) == (RunStatus.SUCCEEDED, progress, None)
+    assert (run.status, run.progress, run.lease_owner) == (
+        RunStatus.SUCCEEDED,
+        progress.model_dump(),
+        None,
+    )
     assert run.log_tail == "x" * runs.MAX_LOG_TAIL
     assert run.finished_at is not None
     assert run.finished_at >= run.created_at
@@ -265,7 +269,7 @@ def test_waiting_run_is_cancelled_at_once(database: Database, data: Path) -> Non
     assert run.finished_at is not None
     assert run.finished_at <= now()
     assert claim(database, run_id, "owner") is None
-    with database.session() as session, pytest.raises(RunEnded, match="cancelled already"):
+    with database.session() as session, pytest.raises(RunEnded, match="it is cancelled"):
         runs.request_cancel(session, run_id, requested_by="test")
 
 
@@ -329,35 +333,31 @@ def test_run_whose_upload_went_with_it_does_not_go_on(database: Database, data: 
         run.options = run.options | {"upload": str(uuid.uuid4())}
         session.flush()
         runs.request_cancel(session, run_id, requested_by="test")
-        with pytest.raises(Conflict, match="upload it again"):
+        with pytest.raises(Conflict, match="Upload it again"):
             runs.resume(session, run_id, requested_by="test")
     assert fetch(database, run_id).status is RunStatus.CANCELLED
 
 
 def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
-    run = Run(kind="train-classifier", options={"epochs": 12}, progress={"step": 1})
-    assert read_progress(tmp_path, run) == {"step": 1}
+    run = Run(run_type="train-classifier", options={"epochs": 12}, progress={"step": 1})
+    assert read_progress(tmp_path, run) == RunProgress(step=1)
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(
         '{"epoch": 1}\n{"epoch": 2, "train_loss": NaN, "seconds": 60.0}\n{"epoch": 3, "tr'
     )
-    assert read_progress(tmp_path, run) == {
-        "step": 2,
-        "of": 12,
-        "eta_s": 600.0,
-        "images_per_second": None,
-        "metrics": {"train_loss": None, "seconds": 60.0},
-    }
+    assert read_progress(tmp_path, run) == RunProgress(
+        step=2, of=12, eta_s=600.0, metrics={"train_loss": None, "seconds": 60.0}
+    )
     for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n', "[3]\n"):
         metrics.write_text(odd)
-        assert read_progress(tmp_path, run) == {"step": 1}
+        assert read_progress(tmp_path, run) == RunProgress(step=1)
 
 
 def test_progress_of_a_program_that_says_how_many_steps_there_are(tmp_path: Path) -> None:
-    run = Run(kind="synthesize", options={}, progress={})
+    run = Run(run_type="synthesize", options={}, progress={})
     (tmp_path / "metrics.jsonl").write_text(
         '{"step": 20, "of": 80, "seconds": 10.0, "images_per_second": 2.0}\n'
     )
     progress = read_progress(tmp_path, run)
-    assert (progress["step"], progress["of"], progress["eta_s"]) == (20, 80, 30.0)
-    assert progress["images_per_second"] == 2.0
+    assert (progress.step, progress.of, progress.eta_s) == (20, 80, 30.0)
+    assert progress.images_per_second == 2.0

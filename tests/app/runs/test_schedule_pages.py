@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
 from app.datasets.tables import DataKind, DataVersion
-from app.runs.schedules import create_schedule, next_slot, start_due
+from app.runs.schedules import Timing, create_schedule, next_slot, start_due
 from app.runs.tables import Run, RunStatus, Schedule
 from tests.support.console import FormReader
 
@@ -51,7 +51,7 @@ def schedule(database: Database) -> Schedule:
             "Every night",
             "train-classifier",
             {"data": DATA},
-            at="03:30",
+            timing=Timing(at="03:30"),
             by="user:somebody",
         )
 
@@ -68,7 +68,7 @@ def test_schedule_is_made_of_the_form_of_its_runs(admin: TestClient, database: D
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin/schedules")
     (made,) = all_schedules(database)
     assert (made.name, made.at, made.weekdays) == ("Every night", "03:30", "04")
-    assert (made.kind, made.options["epochs"], made.options["data"]) == (
+    assert (made.run_type, made.options["epochs"], made.options["data"]) == (
         "train-classifier",
         2,
         DATA,
@@ -110,7 +110,7 @@ def test_schedule_is_switched_off_and_on(
 ) -> None:
     assert admin.post(f"/admin/schedules/{schedule.id}/disable").status_code == 303
     assert not all_schedules(database)[0].enabled
-    assert "switched off" in admin.get("/admin/schedules").text
+    assert "Disabled" in admin.get("/admin/schedules").text
     assert admin.post(f"/admin/schedules/{schedule.id}/enable").status_code == 303
     assert all_schedules(database)[0].enabled
 

@@ -18,7 +18,7 @@ from app.datasets.tables import DataKind, DataVersion
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import schedules
-from app.runs.kinds import KINDS
+from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus, Schedule
 
 TUESDAY = datetime(2026, 11, 24, tzinfo=UTC)
@@ -50,10 +50,20 @@ def at(hour: int, minute: int = 0, *, days: int = 0) -> datetime:
 def nightly(database: Database, data: str, **details: Any) -> Schedule:
     """A schedule that was made on Tuesday at midnight."""
     options = details.pop("options", {"data": data, "epochs": 2})
-    kind = details.pop("kind", "train-classifier")
+    run_type = details.pop("run_type", "train-classifier")
+    default = schedules.Timing()
+    timing = schedules.Timing(
+        details.pop("at", default.at), details.pop("weekdays", default.weekdays)
+    )
     with database.session() as session:
         schedule = schedules.create_schedule(
-            session, details.pop("name", "retrain"), kind, options, by="test", **details
+            session,
+            details.pop("name", "retrain"),
+            run_type,
+            options,
+            timing=timing,
+            by="test",
+            **details,
         )
         schedule.enabled_at = TUESDAY
     return schedule
@@ -74,7 +84,7 @@ def test_run_is_started_at_its_time_once(database: Database, data: str) -> None:
     with database.session() as session:
         run = session.scalars(select(Run).order_by(Run.slot)).first()
     assert run
-    assert (run.kind, run.queue, run.priority) == ("train-classifier", RunQueue.GPU, 3)
+    assert (run.run_type, run.queue, run.priority) == ("train-classifier", RunQueue.GPU, 3)
     assert (run.schedule_id, run.requested_by) == (schedule.id, "schedule:retrain")
     assert (run.options["epochs"], run.options["data"]) == (2, data)
 
@@ -160,7 +170,9 @@ def test_schedule_of_a_archived_model_fails_visibly_and_once_for_each_time(
     )
     with database.session() as session:
         session.add(model)
-    nightly(database, data, kind="evaluate-classifier", options={"data": data, "bundle": sha256})
+    nightly(
+        database, data, run_type="evaluate-classifier", options={"data": data, "bundle": sha256}
+    )
     with database.session() as session:
         session.get_one(ModelVersion, sha256).archived_at = TUESDAY
     assert start(database, at(3)) == []
@@ -168,7 +180,7 @@ def test_schedule_of_a_archived_model_fails_visibly_and_once_for_each_time(
     with database.session() as session:
         run = session.scalars(select(Run)).one()
     assert run.status is RunStatus.FAILED
-    assert run.reason == "not started: bundle: schedules is archived: choose another one"
+    assert run.reason == "Not started: bundle: schedules is archived. Choose another one"
 
 
 def test_kind_of_a_newer_version_is_left_to_a_newer_worker(
@@ -176,7 +188,7 @@ def test_kind_of_a_newer_version_is_left_to_a_newer_worker(
 ) -> None:
     nightly(database, data)
     with monkeypatch.context() as older:
-        older.delitem(KINDS, "train-classifier")
+        older.delitem(RUN_TYPES, "train-classifier")
         assert start(database, at(3)) == []
     assert start(database, at(3)) == ["2026-11-24T02:00"]
 
@@ -214,15 +226,14 @@ def test_senseless_schedule_is_refused_with_all_its_faults(database: Database, d
             " retrain ",
             "train-classifier",
             {"data": data, "epochs": 0},
-            at="24:00",
-            weekdays="7",
+            timing=schedules.Timing("24:00", "7"),
             by="test",
         )
     assert refusal.value.faults == {
-        "name": "there is a schedule 'retrain' already",
-        "at": "expected a time of day in UTC, as 02:00, got '24:00'",
-        "weekdays": "choose at least one day of the week",
-        "epochs": "expected a whole number of 1 or more, got 0",
+        "name": "There is already a schedule 'retrain'. Enter another name.",
+        "at": "Enter a time of day in UTC, such as 02:00, not '24:00'.",
+        "weekdays": "Choose at least one day of the week.",
+        "epochs": "Expected a whole number of 1 or more, got 0.",
     }
     with database.session() as session, pytest.raises(BadForm, match="1 to 80 characters"):
         schedules.create_schedule(session, " ", "train-classifier", {"data": data}, by="test")

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,19 @@ from app.core.database import Database, now
 from app.migrations import upgrade
 from app.registry.tables import ModelVersion
 from app.runs import queue as runs
-from app.runs.handlers import SET, Completion, Preparation
-from app.runs.kinds import KINDS, Kind
-from app.runs.program import LOG
+from app.runs.handlers.base import (
+    DATA_SET_FOLDER,
+    DONE,
+    Completion,
+    Preparation,
+    RunResult,
+    RunType,
+)
+from app.runs.progress import LOG
+from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
 from app.settings import Settings
-from app.worker.attempt import DONE
 from app.worker.gpu_lock import lock_gpu
 from app.worker.worker import Worker
 from ml.data.importers.prepare import WORK
@@ -80,11 +85,13 @@ def worker(settings: Settings, database: Database) -> Iterator[Worker]:
 
 @pytest.fixture
 def change(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the stand-in a kind of run, with other hooks than its own."""
+    """Makes the stand-in a run type, with other hooks than its own."""
 
     def make(**hooks: Any) -> None:
-        kind: Kind = replace(stand_in.kind(), **hooks)
-        monkeypatch.setitem(KINDS, stand_in.KIND, kind)
+        run_type: RunType = stand_in.StandIn()
+        for name, hook in hooks.items():
+            monkeypatch.setattr(run_type, name, hook)
+        monkeypatch.setitem(RUN_TYPES, run_type.name, run_type)
 
     make()
     return make
@@ -95,7 +102,9 @@ def start(
 ) -> uuid.UUID:
     given = {"data": settings.home.parent / "images", "steps": 1, "step_s": 0.0} | options
     with database.session() as session:
-        return create_run(session, stand_in.KIND, given, requested_by="test", queue=queue).id
+        return create_run(
+            session, stand_in.StandIn.name, given, requested_by="test", queue=queue
+        ).id
 
 
 def fetch(database: Database, run_id: uuid.UUID) -> Run:
@@ -136,16 +145,16 @@ def test_what_came_of_a_run_is_registered_with_its_success(
     assert (run.progress["step"], run.log_tail) == (1, "beginning after step 0\n")
     with database.session() as session:
         model = session.scalars(select(ModelVersion)).one()
-    assert run.result == {"classifier": model.sha256}
+    assert run.result == {"classifier": model.sha256, "version": "counted"}
     assert model.run_id == run_id
     assert (settings.home / str(model.folder) / stand_in.MODEL).read_text() == "1"
 
 
-def test_results_that_cannot_be_registered_fail_the_run_which_can_go_on(
+def test_results_that_cannot_be_registered_fail_the_run_which_can_resume(
     database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
 ) -> None:
-    def keep_half(done: Completion) -> dict[str, Any]:
-        stand_in.keep(done)
+    def keep_half(done: Completion) -> RunResult:
+        stand_in.StandIn().complete(done)
         raise DataError("the images are not what their freeze says")
 
     change(complete=keep_half)
@@ -172,8 +181,8 @@ def test_worker_that_dies_before_the_commit_leaves_only_the_completing(
     class Killed(BaseException):
         pass
 
-    def keep_and_die(done: Completion) -> dict[str, Any]:
-        stand_in.keep(done)
+    def keep_and_die(done: Completion) -> RunResult:
+        stand_in.StandIn().complete(done)
         raise Killed
 
     change(complete=keep_and_die)
@@ -215,10 +224,10 @@ def test_results_wait_while_somebody_of_an_earlier_attempt_is_at_them(
 def test_results_of_a_worker_without_the_lease_are_not_kept(
     database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
 ) -> None:
-    def lose_lease(done: Completion) -> dict[str, Any]:
+    def lose_lease(done: Completion) -> RunResult:
         with database.session() as session:
             session.execute(update(Run).values(lease_owner="another"))
-        return stand_in.keep(done)
+        return stand_in.StandIn().complete(done)
 
     change(complete=lose_lease)
     run_id = start(database, settings, registers=True)
@@ -236,7 +245,7 @@ def test_lease_is_renewed_while_a_hook_takes_long(
     change: Callable[..., None],
     hook: str,
 ) -> None:
-    def wait_for_renewals(about: Preparation) -> dict[str, Any]:
+    def wait_for_renewals(about: Preparation) -> RunResult | dict[str, Any]:
         first = fetch(database, about.run.id).lease_until
         assert first
         wait_for(
@@ -245,7 +254,7 @@ def test_lease_is_renewed_while_a_hook_takes_long(
                 > first + timedelta(seconds=LEASE_S / 4)
             )
         )
-        return {}
+        return RunResult() if isinstance(about, Completion) else {}
 
     change(**{hook: wait_for_renewals})
     run_id = start(database, settings)
@@ -324,7 +333,7 @@ def test_images_of_an_import_go_with_its_run(
     )
     folder, name = settings.home / "runs" / str(run_id), str(uuid.uuid4())
     images = [
-        *(folder / part / "image.png" for part in ("corrections", WORK, SET)),
+        *(folder / part / "image.png" for part in ("corrections", WORK, DATA_SET_FOLDER)),
         settings.home / "staging" / name / "archive",
     ]
     with database.session() as session:
@@ -344,10 +353,10 @@ def test_images_of_an_import_go_with_its_run(
             raise OSError("no room")
         return {"upload": None}
 
-    def keep(done: Completion) -> dict[str, Any]:
+    def keep(done: Completion) -> RunResult:
         if ending == "cannot be registered":
             raise DataError("the images are not what their freeze says")
-        return {}
+        return RunResult()
 
     change(prepare=gather, complete=keep)
     worker.execute(run_id)

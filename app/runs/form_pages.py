@@ -1,0 +1,128 @@
+"""What the forms of runs and of schedules share: their fields, and what a POST of one says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
+
+from app.accounts.dependencies import ActingAdmin
+from app.core.errors import BadForm, NotFound
+from app.core.templating import page
+from app.registry.queries import serving_sha256
+from app.runs import forms
+from app.runs.handlers.base import RunType
+from app.runs.handlers.import_data import ImportData
+from app.runs.heartbeat import workers_alive
+from app.runs.run_types import RUN_TYPES
+from app.runs.tables import RunQueue
+from app.settings import Settings
+
+_MOST_FIELDS = 300
+# Imports have a form of their own, which takes archives.
+IMPORT_FORM = "/admin/data/new"
+
+
+async def posted_form(request: Request, _user: ActingAdmin) -> FormData:
+    """A form whose fields are known only when it is read; who sends it is checked before."""
+    return await request.form(max_files=0, max_fields=_MOST_FIELDS)
+
+
+PostedForm = Annotated[FormData, Depends(posted_form)]
+
+
+def run_type_of(kind: str) -> RunType:
+    """The run type that a URL names.
+
+    Raises:
+        NotFound: there is no such run type.
+    """
+    if kind not in RUN_TYPES:
+        raise NotFound(f"There is no run type {kind!r}. See what can be started.")
+    return RUN_TYPES[kind]
+
+
+NamedType = Annotated[RunType, Depends(run_type_of)]
+
+
+def to_import_form(run_type: RunType) -> RedirectResponse | None:
+    """A redirect to the form of imports; None for other run types."""
+    if not isinstance(run_type, ImportData):
+        return None
+    return RedirectResponse(IMPORT_FORM, HTTPStatus.SEE_OTHER)
+
+
+def form_of(
+    run_type: RunType, opened: Session, settings: Settings, preset: str = ""
+) -> list[forms.FormField]:
+    """The form of a run type with its defaults or the options of a preset."""
+    form = forms.fields_of(run_type, opened, serving_sha256(opened, settings))
+    if preset in run_type.presets:
+        form = forms.fill(form, forms.preset_options(run_type, preset))
+    return form
+
+
+@dataclass(frozen=True, slots=True)
+class FormPage:
+    """The page of a form: of a run or of a schedule.
+
+    Attributes:
+        template: of the page.
+        labels: of the fields besides the run's own, by name.
+        values: what the template needs besides, with the defaults of those fields.
+    """
+
+    template: str
+    labels: Mapping[str, str]
+    values: Mapping[str, object]
+
+    def show(
+        self,
+        request: Request,
+        settings: Settings,
+        run_type: RunType,
+        form: list[forms.FormField],
+        **changed: object,
+    ) -> HTMLResponse:
+        """Show the form; `changed` replaces values."""
+        common: dict[str, object] = {
+            "run_type": run_type,
+            "form": form,
+            "labels": {**forms.labels_of(form), **self.labels},
+            "presets": {name: forms.preset_texts(run_type, name) for name in run_type.presets},
+            "queues": list(RunQueue),
+            "workers": workers_alive(settings),
+            "faults": {},
+            "preset": "",
+            "queue": RunQueue.CPU,
+            "priority": "0",
+        }
+        return page(request, self.template, HTTPStatus.OK, **{**common, **self.values, **changed})
+
+    def show_faults(
+        self,
+        request: Request,
+        settings: Settings,
+        run_type: RunType,
+        form: list[forms.FormField],
+        typed: FormData,
+        faults: Mapping[str, str],
+        **changed: object,
+    ) -> HTMLResponse:
+        """Show the form again with everything that was typed, and a sentence beside each fault."""
+        response = self.show(
+            request,
+            settings,
+            run_type,
+            forms.keep_typed(form, typed, faults),
+            faults=faults,
+            queue=typed.get(forms.QUEUE_FIELD),
+            priority=typed.get(forms.PRIORITY_FIELD),
+            **changed,
+        )
+        response.status_code = BadForm.status
+        return response

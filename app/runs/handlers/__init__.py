@@ -1,0 +1,1 @@
+"""Run types: one class each, with its options, checks, preparation and completion."""

@@ -1,0 +1,83 @@
+"""Compare two classifiers, or the conditions of an ablation."""
+
+import uuid
+
+from app.registry.comparisons import record_comparison
+from app.runs.handlers.base import (
+    DATA_INPUT,
+    Completion,
+    Input,
+    InputType,
+    RunResult,
+    RunType,
+)
+from app.runs.tables import JsonObject
+from ml.options import AblationOptions
+
+CONDITIONS = "conditions.json"
+
+
+class ComparisonResult(RunResult):
+    """A comparison that a run has recorded."""
+
+    comparison: uuid.UUID
+    candidate: str
+    reference: str
+    passed: bool
+    faults: list[str]
+
+
+class AblationResult(RunResult):
+    """Whether synthetic images help, in sentences."""
+
+    answer: list[str]
+
+
+class CompareClassifiers(RunType):
+    """Compare a classifier with another one, for the promotion checks."""
+
+    name = "compare-classifiers"
+    title = "Compare two classifiers"
+    summary = "Measure a classifier and the active one on the same test images: promotion checks."
+    program = ("ml", "compare", "classifiers")
+    inputs = (
+        Input("data", InputType.DATA, "Images to measure on."),
+        Input("bundle", InputType.CLASSIFIER, "Candidate for activation."),
+        Input("reference", InputType.CLASSIFIER, "Classifier to compare it with."),
+    )
+    uses_device = False
+
+    def validate(self, options: JsonObject) -> dict[str, str]:
+        """A classifier is not compared with itself."""
+        if options["bundle"] == options["reference"]:
+            return {"reference": "Choose another classifier than the candidate."}
+        return {}
+
+    def complete(self, done: Completion) -> ComparisonResult:
+        """Record the comparison."""
+        comparison = record_comparison(done.session, done.settings, done.folder, run=done.run)
+        return ComparisonResult(
+            comparison=comparison.id,
+            candidate=comparison.candidate_sha256,
+            reference=comparison.reference_sha256,
+            passed=comparison.passed,
+            faults=comparison.faults,
+        )
+
+
+class CompareConditions(RunType):
+    """Compare training with and without synthetic images."""
+
+    name = "compare-conditions"
+    title = "Compare training with and without synthetic data"
+    summary = "Train on real images, with augmented copies and with synthetic images; compare."
+    program = ("ml", "compare", "conditions")
+    inputs = (
+        DATA_INPUT,
+        Input("synthetic", InputType.SYNTHETIC, "Synthetic images.", many=True),
+    )
+    Options = AblationOptions
+
+    def complete(self, done: Completion) -> AblationResult:
+        """Read the findings from the report."""
+        return AblationResult.model_validate({"answer": done.read_json(CONDITIONS)["sentences"]})

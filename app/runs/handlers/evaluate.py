@@ -1,0 +1,109 @@
+"""Evaluate a classifier or a generator on a data set."""
+
+from pydantic import BaseModel, ConfigDict
+
+from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
+from app.runs.tables import JsonObject
+from ml.options import ClassifierEvaluationOptions, GanEvaluationOptions
+
+METRICS = "metrics.json"
+
+
+class Estimate(BaseModel):
+    """A metric with its confidence interval."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class ClassifierEvaluation(RunResult):
+    """The main metrics of a classifier."""
+
+    images: int
+    accuracy: Estimate
+    macro_auroc: Estimate
+
+
+class GeneratorEvaluation(RunResult):
+    """The main metrics of a generator; the KID of each feature space is a field `kid_SPACE`."""
+
+    samples: int
+    diversity: float | Estimate | None
+    exact_copies: int | Estimate | None
+    near_copies: int | Estimate | None
+
+
+class EvaluateClassifier(RunType):
+    """Evaluate a classifier on the test split."""
+
+    name = "evaluate-classifier"
+    title = "Evaluate a classifier"
+    summary = "Evaluate a classifier on the test split and write a report."
+    program = ("ml", "evaluate", "classifier")
+    inputs = (
+        Input("data", InputType.DATA, "Images to evaluate on."),
+        Input("bundle", InputType.CLASSIFIER, "Classifier to evaluate."),
+    )
+    Options = ClassifierEvaluationOptions
+    uses_device = False
+
+    def complete(self, done: Completion) -> ClassifierEvaluation:
+        """Read the main metrics from the report."""
+        metrics = _object(done.read_json(METRICS), "metrics")
+        names = ClassifierEvaluation.model_fields
+        return ClassifierEvaluation.model_validate({name: metrics[name] for name in names})
+
+
+class EvaluateGan(RunType):
+    """Evaluate a generator against the test split."""
+
+    name = "evaluate-gan"
+    title = "Evaluate a generator"
+    summary = "Compare generated images with those of the test split and write a report."
+    program = ("ml", "evaluate", "gan")
+    inputs = (
+        Input("data", InputType.DATA, "Images to compare with."),
+        Input("generator", InputType.GENERATOR, "Generator to evaluate.", required=False),
+        Input(
+            "run",
+            InputType.RUN,
+            "Or the run that trained it, to show its curves in the report.",
+            required=False,
+            run_type="train-gan",
+        ),
+    )
+    Options = GanEvaluationOptions
+
+    def validate(self, options: JsonObject) -> dict[str, str]:
+        """A generator is named once."""
+        if bool(options["generator"]) == bool(options["run"]):
+            return {"generator": "Choose either a generator or the run that trained it."}
+        return {}
+
+    def complete(self, done: Completion) -> GeneratorEvaluation:
+        """Read the main metrics from the report."""
+        report = done.read_json(METRICS)
+        spaces, pixels = report["spaces"], _object(report, "pixels")
+        # A feature space may have too few images for a KID.
+        kids = {
+            f"kid_{space['name']}": space.get("kid")
+            for space in (spaces if isinstance(spaces, list) else [])
+            if isinstance(space, dict)
+        }
+        return GeneratorEvaluation.model_validate(
+            {
+                "samples": _object(report, "samples")["images"],
+                **kids,
+                "diversity": pixels["diversity"],
+                "exact_copies": pixels["exact_copies"],
+                "near_copies": pixels["near_copies"],
+            }
+        )
+
+
+def _object(report: JsonObject, name: str) -> JsonObject:
+    found = report[name]
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,93 @@
+"""How far a run is, read from the `metrics.jsonl` that its program writes."""
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from app.runs.run_types import RUN_TYPES
+from app.runs.tables import Run
+from ml.legacy import rename_keys
+
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
+_MAX_TAIL = 64 * 2**10
+
+
+class RunProgress(BaseModel):
+    """How far a run is, as its row stores it.
+
+    Attributes:
+        step: the steps done; None before the first.
+        of: how many there are, where known.
+        eta_s: seconds until the last one, where known.
+        images_per_second: speed, where the program measures it.
+        metrics: of the last step.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step: float | None = None
+    of: float | None = None
+    eta_s: float | None = None
+    images_per_second: float | None = None
+    metrics: dict[str, JsonValue] = {}
+
+
+def tail_of(path: Path) -> str:
+    """The end of a file that is being written; empty where there is none yet."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_TAIL))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def read_progress(folder: Path, run: Run) -> RunProgress:
+    """How far a run is; what its row says where the program has written nothing new.
+
+    Args:
+        folder: of the run.
+        run: its row.
+    """
+    known = RunProgress.model_validate(run.progress)
+    row = _last_row(folder / METRICS)
+    counted = RUN_TYPES[run.run_type].steps
+    if (step := _number(row.pop(counted.field, None))) is None:
+        return known
+    of = _number(row.pop("of", run.options.get(counted.total_option)))
+    seconds = _number(row.get("seconds"))
+    return RunProgress(
+        step=step,
+        of=of,
+        eta_s=_remaining(seconds, step, of, per_row=counted.seconds_per_row),
+        images_per_second=_number(row.get("images_per_second")),
+        metrics=row,
+    )
+
+
+def _last_row(path: Path) -> dict[str, JsonValue]:
+    """The last whole row; empty where there is none."""
+    rows = tail_of(path).rpartition("\n")[0]
+    try:
+        # JSON in PostgreSQL has no infinity.
+        row = rename_keys(json.loads(rows.rpartition("\n")[2], parse_constant=lambda _: None))
+    except ValueError:
+        # No row yet, or one that a killed program left unfinished.
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _number(value: JsonValue) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _remaining(
+    seconds: float | None, step: float, of: float | None, *, per_row: bool
+) -> float | None:
+    """Seconds until the last step, if every further one takes as long as those before."""
+    if seconds is None or of is None or not (per_row or step):
+        return None
+    return round((seconds if per_row else seconds / step) * max(0, of - step), 1)
