@@ -1,6 +1,7 @@
 """Activate, archive, restore and roll back model versions."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
@@ -9,14 +10,15 @@ from sqlalchemy.orm import Session
 from app.core.audit import AuditEvent
 from app.core.database import affected_rows, now
 from app.core.errors import BadForm, Conflict
-from app.registry.comparisons import standing_faults
+from app.registry.comparisons import find_deciding_comparison
 from app.registry.files import carded_sha256, load_classifier, model_folder
+from app.registry.promotion import Blocker, PromotionCase, promotion_blockers
 from app.registry.queries import active_sha256, newest_activation, serving_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
 from app.settings import Settings
 from ml.errors import BundleError
 
-LEAST_OVERRIDE = 20
+MIN_OVERRIDE_LENGTH = 20
 
 
 def archive(session: Session, settings: Settings, model: ModelVersion, *, by: str) -> None:
@@ -27,49 +29,53 @@ def archive(session: Session, settings: Settings, model: ModelVersion, *, by: st
     """
     live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
     if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=now())):
-        raise Conflict(f"model {model.version} is archived already")
-    # Asked after the row is ours: whoever wants to activate it waits, and finds it archived.
+        raise Conflict(f"Model {model.version} is archived already.")
+    # Checked once the row is locked: an activation at the same moment waits, and finds the model
+    # archived.
     if serving_sha256(session, settings) == model.sha256:
         session.rollback()
-        raise Conflict("this classifier is active: put another one active first")
+        raise Conflict(
+            f"Classifier {model.version} is active and cannot be archived. Activate another "
+            "classifier first."
+        )
     session.refresh(model)
     session.add(AuditEvent(actor=by, action="model.archived", subject=model.sha256))
 
 
 def restore(session: Session, model: ModelVersion, *, by: str) -> None:
-    """Take a archived model back into use.
+    """Make an archived model available again.
 
     Raises:
         Conflict: it is not archived.
     """
     archived = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_not(None))
     if not affected_rows(session, update(ModelVersion).where(*archived).values(archived_at=None)):
-        raise Conflict(f"model {model.version} is not archived")
+        raise Conflict(f"Model {model.version} is not archived.")
     session.refresh(model)
     session.add(AuditEvent(actor=by, action="model.restored", subject=model.sha256))
 
 
-def promotion_blockers(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
-    """Why a classifier should not be activated; nothing where it may be."""
-    unusable = _unusable(settings, model)
-    return [*_comparison_faults(session, settings, model), *([unusable] if unusable else [])]
+def find_blockers(session: Session, settings: Settings, model: ModelVersion) -> list[Blocker]:
+    """The promotion checks that a classifier fails; loads its files, which may have changed."""
+    active = serving_sha256(session, settings)
+    case = PromotionCase(
+        candidate=model,
+        active_sha256=active,
+        active=session.get(ModelVersion, active) if active else None,
+        comparison=find_deciding_comparison(session, model, active),
+        load_fault=_load_fault(settings, model),
+    )
+    return promotion_blockers(case)
 
 
-def _comparison_faults(session: Session, settings: Settings, model: ModelVersion) -> list[str]:
-    reference = serving_sha256(session, settings)
-    if reference is None or reference == model.sha256:
-        return []
-    return standing_faults(session, model, reference)
-
-
-def _unusable(settings: Settings, model: ModelVersion) -> str | None:
-    """Why a classifier cannot answer images; looks at its files, which may have changed."""
+def _load_fault(settings: Settings, model: ModelVersion) -> str | None:
+    """Why a classifier's files cannot be used; None where they can."""
     try:
         predictor = load_classifier(model_folder(settings, model))
     except (BundleError, Conflict) as problem:
-        return f"it cannot be used: {problem}"
+        return f"The classifier cannot be used: {problem}"
     if predictor.card.sha256 != model.sha256:
-        return "it cannot be used: its folder holds another model"
+        return "The classifier cannot be used: its folder holds another model. Register it again."
     return None
 
 
@@ -82,43 +88,45 @@ def activate(
     override: str | None = None,
     seen: str | None = None,
 ) -> Activation:
-    """Put a classifier active; it answers when this commits.
+    """Make a classifier the active version; it serves predictions once this is committed.
 
     Args:
         session: the database.
         settings: name the home folder and the released bundle.
         model: the classifier.
-        by: who does it.
-        override: why, in spite of the promotion checks; kept only where there is something to
-            override.
-        seen: the classifier that was active when they decided; None: whichever is now.
+        by: the acting user.
+        override: the reason for activating it although promotion checks failed; recorded only
+            where one did.
+        seen: the version that was active when the user decided; None: the present one.
 
     Raises:
-        BadForm: a promotion check is closed and there is no override of at least 20 characters.
-        Conflict: it is active, archived or unusable, or another admin was quicker.
+        BadForm: a promotion check failed, and the reason is shorter than `MIN_OVERRIDE_LENGTH`.
+        Conflict: it is active, archived or unusable, or another administrator was faster.
     """
-    last, present = newest_activation(session), serving_sha256(session, settings)
+    standing = _Standing.of(session, settings)
     if model.kind is not ModelKind.CLASSIFIER:
-        raise Conflict("only a classifier can be activated")
-    if model.sha256 == present:
-        raise Conflict(f"model {model.version} is active already")
-    if seen not in (None, present):
-        raise _overtaken()
-    # Nothing can override this: there would be no answers.
-    if unusable := _unusable(settings, model):
-        raise Conflict(unusable)
-    faults = _comparison_faults(session, settings, model)
-    # PostgreSQL takes no NUL in a text.
+        raise Conflict("Only a classifier can be activated.")
+    if model.sha256 == standing.active:
+        raise Conflict(f"Classifier {model.version} is active already.")
+    standing.require(seen)
+    blockers = find_blockers(session, settings, model)
+    final = [blocker.reason for blocker in blockers if not blocker.can_be_overridden]
+    if final:
+        raise Conflict(" ".join(final))
+    reasons = [blocker.reason for blocker in blockers]
+    # PostgreSQL stores no NUL in a text.
     why = (override or "").replace("\0", "").strip()
-    if faults and len(why) < LEAST_OVERRIDE:
+    if reasons and len(why) < MIN_OVERRIDE_LENGTH:
         raise BadForm(
             {
-                "override": f"{'; '.join(faults)}: to put it active all the same, say why in "
-                f"at least {LEAST_OVERRIDE} characters, which the audit log keeps"
+                "override": f"{' '.join(reasons)} To activate it anyway, give a reason of at "
+                f"least {MIN_OVERRIDE_LENGTH} characters. The audit log keeps it."
             }
         )
-    about = {"override": why, "faults": faults} if faults else {}
-    return _record_activation(session, model, last, present, by, "model.activated", about)
+    event = _ActivationEvent(
+        "model.activated", by, override=why if reasons else None, faults=reasons
+    )
+    return _record_activation(session, model, standing, event)
 
 
 def roll_back_target(session: Session, settings: Settings) -> ModelVersion | None:
@@ -137,66 +145,92 @@ def roll_back_target(session: Session, settings: Settings) -> ModelVersion | Non
 def roll_back(
     session: Session, settings: Settings, *, by: str, seen: str | None = None
 ) -> Activation:
-    """Put the classifier back active that was there before; it needs no comparison.
+    """Activate the previous classifier again; it needs no comparison.
 
     Args:
         session: the database.
         settings: name the home folder and the released bundle.
-        by: who does it.
-        seen: the classifier that was active when they decided; None: whichever is now.
+        by: the acting user.
+        seen: the version that was active when the user decided; None: the present one.
 
     Raises:
-        Conflict: there is none, it is unusable, or another admin was quicker.
+        Conflict: there is none, it is unusable, or another administrator was faster.
     """
-    last, present = newest_activation(session), serving_sha256(session, settings)
-    if seen not in (None, present):
-        raise _overtaken()
+    standing = _Standing.of(session, settings)
+    standing.require(seen)
     target = roll_back_target(session, settings)
     if target is None:
-        raise Conflict("there is no earlier classifier to go back to")
-    if unusable := _unusable(settings, target):
-        raise Conflict(unusable)
-    return _record_activation(session, target, last, present, by, "model.rolled-back", {})
+        raise Conflict("There is no earlier classifier to roll back to.")
+    if fault := _load_fault(settings, target):
+        raise Conflict(fault)
+    return _record_activation(session, target, standing, _ActivationEvent("model.rolled-back", by))
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is active at the moment of a decision."""
+
+    last: Activation | None
+    active: str | None
+
+    @classmethod
+    def of(cls, session: Session, settings: Settings) -> "_Standing":
+        return cls(newest_activation(session), serving_sha256(session, settings))
+
+    def require(self, seen: str | None) -> None:
+        """Refuse a decision that was made on an outdated page."""
+        if seen not in (None, self.active):
+            raise _outdated()
+
+
+@dataclass(frozen=True, slots=True)
+class _ActivationEvent:
+    """Who activates, and what the audit log says of it."""
+
+    action: str
+    by: str
+    override: str | None = None
+    faults: Sequence[str] = ()
+
+    def detail(self, model: ModelVersion, active: str | None) -> dict[str, object]:
+        overridden = {"override": self.override, "faults": [*self.faults]} if self.faults else {}
+        return {"version": model.version, "instead_of": active, **overridden}
 
 
 def _record_activation(
-    session: Session,
-    model: ModelVersion,
-    last: Activation | None,
-    present: str | None,
-    by: str,
-    action: str,
-    about: dict[str, Any],
+    session: Session, model: ModelVersion, standing: _Standing, event: _ActivationEvent
 ) -> Activation:
-    # A write that changes nothing: `archive` waits for it, or it finds the model archived.
+    # An update that changes nothing locks the row: `archive` waits for it, or it finds the model
+    # archived.
     live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
     if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=None)):
-        raise Conflict(f"model {model.version} is archived: take it back into use first")
+        raise Conflict(f"Model {model.version} is archived. Restore it first.")
     activation = Activation(
-        id=last.id + 1 if last else 1,
+        id=standing.last.id + 1 if standing.last else 1,
         at=now(),
-        by=by,
+        by=event.by,
         model_sha256=model.sha256,
-        override=about.get("override"),
+        override=event.override,
     )
     session.add(activation)
     try:
         session.flush()
     except IntegrityError as problem:
         session.rollback()
-        raise _overtaken() from problem
+        raise _outdated() from problem
     session.add(
         AuditEvent(
-            actor=by,
-            action=action,
+            actor=event.by,
+            action=event.action,
             subject=model.sha256,
-            detail={"version": model.version, "instead_of": present, **about},
+            detail=event.detail(model, standing.active),
         )
     )
     return activation
 
 
-def _overtaken() -> Conflict:
+def _outdated() -> Conflict:
     return Conflict(
-        "another classifier was activated meanwhile: nothing was changed, look at it first"
+        "Another classifier was activated in the meantime. Nothing was changed. Check the active "
+        "version, then decide again."
     )

@@ -1,12 +1,14 @@
-"""What the pages show of generators, of the registry, and of comparisons."""
+"""The public pages of a classifier and of a generator."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from app.registry.tables import ModelVersion
 from app.screenings.views import percent
+from ml.classifier.card import ModelCard
+from ml.evaluation.results import EvaluationMetrics
 from ml.gan.evaluation.results import GeneratorEvaluation
 from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.labels import label_name
@@ -15,165 +17,162 @@ from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """A model's card as the model page shows it."""
+class MetricTile:
+    """A metric in large type; `interval` is empty where there is none."""
 
-    version: str
-    sha256: str
+    name: str
+    value: str
+    interval: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """The metrics of a class."""
+
+    name: str
+    precision: str
+    recall: str
+    f1: str
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """How well two classes are told apart within one source."""
+
+    name: str
+    value: str
+    interval: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierCardView:
+    """The public page of a classifier.
+
+    Attributes:
+        card: as it was registered; the page shows its plain facts as they are.
+        status: whether the classifier is in use, as a sentence.
+        labels: names of the classes.
+        sources: source -> name of a class -> images.
+        synthetic: SHA-256 of a generator -> synthetic training images of it.
+    """
+
+    card: ModelCard
+    status: str
     created_at: datetime
-    network: str
-    parameters: int
-    input_size: int
     labels: list[str]
-    temperature: float
-    thresholds: dict[str, float]
-    code_version: str
-    preprocessing: str
-    intended_use: str
-    limitations: list[str]
-    licence: str
-    sources: list[dict[str, Any]]
-    splits: dict[str, int]
-    metrics: list[dict[str, Any]]
-    per_class: list[dict[str, Any]]
-    within_source: list[dict[str, Any]]
-    confusion: dict[str, Any] | None
-    reliability: list[dict[str, float]]
-    synthetic: list[dict[str, Any]]
-    standing: str
+    metrics: list[MetricTile]
+    per_class: list[ClassRow]
+    within_source: list[SourceRow]
+    sources: dict[str, dict[str, int]]
+    synthetic: dict[str, int]
 
     @classmethod
-    def of_card(cls, card: dict[str, Any], *, standing: str) -> Self:
-        """Show a card; `standing` says whether the model is in use."""
-        metrics, data = card["metrics"], card["data"]
-        names = [label_name(label) for label in card["labels"]]
+    def of(cls, card: ModelCard, *, status: str) -> Self:
+        """Show a card."""
+        metrics = card.metrics
         return cls(
-            version=card["version"],
-            sha256=card["sha256"],
-            created_at=datetime.fromisoformat(card["created_at"]),
-            network=card["network"],
-            parameters=card["parameters"],
-            input_size=card["input_size"],
-            labels=names,
-            temperature=card["temperature"],
-            thresholds=card["thresholds"],
-            code_version=card["code_version"],
-            preprocessing=card["preprocessing"],
-            intended_use=card["intended_use"],
-            limitations=card["limitations"],
-            licence=card["licence"],
-            sources=_sources(data),
-            splits=data["images"],
-            metrics=_headline(metrics),
+            card=card,
+            status=status,
+            created_at=datetime.fromisoformat(card.created_at),
+            labels=[label_name(label) for label in card.labels],
+            metrics=_tiles(metrics),
             per_class=[
-                {
-                    "name": label_name(label),
-                    "support": int(own["support"]),
-                    **{key: three(own[key]) for key in ("precision", "recall", "f1")},
-                }
-                for label, own in metrics["per_class"].items()
+                ClassRow(
+                    label_name(label),
+                    three(own.precision),
+                    three(own.recall),
+                    three(own.f1),
+                    own.support,
+                )
+                for label, own in metrics.per_class.items()
             ],
-            within_source=[_within(row) for row in metrics["within_source"]],
-            confusion={"labels": names, "rows": metrics["confusion"]},
-            reliability=metrics["reliability"],
-            synthetic=[
-                {"generator": generator, "images": sum(counts.values())}
-                # Cards from before synthetic images could train lack it.
-                for generator, counts in (data.get("synthetic") or {}).items()
+            within_source=[
+                SourceRow(
+                    f"{row.source}: {label_name(row.positive)} against {label_name(row.negative)}",
+                    *interval(row.auroc),
+                    row.auroc.n,
+                )
+                for row in metrics.within_source
             ],
-            standing=standing,
+            sources={
+                name: {label_name(label): count for label, count in counts.items()}
+                for name, counts in images_by_source(card.data).items()
+            },
+            synthetic={
+                generator: sum(counts.values()) for generator, counts in card.data.synthetic.items()
+            },
         )
 
 
-def _sources(data: dict[str, Any]) -> list[dict[str, Any]]:
+def _tiles(metrics: EvaluationMetrics) -> list[MetricTile]:
+    selective = metrics.selective
     return [
-        {
-            "name": name,
-            "counts": {label_name(label): count for label, count in counts.items()},
-        }
-        for name, counts in images_by_source(data).items()
+        MetricTile(
+            "Accuracy",
+            *interval(metrics.accuracy),
+            "of the most likely class, on patients not seen in training",
+        ),
+        MetricTile(
+            "Macro AUROC",
+            *interval(metrics.macro_auroc),
+            "mean over the classes, each against the others, all sources mixed",
+        ),
+        MetricTile(
+            "Calibration error",
+            three(metrics.calibration_error),
+            "",
+            "mean gap between predicted probability and accuracy",
+        ),
+        MetricTile(
+            "Coverage",
+            percent(selective.coverage),
+            "",
+            "share of the images with a confident prediction; the others are uncertain",
+        ),
+        MetricTile(
+            "Accuracy of confident predictions",
+            three(selective.accuracy_when_answering),
+            "",
+            "without the uncertain images",
+        ),
     ]
 
 
-def _headline(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    selective = metrics["selective"]
-    return [
-        {
-            "name": "Accuracy",
-            **_value(metrics["accuracy"]),
-            "note": "of the most probable class, on patients not seen in training",
-        },
-        {
-            "name": "Macro AUROC",
-            **_value(metrics["macro_auroc"]),
-            "note": "mean of each class against the others, all sources mixed",
-        },
-        {
-            "name": "Calibration error",
-            "value": three(metrics["calibration_error"]),
-            "interval": None,
-            "note": "mean gap between stated confidence and accuracy",
-        },
-        {
-            "name": "Answers given",
-            "value": percent(selective["coverage"]),
-            "interval": None,
-            "note": "of the images; the others are called uncertain",
-        },
-        {
-            "name": "Accuracy of answers given",
-            "value": three(selective["accuracy_when_answering"]),
-            "interval": None,
-            "note": "where the model does not say that it is uncertain",
-        },
-    ]
-
-
-def _within(row: dict[str, Any]) -> dict[str, Any]:
-    positive, negative = (label_name(row[key]) for key in ("positive", "negative"))
-    return {
-        "name": f"{row['source']}: {positive} against {negative}",
-        **_value(row["auroc"]),
-        "n": row["auroc"]["n"],
-    }
-
-
-def _value(metric: dict[str, Any]) -> dict[str, str]:
-    value, bounds = interval(metric)
-    return {"value": value, "interval": bounds}
-
-
-# Of the many metrics of a generator, those that stand first.
+# The metrics of a generator that stand first.
 _HEADLINE = ("KID", "FID", "recall", AUROC)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricTable:
-    """The metrics of a generator in one place where images are compared."""
+    """The metrics of a generator in one feature space, or pixel by pixel."""
 
     title: str
     rows: list[Row]
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratorView:
-    """A generator's card.
+class GeneratorCardView:
+    """The public page of a generator.
 
     Attributes:
+        status: whether the generator is in use.
         headline: the first metrics of the first feature space.
-        measured_on: on which images; empty where nothing was measured.
+        measured_on: on which images, as sentences; empty for a generator without an evaluation.
     """
 
     version: str
     sha256: str
-    standing: str
+    status: str
     created_at: datetime
     classes: list[str]
     on_demand: bool
     size: int
-    game: str
+    objective: str
     steps: str
-    learned_from: list[tuple[str, int]]
+    training_images: list[tuple[str, int]]
     code_version: str
     licence: str
     notes: list[str]
@@ -192,14 +191,14 @@ class GeneratorView:
         return cls(
             version=model.version,
             sha256=model.sha256,
-            standing="An archived generator" if model.archived_at else "A generator",
+            status="An archived generator" if model.archived_at else "A generator",
             created_at=datetime.fromisoformat(card.created_at),
             classes=[label_name(label) for label in card.labels],
             on_demand=options.conditional,
             size=options.size,
-            game=f"{options.objective}, {options.network} networks",
+            objective=f"{options.objective}, {options.network} networks",
             steps=f"{card.step:,} steps, {card.images_seen:,} images shown",
-            learned_from=[(label_name(label), count) for label, count in card.images.items()],
+            training_images=[(label_name(label), count) for label, count in card.images.items()],
             code_version=card.code_version,
             licence=card.licence or "not stated",
             notes=[*card.notes, *(evaluation.notes if evaluation else [])],

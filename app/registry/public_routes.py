@@ -1,4 +1,4 @@
-"""Pages about the model and the API."""
+"""The public cards of models."""
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.core.templating import page
 from app.quiz.rounds import realism
-from app.registry.card_views import GeneratorView, ModelView
+from app.registry.card_views import ClassifierCardView, GeneratorCardView
 from app.registry.files import SAMPLES, model_folder
 from app.registry.queries import find_model, lineage
 from app.registry.tables import ModelKind, ModelVersion
@@ -17,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/model")
 def active_model(request: Request, current: CurrentServices) -> Response:
-    """The card of the active model."""
+    """Redirect to the card of the active classifier."""
     card = current.classifier.card
     if card is None:
         return page(request, "registry/classifier_card.html", model=None)
@@ -28,20 +28,17 @@ def active_model(request: Request, current: CurrentServices) -> Response:
 def model(
     request: Request, sha256: str, current: CurrentServices, opened: CurrentSession
 ) -> HTMLResponse:
-    """The card of the active model, or of any that is registered or has answered images."""
+    """The card of the active classifier, or of any model that is or was registered here."""
     active = current.classifier.card
     if active is not None and active.sha256 == sha256:
-        shown = ModelView.of_card(active.as_json(), standing="The model in use")
+        shown = ClassifierCardView.of(active, status="The active classifier")
         return page(request, "registry/classifier_card.html", model=shown)
     row = find_model(opened, sha256)
     if row.kind is ModelKind.GENERATOR:
         return _generator(request, current, opened, row)
-    standing = "A archived model" if row.archived_at else "A model that is not in use"
-    return page(
-        request,
-        "registry/classifier_card.html",
-        model=ModelView.of_card(row.card, standing=standing),
-    )
+    status = "An archived classifier" if row.archived_at else "A classifier that is not active"
+    shown = ClassifierCardView.of(row.classifier_card, status=status)
+    return page(request, "registry/classifier_card.html", model=shown)
 
 
 def _generator(
@@ -50,7 +47,7 @@ def _generator(
     return page(
         request,
         "registry/generator_card.html",
-        model=GeneratorView.of(row),
+        model=GeneratorCardView.of(row),
         has_samples=(model_folder(current.settings, row) / SAMPLES).is_file(),
         classifiers=lineage(opened, row).children,
         realism=realism(opened, row.sha256),

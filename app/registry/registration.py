@@ -63,7 +63,7 @@ def register_classifier(
             kind=ModelKind.CLASSIFIER,
             version=card.version[:_LONGEST_VERSION],
             card=card.as_json(),
-            parents=sorted(card.data.get("synthetic") or {}),
+            parents=sorted(card.data.synthetic),
         )
         return _keep(session, settings, model, copy, run=run, by=by)
 

@@ -1,6 +1,7 @@
-"""The console's room of models: the registry, comparisons, and what is active."""
+"""The models pages of the console: the list, one model, comparisons, and their actions."""
 
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from app.core.templating import page
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import data_folder, list_data
 from app.registry.activation import (
-    LEAST_OVERRIDE,
+    MIN_OVERRIDE_LENGTH,
     activate,
     archive,
     restore,
@@ -25,9 +26,10 @@ from app.registry.activation import (
 )
 from app.registry.comparison_views import Change, ComparisonView
 from app.registry.files import CLASSIFIER_FILES, GENERATOR_FILES, model_folder
+from app.registry.list_views import list_activations, list_load_faults, list_summaries
+from app.registry.model_views import ModelDetail
 from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
-from app.registry.views import RegisteredView, activations, load_faults, summaries
 from app.runs.broker import notify_workers
 from app.runs.service import create_run
 from app.screenings.decoder import DecoderUnavailable
@@ -35,69 +37,78 @@ from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
-# Images of people: no cache keeps them, and a picture opened by itself runs nothing.
+# X-ray images of patients: not cached, and an image opened in its own tab runs no script.
 _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sandbox"}
-# Only the thumbnail is wanted, so the model input may be as small as can be.
-_LEAST_INPUT = 16
+# Only the thumbnail is needed, so the model input is as small as it can be.
+_MIN_INPUT = 16
 Seen = Annotated[str, Form(max_length=64)]
 
 
+def _attempt(session: Session, action: Callable[[], object]) -> AppError | None:
+    """Perform and commit an action; on refusal undo it and return the reason."""
+    try:
+        action()
+    except AppError as refusal:
+        session.rollback()
+        return refusal
+    session.commit()
+    return None
+
+
 @router.get("")
-def registry(
+def list_page(
     request: Request, current: CurrentServices, opened: CurrentSession, _user: Admin
 ) -> HTMLResponse:
-    """All models, and which classifier answers images."""
-    return _registry_page(request, current, opened)
+    """All models, and the active classifier."""
+    return _list_page(request, current, opened)
 
 
-def _registry_page(
+def _list_page(
     request: Request, current: Services, opened: Session, refusal: AppError | None = None
 ) -> HTMLResponse:
     settings = current.settings
-    last, present = newest_activation(opened), serving_sha256(opened, settings)
+    last, active = newest_activation(opened), serving_sha256(opened, settings)
     fault = current.classifier.fault
+    own_reason = fault.reason if fault else None
     return page(
         request,
         "registry/models.html",
         refusal.status if refusal else HTTPStatus.OK,
-        classifiers=summaries(opened, settings, ModelKind.CLASSIFIER),
-        generators=summaries(opened, settings, ModelKind.GENERATOR),
-        present=opened.get(ModelVersion, present) if present else None,
+        classifiers=list_summaries(opened, settings, ModelKind.CLASSIFIER),
+        generators=list_summaries(opened, settings, ModelKind.GENERATOR),
+        active=opened.get(ModelVersion, active) if active else None,
         last=last,
-        earlier=roll_back_target(opened, settings),
-        activations=activations(opened),
+        previous=roll_back_target(opened, settings),
+        activations=list_activations(opened),
         fault=fault,
-        told=[
-            reason for reason in load_faults(opened, last) if not fault or reason != fault.reason
-        ],
+        other_faults=[one for one in list_load_faults(opened, last) if one != own_reason],
         refusal=refusal,
     )
 
 
 @router.post("/roll-back")
-def go_back(
+def roll_back_model(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
     user: ActingAdmin,
     seen: Seen = "",
 ) -> Response:
-    """Put the classifier back active that was there before."""
-    try:
-        roll_back(opened, current.settings, by=user.actor, seen=seen or None)
-    except AppError as refused:
-        opened.rollback()
-        return _registry_page(request, current, opened, refused)
-    opened.commit()
+    """Activate the previous classifier again."""
+    refusal = _attempt(
+        opened, lambda: roll_back(opened, current.settings, by=user.actor, seen=seen or None)
+    )
+    if refusal:
+        return _list_page(request, current, opened, refusal)
     current.classifier.follow()
     return RedirectResponse("/admin/models", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/{sha256}")
-def show(
+def model_page(
     request: Request, current: CurrentServices, opened: CurrentSession, _user: Admin, sha256: str
 ) -> HTMLResponse:
-    """One model: where it stands, what it came of, and what can be done with it."""
+    """One model: state, promotion checks, comparisons, lineage, and actions."""
     return _model_page(request, current, opened, find_model(opened, sha256))
 
 
@@ -111,17 +122,17 @@ def _model_page(
     override: str = "",
     data: str = "",
 ) -> HTMLResponse:
-    shown = RegisteredView.of(opened, current.settings, model)
-    present = serving_sha256(opened, current.settings)
+    shown = ModelDetail.of(opened, current.settings, model)
+    active = serving_sha256(opened, current.settings)
     return page(
         request,
         "registry/model.html",
         refusal.status if refusal else HTTPStatus.OK,
         model=shown,
-        present=opened.get(ModelVersion, present) if present else None,
+        active=opened.get(ModelVersion, active) if active else None,
         data_versions=list_data(opened, DataKind.IMAGES),
         chosen_data=data or shown.data_sha256,
-        least_override=LEAST_OVERRIDE,
+        min_override_length=MIN_OVERRIDE_LENGTH,
         override=override,
         refusal=refusal,
         faults=refusal.faults if isinstance(refusal, BadForm) else {},
@@ -142,65 +153,54 @@ def activate_model(
     seen: Seen = "",
     override: Annotated[str, Form(max_length=2000)] = "",
 ) -> Response:
-    """Put a classifier active; this process answers with it at once, the others in seconds."""
-    model = find_model(opened, sha256)
-    try:
-        activate(
-            opened,
-            current.settings,
-            model,
-            by=user.actor,
-            override=override,
-            seen=seen or None,
-        )
-    except AppError as refused:
-        opened.rollback()
-        return _model_page(request, current, opened, model, refusal=refused, override=override)
-    opened.commit()
+    """Activate a classifier: in this process at once, in the others within seconds."""
+    model, settings = find_model(opened, sha256), current.settings
+    refusal = _attempt(
+        opened,
+        lambda: activate(
+            opened, settings, model, by=user.actor, override=override, seen=seen or None
+        ),
+    )
+    if refusal:
+        return _model_page(request, current, opened, model, refusal=refusal, override=override)
     current.classifier.follow()
     return _to_page(model)
 
 
 @router.post("/{sha256}/archive")
-def take_out_of_use(
+def archive_model(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
     user: ActingAdmin,
     sha256: str,
 ) -> Response:
-    """Take a model out of use."""
+    """Archive a model."""
     model = find_model(opened, sha256)
-    try:
-        archive(opened, current.settings, model, by=user.actor)
-    except AppError as refused:
-        opened.rollback()
-        return _model_page(request, current, opened, model, refusal=refused)
-    opened.commit()
+    refusal = _attempt(opened, lambda: archive(opened, current.settings, model, by=user.actor))
+    if refusal:
+        return _model_page(request, current, opened, model, refusal=refusal)
     return _to_page(model)
 
 
 @router.post("/{sha256}/restore")
-def take_back_into_use(
+def restore_model(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
     user: ActingAdmin,
     sha256: str,
 ) -> Response:
-    """Take a archived model back into use."""
+    """Make an archived model available again."""
     model = find_model(opened, sha256)
-    try:
-        restore(opened, model, by=user.actor)
-    except AppError as refused:
-        opened.rollback()
-        return _model_page(request, current, opened, model, refusal=refused)
-    opened.commit()
+    refusal = _attempt(opened, lambda: restore(opened, model, by=user.actor))
+    if refusal:
+        return _model_page(request, current, opened, model, refusal=refusal)
     return _to_page(model)
 
 
 @router.post("/{sha256}/compare")
-def start_comparing(
+def start_comparison(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -208,7 +208,7 @@ def start_comparing(
     sha256: str,
     data: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
-    """Start measuring a classifier and the active one on the same test images."""
+    """Start a run that compares a classifier with the active one."""
     model = find_model(opened, sha256)
     options = {
         "data": data,
@@ -217,9 +217,9 @@ def start_comparing(
     }
     try:
         run = create_run(opened, "compare-classifiers", options, requested_by=user.actor)
-    except AppError as refused:
+    except AppError as refusal:
         opened.rollback()
-        return _model_page(request, current, opened, model, refusal=refused, data=data)
+        return _model_page(request, current, opened, model, refusal=refusal, data=data)
     opened.commit()
     notify_workers(current.settings, run)
     return RedirectResponse(f"/admin/runs/{run.id}", HTTPStatus.SEE_OTHER)
@@ -229,43 +229,43 @@ def start_comparing(
 def download(
     current: CurrentServices, opened: CurrentSession, _user: Admin, sha256: str
 ) -> StreamingResponse:
-    """The files of a model in one archive."""
+    """Download the files of a model as a ZIP archive."""
     model = find_model(opened, sha256)
     names = CLASSIFIER_FILES if model.kind is ModelKind.CLASSIFIER else GENERATOR_FILES
     folder = model_folder(current.settings, model)
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
-        raise NotFound("the model's files are gone: register it again")
+        raise NotFound("The files of this model are missing. Register it again.")
     return zip_response(f"{model.kind}-{sha256[:12]}.zip", {file.name: file for file in files})
 
 
 @router.get("/{sha256}/compare/{id}")
-def compare(
+def comparison_page(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
     sha256: str,
     id: uuid.UUID,
-    which: Annotated[str, Query(max_length=10)] = "",
+    change: Annotated[str, Query(alias="which", max_length=10)] = "",
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> HTMLResponse:
-    """A classifier beside another one: metrics, and the images that the two answer differently."""
-    which = which if which in set(Change) else ""
+    """Two classifiers compared: metrics, and the images whose prediction changes."""
+    change = change if change in set(Change) else ""
     row = _comparison(opened, sha256, id)
-    shown = ComparisonView.of(opened, current.settings, row, which, number)
-    return page(request, "registry/comparison.html", comparison=shown, which=which)
+    shown = ComparisonView.of(opened, current.settings, row, change, number)
+    return page(request, "registry/comparison.html", comparison=shown, change=change)
 
 
 def _comparison(opened: Session, sha256: str, id: uuid.UUID) -> Comparison:
     row = opened.get(Comparison, id)
     if row is None or row.candidate_sha256 != sha256:
-        raise NotFound("there is no such comparison")
+        raise NotFound("This comparison does not exist.")
     return row
 
 
 @router.get("/{sha256}/compare/{id}/images/{number}.jpg")
-def radiograph(
+def changed_image(
     current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
@@ -273,19 +273,18 @@ def radiograph(
     id: uuid.UUID,
     number: int,
 ) -> Response:
-    """The small picture of an image that was answered differently, where it is still there."""
+    """The thumbnail of an image whose prediction changes, if the data set still has it."""
     row = _comparison(opened, sha256, id)
-    changed = row.metrics["changed"]
+    changed = row.report.changed
     data = opened.get(DataVersion, row.data_sha256) if row.data_sha256 else None
     if data is None or not 0 <= number < len(changed):
-        raise NotFound("the image is not among the registered data")
-    image = changed[number]["image"]
-    content = file_in(data_folder(current.settings, data), image).read_bytes()
-    # As every image of people: decoded by a child that may die of it.
+        raise NotFound("The image is not in a registered data set.")
+    content = file_in(data_folder(current.settings, data), changed[number].image).read_bytes()
+    # In the decoder process, as every image of a patient.
     try:
-        decoded = current.decoder.decode(content, _LEAST_INPUT)
+        decoded = current.decoder.decode(content, _MIN_INPUT)
     except UnreadableImage as problem:
-        raise NotFound("the image cannot be read any more") from problem
+        raise NotFound("The image cannot be read any more.") from problem
     except DecoderUnavailable as problem:
-        raise Busy("no image can be decoded at the moment: try again") from problem
+        raise Busy("No image can be decoded at the moment. Try again.") from problem
     return Response(decoded.thumbnail, media_type="image/jpeg", headers=_PRIVATE)

@@ -16,7 +16,7 @@ from app.registry.queries import active_sha256, find_model
 from app.registry.registration import register_released
 from app.registry.tables import ModelVersion
 from app.settings import Settings
-from ml.classifier.bundle import Card
+from ml.classifier.card import ModelCard
 from ml.classifier.predictor import Predictor
 from ml.errors import BundleError, XrayError
 
@@ -159,7 +159,7 @@ class ActiveClassifier:
         )
 
     @property
-    def card(self) -> Card | None:
+    def card(self) -> ModelCard | None:
         """The card of the active classifier; None where there is none."""
         try:
             return self.get().card
@@ -180,7 +180,7 @@ class VersionRegister:
         self._known: set[str] = set()
         self._lock = threading.Lock()
 
-    def keep(self, card: Card) -> None:
+    def keep(self, card: ModelCard) -> None:
         """Write the card's row unless it is there; after the first time this costs nothing."""
         if card.sha256 in self._known:
             return

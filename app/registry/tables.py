@@ -15,6 +15,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, enum_values, now
+from ml.classifier.card import ModelCard
+from ml.evaluation.comparison_report import ComparisonReport
 from ml.gan.generator_card import ReleasedGeneratorCard
 
 
@@ -26,9 +28,9 @@ class ModelKind(StrEnum):
 
 
 class ModelVersion(Base):
-    """A classifier or a generator, with its card as it was then.
+    """A classifier or a generator, with its card as it was registered.
 
-    Classifiers that answered images here and came from outside the registry have no folder.
+    A classifier that served predictions here from outside the registry has no folder.
     """
 
     __tablename__ = "model_version"
@@ -42,20 +44,33 @@ class ModelVersion(Base):
     folder: Mapped[str | None] = mapped_column(String(200))  # in the home folder
     run_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("run.id"))
     data_sha256: Mapped[str | None] = mapped_column(ForeignKey("data_version.sha256"))
-    # SHA-256 of the generators whose images it learned from.
+    # SHA-256 of the generators of its synthetic training images.
     parents: Mapped[list[str]] = mapped_column(JSON, default=list)
     archived_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    @property
+    def classifier_card(self) -> ModelCard:
+        """The card of a classifier, typed."""
+        return ModelCard.from_values(self.card)
 
     @property
     def generator_card(self) -> ReleasedGeneratorCard:
         """The card of a generator, typed."""
         return ReleasedGeneratorCard.from_values(self.card)
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes of a classifier, in the order of its outputs."""
+        return list(self.card["labels"])
+
+    @property
+    def code_version(self) -> str:
+        """The version of this software that made the model."""
+        return str(self.card["code_version"])
+
 
 class Comparison(Base):
-    """A classifier measured beside another one on the same test images: what the promotion checks
-    go by.
-    """
+    """Two classifiers compared on the same test images; the promotion checks go by it."""
 
     __tablename__ = "comparison"
 
@@ -69,9 +84,14 @@ class Comparison(Base):
     faults: Mapped[list[str]] = mapped_column(JSON)  # why not, as sentences
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
 
+    @property
+    def report(self) -> ComparisonReport:
+        """The whole report, typed."""
+        return ComparisonReport.from_values(self.metrics)
+
 
 class Activation(Base):
-    """A classifier was activated. The newest row names the one that answers."""
+    """An activation of a classifier. The newest row names the active version."""
 
     __tablename__ = "activation"
 
@@ -79,4 +99,4 @@ class Activation(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     by: Mapped[str] = mapped_column(String(100))
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
-    override: Mapped[str | None] = mapped_column(Text)  # why in spite of the promotion checks
+    override: Mapped[str | None] = mapped_column(Text)  # why, where checks had failed

@@ -1,11 +1,10 @@
-"""A trained classifier becomes a bundle: calibrated, exported, checked against torch, measured."""
+"""Export a trained classifier as a bundle: calibrate, convert to ONNX, check, evaluate."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ml.classifier.bundle import CARD, GRAPH, RULE_KEY, Card, Thresholds, read_bundle
+from ml.classifier.bundle import CARD, GRAPH, RULE_KEY, read_bundle
 from ml.classifier.calibration import (
     FamiliaritySpace,
     confidence_threshold,
     fit_familiarity,
     fit_temperature,
 )
+from ml.classifier.card import CARD_FORMAT, ModelCard, Thresholds, TrainingData
 from ml.classifier.networks import ImageClassifier, Readout, backbone, build_classifier
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import require_all_classes
@@ -32,6 +32,7 @@ from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
+from ml.evaluation.results import EvaluationMetrics
 from ml.files import write_whole
 from ml.labels import KNOWN_LABELS, label_name
 from ml.onnx_bytes import graph_bytes
@@ -52,33 +53,31 @@ PREPROCESSING = (
     "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
 )
 INTENDED_USE = (
-    "Research and education: to study chest X-ray screening for {findings} and "
-    "its pitfalls. Frontal images of adults and children. Not a medical device; its answers are no "
+    "Research and education: to study chest X-ray screening for {findings} and its pitfalls. "
+    "Frontal images of adults and children. Not a medical device: its predictions are not a "
     "diagnosis and must not guide the care of a patient."
 )
 LIMITATIONS = [
-    "The label is entangled with the source of the image: COVID-19 never comes from the "
-    "paediatric and the NIH sources, so part of the overall metrics is knowledge of the source. "
-    "The metrics within one source are the ones to judge by.",
-    "The radiography source is two in one: its COVID-19 images come mostly from Spanish hospitals, "
-    "its normal images from elsewhere, so its metric is no exception to the first point.",
-    "On images of a hospital that is in no training set expect clearly less than the test metrics.",
-    "Public sets copy from each other. Images with a near-duplicate among the test images were "
-    "kept "
-    "out of training; copies that differ by more than a margin, a resize or compression may "
-    "remain.",
-    "The labels of the NIH source were read from reports by a program and are partly wrong.",
-    "The children are 1 to 5 years old and come from one hospital in Guangzhou; nothing was "
-    "measured between 6 and 17 years.",
-    "The probabilities are calibrated for the share of each class in the data set, which is no "
-    "clinic's: where COVID-19 is rarer they are too high.",
-    "Sex and age are unknown for most images; differences between groups were not measured.",
-    "Lateral images, computed tomography and other body parts are not recognised as such with "
-    "certainty: the out-of-distribution score threshold flags many, not all.",
+    "The label is confounded with the source of the image: no COVID-19 image comes from the "
+    "paediatric source or from NIH, so part of the overall performance is recognition of the "
+    "source. Judge the classifier by the metrics within one source.",
+    "The radiography source is itself a mixture: its COVID-19 images come mostly from Spanish "
+    "hospitals, its normal images from elsewhere, so its metric is confounded as well.",
+    "Expect clearly lower performance on images of a hospital that is not in the training data.",
+    "Public data sets copy from each other. Near-duplicates of test images were removed from the "
+    "training data; copies that were cropped, resized or compressed further may remain.",
+    "The labels of the NIH source were extracted from reports by software and are partly wrong.",
+    "The children are 1 to 5 years old and come from one hospital in Guangzhou; ages 6 to 17 were "
+    "not evaluated.",
+    "The probabilities are calibrated for the class frequencies of the data set, which differ from "
+    "those of a clinic: where COVID-19 is rarer they are too high.",
+    "Sex and age are unknown for most images; differences between groups were not evaluated.",
+    "Lateral images, computed tomography and other body parts are not detected reliably: the "
+    "threshold of the out-of-distribution score flags many, not all.",
 ]
 STAND_INS = (
-    "Images of the demonstration set are among those that it learned from or was measured on: "
-    "synthetic images that stand in for patients. Its metrics say nothing about patients."
+    "Synthetic images of the demonstration set are among the training or test images. The metrics "
+    "say nothing about patients."
 )
 LICENCE = (
     "Research and non-commercial use: some of the training images are licensed CC BY-NC-SA or for "
@@ -87,7 +86,7 @@ LICENCE = (
 
 
 class _ExportedGraph(nn.Module):
-    """What the bundle computes: grey levels in, readout and out-of-distribution score out."""
+    """The computation of the graph: grey levels in, readout and out-of-distribution score out."""
 
     def __init__(self, network: ImageClassifier, space: FamiliaritySpace):
         super().__init__()
@@ -125,15 +124,14 @@ def export_bundle(
     options: ClassifierOptions,
     synthetic: Mapping[str, Mapping[str, int]] | None = None,
     started_from: str = "",
-) -> Card:
-    """Calibrate on validation, export, check against torch, measure on test, write.
+) -> ModelCard:
+    """Calibrate on validation, export, check against torch, evaluate on test, write.
 
-    The test metrics are those of the exported graph run in ONNX Runtime: what is served.
+    The test metrics are those of the exported graph in ONNX Runtime, which is what is served.
 
     Args:
         network: the trained classifier.
-        splits: images of people alone: what is unlike synthetic images is not out-of-distribution
-            for it.
+        splits: real images only, so that the out-of-distribution score is relative to those.
         out: the bundle's folder.
         version: the name of the model version.
         options: what the network was trained with.
@@ -151,9 +149,7 @@ def export_bundle(
     )
     held_out = _read_all(network, splits.validation.images)
     temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
-    thresholds = _thresholds(held_out, splits.validation.labels, temperature, space)
-
-    card = Card(
+    draft = ModelCard(
         version=version,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sha256="",
@@ -163,23 +159,23 @@ def export_bundle(
         labels=list(labels),
         preprocessing=PREPROCESSING,
         temperature=temperature,
-        thresholds=thresholds,
+        thresholds=_thresholds(held_out, splits.validation.labels, temperature, space),
         code_version=code_version(),
-        options=asdict(options),
-        data=_data_counts(splits, labels)
-        | {"synthetic": synthetic or {}, "started_from": started_from},
-        metrics={},
+        options=options,
+        data=_training_data(splits, labels, synthetic or {}, started_from),
+        metrics=EvaluationMetrics.unmeasured(),
         intended_use=intended_use(labels),
         limitations=limitations_of(
             [*splits.train.records, *splits.validation.records, *splits.test.records]
         ),
         licence=LICENCE,
+        format=CARD_FORMAT,
     )
-    graph = _export(network, space, card)
-    card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
-    predictor = Predictor(card, graph, threads=torch.get_num_threads())
+    graph = _export(network, space, draft)
+    draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
+    predictor = Predictor(draft, graph, threads=torch.get_num_threads())
     require_equal(network, predictor, splits.validation.images[:64], space)
-    card.metrics.update(asdict(evaluate(predictor, splits.test)))
+    card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
     _write_bundle(out, graph, card)
     return card
 
@@ -193,26 +189,26 @@ def intended_use(labels: Sequence[str]) -> str:
 
 
 def limitations_of(images: Sequence[ImageRecord]) -> list[str]:
-    """What a classifier that learned from and was measured on these images is not worth."""
+    """The limitations of a classifier that was trained and evaluated on these images."""
     return [STAND_INS, *LIMITATIONS] if is_demonstration(images) else LIMITATIONS
 
 
-def _write_bundle(out: Path, graph: bytes, card: Card) -> None:
-    """Put each file in its place in one step; the card last, which names the graph's SHA-256.
+def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:
+    """Write each file atomically, and the card last, because it names the graph's SHA-256.
 
-    So what an interruption leaves is either the whole bundle or one that `read_bundle` refuses.
+    An interruption leaves either the whole bundle or one that `read_bundle` refuses.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / GRAPH, graph)
     write_whole(out / CARD, card.to_json())
 
 
-def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version: str) -> Card:
-    """Make the bundle of a training run's best weights, as `export_bundle` does.
+def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version: str) -> ModelCard:
+    """Export the best weights of a training run with `export_bundle`.
 
     Args:
-        records: what `without_leaks` leaves of the data set's images. Synthetic images and those of
-            the source that the run left out calibrate nothing, so they are not read.
+        records: images of the data set after `without_leaks`. Synthetic images and those of the
+            left-out source are ignored, because they take no part in calibration.
         run: the training run's folder.
         out: the bundle's folder.
         version: the name of the model version.
@@ -250,12 +246,12 @@ def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version:
 
 
 def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
-    """Whether a folder holds the whole bundle of a finished training run, under this version."""
+    """Whether a folder holds the complete bundle of a training run, of this version."""
     try:
         card, _ = read_bundle(folder)
     except BundleError:
         return False
-    return card.version == version and card.options == asdict(load_run(run).options)
+    return card.version == version and card.options == load_run(run).options
 
 
 @torch.inference_mode()
@@ -279,7 +275,7 @@ def _thresholds(
     )
 
 
-def _export(network: ImageClassifier, space: FamiliaritySpace, card: Card) -> bytes:
+def _export(network: ImageClassifier, space: FamiliaritySpace, card: ModelCard) -> bytes:
     images = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
     program = torch.onnx.export(
         _ExportedGraph(network, space).eval(),
@@ -302,14 +298,13 @@ def require_equal(
     images: NDArray[np.uint8],
     space: FamiliaritySpace | None = None,
 ) -> None:
-    """Check that a graph gives what torch gives.
+    """Check that a graph computes what the torch network computes.
 
     Args:
         network: the classifier, on the CPU and in evaluation mode.
         predictor: the graph.
         images: (N, S, S) to compare on.
-        space: what out-of-distribution score was computed with; None leaves out-of-distribution
-            score out.
+        space: of the out-of-distribution score; None skips that output.
 
     Raises:
         BundleError: names the output that differs by more than `TOLERANCE`.
@@ -335,16 +330,19 @@ def require_equal(
         pairs["ood_score"] = (space.ood_score(expected.embedding.numpy()), ood_score)
     for name, (ours, exported) in pairs.items():
         gap = float(np.abs(ours - exported).max()) / max(1.0, float(np.abs(ours).max()))
-        # Written so that a gap that is no number is refused as well.
+        # Written so that a gap of NaN is refused as well.
         if not gap <= TOLERANCE:
-            raise BundleError(f"the graph's {name} differs from torch by {gap:.1e}")
+            raise BundleError(
+                f"The graph's {name} differs from the torch network by {gap:.1e}, more than "
+                f"{TOLERANCE:.0e}. The export is not usable."
+            )
 
 
 def export_weights(bundle: Path, out: Path) -> str:
-    """Write the weights of a bundle's classifier as safetensors, read out of its graph.
+    """Extract the weights of a bundle from its graph and write them as safetensors.
 
-    A graph holds every weight under its name in torch, so a bundle needs no second copy of them.
-    The network is built, filled and compared with the graph on generated images first.
+    The graph holds every weight under its torch name. The network is rebuilt with the weights and
+    compared with the graph on random images before anything is written.
 
     Args:
         bundle: the bundle's folder.
@@ -383,17 +381,24 @@ def _fill(network: ImageClassifier, graph: bytes) -> None:
     missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
     if missing:
         raise BundleError(
-            f"the graph does not hold {len(missing)} of the weights, such as {missing[0]}: it was "
-            "exported with batch norms folded into convolutions, so export the run again"
+            f"The graph lacks {len(missing)} of the weights, such as {missing[0]}: it was exported "
+            "with batch norms folded into convolutions. Export the run again."
         )
     network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
 
 
-def _data_counts(splits: Splits, labels: Sequence[str]) -> dict[str, Any]:
+def _training_data(
+    splits: Splits,
+    labels: Sequence[str],
+    synthetic: Mapping[str, Mapping[str, int]],
+    started_from: str,
+) -> TrainingData:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {
-        "images": {name: len(part) for name, part in parts.items()},
-        "patients": {name: len(set(part.patients.tolist())) for name, part in parts.items()},
-        "by_source": {name: count_images(part.records, labels) for name, part in parts.items()},
-        "split": "by patient: hash of the patient key",
-    }
+    return TrainingData(
+        images={name: len(part) for name, part in parts.items()},
+        patients={name: len(set(part.patients.tolist())) for name, part in parts.items()},
+        by_source={name: count_images(part.records, labels) for name, part in parts.items()},
+        split="by patient: hash of the patient key",
+        synthetic={generator: dict(counts) for generator, counts in synthetic.items()},
+        started_from=started_from,
+    )

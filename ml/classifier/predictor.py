@@ -1,4 +1,4 @@
-"""A bundle and an image give a prediction. ONNX Runtime only: this module never imports torch."""
+"""Run a classifier bundle on images. ONNX Runtime only: this module never imports torch."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.classifier.bundle import RULE_KEY, Card, read_bundle
+from ml.classifier.bundle import RULE_KEY, read_bundle
+from ml.classifier.card import ModelCard
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
 from ml.onnx_runtime import onnxruntime
@@ -17,7 +18,7 @@ UNCERTAIN = "uncertain"
 
 
 class Reason(StrEnum):
-    """Why the model did not commit itself to an answer."""
+    """Why an image is uncertain."""
 
     LOW_CONFIDENCE = "low-confidence"
     OUT_OF_DISTRIBUTION = "out-of-distribution"
@@ -25,13 +26,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer to one image."""
+    """The prediction for one image."""
 
-    label: str  # the most probable class, also where the decision is "uncertain"
+    label: str  # the most likely class, also where the decision is "uncertain"
     decision: str  # a label, or "uncertain"
     reason: Reason | None  # why the decision is "uncertain"
     probabilities: dict[str, float]  # calibrated, in the order of the labels, sum 1
-    ood_score: float  # distance from the training images, about 1 where usual
+    ood_score: float  # distance from the training images, about 1 for a typical image
     embedding: NDArray[np.float32]  # (F,)
     activation_map: NDArray[np.float32]  # (C, h, w), lies over the whole image
 
@@ -39,7 +40,7 @@ class Prediction:
 class Predictor:
     """The classifier of one bundle; safe to use from several threads at once."""
 
-    def __init__(self, card: Card, graph: bytes, *, threads: int = 1):
+    def __init__(self, card: ModelCard, graph: bytes, *, threads: int = 1):
         """Build the session.
 
         Args:
@@ -50,7 +51,7 @@ class Predictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # The arena keeps the largest batch ever seen; a server that runs for weeks gives it back.
+        # The arena would hold the memory of the largest batch for as long as the server runs.
         options.enable_cpu_mem_arena = False
         self.card = card
         self._session = onnxruntime.InferenceSession(
@@ -73,17 +74,17 @@ class Predictor:
         carried = predictor._session.get_modelmeta().custom_metadata_map.get(RULE_KEY)
         if carried != card.decision_rule():
             raise BundleError(
-                f"{folder}: the card's temperature, thresholds or labels are not those that the "
-                "graph was released with: fetch the bundle again"
+                f"{folder}: the temperature, thresholds or labels of the card are not those that "
+                "the graph was exported with. Copy the bundle again."
             )
         return predictor
 
     def predict(self, image: NDArray[np.uint8]) -> Prediction:
-        """Answer one standardised image of shape (S, S)."""
+        """Predict one standardised image of shape (S, S)."""
         return self.predict_batch(image[None])[0]
 
     def predict_batch(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        """Answer standardised images of shape (B, S, S).
+        """Predict standardised images of shape (B, S, S).
 
         Raises:
             ValueError: the images have another shape or type than the card says.
@@ -94,13 +95,13 @@ class Predictor:
                 f"expected uint8 images of shape (B, {side}, {side}), got {images.dtype} "
                 f"{images.shape}: standardise them first"
             )
-        logits, embeddings, maps, novelties = self._session.run(
+        logits, embeddings, maps, ood_scores = self._session.run(
             self._outputs, {self._input: images[:, None]}
         )
         probabilities = softmax(logits, self.card.temperature)
         return [
             self._prediction(*parts)
-            for parts in zip(probabilities, embeddings, maps, novelties, strict=True)
+            for parts in zip(probabilities, embeddings, maps, ood_scores, strict=True)
         ]
 
     def _prediction(
@@ -124,7 +125,7 @@ class Predictor:
         )
 
     def _reason(self, confidence: float, ood_score: float) -> Reason | None:
-        # Written so that a value that is no number is never called an answer.
+        # Written so that a score or probability of NaN is uncertain.
         if not ood_score <= self.card.thresholds.ood_score:
             return Reason.OUT_OF_DISTRIBUTION
         if not confidence >= self.card.thresholds.confidence:

@@ -1,7 +1,6 @@
 """The commands of classifiers: train, export, evaluate."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,7 @@ from ml.data.manifest import (
 )
 from ml.data.splits import Split
 from ml.errors import XrayError
-from ml.json_model import finite
+from ml.evaluation.results import EvaluationMetrics
 from ml.options import BUNDLE_FOLDER, ClassifierEvaluationOptions, ClassifierOptions
 from ml.reporting.format import interval, three
 
@@ -85,12 +84,12 @@ def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     bundle = run / BUNDLE_FOLDER
     if not is_bundle_of(bundle, run, version):
         card = export_run(records, run, bundle, version=version)
-        _print_metrics(card.as_json()["metrics"])
+        _print_metrics(card.metrics)
     print(f"trained: the bundle of version {version} lies in {bundle}")
 
 
 def print_epoch(row: dict[str, float]) -> None:
-    """Tell of a finished epoch in one line."""
+    """Print a finished epoch in one line."""
     print(
         f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}, on validation "
         f"loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, "
@@ -105,7 +104,7 @@ def export_classifier_command(
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
 ) -> None:
-    """Calibrate a trained classifier, export it to ONNX and measure it on the test split."""
+    """Calibrate a trained classifier, export it to ONNX and evaluate it on the test split."""
     from ml.classifier.export import export_run
     from ml.classifier.training import load_run
     from ml.data.leaks import without_leaks
@@ -113,14 +112,14 @@ def export_classifier_command(
     leave_out = load_run(run).options.leave_out
     records = without_leaks(real_images(read_manifest(data)), leave_out)
     card = export_run(records, run, out, version=version)
-    _print_metrics(card.as_json()["metrics"])
+    _print_metrics(card.metrics)
 
 
 def export_weights_command(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     bundle: BundleFolder = PRETRAINED,
 ) -> None:
-    """Write a bundle's weights for torch, read out of its graph and proved equal to it."""
+    """Write the weights of a bundle for torch, after checking that they reproduce its graph."""
     from ml.classifier.export import export_weights
 
     print(f"wrote {out}: SHA-256 {export_weights(bundle, out)}")
@@ -134,22 +133,22 @@ def evaluate_classifier_command(
         Path | None, typer.Option(help="Folder for metrics.json and report.html.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="The training run's folder, for curves in the report.")
+        Path | None, typer.Option(help="Folder of the training run, for its curves in the report.")
     ] = None,
     **given: Any,
 ) -> None:
-    """Measure a bundle on the data set's test split, with intervals over patients."""
+    """Evaluate a classifier on the test split of a data set, with 95 % intervals over patients."""
     from ml.data.loading import load_images
     from ml.evaluation.evaluate import (
         LEAST_PATIENTS_PER_SIDE,
-        answer_images,
         left_out_images,
         metrics_of,
+        predict_images,
     )
     from ml.reporting.classifier_report import describe, read_training_rows, write_evaluation
 
     if run and not out:
-        raise XrayError("the curves of --run stand in the report: give its folder with --out")
+        raise XrayError("--run adds curves to the report. Give its folder with --out.")
     leave_out = ClassifierEvaluationOptions(**given).leave_out
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
     rows = read_training_rows(run, predictor.card) if run else []
@@ -161,27 +160,30 @@ def evaluate_classifier_command(
     images = load_images(
         chosen, predictor.card.input_size, title="reading images", classes=predictor.card.labels
     )
-    answers = answer_images(predictor, images)
-    metrics = metrics_of(answers, least_patients=least_patients)
-    _print_metrics(finite(asdict(metrics)))
+    predictions = predict_images(predictor, images)
+    metrics = metrics_of(predictions, least_patients=least_patients)
+    _print_metrics(metrics)
     if out:
-        evaluation = describe(predictor.card, chosen, answers, metrics, rows, leave_out=leave_out)
+        evaluation = describe(
+            predictor.card, chosen, predictions, metrics, rows, leave_out=leave_out
+        )
         write_evaluation(out, evaluation)
         print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 
-def _print_metrics(metrics: dict[str, Any]) -> None:
+def _print_metrics(metrics: EvaluationMetrics) -> None:
     table = Table("metric", "value", "95 % interval", "images")
-    images, selective = str(metrics["images"]), metrics["selective"]
-    for key, name in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-        table.add_row(name, *interval(metrics[key]), images)
-    table.add_row("calibration error", three(metrics["calibration_error"]), "", images)
-    for label, one in metrics["per_class"].items():
-        for name in ("precision", "recall", "f1"):
-            table.add_row(f"{label} {name}", three(one[name]), "", f"{one['support']:.0f}")
-    for row in metrics["within_source"]:
-        name = f"AUROC in {row['source']}: {row['positive']} against {row['negative']}"
-        table.add_row(name, *interval(row["auroc"]), str(row["auroc"]["n"]))
-    table.add_row("share of images answered", three(selective["coverage"]), "", images)
-    table.add_row("accuracy of those", three(selective["accuracy_when_answering"]), "", "")
+    images, selective = str(metrics.images), metrics.selective
+    table.add_row("accuracy", *interval(metrics.accuracy), images)
+    table.add_row("macro AUROC", *interval(metrics.macro_auroc), images)
+    table.add_row("calibration error", three(metrics.calibration_error), "", images)
+    for label, one in metrics.per_class.items():
+        for name, value in (("precision", one.precision), ("recall", one.recall), ("F1", one.f1)):
+            table.add_row(f"{label} {name}", three(value), "", str(one.support))
+    for row in metrics.within_source:
+        name = f"AUROC in {row.source}: {row.positive} against {row.negative}"
+        table.add_row(name, *interval(row.auroc), str(row.auroc.n))
+    table.add_row("coverage", three(selective.coverage), "", images)
+    confident = three(selective.accuracy_when_answering)
+    table.add_row("accuracy of confident predictions", confident, "", "")
     Console().print(table)

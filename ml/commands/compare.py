@@ -1,4 +1,4 @@
-"""The commands that compare classifiers: one with another, and ways to train one."""
+"""`xray compare`: two classifiers, or training with and without synthetic images."""
 
 import os
 from collections.abc import Mapping
@@ -15,29 +15,31 @@ from ml.commands.classifier import print_epoch
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest, read_synthetic_manifest
+from ml.evaluation.comparison_report import ComparisonReport, ImagePrediction
 from ml.options import AblationOptions, NoOptions
 from ml.reporting.ablation_report import HTML
 from ml.reporting.format import interval
 from ml.reporting.page import with_interval
 
-MOST_IMAGES_SHOWN = 20
+MAX_IMAGES_SHOWN = 20
 
 
 @with_flags(NoOptions, panel="")
 def compare_classifiers_command(
     data: DataFolder,
-    bundle: Annotated[Path, typer.Option(help="The bundle of the classifier that is in question.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle of the candidate.")],
     reference: Annotated[
-        Path, typer.Option(help="The bundle to compare it with; by default the released one.")
+        Path, typer.Option(help="Bundle to compare it with; default: the released one.")
     ] = PRETRAINED,
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json.")] = None,
 ) -> None:
-    """Compare two classifiers on the same test images, and say whether the first may go active.
+    """Compare two classifiers on the same test images.
 
-    It may unless it is worse beyond the 95 % interval of the difference, or does not reach the
-    metrics that its own card gives it.
+    The candidate passes unless it is significantly worse (95 % interval of the difference), or does
+    not reach the metrics of its own card.
     """
-    from ml.evaluation.compare import COMPARISON, compare_classifiers, write_comparison
+    from ml.evaluation.compare import compare_classifiers, write_comparison
+    from ml.evaluation.comparison_report import COMPARISON
 
     threads = os.cpu_count() or 1
     candidate, other = (Predictor.load(each, threads=threads) for each in (bundle, reference))
@@ -100,37 +102,39 @@ def _print_conditions(result: Mapping[str, Any]) -> None:
         console.print(sentence)
 
 
-def _print_comparison(comparison: Mapping[str, Any]) -> None:
-    from ml.evaluation.compare import NAMES
-
-    sides = [comparison[side] for side in ("candidate", "reference")]
-    table = Table("metric", *(side["version"] for side in sides), "difference", "95 % interval")
-    for key, name in NAMES.items():
-        metrics = [with_interval(side["metrics"][key]) for side in sides]
-        table.add_row(name, *metrics, *interval(comparison["differences"][key]))
+def _print_comparison(comparison: ComparisonReport) -> None:
+    sides = (comparison.candidate, comparison.reference)
+    ours, theirs = (side.metrics for side in sides)
+    table = Table("metric", *(side.version for side in sides), "difference", "95 % interval")
+    for name, one, other, difference in (
+        ("accuracy", ours.accuracy, theirs.accuracy, comparison.differences.accuracy),
+        ("macro AUROC", ours.macro_auroc, theirs.macro_auroc, comparison.differences.macro_auroc),
+    ):
+        table.add_row(name, with_interval(one), with_interval(other), *interval(difference))
     console = Console()
     console.print(table)
-    console.print(f"{comparison['images']} test images of {comparison['patients']} patients")
-    changed = comparison["changed"]
+    console.print(f"{comparison.images} test images of {comparison.patients} patients")
+    _print_changed(console, comparison)
+    if comparison.card_reproduced is None:
+        console.print("Its card was measured on other images, so its metrics were not checked.")
+    for fault in comparison.faults:
+        console.print(fault)
+    console.print(f"Comparison: {'passed' if comparison.passed else 'failed'}")
+
+
+def _print_changed(console: Console, comparison: ComparisonReport) -> None:
+    changed = comparison.changed
     if changed:
-        images = Table("image", "shows", *(side["version"] for side in sides))
-        for image in changed[:MOST_IMAGES_SHOWN]:
-            answers = [_answer(image[side]) for side in ("candidate", "reference")]
-            images.add_row(image["image"], image["label"], *answers)
+        versions = (comparison.candidate.version, comparison.reference.version)
+        images = Table("image", "true class", *versions)
+        for image in changed[:MAX_IMAGES_SHOWN]:
+            predictions = [_prediction(side) for side in (image.candidate, image.reference)]
+            images.add_row(image.image, image.label, *predictions)
         console.print(images)
-    more = max(0, len(changed) - MOST_IMAGES_SHOWN)
-    console.print(
-        f"answered differently: {len(changed)} images" + (f", {more} not shown" if more else "")
-    )
-    if comparison["card_reproduced"] is None:
-        console.print("these images are not those of the card, so its metrics are not checked")
-    for fault in comparison["faults"]:
-        console.print(f"fault: {fault}")
-    console.print(
-        "the promotion checks open" if comparison["passed"] else "the promotion checks stay shut"
-    )
+    more = max(0, len(changed) - MAX_IMAGES_SHOWN)
+    console.print(f"changed predictions: {len(changed)}" + (f", {more} not shown" if more else ""))
 
 
-def _answer(side: Mapping[str, Any]) -> str:
-    told = f"{side['label']} {side['probability']:.2f}"
-    return told if side["decision"] == side["label"] else f"{told}, {side['decision']}"
+def _prediction(side: ImagePrediction) -> str:
+    text = f"{side.label} {side.probability:.2f}"
+    return text if side.decision == side.label else f"{text}, {side.decision}"

@@ -1,98 +1,93 @@
-"""Two classifiers on the same test images: may the one go active in place of the other?
+"""Compare two classifiers on the same test images: may the candidate replace the reference?
 
-Both answer the same images, so their difference is far surer than the intervals of each by itself:
-patients are drawn once for both (a paired bootstrap). What promotion checks asks is modest: that
-the candidate
-is not worse beyond doubt, and that it reproduces what its own card says of it.
+Both predict the same images, so their difference is known far more precisely than either metric
+alone: the bootstrap draws the same patients for both. A candidate passes unless it is significantly
+worse, or does not reach the metrics of its own card.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from math import isnan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ml.classifier.bundle import Card
+from ml.classifier.card import ModelCard
 from ml.classifier.predictor import UNCERTAIN, Predictor
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import (
-    Answers,
-    answer_images,
-    count_images,
-    learned_nothing_from,
-    metrics_of,
+from ml.evaluation.comparison_report import (
+    COMPARISON,
+    ChangedPrediction,
+    ComparedModel,
+    ComparisonReport,
+    ImagePrediction,
+    MetricDifferences,
 )
-from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Interval, Ints
+from ml.evaluation.evaluate import (
+    Predictions,
+    count_images,
+    metrics_of,
+    predict_images,
+    trained_without,
+)
+from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Ints
 from ml.files import write_whole
-from ml.json_model import finite
 from ml.labels import label_name
 
-COMPARISON = "comparison.json"
-# More than the rounding of another processor moves an AUROC, less than one image of thousands does.
+# Rounding on another processor moves an AUROC by less; one image of thousands moves it by more.
 CARD_TOLERANCE = 1e-4
-NAMES = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
+METRIC_NAMES = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
 
 
-def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) -> dict[str, Any]:
-    """Measure two classifiers on the test images of a data set and say whether the promotion
-    checks open.
+def compare_classifiers(candidate: Predictor, reference: Predictor, data: Path) -> ComparisonReport:
+    """Evaluate two classifiers on the test images of a data set.
 
     Args:
-        candidate: the classifier that may go active.
+        candidate: the classifier that may be activated.
         reference: the one to compare it with.
-        data: the data set's folder; synthetic images measure nothing.
-
-    Returns:
-        JSON values for `write_comparison`: of both classifiers `sha256`, `version` and `metrics`;
-        `differences` (candidate less reference) with 95 % intervals; `changed`, the images that
-        they label or decide differently; whether the card is reproduced (`card_reproduced`, None
-        where the images are not those of the card) and `card_faults`; `passed` and `faults`.
+        data: the data set's folder; synthetic images are left out.
 
     Raises:
         BundleError: the two do not have the same classes.
-        DataError: the data set has no test image, or one cannot be read, or one is of a class that
-            the classifiers do not know.
+        DataError: the data set has no test image, one cannot be read, or one is of a class that
+            the classifiers do not have.
     """
     if fault := labels_differ(candidate.card, reference.card):
         raise BundleError(fault)
     images = in_split(real_images(read_manifest(data)), Split.TEST)
-    sizes = {one.card.input_size for one in (candidate, reference)}
     labels = candidate.card.labels
+    sizes = {one.card.input_size for one in (candidate, reference)}
     sets = {
         size: load_images(images, size, title="reading test images", classes=labels)
         for size in sorted(sizes)
     }
-    ours, theirs = (answer_images(one, sets[one.card.input_size]) for one in (candidate, reference))
+    ours, theirs = (
+        predict_images(one, sets[one.card.input_size]) for one in (candidate, reference)
+    )
     differences = paired_differences(ours, theirs)
     reproduced, card_faults = check_card(candidate.card, images, ours)
     faults = [*worse_metrics(differences, candidate.card, reference.card), *card_faults]
-    comparison: dict[str, Any] = finite(
-        {
-            "candidate": _about(candidate.card, ours),
-            "reference": _about(reference.card, theirs),
-            "images": len(images),
-            "patients": len({image.patient for image in images}),
-            "data": count_images(images, labels),
-            "draws": BOOTSTRAP_DRAWS,
-            "seed": BOOTSTRAP_SEED,
-            "differences": {name: asdict(one) for name, one in differences.items()},
-            "card_reproduced": reproduced,
-            "card_faults": card_faults,
-            "passed": not faults,
-            "faults": faults,
-            "changed": _changed(images, data, ours, theirs),
-        }
+    return ComparisonReport(
+        candidate=_compared(candidate.card, ours),
+        reference=_compared(reference.card, theirs),
+        images=len(images),
+        patients=len({image.patient for image in images}),
+        data=count_images(images, labels),
+        draws=BOOTSTRAP_DRAWS,
+        seed=BOOTSTRAP_SEED,
+        differences=differences,
+        card_reproduced=reproduced,
+        card_faults=card_faults,
+        passed=not faults,
+        faults=faults,
+        changed=_changed(images, data, ours, theirs),
     )
-    return comparison
 
 
-def labels_differ(candidate: Card, reference: Card) -> str:
+def labels_differ(candidate: ModelCard, reference: ModelCard) -> str:
     """Why two classifiers cannot be compared by their classes; empty where they can."""
     if candidate.labels == reference.labels:
         return ""
@@ -105,41 +100,39 @@ def labels_differ(candidate: Card, reference: Card) -> str:
     )
 
 
-def write_comparison(out: Path, comparison: dict[str, Any]) -> None:
+def write_comparison(out: Path, comparison: ComparisonReport) -> None:
     """Write `comparison.json`; the folder is made where it is missing."""
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / COMPARISON, json.dumps(comparison, indent=2, allow_nan=False) + "\n")
+    write_whole(out / COMPARISON, comparison.to_json())
 
 
 def check_card(
-    card: Card, images: Sequence[ImageRecord], answers: Answers
+    card: ModelCard, images: Sequence[ImageRecord], predictions: Predictions
 ) -> tuple[bool | None, list[str]]:
-    """Whether a classifier reaches the metrics that its card gives it.
+    """Check that a classifier reaches the metrics of its card.
 
     Args:
         card: of the classifier.
         images: the test images of a data set.
-        answers: the classifier's to these images.
+        predictions: of the classifier, for these images.
 
     Returns:
-        True or False with what differs, a sentence each. None where the card's metrics are of other
-        images: then nothing can be said, which is no fault.
+        True or False with a sentence for each metric that differs. None where the card was
+        measured on other images, so that nothing can be said; that is not a fault.
     """
-    # A source that was kept from training is in no metric of the card.
-    own = np.array([not learned_nothing_from(card, image) for image in images])
+    # The card has no metric of sites and sources that were left out of training.
+    own = np.array([not trained_without(card, image) for image in images])
     measured = [image for image, is_own in zip(images, own, strict=True) if is_own]
-    patients = len({image.patient for image in measured})
-    data = card.data
-    told = data.get("by_source", {}).get("test"), data.get("patients", {}).get("test")
-    if (count_images(measured, card.labels), patients) != told:
+    counts = count_images(measured, card.labels), len({image.patient for image in measured})
+    if counts != (card.data.by_source.get("test"), card.data.patients.get("test")):
         return None, []
-    found = _card_metrics(card.labels, answers.truth[own], answers.probabilities[own])
-    given = _given_metrics(card)
+    found = _card_metrics(card.labels, predictions.truth[own], predictions.probabilities[own])
+    stated = _stated_metrics(card)
     faults = [
-        f"the card gives the {name} as {_six(given[name])}, on the card's own test images it is "
-        f"{_six(value)}"
+        f"Its card states {_six(stated[name])} for {name}, and it reaches {_six(value)} on the "
+        "test images of the card."
         for name, value in found.items()
-        if not _is_same(value, given[name])
+        if not _is_same(value, stated[name])
     ]
     return not faults, faults
 
@@ -148,40 +141,40 @@ def _card_metrics(labels: Sequence[str], truth: Ints, probabilities: Floats) -> 
     confusion = metrics.confusion_matrix(truth, probabilities.argmax(axis=1), len(labels))
     recalls = [one.recall for one in metrics.per_class(confusion)]
     return {
-        "accuracy": metrics.accuracy(truth, probabilities),
-        "macro AUROC": metrics.macro_auroc(truth, probabilities),
-        **{f"recall of {label}": value for label, value in zip(labels, recalls, strict=True)},
+        "the accuracy": metrics.accuracy(truth, probabilities),
+        "the macro AUROC": metrics.macro_auroc(truth, probabilities),
+        **{f"the recall of {label}": value for label, value in zip(labels, recalls, strict=True)},
     }
 
 
-def _given_metrics(card: Card) -> dict[str, float | None]:
-    """What a card says of the same metrics; None where it is silent, or has JSON's null."""
-    scores = card.metrics
-    per_class = scores.get("per_class", {})
+def _stated_metrics(card: ModelCard) -> dict[str, float]:
+    """The same metrics by the card; NaN where the card has none."""
+    stated = card.metrics
+    recalls = {label: own.recall for label, own in stated.per_class.items()}
     return {
-        "accuracy": scores.get("accuracy", {}).get("value"),
-        "macro AUROC": scores.get("macro_auroc", {}).get("value"),
-        **{f"recall of {label}": per_class.get(label, {}).get("recall") for label in card.labels},
+        "the accuracy": stated.accuracy.value,
+        "the macro AUROC": stated.macro_auroc.value,
+        **{f"the recall of {label}": recalls.get(label, float("nan")) for label in card.labels},
     }
 
 
-def _is_same(found: float, given: float | None) -> bool:
-    if given is None or np.isnan(found):
-        return given is None and bool(np.isnan(found))
-    return abs(found - given) <= CARD_TOLERANCE
+def _is_same(found: float, stated: float) -> bool:
+    if isnan(found) or isnan(stated):
+        return isnan(found) and isnan(stated)
+    return abs(found - stated) <= CARD_TOLERANCE
 
 
-def _six(value: float | None) -> str:
-    return "not defined" if value is None or np.isnan(value) else f"{value:.6f}"
+def _six(value: float) -> str:
+    return "no value" if isnan(value) else f"{value:.6f}"
 
 
-def paired_differences(ours: Answers, theirs: Answers) -> dict[str, Interval]:
-    """Accuracy and macro AUROC of one classifier less those of another on the same images.
+def paired_differences(ours: Predictions, theirs: Predictions) -> MetricDifferences:
+    """Accuracy and macro AUROC of one classifier minus those of another on the same images.
 
-    Patients are drawn once for both.
+    The bootstrap draws the same patients for both.
     """
 
-    def less(images: Ints) -> Floats:
+    def difference(images: Ints) -> Floats:
         truth = ours.truth[images]
         return np.array(
             [
@@ -191,51 +184,53 @@ def paired_differences(ours: Answers, theirs: Answers) -> dict[str, Interval]:
             ]
         )
 
-    found = metrics.bootstrap_each(less, ours.truth, ours.patients)
-    return dict(zip(NAMES, found, strict=True))
+    accuracy, macro_auroc = metrics.bootstrap_each(difference, ours.truth, ours.patients)
+    return MetricDifferences(accuracy=accuracy, macro_auroc=macro_auroc)
 
 
-def worse_metrics(differences: dict[str, Interval], candidate: Card, reference: Card) -> list[str]:
-    """A sentence for every metric in which the candidate is worse beyond its interval."""
+def worse_metrics(
+    differences: MetricDifferences, candidate: ModelCard, reference: ModelCard
+) -> list[str]:
+    """A sentence for every metric in which the candidate is significantly worse."""
+    named = {"accuracy": differences.accuracy, "macro AUROC": differences.macro_auroc}
     return [
-        f"classifier {candidate.version} is worse than {reference.version}: its {NAMES[name]} is "
-        f"lower by {-one.value:.3f} (95 % interval {-one.high:.3f} to {-one.low:.3f})"
-        for name, one in differences.items()
+        f"Classifier {candidate.version} is worse than {reference.version}: its {name} is "
+        f"{-one.value:.3f} lower (95 % interval {-one.high:.3f} to {-one.low:.3f})."
+        for name, one in named.items()
         if one.high < 0
     ]
 
 
 def _changed(
-    images: Sequence[ImageRecord], root: Path, ours: Answers, theirs: Answers
-) -> list[dict[str, Any]]:
-    """The images that the two label or decide differently, in the order of the manifest."""
-    pairs = zip(images, _decisions(ours), _decisions(theirs), strict=True)
+    images: Sequence[ImageRecord], root: Path, ours: Predictions, theirs: Predictions
+) -> list[ChangedPrediction]:
+    """Images with another predicted class or decision, in the order of the manifest."""
+    pairs = zip(images, _image_predictions(ours), _image_predictions(theirs), strict=True)
     return [
-        {
-            "image": image.path.relative_to(root).as_posix(),
-            "source": image.source,
-            "label": image.label,
-            "candidate": one,
-            "reference": other,
-        }
+        ChangedPrediction(
+            image=image.path.relative_to(root).as_posix(),
+            source=image.source,
+            label=image.label,
+            candidate=one,
+            reference=other,
+        )
         for image, one, other in pairs
-        if (one["label"], one["decision"]) != (other["label"], other["decision"])
+        if (one.label, one.decision) != (other.label, other.decision)
     ]
 
 
-def _decisions(answers: Answers) -> list[dict[str, Any]]:
-    """Of each image the most probable class, its probability, and what the decision rule says."""
-    best = answers.probabilities.argmax(axis=1)
+def _image_predictions(predictions: Predictions) -> list[ImagePrediction]:
+    best = predictions.probabilities.argmax(axis=1)
+    rows = zip(best, predictions.uncertain, predictions.probabilities, strict=True)
     return [
-        {
-            "label": answers.labels[k],
-            "decision": UNCERTAIN if uncertain else answers.labels[k],
-            "probability": float(row[k]),
-        }
-        for k, uncertain, row in zip(best, answers.uncertain, answers.probabilities, strict=True)
+        ImagePrediction(
+            label=predictions.labels[k],
+            decision=UNCERTAIN if uncertain else predictions.labels[k],
+            probability=float(row[k]),
+        )
+        for k, uncertain, row in rows
     ]
 
 
-def _about(card: Card, answers: Answers) -> dict[str, Any]:
-    scores = asdict(metrics_of(answers))
-    return {"sha256": card.sha256, "version": card.version, "metrics": scores}
+def _compared(card: ModelCard, predictions: Predictions) -> ComparedModel:
+    return ComparedModel(sha256=card.sha256, version=card.version, metrics=metrics_of(predictions))

@@ -1,8 +1,8 @@
-"""A predictor and a set of images give metrics that a sceptic can use.
+"""Evaluate a classifier on a set of images.
 
-Overall metrics of mixed sources flatter: the source of an image gives its label away. So every
-metric is also given within single sources, where that knowledge is worth nothing, and on a source
-that was left out of training, where it misleads.
+Metrics over mixed sources are optimistic, because the source of an image partly reveals its label.
+So AUROC is also computed within single sources, where that knowledge does not help, and all metrics
+on a source that was left out of training, where it misleads.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.classifier.bundle import Card
+from ml.classifier.card import ModelCard
 from ml.classifier.predictor import UNCERTAIN, Predictor, Reason
 from ml.data.left_out import images_left_out, is_left_out, left_out_names
 from ml.data.loading import ImageSet
@@ -22,8 +22,15 @@ from ml.data.manifest import ImageRecord, real_images
 from ml.errors import BundleError, DataError
 from ml.evaluation import metrics
 from ml.evaluation.metrics import Floats, Interval, Ints
+from ml.evaluation.results import (
+    ClassMetrics,
+    EvaluationMetrics,
+    ReliabilityBin,
+    SelectiveMetrics,
+    WithinSourceMetric,
+)
 
-# Fewer patients than this on either side say nothing about a source.
+# Two classes are compared within a source that has at least so many patients of each.
 LEAST_PATIENTS_PER_SIDE = 5
 BATCH = 64
 PER_CLASS = ("precision", "recall", "f1", "auroc")
@@ -36,61 +43,39 @@ SELECTIVE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a classifier said to images, and what is known of them."""
+class Predictions:
+    """The predictions of a classifier for N images of C classes, and the truth."""
 
     labels: tuple[str, ...]  # the C classes, in the order of their numbers
     truth: Ints  # (N,) class numbers
     probabilities: Floats  # (N, C)
-    uncertain: NDArray[np.bool_]  # (N,) the decision rule did not commit itself
-    out_of_distribution: NDArray[
-        np.bool_
-    ]  # (N,) and that because of the image's out-of-distribution score
+    uncertain: NDArray[np.bool_]  # (N,) the decision is "uncertain"
+    out_of_distribution: NDArray[np.bool_]  # (N,) and the reason is the OOD score
     patients: NDArray[np.str_]  # (N,)
     sources: NDArray[np.str_]  # (N,)
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationMetrics:
-    """The evaluation of one classifier on one set of images; intervals are 95 %.
-
-    In `per_class` and `selective` the interval of `key` stands under `key_interval`.
-    """
-
-    images: int
-    patients: int
-    accuracy: Interval
-    macro_auroc: Interval
-    calibration_error: float
-    calibration_error_interval: Interval
-    per_class: dict[str, dict[str, Any]]
-    confusion: list[list[int]]  # rows true, columns predicted, in the order of the labels
-    within_source: list[dict[str, Any]]  # one class against one other inside one source
-    reliability: list[dict[str, float]]
-    selective: dict[str, Any]  # what the decision rule does: coverage and accuracy when answering
 
 
 def evaluate(
     predictor: Predictor, images: ImageSet, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
 ) -> EvaluationMetrics:
-    """Measure a classifier on images it has not learned from.
+    """Evaluate a classifier on images that it was not trained on.
 
     Raises:
         DataError: there are no images.
     """
-    return metrics_of(answer_images(predictor, images), least_patients=least_patients)
+    return metrics_of(predict_images(predictor, images), least_patients=least_patients)
 
 
-def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
-    """Let a classifier answer images.
+def predict_images(predictor: Predictor, images: ImageSet) -> Predictions:
+    """Run a classifier on images.
 
     Raises:
         DataError: there are no images, or some of a class that the classifier does not know.
     """
     if not len(images):
         raise DataError(
-            "there is no image to measure on: about 15 % of the patients make the test split, "
-            "so a data set needs some dozens"
+            "The data set has no test image. About 15 % of the patients form the test split, so "
+            "add images until it has some dozens of patients."
         )
     truth = images.numbers_in(predictor.card.labels)
     given = [
@@ -98,7 +83,7 @@ def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
         for start in range(0, len(images), BATCH)
         for answer in predictor.predict_batch(images.images[start : start + BATCH])
     ]
-    return Answers(
+    return Predictions(
         labels=tuple(predictor.card.labels),
         truth=truth,
         probabilities=np.array([list(answer.probabilities.values()) for answer in given]),
@@ -112,15 +97,19 @@ def answer_images(predictor: Predictor, images: ImageSet) -> Answers:
 
 
 def metrics_of(
-    answers: Answers, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
+    predictions: Predictions, *, least_patients: int = LEAST_PATIENTS_PER_SIDE
 ) -> EvaluationMetrics:
-    """The metrics of a classifier's answers.
+    """Compute the metrics of predictions.
 
     Args:
-        answers: to images the classifier has not learned from.
-        least_patients: a class with fewer of them in a source is not compared there.
+        predictions: for images that the classifier was not trained on.
+        least_patients: classes with fewer patients in a source are not compared there.
     """
-    truth, probabilities, patients = answers.truth, answers.probabilities, answers.patients
+    truth, probabilities, patients = (
+        predictions.truth,
+        predictions.probabilities,
+        predictions.patients,
+    )
 
     def all_metrics(images: Ints) -> Floats:
         return np.concatenate(
@@ -129,8 +118,8 @@ def metrics_of(
                 _each_class(truth[images], probabilities[images]).ravel(),
                 _each_selective(
                     truth[images] == probabilities[images].argmax(axis=1),
-                    answers.uncertain[images],
-                    answers.out_of_distribution[images],
+                    predictions.uncertain[images],
+                    predictions.out_of_distribution[images],
                 ),
             ]
         )
@@ -145,27 +134,27 @@ def metrics_of(
         macro_auroc=overall[1],
         calibration_error=overall[2].value,
         calibration_error_interval=overall[2],
-        per_class=_by_label(answers.labels, truth, each_class),
+        per_class=_by_label(predictions.labels, truth, each_class),
         confusion=_confusion(truth, probabilities).tolist(),
         within_source=within_source(
-            answers.labels,
+            predictions.labels,
             truth,
             probabilities,
-            answers.sources,
+            predictions.sources,
             patients,
             least_patients=least_patients,
         ),
         reliability=[
-            {"confidence": part.confidence, "accuracy": part.accuracy, "count": part.count}
+            ReliabilityBin(confidence=part.confidence, accuracy=part.accuracy, count=part.count)
             for part in metrics.reliability(truth, probabilities)
         ],
-        selective=_with_intervals(dict(zip(SELECTIVE, selective, strict=True))),
+        selective=SelectiveMetrics(**_with_intervals(SELECTIVE, selective)),
     )
 
 
 def per_class_metrics(
     labels: Sequence[str], truth: Ints, probabilities: Floats, patients: NDArray[np.str_]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ClassMetrics]:
     """Precision, recall, F1 and one-against-rest AUROC of every class, with intervals."""
 
     def each_class(images: Ints) -> Floats:
@@ -174,11 +163,11 @@ def per_class_metrics(
     return _by_label(labels, truth, metrics.bootstrap_each(each_class, truth, patients))
 
 
-def roc_curves(answers: Answers) -> dict[str, list[tuple[float, float]]]:
+def roc_curves(predictions: Predictions) -> dict[str, list[tuple[float, float]]]:
     """The ROC curve of every class that has images and against which there are others."""
     curves = {
-        label: metrics.roc_curve(answers.truth == k, answers.probabilities[:, k])
-        for k, label in enumerate(answers.labels)
+        label: metrics.roc_curve(predictions.truth == k, predictions.probabilities[:, k])
+        for k, label in enumerate(predictions.labels)
     }
     return {label: curve for label, curve in curves.items() if curve}
 
@@ -191,7 +180,7 @@ def within_source(
     patients: NDArray[np.str_],
     *,
     least_patients: int = LEAST_PATIENTS_PER_SIDE,
-) -> list[dict[str, Any]]:
+) -> list[WithinSourceMetric]:
     """AUROC of every pair of classes that one source has enough patients of."""
     rows = []
     for source in sorted(set(sources.tolist())):
@@ -211,48 +200,48 @@ def within_source(
 
             interval = metrics.bootstrap(area, truth[pair], probabilities[pair], patients[pair])
             rows.append(
-                {
-                    "source": source,
-                    "positive": classes[positive],
-                    "negative": classes[negative],
-                    "auroc": interval,
-                }
+                WithinSourceMetric(
+                    source=source,
+                    positive=classes[positive],
+                    negative=classes[negative],
+                    auroc=interval,
+                )
             )
     return rows
 
 
 def left_out_images(
-    card: Card, records: Sequence[ImageRecord], leave_out: str
+    card: ModelCard, records: Sequence[ImageRecord], leave_out: str
 ) -> list[ImageRecord]:
     """All images of sites or sources that a classifier was trained without.
 
     Args:
-        card: the classifier's.
+        card: of the classifier.
         records: images of the data set.
-        leave_out: names, commas between: all that training left out, or some of them.
+        leave_out: names separated by commas: all that training left out, or some of them.
 
     Raises:
         BundleError: the card does not say that it was trained without them.
-        DataError: the data set has no image of a person from them.
+        DataError: the data set has no real image from them.
     """
-    trained_without = card.options.get("leave_out", "")
-    if not set(left_out_names(leave_out)) <= set(left_out_names(trained_without)):
-        learned = f"without {trained_without}" if trained_without else "on all hospitals"
+    left_out = card.options.leave_out
+    if not set(left_out_names(leave_out)) <= set(left_out_names(left_out)):
+        trained = f"without {left_out}" if left_out else "on all sites"
         raise BundleError(
-            f"classifier {card.version} was trained {learned}, so {leave_out} is not unknown to "
-            f"it. Use the bundle of a run of xray train classifier --leave-out {leave_out}"
+            f"Classifier {card.version} was trained {trained}, so {leave_out} is not unseen by it. "
+            f"Give the bundle of xray train classifier --leave-out {leave_out}."
         )
-    images = [image for image in real_images(records) if learned_nothing_from(card, image)]
+    images = [image for image in real_images(records) if trained_without(card, image)]
     images = images_left_out(images, leave_out)
     if not images:
         known = ", ".join(sorted({record.site for record in records}))
-        raise DataError(f"no image comes from {leave_out!r}: the data set has the sites {known}")
+        raise DataError(f"No image is from {leave_out!r}. The data set has the sites {known}.")
     return images
 
 
-def learned_nothing_from(card: Card, image: ImageRecord) -> bool:
+def trained_without(card: ModelCard, image: ImageRecord) -> bool:
     """Whether an image is of a site or source that a classifier was trained without."""
-    leave_out = card.options.get("leave_out", "")
+    leave_out = card.options.leave_out
     if card.format == 1:
         # Version 0.1.0 knew no sites, so only the source of that name was left out.
         return bool(image.source == leave_out)
@@ -310,17 +299,18 @@ def _confusion(truth: Ints, probabilities: Floats) -> Ints:
 
 def _by_label(
     labels: Sequence[str], truth: Ints, intervals: Sequence[Interval]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ClassMetrics]:
     """Label -> metrics; `intervals` run over the classes and within one over `PER_CLASS`."""
     entries = {}
     for k, label in enumerate(labels):
         own = intervals[k * len(PER_CLASS) : (k + 1) * len(PER_CLASS)]
-        named = _with_intervals(dict(zip(PER_CLASS, own, strict=True)))
-        entries[label] = named | {"support": int((truth == k).sum())}
+        support = int((truth == k).sum())
+        entries[label] = ClassMetrics(**_with_intervals(PER_CLASS, own), support=support)
     return entries
 
 
-def _with_intervals(intervals: dict[str, Interval]) -> dict[str, Any]:
+def _with_intervals(names: Sequence[str], intervals: Sequence[Interval]) -> dict[str, Any]:
     """The values under their names, the intervals beside them."""
-    values = {name: interval.value for name, interval in intervals.items()}
-    return values | {f"{name}_interval": interval for name, interval in intervals.items()}
+    named = dict(zip(names, intervals, strict=True))
+    values = {name: interval.value for name, interval in named.items()}
+    return values | {f"{name}_interval": interval for name, interval in named.items()}

@@ -387,11 +387,11 @@ def _measure(network: ImageClassifier, images: ImageSet, device: torch.device) -
         "patients": len(set(patients.tolist())),
         "accuracy": asdict(metrics.bootstrap(metrics.accuracy, truth, probabilities, patients)),
         "per_class": {
-            label: own | {key: asdict(own[key]) for key in own if key.endswith("_interval")}
+            label: own.as_json()
             for label, own in per_class_metrics(LABELS, truth, probabilities, patients).items()
         },
         "confusion": confusion.tolist(),
-        "within_source": [row | {"auroc": asdict(row["auroc"])} for row in within],
+        "within_source": [row.as_json() for row in within],
     }
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ml.evaluation.results import ReliabilityBin
+
 Point = tuple[float, float]
 # Left, top, right and bottom margins hold the labels of the axes.
 _MARGINS = (52.0, 14.0, 14.0, 46.0)
@@ -174,22 +176,22 @@ def roc_chart(curves: Mapping[str, Sequence[Point]], *, title: str) -> str:
     return _svg(plane, title, body, legend=list(curves))
 
 
-def reliability_chart(bins: Sequence[Mapping[str, float]], *, title: str) -> str:
-    """Probability given against share right; the diagonal is perfect calibration.
+def reliability_chart(bins: Sequence[ReliabilityBin], *, title: str) -> str:
+    """Predicted probability against share correct; the diagonal is perfect calibration.
 
     Args:
-        bins: `confidence`, `accuracy` and `count` of each; a dot's area grows with the count.
+        bins: of an evaluation; the area of a dot grows with its count.
         title: what the chart shows, for those who cannot see it.
     """
     plane = _unit_plane()
-    most = max(part["count"] for part in bins)
-    points = [(part["confidence"], part["accuracy"]) for part in bins]
+    most = max(part.count for part in bins)
+    points = [(part.confidence, part.accuracy) for part in bins]
     dots = "".join(
         f'<circle class="dot s0" cx="{plane.x(x):.1f}" cy="{plane.y(y):.1f}" '
-        f'r="{2.5 + 6 * math.sqrt(part["count"] / most):.1f}"/>'
+        f'r="{2.5 + 6 * math.sqrt(part.count / most):.1f}"/>'
         for (x, y), part in zip(points, bins, strict=True)
     )
-    body = _axes(plane, _QUARTERS, _QUARTERS, "probability given", "share right")
+    body = _axes(plane, _QUARTERS, _QUARTERS, "predicted probability", "share correct")
     return _svg(plane, title, body + _diagonal(plane) + _line(plane, 0, points) + dots)
 
 

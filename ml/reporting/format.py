@@ -1,23 +1,28 @@
 """Metrics as text, the same on the page, in the model card and in the terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from math import isnan
+
+from ml.classifier.card import TrainingData
+from ml.evaluation.metrics import Interval
 
 
 def three(value: float | None) -> str:
-    """Three decimals; JSON's null is a metric that is not defined."""
-    return "not defined" if value is None else f"{value:.3f}"
+    """Three decimals; NaN, or null in JSON, is a metric that is not defined."""
+    return "not defined" if value is None or isnan(value) else f"{value:.3f}"
 
 
-def interval(metric: Mapping[str, Any]) -> tuple[str, str]:
+def interval(metric: Interval | Mapping[str, float | None]) -> tuple[str, str]:
     """The value of a metric and its 95 % interval."""
+    if isinstance(metric, Interval):
+        return three(metric.value), f"{three(metric.low)} to {three(metric.high)}"
     return three(metric["value"]), f"{three(metric['low'])} to {three(metric['high'])}"
 
 
-def images_by_source(data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Images of all splits together: source -> label -> count; `data` as in a card."""
+def images_by_source(data: TrainingData) -> dict[str, dict[str, int]]:
+    """Images of all splits together: source -> label -> count."""
     total: dict[str, dict[str, int]] = {}
-    for part in data["by_source"].values():
+    for part in data.by_source.values():
         for source, counts in part.items():
             own = total.setdefault(source, dict.fromkeys(counts, 0))
             for label, count in counts.items():

@@ -222,7 +222,7 @@ _MACROS = """\
 """
 _EVALUATION = (
     """\
-{% extends "frame" %}
+{% extends "page.html" %}
 """
     + _MACROS
     + """\
@@ -292,7 +292,7 @@ loop.last }}{% endfor %}</td></tr>
 )
 _COMPARISON = (
     """\
-{% extends "frame" %}
+{% extends "page.html" %}
 """
     + _MACROS
     + """\

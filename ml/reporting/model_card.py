@@ -1,15 +1,15 @@
-"""A bundle's card as a document for people (Mitchell et al., "Model Cards for Model Reporting")."""
+"""The card of a classifier as Markdown (Mitchell et al., "Model Cards for Model Reporting")."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from ml.classifier.bundle import Card
+from ml.classifier.card import ModelCard
+from ml.evaluation.results import EvaluationMetrics
 from ml.labels import label_name
 from ml.reporting.format import images_by_source, interval, markdown_table, three
 
 
-def render_model_card(card: Card) -> str:
-    """The card as Markdown; every number in it stands in card.json."""
+def render_model_card(card: ModelCard) -> str:
+    """Render a card as Markdown; every number in it is from card.json."""
     sections = [
         f"# Model card: classifier {card.version}",
         "This page is generated from `card.json` by `xray card`.",
@@ -30,99 +30,98 @@ def _list(title: str, items: Iterable[str]) -> str:
     return f"## {title}\n\n" + "\n".join(f"- {item}" for item in items)
 
 
-def _technical(card: Card) -> str:
+def _technical(card: ModelCard) -> str:
+    thresholds = card.thresholds
     rows = [
         ("network", f"{card.network}, {card.parameters:,} parameters"),
         ("input", f"{card.input_size} x {card.input_size}; {card.preprocessing}"),
         ("temperature", f"{card.temperature:.3f}"),
         (
-            'says "uncertain"',
-            f"below a confidence of {card.thresholds.confidence:.3f} (chosen on validation for an "
-            f"accuracy of {card.thresholds.target_accuracy:.2f} among the answers given), or above "
-            f"an out-of-distribution score of {card.thresholds.ood_score:.2f}",
+            "uncertain",
+            f"below a confidence of {thresholds.confidence:.3f} (chosen on validation for an "
+            f"accuracy of {thresholds.target_accuracy:.2f} of confident predictions), or above an "
+            f"out-of-distribution score of {thresholds.ood_score:.2f}",
         ),
         ("SHA-256 of the graph", f"`{card.sha256}`"),
-        ("made", f"{card.created_at}, code {card.code_version}"),
+        ("created", f"{card.created_at}, code {card.code_version}"),
     ]
-    if start := card.data.get("started_from"):
-        rows.append(("started from", f"the weights with SHA-256 `{start}`"))
+    if card.data.started_from:
+        rows.append(("initial weights", f"SHA-256 `{card.data.started_from}`"))
     return "## Model\n\n" + markdown_table(("", ""), rows)
 
 
-def _metrics(metrics: dict[str, Any]) -> str:
-    selective = metrics["selective"]
+def _metrics(metrics: EvaluationMetrics) -> str:
+    selective = metrics.selective
     rows = [
-        ("accuracy", *interval(metrics["accuracy"])),
-        ("macro AUROC", *interval(metrics["macro_auroc"])),
-        ("expected calibration error", three(metrics["calibration_error"]), ""),
-        ("share of images answered", three(selective["coverage"]), ""),
-        ("accuracy of those", three(selective["accuracy_when_answering"]), ""),
-        ("accuracy of the others, had they been answered",
-         three(selective["accuracy_when_uncertain"]), ""),
+        ("accuracy", *interval(metrics.accuracy)),
+        ("macro AUROC", *interval(metrics.macro_auroc)),
+        ("expected calibration error", three(metrics.calibration_error), ""),
+        ("coverage (share of confident predictions)", three(selective.coverage), ""),
+        ("accuracy of confident predictions", three(selective.accuracy_when_answering), ""),
+        ("accuracy of the most likely class of uncertain images",
+         three(selective.accuracy_when_uncertain), ""),
     ]  # fmt: skip
     text = (
-        f"## Metrics\n\nOn {metrics['images']} images of {metrics['patients']} patients in no "
-        "training or validation set; intervals are 95 % bootstrap over patients. Sources are "
-        "mixed as they are in the data, so knowledge of the source helps: see below for what "
-        "remains within one source.\n\n"
+        f"## Metrics\n\nOn {metrics.images} test images of {metrics.patients} patients, none of "
+        "whom is in the training or validation set. Intervals are 95 % bootstrap intervals over "
+        "patients. Sources are mixed as in the data set, so recognising the source helps: see the "
+        "performance by source below.\n\n"
     )
     return text + markdown_table(("metric", "value", "95 % interval"), rows)
 
 
-def _per_class(metrics: dict[str, Any]) -> str:
+def _per_class(metrics: EvaluationMetrics) -> str:
     rows = [
-        (label_name(label), *(three(one[key]) for key in ("precision", "recall", "f1")),
-         f"{one['support']:.0f}")
-        for label, one in metrics["per_class"].items()
-    ]  # fmt: skip
+        (label_name(label), three(one.precision), three(one.recall), three(one.f1), one.support)
+        for label, one in metrics.per_class.items()
+    ]
     return markdown_table(("class", "precision", "recall (sensitivity)", "F1", "images"), rows)
 
 
-def _within_source(metrics: dict[str, Any]) -> str:
+def _within_source(metrics: EvaluationMetrics) -> str:
     rows = [
-        (row["source"], f"{label_name(row['positive'])} against {label_name(row['negative'])}",
-         *interval(row["auroc"]), row["auroc"]["n"])
-        for row in metrics["within_source"]
+        (row.source, f"{label_name(row.positive)} against {label_name(row.negative)}",
+         *interval(row.auroc), row.auroc.n)
+        for row in metrics.within_source
     ]  # fmt: skip
     text = (
-        "## Within one source\n\nHere the name of the source tells nothing; within radiography the "
-        "hospital still does (see Limitations). An interval "
-        "without width means that no draw met an error, not that there are none.\n\n"
+        "## Performance by source\n\nWithin one source, recognising the source does not help; "
+        "within radiography, recognising the hospital still does (see Limitations). An interval of "
+        "zero width means that no bootstrap sample contained an error, not that there are none."
+        "\n\n"
     )
-    return text + markdown_table(("source", "question", "AUROC", "95 % interval", "images"), rows)
+    return text + markdown_table(("source", "classes", "AUROC", "95 % interval", "images"), rows)
 
 
-def _confusion(card: Card) -> str:
+def _confusion(card: ModelCard) -> str:
     names = [label_name(label) for label in card.labels]
-    rows = [
-        (f"**{name}**", *row) for name, row in zip(names, card.metrics["confusion"], strict=True)
-    ]
-    return "## Confusion\n\nRows: what the image shows. Columns: the most probable class.\n\n" + (
+    rows = [(f"**{name}**", *row) for name, row in zip(names, card.metrics.confusion, strict=True)]
+    return "## Confusion matrix\n\nRows: true class. Columns: most likely class.\n\n" + (
         markdown_table(("", *names), rows)
     )
 
 
-def _data(card: Card) -> str:
+def _data(card: ModelCard) -> str:
+    data = card.data
     rows = [
         (source, *(counts[label] for label in card.labels))
-        for source, counts in images_by_source(card.data).items()
+        for source, counts in images_by_source(data).items()
     ]
     counts = ", ".join(
-        f"{name} {count} images of {card.data['patients'][name]} patients"
-        for name, count in card.data["images"].items()
+        f"{name} {count} images of {data.patients[name]} patients"
+        for name, count in data.images.items()
     )
-    head = ("source", *(label_name(label) for label in card.labels))
-    text = f"## Data\n\nSplit {card.data['split']}: {counts}.\n\n" + markdown_table(head, rows)
-    synthetic = card.data.get("synthetic")  # cards before synthetic images could train lack it
-    if not synthetic:
+    names = [label_name(label) for label in card.labels]
+    text = f"## Training data\n\nSplit {data.split}: {counts}.\n\n" + (
+        markdown_table(("source", *names), rows)
+    )
+    if not data.synthetic:
         return text
-    head = ("generator", *head[1:])
-    rows = [
+    synthetic = [
         (f"`{generator[:12]}`", *(counts[label] for label in card.labels))
-        for generator, counts in synthetic.items()
+        for generator, counts in data.synthetic.items()
     ]
-    share = card.options["synthetic_share"]
-    return f"{text}\n\n" + (
-        f"Trained with synthetic images too, a share of {share:.2f} of what was drawn of a class "
-        "that has them; in no other split.\n\n" + markdown_table(head, rows)
-    )
+    return (
+        f"{text}\n\nSynthetic images, in the training split only. Of the images drawn of a class "
+        f"that has them, a share of {card.options.synthetic_share:.2f} is synthetic.\n\n"
+    ) + markdown_table(("generator", *names), synthetic)

@@ -181,5 +181,5 @@ def test_real_images_are_answered_as_the_card_says(data_folder: Path, tmp_path: 
     assert xray("predict", *(record.path for record in chosen), "--csv", out).returncode == 0
     answers = {row["path"]: row["label"] for row in rows(out.read_text())}
     right = np.mean([answers[str(record.path)] == record.label for record in chosen])
-    interval = read_bundle(PRETRAINED)[0].metrics["accuracy"]
-    assert interval["low"] - 0.08 <= right <= 1
+    interval = read_bundle(PRETRAINED)[0].metrics.accuracy
+    assert interval.low - 0.08 <= right <= 1

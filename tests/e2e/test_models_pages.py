@@ -1,4 +1,4 @@
-"""The registry in a real browser: looking, comparing, putting active, rolling back."""
+"""The models pages in a real browser: list, comparison, activation, rollback."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from app.registry.queries import list_models, serving_sha256
 from app.registry.registration import register_classifier
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
-from ml.classifier.bundle import CARD, PRETRAINED, Card
+from ml.classifier.bundle import CARD, PRETRAINED, read_card
 from ml.data.manifest import MANIFEST
 from ml.data.versioning import freeze
 from ml.gan.onnx_generator import PRETRAINED as GENERATOR
@@ -28,7 +28,7 @@ from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS, status_of
 from tests.support.images import png, synthetic_image
 from tests.support.tiny_models import comparison_of, write_classifier, write_comparison
 
-RELEASED = Card.from_json((PRETRAINED / CARD).read_text(encoding="utf-8"))
+RELEASED = read_card(PRETRAINED)
 GENERATOR_SHA256 = json.loads((GENERATOR / CARD).read_text(encoding="utf-8"))["sha256"]
 IMAGES = 26  # more than a page of changed ones
 BY = "user:somebody"
@@ -72,7 +72,7 @@ class Registry:
             session.add(run)
             session.flush()
             register_classifier(session, self._settings, folder, run=run, by=BY)
-            comparison = record_comparison(session, self._settings, out, run=run)
+            comparison = record_comparison(session, out, run=run)
             url = f"/admin/models/{card.sha256}"
             return Candidate(url, f"{url}/compare/{comparison.id}", version)
 
@@ -114,7 +114,7 @@ def registry(live_database: Database, live_home: Path, tmp_path: Path) -> Iterat
 def test_pages_of_models_are_good_pages(
     console: Page, registry: Registry, live_database: Database
 ) -> None:
-    worse = f"classifier 2 is worse than {RELEASED.version}: its accuracy is lower by 0.050"
+    worse = f"Classifier 2 is worse than {RELEASED.version}: its accuracy is 0.050 lower."
     candidate = registry.add("pages-1", faults=[worse])
     with live_database.sessions() as session:
         assert GENERATOR_SHA256 in {model.sha256 for model in list_models(session)}
@@ -144,8 +144,8 @@ def test_classifier_goes_serving_sha256_and_back(
     candidate = registry.add("story-1")
     console.goto("/admin/models")
     console.get_by_role("link", name=candidate.version, exact=True).click()
-    expect(console.get_by_text("The promotion checks are open")).to_be_visible()
-    console.get_by_role("link", name="Side by side").click()
+    expect(console.get_by_text("Promotion checks: passed.")).to_be_visible()
+    console.get_by_role("link", name="Details of the comparison").click()
     thumbnail = console.get_by_role("img", name="images/0.png").first
     thumbnail.scroll_into_view_if_needed()
     expect(thumbnail).to_have_js_property("complete", True)
@@ -153,7 +153,7 @@ def test_classifier_goes_serving_sha256_and_back(
     console.get_by_role("link", name="Next").click()
     expect(console.get_by_text("Page 2 of 2")).to_be_visible()
     console.goto(candidate.url)
-    console.get_by_role("button", name="Put it active").click()
+    console.get_by_role("button", name="Activate").click()
     expect(console.locator(".page-head .standing")).to_have_text("active")
 
     visitor = open_visitor().new_page()
@@ -171,11 +171,11 @@ def test_classifier_goes_serving_sha256_and_back(
 
 
 def test_shut_gate_opens_by_a_written_reason(console: Page, registry: Registry) -> None:
-    candidate = registry.add("shut-1", faults=["its accuracy is lower by 0.050"])
+    candidate = registry.add("shut-1", faults=["Its accuracy is lower by 0.050."])
     console.goto(candidate.url)
     expect(console.get_by_text("Its accuracy is lower by 0.050.")).to_be_visible()
-    console.get_by_label("Why in spite of that").fill(REASON)
-    console.get_by_role("button", name="Put it active all the same").click()
+    console.get_by_label("Reason for override").fill(REASON)
+    console.get_by_role("button", name="Activate anyway").click()
     expect(console.locator(".page-head .standing")).to_have_text("active")
     console.goto("/admin/models")
     expect(console.locator(".active-model")).to_contain_text(REASON)

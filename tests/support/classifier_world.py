@@ -1,7 +1,8 @@
 """A tiny world for what trains and compares classifiers: 32 x 32 images that can be told apart."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -39,13 +40,20 @@ def tiny(_pretrained: bool) -> nn.Module:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tiny_network() -> None:
-    """In place of the report's network, one that is trained in a moment."""
+@contextmanager
+def tiny_network_of(side: int) -> Iterator[None]:
+    """Replace the report's network by one that is trained in a moment, for images of this side."""
     patch = pytest.MonkeyPatch()
-    patch.setitem(networks.BACKBONES, "report-cnn", Backbone(tiny, features=12, size=SIDE))
+    patch.setitem(networks.BACKBONES, "report-cnn", Backbone(tiny, features=12, size=side))
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network() -> Iterator[None]:
+    """The tiny network in place of the report's."""
+    with tiny_network_of(SIDE):
+        yield
 
 
 def xray(*arguments: object) -> Result:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from app.core.database import Database
 from app.migrations import upgrade
 from app.settings import Settings
-from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, Card
+from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, read_card
+from ml.classifier.card import ModelCard
 from ml.labels import LABELS
 from ml.legacy import rename_keys
 from tests.conftest import leave_out
@@ -66,7 +66,7 @@ def write_classifier(
     size: int = 32,
     synthetic: Mapping[str, Mapping[str, int]] | None = None,
     **changed: Any,
-) -> Card:
+) -> ModelCard:
     """Write a bundle that calls every image the same.
 
     Args:
@@ -77,26 +77,29 @@ def write_classifier(
         synthetic: as in a card's data.
         changed: further fields of the card.
     """
-    released = Card.from_json((PRETRAINED / CARD).read_text(encoding="utf-8"))
-    card = replace(
-        released,
-        version=version,
-        input_size=size,
-        temperature=1.0,
-        network="tiny",
-        parameters=3,
-        data=released.data | {"synthetic": dict(synthetic or {}), "started_from": ""},
-        **changed,
+    released = read_card(PRETRAINED)
+    card = released.model_copy(
+        update={
+            "version": version,
+            "input_size": size,
+            "temperature": 1.0,
+            "network": "tiny",
+            "parameters": 3,
+            "data": released.data.model_copy(
+                update={"synthetic": {key: dict(one) for key, one in (synthetic or {}).items()}}
+            ),
+            **changed,
+        }
     )
     graph = _graph(card, answer).SerializeToString()
-    card = replace(card, sha256=hashlib.sha256(graph).hexdigest())
+    card = card.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).write_bytes(graph)
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
     return card
 
 
-def _graph(card: Card, answer: str) -> onnx.ModelProto:
+def _graph(card: ModelCard, answer: str) -> onnx.ModelProto:
     """Images (B, 1, S, S) -> logits, embedding (B, 1), activation map (B, C, 4, 4),
     out-of-distribution score (B,)."""
     side, classes = card.input_size, len(LABELS)
@@ -161,11 +164,11 @@ def write_generator(folder: Path, *, seed: int = 0) -> dict[str, Any]:
 
 
 def comparison_of(
-    candidate: Card, reference: Card, *, faults: list[str] | None = None, changed: int = 0
+    candidate: ModelCard, reference: ModelCard, *, faults: list[str] | None = None, changed: int = 0
 ) -> dict[str, Any]:
     """What `xray compare classifiers` writes of two bundles."""
     sides = {
-        name: {"sha256": card.sha256, "version": card.version, "metrics": card.metrics}
+        name: {"sha256": card.sha256, "version": card.version, "metrics": card.as_json()["metrics"]}
         for name, card in (("candidate", candidate), ("reference", reference))
     }
     return {
@@ -173,8 +176,8 @@ def comparison_of(
         "images": 757,
         "patients": 635,
         "differences": {
-            "accuracy": {"value": 0.012, "low": -0.004, "high": 0.027},
-            "macro_auroc": {"value": -0.001, "low": -0.006, "high": 0.004},
+            "accuracy": {"value": 0.012, "low": -0.004, "high": 0.027, "n": 757},
+            "macro_auroc": {"value": -0.001, "low": -0.006, "high": 0.004, "n": 757},
         },
         "card_reproduced": True,
         "card_faults": [],

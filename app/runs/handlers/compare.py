@@ -55,7 +55,7 @@ class CompareClassifiers(RunType):
 
     def complete(self, done: Completion) -> ComparisonResult:
         """Record the comparison."""
-        comparison = record_comparison(done.session, done.settings, done.folder, run=done.run)
+        comparison = record_comparison(done.session, done.folder, run=done.run)
         return ComparisonResult(
             comparison=comparison.id,
             candidate=comparison.candidate_sha256,

@@ -32,7 +32,8 @@ from app.registry.serving import ActiveClassifier
 from app.registry.tables import ModelKind
 from app.screenings.decoder import DecodedImage
 from app.settings import Settings
-from ml.classifier.bundle import Card
+from ml.classifier.bundle import read_card
+from ml.classifier.card import ModelCard
 from tests.support.tiny_models import DATABASES, own_database, settings_for, write_classifier
 
 BY = "user:anna"
@@ -51,7 +52,7 @@ def settings(
 
 
 @pytest.fixture(scope="module")
-def pair(settings: Settings) -> list[Card]:
+def pair(settings: Settings) -> list[ModelCard]:
     """Two registered classifiers of different input sizes and answers."""
     cards = []
     database = Database(settings.effective_database_url)
@@ -72,12 +73,12 @@ def running(settings: Settings) -> Iterator[FastAPI]:
 
 
 @pytest.fixture(scope="module")
-def application(settings: Settings, pair: list[Card]) -> Iterator[FastAPI]:
+def application(settings: Settings, pair: list[ModelCard]) -> Iterator[FastAPI]:
     with running(settings) as app:
         yield app
 
 
-def activate_model(database: Database, settings: Settings, card: Card) -> None:
+def activate_model(database: Database, settings: Settings, card: ModelCard) -> None:
     with database.session() as session:
         if active_sha256(session) != card.sha256:
             model = find_model(session, card.sha256)
@@ -129,7 +130,7 @@ class Load:
 def test_swapping_under_load_fails_no_request(
     application: FastAPI,
     settings: Settings,
-    pair: list[Card],
+    pair: list[ModelCard],
     image_bytes: bytes,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -150,7 +151,7 @@ def test_swapping_under_load_fails_no_request(
     # Each answer is that of the model it names, made from images of that model's size.
     released = services.settings.bundle
     expected = {(card.sha256, card.version) for card in pair}
-    expected.add((Card.from_json((released / "card.json").read_text()).sha256, "pneumonia"))
+    expected.add((read_card(released).sha256, "pneumonia"))
     assert set(load.answers) <= expected
     record_property("slowest swap, s", max(swaps))
     assert max(swaps) < 5
@@ -159,7 +160,7 @@ def test_swapping_under_load_fails_no_request(
 def test_image_under_way_ends_with_the_classifier_it_began_with(
     application: FastAPI,
     settings: Settings,
-    pair: list[Card],
+    pair: list[ModelCard],
     image_bytes: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -189,7 +190,7 @@ def test_image_under_way_ends_with_the_classifier_it_began_with(
 
 
 def test_every_process_follows_by_itself(
-    settings: Settings, pair: list[Card], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, pair: list[ModelCard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.registry.serving, "LOOK_EVERY_S", 0.02)
     database = Database(settings.effective_database_url)
@@ -205,7 +206,7 @@ def test_every_process_follows_by_itself(
 
 
 def test_restart_answers_with_the_classifier_that_was_activated(
-    settings: Settings, pair: list[Card]
+    settings: Settings, pair: list[ModelCard]
 ) -> None:
     database = Database(settings.effective_database_url)
     activate_model(database, settings, pair[0])
@@ -221,7 +222,7 @@ def test_restart_answers_with_the_classifier_that_was_activated(
 
 
 @pytest.fixture
-def follower(settings: Settings, pair: list[Card]) -> Iterator[ActiveClassifier]:
+def follower(settings: Settings, pair: list[ModelCard]) -> Iterator[ActiveClassifier]:
     """Another process's classifier, which looks when it is told to; the first one is active."""
     database = Database(settings.effective_database_url)
     activate_model(database, settings, pair[0])
@@ -233,7 +234,7 @@ def follower(settings: Settings, pair: list[Card]) -> Iterator[ActiveClassifier]
 
 
 def test_one_that_cannot_be_loaded_leaves_the_old_one_serving_sha256(
-    follower: ActiveClassifier, settings: Settings, pair: list[Card], tmp_path: Path
+    follower: ActiveClassifier, settings: Settings, pair: list[ModelCard], tmp_path: Path
 ) -> None:
     database = Database(settings.effective_database_url)
     activate_model(database, settings, pair[1])
@@ -261,7 +262,7 @@ def test_one_that_cannot_be_loaded_leaves_the_old_one_serving_sha256(
 
 
 def test_nothing_but_the_activated_one_answers_after_a_restart(
-    settings: Settings, pair: list[Card], tmp_path: Path
+    settings: Settings, pair: list[ModelCard], tmp_path: Path
 ) -> None:
     database = Database(settings.effective_database_url)
     activate_model(database, settings, pair[0])
@@ -281,7 +282,7 @@ def test_nothing_but_the_activated_one_answers_after_a_restart(
 def test_database_that_is_away_changes_nothing(
     follower: ActiveClassifier,
     settings: Settings,
-    pair: list[Card],
+    pair: list[ModelCard],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

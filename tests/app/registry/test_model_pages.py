@@ -1,4 +1,4 @@
-"""The console's room of models, and the public cards: who sees what, and what the buttons do."""
+"""The models pages of the console and the public cards: who sees them, what the buttons do."""
 
 import hashlib
 import io
@@ -32,7 +32,8 @@ from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
 from app.runs.tables import Run, RunQueue
 from app.screenings.tables import Screening
 from app.settings import Settings
-from ml.classifier.bundle import CARD, GRAPH, Card
+from ml.classifier.bundle import CARD, GRAPH, read_card
+from ml.classifier.card import ModelCard
 from ml.data.manifest import MANIFEST
 from ml.data.versioning import freeze
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
@@ -75,9 +76,9 @@ class Room:
     app: FastAPI
     settings: Settings
     folder: Path
-    released: Card
+    released: ModelCard
 
-    def classifier(self, version: str, run: Run | None = None, **given: object) -> Card:
+    def classifier(self, version: str, run: Run | None = None, **given: object) -> ModelCard:
         card = write_classifier(
             self.folder / version,
             version=version,
@@ -93,7 +94,7 @@ class Room:
 
     def compared(
         self,
-        card: Card,
+        card: ModelCard,
         *,
         faults: list[str] | None = None,
         changed: int = 0,
@@ -113,7 +114,7 @@ class Room:
             )
             session.add(run)
             session.flush()
-            return record_comparison(session, self.settings, folder, run=run).id
+            return record_comparison(session, folder, run=run).id
 
     def images(self, number: int) -> str:
         """Register a data version of some images; its SHA-256."""
@@ -143,7 +144,7 @@ class Room:
 @pytest.fixture
 def room(application: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[Room]:
     services = application.state.services
-    released = Card.from_json((settings.bundle / CARD).read_text(encoding="utf-8"))
+    released = read_card(settings.bundle)
     with services.database.session() as session:
         register_classifier(session, settings, settings.bundle, run=None, by="release")
         register_generator(session, settings, PRETRAINED_GENERATOR, run=None, by="release")
@@ -201,11 +202,11 @@ def test_registry_lists_versions_with_their_state(room: Room, admin: TestClient)
     room.compared(card, faults=["it is worse"])
     text = admin.get("/admin/models").text
     assert "active" in text
-    assert "promotion check shut" in text
+    assert "promotion checks failed" in text
     assert "Images of May" in text
     assert f"/admin/runs/{run.id}" in text
-    for metric in ("accuracy", "macro_auroc"):
-        assert f"{card.metrics[metric]['value']:.3f}" in text
+    for metric in (card.metrics.accuracy, card.metrics.macro_auroc):
+        assert f"{metric.value:.3f}" in text
     assert "wgan-gp-64" in text
     assert "Roll back" not in text
 
@@ -224,7 +225,7 @@ def test_activating_swaps_at_once_and_rolls_back(
     room.compared(card)
     own = f"/admin/models/{card.sha256}"
     form = admin.get(own)
-    assert "promotion checks are open" in form.text
+    assert "Promotion checks: passed" in form.text
     assert "override" not in form.text
     done = admin.post(f"{own}/activate", data={"seen": seen(form.text)})
     assert (done.status_code, done.headers["location"]) == (303, own)
@@ -248,7 +249,7 @@ def test_activating_swaps_at_once_and_rolls_back(
 
 def test_shut_gate_asks_for_an_override(room: Room, admin: TestClient) -> None:
     card = room.classifier("second")
-    room.compared(card, faults=["its accuracy is lower by 0.050"])
+    room.compared(card, faults=["Its accuracy is lower by 0.050."])
     own = f"/admin/models/{card.sha256}"
     form = admin.get(own).text
     assert "Its accuracy is lower by 0.050." in form
@@ -270,12 +271,12 @@ def test_comparison_on_other_images_is_shown_and_opens_no_gate(
     card = room.classifier("second")
     comparison = room.compared(card, data=room.images(2), card_reproduced=None)
     own = f"/admin/models/{card.sha256}"
-    told = "t was compared on other images than its card speaks of"
+    reason = "It was compared on other test images than its card was measured on"
     for page in (own, f"{own}/compare/{comparison}"):
         text = admin.get(page).text
-        assert told in text
-        assert "open" not in re.sub(r"<[^>]+>", "", text)
-    assert "promotion check shut" in admin.get("/admin/models").text
+        assert reason in text
+        assert "passed" not in re.sub(r"<[^>]+>", "", text)
+    assert "promotion checks failed" in admin.get("/admin/models").text
     refused = admin.post(f"{own}/activate")
     assert refused.status_code == 422
     assert room.serving_sha256() == room.released.sha256
@@ -288,7 +289,7 @@ def test_decision_on_an_old_page_changes_nothing(room: Room, admin: TestClient) 
     admin.post(f"/admin/models/{first.sha256}/activate", data=override)
     late = admin.post(f"/admin/models/{second.sha256}/activate", data=override)
     assert late.status_code == 409
-    assert "meanwhile" in late.text
+    assert "in the meantime" in late.text
     assert room.serving_sha256() == first.sha256
 
 
@@ -314,7 +315,7 @@ def test_classifier_that_cannot_be_loaded_is_told(room: Room, admin: TestClient)
         (model_folder(room.settings, model) / GRAPH).unlink()
     room.app.state.services.classifier.follow()
     text = admin.get("/admin/models").text
-    assert "This server cannot load the classifier" in text
+    assert "This server cannot load the active classifier" in text
     assert "no classifier.onnx" in text
     assert admin.get(own).status_code == 200
     # The one before answers still.
@@ -327,12 +328,13 @@ def test_retiring_and_taking_back(room: Room, admin: TestClient) -> None:
     own = f"/admin/models/{card.sha256}"
     assert admin.post(f"{own}/archive").status_code == 303
     page = admin.get(own).text
-    assert "Take it back into use" in page
-    assert "Put it active" not in page
+    assert "Restore this classifier" in page
+    assert f'action="{own}/restore"' in page
+    assert "Activate" not in page
     assert admin.post(f"{own}/archive").status_code == 409
-    assert "A archived model" in admin.get(f"/models/{card.sha256}").text
+    assert "An archived classifier" in admin.get(f"/models/{card.sha256}").text
     assert admin.post(f"{own}/restore").status_code == 303
-    assert "Put it active" in admin.get(own).text
+    assert "Activate anyway" in admin.get(own).text
     refused = admin.post(f"/admin/models/{room.released.sha256}/archive")
     assert refused.status_code == 409
     assert "active" in refused.text
@@ -362,10 +364,10 @@ def test_comparison_stands_side_by_side(room: Room, admin: TestClient) -> None:
     comparison = room.compared(card, changed=30, data=room.images(26))
     own = f"/admin/models/{card.sha256}/compare/{comparison}"
     first = admin.get(own).text
-    assert "The promotion check is open" in first
+    assert "Promotion checks: passed" in first
     assert "+0.012" in first
     assert "\N{MINUS SIGN}0.004 to +0.027" in first
-    assert "Uncertain; Normal at 55 %" in first
+    assert "Uncertain (most likely: Normal, 55 %)" in first
     assert first.count('loading="lazy"') == 24
     second = admin.get(f"{own}?which=better&page=2").text
     assert "Page 2 of 2" in second
@@ -409,11 +411,11 @@ def test_lineage_leads_both_ways(room: Room, admin: TestClient, visitor: TestCli
     card = room.classifier("fed", synthetic=parents)
     own = admin.get(f"/admin/models/{card.sha256}").text
     assert f"/admin/models/{generator.sha256}" in own
-    assert "a generator that is not here" in own
+    assert "which is not registered" in own
     assert f"/admin/models/{card.sha256}" in admin.get(f"/admin/models/{generator.sha256}").text
     public = visitor.get(f"/models/{card.sha256}").text
-    assert "A model that is not in use" in public
-    assert "100 of <a" in public
+    assert "A classifier that is not active" in public
+    assert "100 from <a" in public
     assert f"/models/{card.sha256}" in visitor.get(f"/models/{generator.sha256}").text
 
 
@@ -421,13 +423,13 @@ def test_generator_has_a_public_card(room: Room, visitor: TestClient, admin: Tes
     with room.app.state.services.database.sessions() as session:
         (generator,) = list_models(session, ModelKind.GENERATOR)
     text = visitor.get(f"/models/{generator.sha256}").text
-    for part in ("KID", "recall", "COVID-19", "Samples that nobody chose", generator.sha256):
+    for part in ("KID", "recall", "COVID-19", "Unselected samples", generator.sha256):
         assert part in text
     for note in generator.card["notes"]:
         assert escape(note) in text
     assert visitor.get(f"/gallery/samples/{generator.sha256}.png").status_code == 200
     own = admin.get(f"/admin/models/{generator.sha256}").text
-    assert "Put it active" not in own
+    assert "Activate" not in own
     assert "Archive this generator" in own
 
 
@@ -447,9 +449,9 @@ def test_generators_card_tells_how_real_its_images_look(room: Room, visitor: Tes
             synthetic_taken_for_real=4,
             real_taken_for_real=10,
         )
-        assert "of its images for real" not in visitor.get(address).text
+        assert "of its images as real" not in visitor.get(address).text
         session.add(played)
-    assert "40 % of its images for real" in visitor.get(address).text
+    assert "40 % of its images as real" in visitor.get(address).text
     with room.app.state.services.database.session() as session:
         session.execute(delete(QuizRound))
 
@@ -463,7 +465,7 @@ def test_generator_that_was_not_measured_says_so(
     with room.app.state.services.database.session() as session:
         register_generator(session, room.settings, room.folder / "g", run=None, by=BY)
     try:
-        assert "never measured" in visitor.get(f"/models/{card['sha256']}").text
+        assert "was not evaluated" in visitor.get(f"/models/{card['sha256']}").text
         assert "not measured" in admin.get("/admin/models").text
         assert admin.get(f"/admin/models/{card['sha256']}").status_code == 200
     finally:

@@ -22,21 +22,14 @@ from app.datasets.tables import DataKind, DataVersion
 from app.registry.activation import (
     activate,
     archive,
-    promotion_blockers,
+    find_blockers,
     restore,
     roll_back,
     roll_back_target,
 )
 from app.registry.cli import model_app
-from app.registry.comparisons import (
-    OTHER_DATA,
-    OTHER_IMAGES,
-    STAND_INS,
-    UNKNOWN_IMAGES,
-    ComparisonError,
-    list_comparisons,
-    record_comparison,
-)
+from app.registry.comparisons import ComparisonError, comparisons_of, record_comparison
+from app.registry.promotion import PromotionCheck
 from app.registry.queries import active_sha256, find_model, lineage, list_models, serving_sha256
 from app.registry.registration import (
     model_folder,
@@ -48,7 +41,8 @@ from app.registry.serving import VersionRegister
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
-from ml.classifier.bundle import CARD, GRAPH, Card
+from ml.classifier.bundle import CARD, GRAPH
+from ml.classifier.card import ModelCard
 from ml.data.manifest import DEMONSTRATION
 from ml.errors import BundleError, XrayError
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
@@ -66,6 +60,17 @@ from tests.support.tiny_models import (
 
 BY = "user:anna"
 REASON = "the clinic asked for it, see letter 12"
+OTHER_IMAGES = (
+    "It was compared on other test images than its card was measured on, so the metrics of its "
+    "card could not be checked. Compare it on its training data."
+)
+OTHER_DATA = (
+    "It was compared on another data set than its training data. Compare it on its training data."
+)
+UNKNOWN_IMAGES = (
+    "The test images of its training data are not those that its card was measured on, so the "
+    "metrics of its card could not be checked."
+)
 
 
 @dataclass
@@ -75,9 +80,9 @@ class World:
     settings: Settings
     database: Database
     folder: Path
-    released: Card
+    released: ModelCard
 
-    def bundle(self, version: str, **given: object) -> Card:
+    def bundle(self, version: str, **given: object) -> ModelCard:
         """Write a bundle, without registering it."""
         return write_classifier(self.folder / version, version=version, answer="normal", **given)  # type: ignore[arg-type]
 
@@ -103,10 +108,10 @@ class World:
     ) -> Comparison:
         """Record a comparison with the active classifier, on a data version if one is given."""
         reference = session.get_one(ModelVersion, serving_sha256(session, self.settings))
-        cards = (Card.from_json(json.dumps(one.card)) for one in (model, reference))
+        cards = (one.classifier_card for one in (model, reference))
         folder = write_comparison(self.folder / "out", comparison_of(*cards, faults=faults) | found)
         run = run_on(session, "compare-classifiers", version) if version else None
-        return record_comparison(session, self.settings, folder, run=run)
+        return record_comparison(session, folder, run=run)
 
 
 def run_on(session: Session, kind: str, data: str) -> Run:
@@ -162,6 +167,10 @@ def world(database: Database, tmp_path: Path) -> Iterator[World]:
 def session(world: World) -> Iterator[Session]:
     with world.database.sessions() as opened:
         yield opened
+
+
+def reasons(session: Session, world: World, model: ModelVersion) -> list[str]:
+    return [blocker.reason for blocker in find_blockers(session, world.settings, model)]
 
 
 def events(session: Session, subject: str) -> list[str]:
@@ -389,14 +398,15 @@ def test_comparison_is_kept_and_listed_for_both(world: World, session: Session) 
     comparison = world.compared(session, model)
     session.commit()
     released = find_model(session, world.released.sha256)
-    assert list_comparisons(session, model) == list_comparisons(session, released) == [comparison]
+    for side in (model, released):
+        assert [found.id for found in comparisons_of(session, side)] == [comparison.id]
     assert comparison.passed
     assert comparison.metrics["images"] == 757
 
 
 def test_comparison_that_is_none_is_refused(world: World, session: Session) -> None:
     model = world.classifier(session, "2")
-    card = Card.from_json(json.dumps(model.card))
+    card = model.classifier_card
     whole = comparison_of(card, world.released)
     stranger = comparison_of(world.bundle("3"), world.released)
     for found in (
@@ -409,10 +419,10 @@ def test_comparison_that_is_none_is_refused(world: World, session: Session) -> N
     ):
         folder = write_comparison(world.folder / "out", found)
         with pytest.raises(ComparisonError):
-            record_comparison(session, world.settings, folder, run=None)
+            record_comparison(session, folder, run=None)
     with pytest.raises(ComparisonError):
-        record_comparison(session, world.settings, world.folder / "nothing", run=None)
-    assert list_comparisons(session, model) == []
+        record_comparison(session, world.folder / "nothing", run=None)
+    assert comparisons_of(session, model) == []
 
 
 # --- active ------------------------------------------------------------------------------
@@ -425,27 +435,28 @@ def test_bundle_is_serving_sha256_until_something_is_activated(
     assert serving_sha256(session, world.settings) == world.released.sha256
     model = world.classifier(session, "2")
     world.compared(session, model)
-    assert promotion_blockers(session, world.settings, model) == []
+    assert find_blockers(session, world.settings, model) == []
     activation = activate(session, world.settings, model, by=BY)
     session.commit()
     assert (activation.by, activation.override) == (BY, None)
     assert serving_sha256(session, world.settings) == active_sha256(session) == model.sha256
     assert events(session, model.sha256) == ["model.registered", "model.activated"]
-    with pytest.raises(Conflict, match="active already"):
+    with pytest.raises(Conflict, match="is active already"):
         activate(session, world.settings, model, by=BY)
 
 
-def test_gates_open_by_a_written_override_alone(world: World, session: Session) -> None:
+def test_failed_checks_need_a_written_reason(world: World, session: Session) -> None:
     model = world.classifier(session, "2")
-    (fault,) = promotion_blockers(session, world.settings, model)
-    assert "not been compared" in fault
+    (blocker,) = find_blockers(session, world.settings, model)
+    assert blocker.check is PromotionCheck.COMPARED
+    assert "not been compared" in blocker.reason
     for override in (None, "", "   ", "because I say so"):
         with pytest.raises(BadForm, match="not been compared"):
             activate(session, world.settings, model, by=BY, override=override)
 
     worse = "Its accuracy is 0.050 lower (95 % interval 0.020 to 0.081)."
     world.compared(session, model, faults=[worse])
-    assert promotion_blockers(session, world.settings, model) == [worse]
+    assert reasons(session, world, model) == [worse]
     with pytest.raises(BadForm, match="lower"):
         activate(session, world.settings, model, by=BY)
     assert active_sha256(session) is None
@@ -468,7 +479,7 @@ def test_newest_comparison_counts_and_only_with_the_one_serving_sha256(
     activate(session, world.settings, second, by=BY)
     session.commit()
     # The third was compared with the released one, which is not active any more.
-    assert "not been compared" in promotion_blockers(session, world.settings, third)[0]
+    assert "not been compared" in reasons(session, world, third)[0]
     # An override that nothing needs is not kept.
     world.compared(session, third)
     assert activate(session, world.settings, third, by=BY, override=REASON).override is None
@@ -479,11 +490,11 @@ def test_comparison_on_the_images_of_the_card_counts_alone(world: World, session
     model = world.learned(session, "2", own)
 
     def faults() -> list[str]:
-        return promotion_blockers(session, world.settings, model)
+        return reasons(session, world, model)
 
     world.compared(session, model, version=other, card_reproduced=None)
     assert faults() == [OTHER_IMAGES]
-    with pytest.raises(BadForm, match="other images than its card speaks of"):
+    with pytest.raises(BadForm, match="other test images than its card"):
         activate(session, world.settings, model, by=BY)
     # Nor do images count that only look like its own.
     world.compared(session, model, version=other)
@@ -509,16 +520,16 @@ def test_model_from_elsewhere_is_compared_on_images_of_its_card(
     small = data_version(session, "a handful", demonstration=0)
     model = world.classifier(session, "2")
     world.compared(session, model, version=small, card_reproduced=None)
-    assert promotion_blockers(session, world.settings, model) == [OTHER_IMAGES]
+    assert reasons(session, world, model) == [OTHER_IMAGES]
     false = ["the card gives the accuracy as 0.990000"]
     world.compared(session, model, false, card_reproduced=False, card_faults=false)
     world.compared(session, model, version=small, card_reproduced=None)
-    assert promotion_blockers(session, world.settings, model) == false
+    assert reasons(session, world, model) == false
     world.compared(session, model)
-    assert promotion_blockers(session, world.settings, model) == []
+    assert find_blockers(session, world.settings, model) == []
 
 
-def test_images_of_the_demonstration_open_no_gate(world: World, session: Session) -> None:
+def test_demonstration_images_pass_no_promotion_check(world: World, session: Session) -> None:
     shipped = data_version(session, "demonstration", demonstration=10)
     learned = world.learned(session, "2", shipped)
     world.compared(session, learned, version=shipped)
@@ -526,7 +537,8 @@ def test_images_of_the_demonstration_open_no_gate(world: World, session: Session
     other = world.classifier(session, "3")
     world.compared(session, other, data={DEMONSTRATION: {"covid": 4}, "clinic": {"covid": 4}})
     for model in (learned, other):
-        assert promotion_blockers(session, world.settings, model) == [STAND_INS]
+        (blocker,) = find_blockers(session, world.settings, model)
+        assert blocker.check is PromotionCheck.PATIENTS
         with pytest.raises(BadForm, match="nothing about patients"):
             activate(session, world.settings, model, by=BY)
     assert activate(session, world.settings, learned, by=BY, override=REASON).override == REASON
@@ -536,7 +548,9 @@ def test_changed_files_cannot_be_activated_by_any_override(world: World, session
     model = world.classifier(session, "2")
     world.compared(session, model)
     _damage_graph(model_folder(world.settings, model))
-    assert "damaged" in promotion_blockers(session, world.settings, model)[0]
+    (blocker,) = find_blockers(session, world.settings, model)
+    assert (blocker.check, blocker.can_be_overridden) == (PromotionCheck.USABLE, False)
+    assert "damaged" in blocker.reason
     with pytest.raises(Conflict, match="damaged"):
         activate(session, world.settings, model, by=BY, override=REASON)
     shutil.rmtree(model_folder(world.settings, model))
@@ -547,7 +561,7 @@ def test_changed_files_cannot_be_activated_by_any_override(world: World, session
 def test_generator_cannot_be_record_activation(world: World, session: Session) -> None:
     write_generator(world.folder / "g")
     generator = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
-    with pytest.raises(Conflict, match="only a classifier"):
+    with pytest.raises(Conflict, match="Only a classifier"):
         activate(session, world.settings, generator, by=BY, override=REASON)
 
 
@@ -603,9 +617,9 @@ def test_decision_on_an_old_page_is_refused(world: World, session: Session) -> N
     seen = serving_sha256(session, world.settings)
     activate(session, world.settings, second, by=BY, override=REASON, seen=seen)
     session.commit()
-    with pytest.raises(Conflict, match="meanwhile"):
+    with pytest.raises(Conflict, match="in the meantime"):
         activate(session, world.settings, third, by=BY, override=REASON, seen=seen)
-    with pytest.raises(Conflict, match="meanwhile"):
+    with pytest.raises(Conflict, match="in the meantime"):
         roll_back(session, world.settings, by=BY, seen=seen)
     assert active_sha256(session) == second.sha256
 

@@ -27,7 +27,7 @@ def test_model_page_shows_the_card(application: FastAPI, visitor: TestClient) ->
     assert address == f"/models/{card.sha256}"
     page = visitor.get(address).text
     assert card.sha256 in page
-    assert f"{card.metrics['accuracy']['value']:.3f}" in page
+    assert f"{card.metrics.accuracy.value:.3f}" in page
     for unknown in ("none-such", "0" * 64, "%00", "../x"):
         assert visitor.get(f"/models/{unknown}").status_code == 404
 

@@ -1,7 +1,7 @@
-"""Training, export and prediction in a tiny world: 32 x 32 images, a network of two layers."""
+"""Training, export and prediction in a tiny world: 40 x 40 images, a network of two layers."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
-from ml.classifier import networks
-from ml.classifier.bundle import CARD, GRAPH, Card, read_bundle
+from ml.classifier.bundle import CARD, GRAPH, read_bundle
+from ml.classifier.card import ModelCard
 from ml.classifier.export import TOLERANCE, Splits, export_bundle, export_weights
-from ml.classifier.networks import Backbone, build_classifier
+from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor, Reason
 from ml.classifier.sampling import sampling_weights
 from ml.classifier.training import (
@@ -34,37 +33,25 @@ from ml.errors import BundleError, CheckpointError, DataError, XrayError
 from ml.evaluation.metrics import softmax
 from ml.labels import LABELS
 from tests.ml.training.test_metrics_log import points
+from tests.support.classifier_world import tiny_network_of
 from tests.support.images import png, synthetic_image
 
 CPU = torch.device("cpu")
-SIDE = 32
-
-
-def tiny(_pretrained: bool) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, stride=2, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 12, 3, stride=2, padding=1),
-        nn.ReLU(),
-    )
+SIDE, SMALL_SIDE = 40, 32
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny_network() -> None:
-    """A network that is built and trained in a moment, under a name of its own."""
-    patch = pytest.MonkeyPatch()
-    patch.setitem(networks.BACKBONES, "tiny", Backbone(tiny, features=12, size=SIDE))
-    yield
-    patch.undo()
+def tiny_network() -> Iterator[None]:
+    with tiny_network_of(SIDE):
+        yield
 
 
 def options(epochs: int = 3, seed: int = 2, **changes: object) -> ClassifierOptions:
     return ClassifierOptions(
-        network="tiny",
+        network="report-cnn",
         epochs=epochs,
         small_epochs=1,
-        small_size=24,
+        small_size=SMALL_SIDE,
         batch_size=16,
         learning_rate=2e-2,
         ema_decay=0.8,
@@ -157,7 +144,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ml.training.checkpoint.os.fsync", full)
+    monkeypatch.setattr("ml.files.os.fsync", full)
     (tmp_path / "options.json").unlink()
     with pytest.raises(OSError, match="No space"):
         train_classifier(records, tmp_path, options(epochs=2), device=CPU)
@@ -200,7 +187,7 @@ def test_sampling_draws_every_class_equally_and_softens_sources() -> None:
 
 
 def test_logit_is_the_mean_of_its_activation_map_plus_bias() -> None:
-    network = build_classifier("tiny", 3).eval()
+    network = build_classifier("report-cnn", 3).eval()
     images = torch.rand(2, 1, SIDE, SIDE)
     with torch.inference_mode():
         readout = network.read(images)
@@ -257,7 +244,7 @@ def test_weights_in_the_graph_are_those_of_the_run(
     file = tmp_path / "weights.safetensors"
     sha256 = export_weights(bundle, file)
     trained = load_run(run_folder).network.state_dict()
-    weights = load_weights(file, "tiny", LABELS)
+    weights = load_weights(file, "report-cnn", LABELS)
     assert weights.sha256 == sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert weights.state.keys() == trained.keys()
     for name, value in trained.items():
@@ -277,16 +264,16 @@ def test_weights_in_the_graph_are_those_of_the_run(
 def test_weights_that_do_not_fit_are_refused(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     export_weights(bundle, file)
-    with pytest.raises(CheckpointError, match="for the network tiny, not report-cnn"):
-        load_weights(file, "report-cnn", LABELS)
-    save_weights(file, {"a": torch.zeros(1)}, {"network": "tiny", "labels": "covid,normal"})
+    with pytest.raises(CheckpointError, match="for the network report-cnn, not efficientnet-lite0"):
+        load_weights(file, "efficientnet-lite0", LABELS)
+    save_weights(file, {"a": torch.zeros(1)}, {"network": "report-cnn", "labels": "covid,normal"})
     with pytest.raises(CheckpointError, match="for the labels covid,normal"):
-        load_weights(file, "tiny", LABELS)
+        load_weights(file, "report-cnn", LABELS)
     file.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="no file of xray export weights"):
-        load_weights(file, "tiny", LABELS)
+        load_weights(file, "report-cnn", LABELS)
     with pytest.raises(CheckpointError, match="no weights at"):
-        load_weights(tmp_path / "other", "tiny", LABELS)
+        load_weights(tmp_path / "other", "report-cnn", LABELS)
 
 
 def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -299,7 +286,7 @@ def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> N
     norm.name = "folded"
     content = graph.SerializeToString()
     (tmp_path / GRAPH).write_bytes(content)
-    card = replace(card, sha256=hashlib.sha256(content).hexdigest())
+    card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     (tmp_path / CARD).write_text(card.to_json())
     with pytest.raises(BundleError, match=r"1 of the weights, such as backbone.1.running_var"):
         export_weights(tmp_path, tmp_path / "weights.safetensors")
@@ -307,15 +294,15 @@ def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> N
 
 
 def test_card_tells_what_was_measured_and_on_what(bundle: Path, splits: Splits) -> None:
-    card = Card.from_json((bundle / CARD).read_text())
+    card = ModelCard.from_json((bundle / CARD).read_text())
     assert card.sha256 == hashlib.sha256((bundle / GRAPH).read_bytes()).hexdigest()
-    assert card.metrics["images"] == len(splits.test) == card.data["images"]["test"]
-    confusion = np.array(card.metrics["confusion"])
+    assert card.metrics.images == len(splits.test) == card.data.images["test"]
+    confusion = np.array(card.metrics.confusion)
     assert confusion.sum() == len(splits.test)
-    assert card.metrics["accuracy"]["value"] == pytest.approx(confusion.trace() / confusion.sum())
+    assert card.metrics.accuracy.value == pytest.approx(confusion.trace() / confusion.sum())
     assert card.labels == list(LABELS)
     # The tiny world can be learned.
-    assert card.metrics["macro_auroc"]["value"] > 0.7
+    assert card.metrics.macro_auroc.value > 0.7
 
 
 def test_changed_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -328,7 +315,7 @@ def test_changed_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="SHA-256"):
         read_bundle(tmp_path)
     (tmp_path / CARD).write_text('{"format": 99}')
-    with pytest.raises(BundleError, match="format 99"):
+    with pytest.raises(BundleError, match="format is 99"):
         read_bundle(tmp_path)
 
 
@@ -338,8 +325,9 @@ def with_thresholds(bundle: Path) -> Callable[[float, float], Predictor]:
     card, graph = read_bundle(bundle)
 
     def make(confidence: float, ood_score: float) -> Predictor:
-        thresholds = replace(card.thresholds, confidence=confidence, ood_score=ood_score)
-        return Predictor(replace(card, thresholds=thresholds), graph)
+        changes = {"confidence": confidence, "ood_score": ood_score}
+        thresholds = card.thresholds.model_copy(update=changes)
+        return Predictor(card.model_copy(update={"thresholds": thresholds}), graph)
 
     return make
 

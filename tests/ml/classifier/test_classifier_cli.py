@@ -83,4 +83,4 @@ def test_options_out_of_range_are_refused_before_the_images_are_read(tmp_path: P
     assert "--patience" in wrong.stderr
     wrong = xray("train", "classifier", "--data", tmp_path, "--out", tmp_path, "--precision=half")
     assert isinstance(wrong.exception, XrayError)
-    assert "unknown precision 'half', expected one of float32, bfloat16" in str(wrong.exception)
+    assert "precision: Expected one of float32, bfloat16, got 'half'." in str(wrong.exception)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from ml.classifier.bundle import CARD, PRETRAINED, Card, read_bundle
+from ml.classifier.bundle import CARD, PRETRAINED, read_bundle
+from ml.classifier.card import ModelCard, TrainingData
 from ml.classifier.predictor import Predictor
 from ml.data.loading import load_images
 from ml.data.manifest import in_split, read_manifest
@@ -23,8 +24,10 @@ from ml.evaluation.compare import (
     paired_differences,
     worse_metrics,
 )
-from ml.evaluation.evaluate import Answers, answer_images, left_out_images, metrics_of
-from ml.evaluation.metrics import softmax
+from ml.evaluation.comparison_report import MetricDifferences
+from ml.evaluation.evaluate import Predictions, left_out_images, metrics_of, predict_images
+from ml.evaluation.metrics import Interval, softmax
+from ml.evaluation.results import EvaluationMetrics
 from ml.labels import LABELS
 from tests.support.classifier_world import QUICK, tiny_network, write_data, write_synthetic, xray
 from tests.support.gan_world import one_thread
@@ -72,7 +75,9 @@ def test_both_answer_the_same_images_at_their_own_size(
     images = in_split(read_manifest(data), Split.TEST)
     for side, folder in (("candidate", bundle), ("reference", PRETRAINED)):
         predictor = Predictor.load(folder)
-        answers = answer_images(predictor, load_images(images, predictor.card.input_size, title=""))
+        answers = predict_images(
+            predictor, load_images(images, predictor.card.input_size, title="")
+        )
         own = found[side]
         assert own["sha256"] == predictor.card.sha256
         assert own["version"] == predictor.card.version
@@ -94,11 +99,11 @@ def test_differences_are_those_of_the_metrics(found: dict[str, Any]) -> None:
     assert found["passed"] is not any(one["high"] < 0 for one in found["differences"].values())
 
 
-def answers_of(truth: Any, skill: float, *, noise: int) -> Answers:
-    """Answers of a classifier to 300 images of 150 patients; more skill, more of them right."""
+def predictions_of(truth: Any, skill: float, *, noise: int) -> Predictions:
+    """Predictions for 300 images of 150 patients; more skill, more of them correct."""
     random = np.random.default_rng(noise)
     probabilities = softmax(random.normal(size=(300, 3)) + skill * np.eye(3)[truth])
-    return Answers(
+    return Predictions(
         labels=LABELS,
         truth=truth,
         probabilities=probabilities,
@@ -109,33 +114,37 @@ def answers_of(truth: Any, skill: float, *, noise: int) -> Answers:
     )
 
 
+def both(differences: MetricDifferences) -> tuple[Interval, Interval]:
+    return differences.accuracy, differences.macro_auroc
+
+
 TRUTH = np.random.default_rng(5).integers(3, size=300)
-GOOD, POOR = (answers_of(TRUTH, skill, noise=1) for skill in (2.0, 1.0))
+GOOD, POOR = (predictions_of(TRUTH, skill, noise=1) for skill in (2.0, 1.0))
 
 
 def test_worse_beyond_its_interval_is_a_fault_and_better_is_none() -> None:
     card, _ = read_bundle(PRETRAINED)
-    new, old = replace(card, version="new"), replace(card, version="old")
+    new, old = (card.model_copy(update={"version": name}) for name in ("new", "old"))
     gained, lost = paired_differences(GOOD, POOR), paired_differences(POOR, GOOD)
-    assert gained["accuracy"].low > 0
+    assert gained.accuracy.low > 0
     assert worse_metrics(gained, new, old) == []
-    for name, one in lost.items():
-        turned = [-gained[name].value, -gained[name].high, -gained[name].low]
+    for one, other in zip(both(lost), both(gained), strict=True):
+        turned = [-other.value, -other.high, -other.low]
         assert [one.value, one.low, one.high] == pytest.approx(turned)
-    less = lost["accuracy"]
+    less = lost.accuracy
     faults = worse_metrics(lost, new, old)
     assert len(faults) == 2
     assert faults[0] == (
-        f"classifier new is worse than old: its accuracy is lower by {-less.value:.3f} "
-        f"(95 % interval {-less.high:.3f} to {-less.low:.3f})"
+        f"Classifier new is worse than old: its accuracy is {-less.value:.3f} lower "
+        f"(95 % interval {-less.high:.3f} to {-less.low:.3f})."
     )
 
 
 def test_difference_that_may_be_chance_is_no_fault() -> None:
     card, _ = read_bundle(PRETRAINED)
-    other = answers_of(TRUTH, 2.0, noise=2)
+    other = predictions_of(TRUTH, 2.0, noise=2)
     differences = paired_differences(GOOD, other)
-    assert all(one.low < 0 < one.high for one in differences.values())
+    assert all(one.low < 0 < one.high for one in both(differences))
     assert worse_metrics(differences, card, card) == []
 
 
@@ -144,9 +153,9 @@ def test_intervals_are_paired() -> None:
     nearly = replace(GOOD, probabilities=GOOD.probabilities.copy())
     nearly.probabilities[:3] = np.roll(nearly.probabilities[:3], 1, axis=1)
     alone = metrics_of(GOOD).accuracy
-    paired = paired_differences(nearly, GOOD)["accuracy"]
+    paired = paired_differences(nearly, GOOD).accuracy
     assert paired.high - paired.low < (alone.high - alone.low) / 2
-    for one in paired_differences(GOOD, GOOD).values():
+    for one in both(paired_differences(GOOD, GOOD)):
         assert (one.value, one.low, one.high) == (0, 0, 0)
 
 
@@ -171,27 +180,27 @@ def test_images_whose_answer_changes_are_named(
 
 
 @pytest.fixture(scope="module")
-def checked(bundle: Path, data: Path) -> Callable[[Card], tuple[bool | None, list[str]]]:
+def checked(bundle: Path, data: Path) -> Callable[[ModelCard], tuple[bool | None, list[str]]]:
     """Checks a card against the answers of the tiny classifier."""
     predictor = Predictor.load(bundle)
     images = in_split(read_manifest(data), Split.TEST)
-    answers = answer_images(predictor, load_images(images, 32, title=""))
+    answers = predict_images(predictor, load_images(images, 32, title=""))
     return lambda card: check_card(card, images, answers)
 
 
-def with_metrics(card: Card, **changes: Any) -> Card:
-    return replace(card, metrics=card.metrics | changes)
+def with_metrics(card: ModelCard, **changes: Any) -> ModelCard:
+    return card.model_copy(update={"metrics": card.metrics.model_copy(update=changes)})
 
 
 def test_card_that_gives_other_metrics_is_named(
-    bundle: Path, checked: Callable[[Card], tuple[bool | None, list[str]]]
+    bundle: Path, checked: Callable[[ModelCard], tuple[bool | None, list[str]]]
 ) -> None:
     card = read_bundle(bundle)[0]
-    accuracy = card.metrics["accuracy"]
-    found = accuracy["value"]
+    accuracy = card.metrics.accuracy
+    found = accuracy.value
 
-    def told(value: float | None) -> Card:
-        return with_metrics(card, accuracy=accuracy | {"value": value})
+    def told(value: float) -> ModelCard:
+        return with_metrics(card, accuracy=replace(accuracy, value=value))
 
     assert checked(card) == (True, [])
     assert checked(read_bundle(PRETRAINED)[0]) == (None, [])
@@ -199,45 +208,51 @@ def test_card_that_gives_other_metrics_is_named(
     assert checked(told(found + 0.01)) == (
         False,
         [
-            f"the card gives the accuracy as {found + 0.01:.6f}, on the card's own test images it "
-            f"is {found:.6f}"
+            f"Its card states {found + 0.01:.6f} for the accuracy, and it reaches {found:.6f} on "
+            "the test images of the card."
         ],
     )
-    assert "gives the accuracy as not defined" in checked(told(None))[1][0]
-    recalls = {label: own | {"recall": 1.5} for label, own in card.metrics["per_class"].items()}
+    assert "states no value for the accuracy" in checked(told(float("nan")))[1][0]
+    recalls = {
+        label: own.model_copy(update={"recall": 1.5})
+        for label, own in card.metrics.per_class.items()
+    }
     reproduced, faults = checked(with_metrics(card, per_class=recalls))
     assert reproduced is False
     assert [label in fault for label, fault in zip(LABELS, faults, strict=True)] == [True] * 3
-    assert len(checked(replace(card, metrics={}))[1]) == 5
+    silent = card.model_copy(update={"metrics": EvaluationMetrics.unmeasured()})
+    assert len(checked(silent)[1]) == 5
 
 
 def test_card_without_a_source_is_checked_on_the_others(
-    bundle: Path, data: Path, checked: Callable[[Card], tuple[bool | None, list[str]]]
+    bundle: Path, data: Path, checked: Callable[[ModelCard], tuple[bool | None, list[str]]]
 ) -> None:
     """Its metrics are those of the test images of the sources that it has seen."""
     card = read_bundle(bundle)[0]
     images = [
         image for image in in_split(read_manifest(data), Split.TEST) if image.source == "north"
     ]
-    answers = answer_images(Predictor.load(bundle), load_images(images, 32, title=""))
+    answers = predict_images(Predictor.load(bundle), load_images(images, 32, title=""))
     north = {"north": dict.fromkeys(LABELS, 5)}
-    seen = card.data | {
-        "by_source": card.data["by_source"] | {"test": north},
-        "patients": card.data["patients"] | {"test": len({image.patient for image in images})},
+    changes = {
+        "by_source": card.data.by_source | {"test": north},
+        "patients": card.data.patients | {"test": len({image.patient for image in images})},
     }
+    seen = card.data.model_copy(update=changes)
     right = float(np.mean(answers.probabilities.argmax(axis=1) == answers.truth))
-    wrong = {"accuracy": card.metrics["accuracy"] | {"value": right + 0.25}}
-    left_out = card.options | {"leave_out": "south"}
-    without = replace(with_metrics(card, **wrong), options=left_out, data=seen)
+    wrong = with_metrics(card, accuracy=replace(card.metrics.accuracy, value=right + 0.25))
+    left_out = replace(card.options, leave_out="south")
+    without = wrong.model_copy(update={"options": left_out, "data": seen})
     assert left_out_images(without, read_manifest(data), "south")
     reproduced, faults = checked(without)
     assert reproduced is False
     assert faults[0] == (
-        f"the card gives the accuracy as {right + 0.25:.6f}, on the card's own test images it is "
-        f"{right:.6f}"
+        f"Its card states {right + 0.25:.6f} for the accuracy, and it reaches {right:.6f} on the "
+        "test images of the card."
     )
-    assert checked(replace(without, options=card.options))[0] is None
-    assert checked(replace(card, data={}))[0] is None
+    assert checked(without.model_copy(update={"options": card.options}))[0] is None
+    unknown = TrainingData(images={}, patients={}, by_source={}, split="")
+    assert checked(card.model_copy(update={"data": unknown}))[0] is None
 
 
 def test_command_writes_the_comparison_and_says_it(
@@ -246,19 +261,19 @@ def test_command_writes_the_comparison_and_says_it(
     shown, out = told
     for words in (
         "30 test images of 15 patients",
-        f"answered differently: {len(found['changed'])} images",
-        "the promotion checks open" if found["passed"] else "the promotion checks stay shut",
+        f"changed predictions: {len(found['changed'])}",
+        f"Comparison: {'passed' if found['passed'] else 'failed'}",
         *(fault[:60] for fault in found["faults"]),
     ):
         assert words in shown
     assert found["card_reproduced"] is True
-    assert "not those of the card" not in shown
+    assert "was measured on other images" not in shown
     assert [path.name for path in out.iterdir()] == ["comparison.json"]
 
 
 def test_synthetic_images_measure_nothing(data: Path, bundle: Path, tmp_path: Path) -> None:
     made = write_synthetic(tmp_path / "made", {"covid": 40})
     predictor = Predictor.load(bundle)
-    with pytest.raises(DataError, match="no image to measure on"):
+    with pytest.raises(DataError, match="has no test image"):
         compare_classifiers(predictor, predictor, made)
     assert (bundle / CARD).is_file()

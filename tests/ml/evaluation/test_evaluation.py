@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from ml.data.manifest import ImageRecord, read_manifest
 from ml.data.splits import Split, split_of
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
 from ml.evaluation import metrics
-from ml.evaluation.evaluate import Answers, left_out_images, metrics_of, roc_curves
+from ml.evaluation.evaluate import Predictions, left_out_images, metrics_of, roc_curves
+from ml.evaluation.results import ClassifierEvaluation
 from ml.labels import LABELS
 from ml.reporting import charts
 from ml.reporting.classifier_report import describe, read_training_rows, render_report
@@ -40,12 +41,12 @@ ROWS = [
 ]  # fmt: skip
 
 
-def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Answers:
+def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Predictions:
     random = np.random.default_rng(seed)
     truth = random.integers(3, size=count)
     logits = random.normal(size=(count, 3)) + skill * np.eye(3)[truth]
     probabilities = metrics.softmax(logits)
-    return Answers(
+    return Predictions(
         labels=LABELS,
         truth=truth,
         probabilities=probabilities,
@@ -57,11 +58,11 @@ def answers_of(count: int, *, seed: int = 3, skill: float = 1.2) -> Answers:
 
 
 @pytest.fixture(scope="module")
-def answers() -> Answers:
+def answers() -> Predictions:
     return answers_of(160)
 
 
-def test_metrics_equal_scikit_learn(answers: Answers) -> None:
+def test_metrics_equal_scikit_learn(answers: Predictions) -> None:
     scores = metrics_of(answers)
     predicted = answers.probabilities.argmax(axis=1)
     assert scores.accuracy.value == reference.accuracy_score(answers.truth, predicted)
@@ -72,37 +73,35 @@ def test_metrics_equal_scikit_learn(answers: Answers) -> None:
     for k, label in enumerate(LABELS):
         own = scores.per_class[label]
         expected = [column[k] for column in columns]
-        assert [own[key] for key in ("precision", "recall", "f1", "support")] == pytest.approx(
-            expected
-        )
-        assert own["auroc"] == pytest.approx(
+        assert [own.precision, own.recall, own.f1, own.support] == pytest.approx(expected)
+        assert own.auroc == pytest.approx(
             reference.roc_auc_score(answers.truth == k, answers.probabilities[:, k])
         )
     answered = ~answers.uncertain
-    assert scores.selective["coverage"] == answered.mean()
-    assert scores.selective["accuracy_when_answering"] == reference.accuracy_score(
+    assert scores.selective.coverage == answered.mean()
+    assert scores.selective.accuracy_when_answering == reference.accuracy_score(
         answers.truth[answered], predicted[answered]
     )
 
 
-def test_every_metric_lies_in_its_interval(answers: Answers) -> None:
+def test_every_metric_lies_in_its_interval(answers: Predictions) -> None:
     scores = metrics_of(answers)
     entries = [*scores.per_class.values(), scores.selective]
     intervals = [scores.accuracy, scores.macro_auroc] + [
-        entry[key] for entry in entries for key in entry if key.endswith("_interval")
+        value for entry in entries for key, value in entry if key.endswith("_interval")
     ]
     assert len(intervals) == 2 + 3 * 4 + 4
     assert all(one.low < one.value < one.high for one in intervals)
 
 
-def test_shared_draws_give_the_interval_of_a_single_metric(answers: Answers) -> None:
+def test_shared_draws_give_the_interval_of_a_single_metric(answers: Predictions) -> None:
     alone = metrics.bootstrap(
         metrics.accuracy, answers.truth, answers.probabilities, answers.patients
     )
     assert metrics_of(answers).accuracy == alone
 
 
-def test_roc_curve_is_that_of_scikit_learn(answers: Answers) -> None:
+def test_roc_curve_is_that_of_scikit_learn(answers: Predictions) -> None:
     rounded = replace(answers, probabilities=answers.probabilities.round(1))  # many ties
     for one in (answers, rounded):
         for k, label in enumerate(LABELS):
@@ -120,8 +119,8 @@ def test_images_of_one_class_give_what_can_be_said() -> None:
     answers = answers_of(60)
     covid = replace(answers, truth=np.zeros(60, dtype=np.int64))
     scores = metrics_of(covid)
-    assert np.isnan(scores.per_class["normal"]["recall"])
-    assert scores.accuracy.value == scores.per_class["covid"]["recall"]
+    assert np.isnan(scores.per_class["normal"].recall)
+    assert scores.accuracy.value == scores.per_class["covid"].recall
     assert scores.within_source == []
     assert roc_curves(covid) == {}
     card, _ = read_bundle(PRETRAINED)
@@ -135,7 +134,7 @@ def records_of(count: int) -> list[ImageRecord]:
 
 
 @pytest.fixture(scope="module")
-def html(answers: Answers) -> str:
+def html(answers: Predictions) -> str:
     card, _ = read_bundle(PRETRAINED)
     return render_report(describe(card, records_of(160), answers, metrics_of(answers), ROWS))
 
@@ -179,25 +178,25 @@ def test_report_is_one_file_that_needs_nothing(html: str) -> None:
     assert not re.search(r"https?:|url\(|@import|//\w", html)
 
 
-def test_report_shows_every_metric(html: str, answers: Answers) -> None:
+def test_report_shows_every_metric(html: str, answers: Predictions) -> None:
     page = Page()
     page.feed(html)
     shown = " | ".join(page.charts)
-    for chart in ("Confusion", "ROC", "Reliability", "Accuracy over", "Loss over"):
+    for chart in ("Confusion", "ROC", "Calibration", "Accuracy over", "Loss over"):
         assert chart in shown
     scores = metrics_of(answers)
     entries = [*scores.per_class.values(), scores.selective]
     intervals = [scores.accuracy, scores.macro_auroc, scores.calibration_error_interval]
-    intervals += [row["auroc"] for row in scores.within_source]
-    intervals += [entry[key] for entry in entries for key in entry if key.endswith("_interval")]
+    intervals += [row.auroc for row in scores.within_source]
+    intervals += [value for entry in entries for key, value in entry if key.endswith("_interval")]
     for one in intervals:
         assert f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" in html
     assert len(scores.within_source) == 6
     assert read_bundle(PRETRAINED)[0].sha256 in html
 
 
-def test_names_in_the_report_are_text(answers: Answers) -> None:
-    card = replace(read_bundle(PRETRAINED)[0], version="<script>alert(1)</script>")
+def test_names_in_the_report_are_text(answers: Predictions) -> None:
+    card = read_bundle(PRETRAINED)[0].model_copy(update={"version": "<script>alert(1)</script>"})
     hostile = replace(answers, sources=np.full(160, '"><script>'))
     html = render_report(describe(card, records_of(160), hostile, metrics_of(hostile), []))
     assert "<script" not in html
@@ -212,7 +211,7 @@ def test_line_chart_of_a_single_epoch_is_drawn() -> None:
 
 def run_folder(folder: Path, **changes: object) -> Path:
     """A folder as the training of the released classifier leaves it."""
-    options = read_bundle(PRETRAINED)[0].options | changes
+    options = asdict(read_bundle(PRETRAINED)[0].options) | changes
     (folder / "options.json").write_text(json.dumps({"options": options}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     return folder
@@ -226,7 +225,7 @@ def test_curves_of_another_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "options.json").write_text('{"epochs": 3}')
     with pytest.raises(CheckpointError, match="another version"):
         read_training_rows(tmp_path, card)
-    with pytest.raises(CheckpointError, match="other seed"):
+    with pytest.raises(CheckpointError, match="differ in seed"):
         read_training_rows(run_folder(tmp_path, seed=99), card)
     assert read_training_rows(run_folder(tmp_path), card) == ROWS
 
@@ -256,7 +255,8 @@ def left_out_bundle(folder: Path, source: str) -> Path:
     """The released bundle, but with a card that says it never saw this source."""
     shutil.copytree(PRETRAINED, folder)
     card, _ = read_bundle(PRETRAINED)
-    changed = replace(card, options=card.options | {"leave_out": source})
+    options = replace(card.options, leave_out=source)
+    changed = card.model_copy(update={"options": options})
     (folder / CARD).write_text(changed.to_json(), encoding="utf-8")
     return folder
 
@@ -277,7 +277,8 @@ def test_command_writes_metrics_and_report(folder: Path, tmp_path: Path) -> None
     assert found["seed"] == 0
     assert found["training"] == ROWS
     assert sum(sum(own.values()) for own in found["data"].values()) == found["metrics"]["images"]
-    assert (out / "report.html").read_text() == render_report(found)
+    evaluation = ClassifierEvaluation.from_values(found)
+    assert (out / "report.html").read_text() == render_report(evaluation)
 
 
 def test_all_images_of_the_source_that_was_left_out_are_measured(
@@ -298,12 +299,12 @@ def test_all_images_of_the_source_that_was_left_out_are_measured(
 def test_bundle_that_learned_from_the_source_is_refused() -> None:
     card, _ = read_bundle(PRETRAINED)
     images = records_of(6)
-    with pytest.raises(BundleError, match="trained on all hospitals"):
+    with pytest.raises(BundleError, match="trained on all sites"):
         left_out_images(card, images, "north")
-    other = replace(card, options=card.options | {"leave_out": "south"})
+    other = card.model_copy(update={"options": replace(card.options, leave_out="south")})
     with pytest.raises(BundleError, match="trained without south"):
         left_out_images(other, images, "north")
-    with pytest.raises(DataError, match="no image comes from 'south'"):
+    with pytest.raises(DataError, match="No image is from the source 'south'"):
         left_out_images(other, images, "south")
     sites = [replace(image, source="north", site="south") for image in images]
     both = replace(card, options=card.options | {"leave_out": "south,west"}, format=2)
@@ -314,7 +315,8 @@ def test_bundle_that_learned_from_the_source_is_refused() -> None:
 
 def test_bundle_of_the_first_format_left_out_a_source_and_no_site() -> None:
     card, _ = read_bundle(PRETRAINED)
-    old = replace(card, options=card.options | {"leave_out": "south"}, format=1)
+    options = replace(card.options, leave_out="south")
+    old = card.model_copy(update={"options": options, "format": 1})
     site = [replace(image, source="north", site="south") for image in records_of(3)]
     source = [replace(image, source="south", site="south") for image in records_of(3)]
     assert left_out_images(old, [*site, *source], "south") == source
@@ -360,8 +362,8 @@ def test_unknown_hospital_from_training_to_metrics(
     xray("train", "classifier", "--data", folder, "--out", run, *tiny, *without)
     xray("export", "classifier", "--data", folder, "--run", run, "--out", bundle)
     card, _ = read_bundle(bundle)
-    assert card.options["leave_out"] == "south"
-    assert {source for part in card.data["by_source"].values() for source in part} == {"north"}
+    assert card.options.leave_out == "south"
+    assert {source for part in card.data.by_source.values() for source in part} == {"north"}
     shown = xray("evaluate", "classifier", "--data", folder, "--bundle", bundle, *without)
     assert "AUROC in south: covid against normal" in shown
 
@@ -369,9 +371,23 @@ def test_unknown_hospital_from_training_to_metrics(
 def test_run_that_is_older_than_an_option_resumes(
     tiny_network: None, folder: Path, tmp_path: Path
 ) -> None:
-    options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0)
-    train_classifier(read_manifest(folder), tmp_path, options, device=CPU)
-    written = json.loads((tmp_path / "options.json").read_text())
+    records = read_manifest(folder)
+    options = ClassifierOptions(network="report-cnn", epochs=2, small_epochs=0)
+    whole = train_classifier(records, tmp_path / "whole", options, device=CPU)
+
+    run, epochs = tmp_path / "run", list[float]()
+
+    def note(row: dict[str, float]) -> None:
+        epochs.append(row["epoch"])
+
+    train_classifier(
+        records, run, options, device=CPU, on_tick=note, should_stop=lambda: bool(epochs)
+    )
+    assert epochs == [1]
+    written = json.loads((run / "options.json").read_text())
     del written["options"]["leave_out"]
-    (tmp_path / "options.json").write_text(json.dumps(written))
-    train_classifier(read_manifest(folder), tmp_path, options, device=CPU)
+    (run / "options.json").write_text(json.dumps(written))
+    resumed = train_classifier(records, run, options, device=CPU, on_tick=note)
+    assert epochs == [1, 2]
+    weights = resumed.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in whole.state_dict().items())

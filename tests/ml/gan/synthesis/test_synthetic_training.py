@@ -141,10 +141,10 @@ def test_run_and_card_tell_of_synthetic_images(
         options=options,
         synthetic=loaded.synthetic,
     )
-    assert card.data["synthetic"] == counts
-    assert SOURCE not in card.data["by_source"]["train"]
+    assert card.data.synthetic == counts
+    assert SOURCE not in card.data.by_source["train"]
     assert f"| `{GENERATOR[:12]}` | 12 | 0 | 0 |" in render_model_card(card)
-    without = replace(card, data=card.data | {"synthetic": {}})
+    without = card.model_copy(update={"data": card.data.model_copy(update={"synthetic": {}})})
     assert "synthetic" not in render_model_card(without)
 
 
@@ -220,6 +220,6 @@ def test_synthetic_images_are_no_unknown_hospital(made: Path) -> None:
     from ml.classifier.bundle import PRETRAINED, read_bundle
 
     card, _ = read_bundle(PRETRAINED)
-    card = replace(card, options=card.options | {"leave_out": SOURCE})
-    with pytest.raises(DataError, match="no image comes from"):
+    card = card.model_copy(update={"options": replace(card.options, leave_out=SOURCE)})
+    with pytest.raises(DataError, match="No image is from the source"):
         left_out_images(card, read_synthetic_manifest(made), SOURCE)

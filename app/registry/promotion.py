@@ -1,0 +1,178 @@
+"""The promotion rule: what a classifier has to pass before it is activated.
+
+`PROMOTION_CHECKS` is the whole rule. A classifier may be activated when it
+
+1. loads and runs,
+2. has the same classes as the active version,
+3. was compared with the active version,
+4. was not found worse than it in that comparison, and reaches the metrics of its own card,
+5. was compared on its own test images,
+6. was compared on images of patients.
+
+The first classifier of a registry has nothing to be compared with, so only the first check counts.
+An administrator may override every check but the first, with a written reason.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from app.registry.tables import ModelVersion
+from ml.labels import label_name
+
+
+class PromotionCheck(StrEnum):
+    """A condition of activation, by its name on pages."""
+
+    USABLE = "Loads and runs"
+    SAME_CLASSES = "Same classes as the active version"
+    COMPARED = "Compared with the active version"
+    NOT_WORSE = "Not worse than the active version"
+    OWN_IMAGES = "Compared on its own test images"
+    PATIENTS = "Compared on images of patients"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFindings:
+    """What the promotion checks need to know of a comparison.
+
+    Attributes:
+        faults: what the comparison itself found: metrics that are worse, a card not reproduced.
+        card_reproduced: whether the candidate reached its card's metrics; None where the images
+            are not those of its card.
+        has_stand_ins: whether some images are synthetic ones of the demonstration set.
+    """
+
+    id: uuid.UUID
+    created_at: datetime
+    candidate_sha256: str
+    reference_sha256: str
+    data_sha256: str | None
+    faults: list[str]
+    card_reproduced: bool | None
+    has_stand_ins: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionCase:
+    """A classifier that may be activated in place of the active one.
+
+    Attributes:
+        active_sha256: of the active version; None where there is none.
+        active: the active version, where it is registered.
+        comparison: the one that counts, from `app.registry.comparisons.deciding_comparison`.
+        load_fault: why the classifier's files cannot be used; None where they can, or where
+            nobody looked.
+    """
+
+    candidate: ModelVersion
+    active_sha256: str | None
+    active: ModelVersion | None
+    comparison: ComparisonFindings | None
+    load_fault: str | None = None
+
+    @property
+    def needs_comparison(self) -> bool:
+        """Whether there is another classifier to be compared with."""
+        return self.active_sha256 not in (None, self.candidate.sha256)
+
+    @property
+    def deciding(self) -> ComparisonFindings | None:
+        """The comparison to judge by; None where none is needed, possible or there."""
+        return self.comparison if self.needs_comparison and self.has_same_classes else None
+
+    @property
+    def has_same_classes(self) -> bool:
+        """Whether the two predict the same classes, in the same order."""
+        return self.active is None or self.active.labels == self.candidate.labels
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A promotion check that failed, and why, in sentences."""
+
+    check: PromotionCheck
+    reason: str
+
+    @property
+    def can_be_overridden(self) -> bool:
+        """Whether a written reason is enough to activate the classifier all the same."""
+        return self.check is not PromotionCheck.USABLE
+
+
+def _unusable(case: PromotionCase) -> Iterator[str]:
+    if case.load_fault:
+        yield case.load_fault
+
+
+def _other_classes(case: PromotionCase) -> Iterator[str]:
+    if case.active and not case.has_same_classes:
+        ours, theirs = (
+            ", ".join(label_name(label) for label in model.labels)
+            for model in (case.candidate, case.active)
+        )
+        yield (
+            f"It predicts {ours}, and the active version {case.active.version} predicts {theirs}. "
+            "Only classifiers of the same classes can be compared."
+        )
+
+
+def _not_compared(case: PromotionCase) -> Iterator[str]:
+    if case.needs_comparison and case.has_same_classes and case.comparison is None:
+        yield "It has not been compared with the active version. Compare the two first."
+
+
+def _worse(case: PromotionCase) -> Iterator[str]:
+    if case.deciding:
+        yield from case.deciding.faults
+
+
+def _other_images(case: PromotionCase) -> Iterator[str]:
+    if case.deciding is None:
+        return
+    own, compared = case.candidate.data_sha256, case.deciding.data_sha256
+    are_of_card = case.deciding.card_reproduced is not None
+    if own and own == compared and not are_of_card:
+        yield (
+            "The test images of its training data are not those that its card was measured on, so "
+            "the metrics of its card could not be checked."
+        )
+    elif not are_of_card:
+        yield (
+            "It was compared on other test images than its card was measured on, so the metrics "
+            "of its card could not be checked. Compare it on its training data."
+        )
+    elif own and own != compared:
+        yield (
+            "It was compared on another data set than its training data. Compare it on its "
+            "training data."
+        )
+
+
+def _stand_ins(case: PromotionCase) -> Iterator[str]:
+    if case.deciding and case.deciding.has_stand_ins:
+        yield (
+            "It was compared on synthetic images of the demonstration set, which say nothing "
+            "about patients. Compare it on images of patients."
+        )
+
+
+PROMOTION_CHECKS = {
+    PromotionCheck.USABLE: _unusable,
+    PromotionCheck.SAME_CLASSES: _other_classes,
+    PromotionCheck.COMPARED: _not_compared,
+    PromotionCheck.NOT_WORSE: _worse,
+    PromotionCheck.OWN_IMAGES: _other_images,
+    PromotionCheck.PATIENTS: _stand_ins,
+}
+
+
+def promotion_blockers(case: PromotionCase) -> list[Blocker]:
+    """Every promotion check that a classifier fails; empty where it may be activated."""
+    return [
+        Blocker(check, reason)
+        for check, find_reasons in PROMOTION_CHECKS.items()
+        for reason in find_reasons(case)
+    ]
