@@ -26,6 +26,7 @@ def configure_logging(settings: Settings | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _drop_color_message,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     )
@@ -66,6 +67,12 @@ def _renderers(line_format: LogFormat) -> list[Processor]:
         _drop_timestamp_date,
         structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain, sort_keys=False),
     ]
+
+
+def _drop_color_message(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Uvicorn adds its message a second time, with the colours of a terminal."""
+    event.pop("color_message", None)
+    return event
 
 
 def _drop_timestamp_date(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
