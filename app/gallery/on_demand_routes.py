@@ -20,7 +20,7 @@ from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession
 from ml.gan.latents import SEEDS
 from ml.gan.synthesis.watermark import Provenance
-from ml.labels import DISPLAY_NAMES, label_name
+from ml.labels import label_name
 
 STEPS, MOST_STEPS = 8, 16
 
@@ -89,7 +89,7 @@ def make(
         _status(wish),
         makers=makers,
         wish=wish,
-        names=DISPLAY_NAMES,
+        names={label: label_name(label) for maker in makers for label in maker.labels},
         seed=seed,
         most_seed=SEEDS - 1,
         picture_url=address("/gallery/make.png", **same, seed=number),
@@ -163,7 +163,7 @@ def between(
         _status(wish),
         makers=makers,
         wish=wish,
-        names=DISPLAY_NAMES,
+        names={label: label_name(label) for maker in makers for label in maker.labels},
         side=FRAME_SIDE,
         typed={"from": from_, "to": to, "steps": steps},
         ends=(first, last),

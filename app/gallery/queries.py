@@ -1,5 +1,6 @@
 """The images of the gallery: how they come into it, and how they are found again, page by page."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import Select, func, select
@@ -13,7 +14,7 @@ from app.registry.queries import find_model, list_models
 from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.gan.onnx_generator import GRAPH
-from ml.labels import LABELS
+from ml.labels import ordered_labels
 
 # --- made on the spot ------------------------------------------------------------------------
 
@@ -54,10 +55,10 @@ def gallery_page(
     Raises:
         NotFound: the cursor is not valid.
     """
-    return paginate_merged(session, queries(choice), (SyntheticImage.id,), cursor, size)
+    return paginate_merged(session, queries(session, choice), (SyntheticImage.id,), cursor, size)
 
 
-def queries(choice: Choice) -> list[Select[SyntheticImage]]:
+def queries(session: Session, choice: Choice) -> list[Select[SyntheticImage]]:
     """Queries that together find the images of a choice, each in the order of an index.
 
     The index of a generator's images begins with the class, so that images of all classes take one
@@ -70,7 +71,9 @@ def queries(choice: Choice) -> list[Select[SyntheticImage]]:
         return [query.where(SyntheticImage.label == choice.label)]
     if choice.model is None:
         return [query]
-    return [query.where(SyntheticImage.label == label) for label in LABELS]
+    model = session.get(ModelVersion, choice.model)
+    labels = _labels_of(model) if model else ()
+    return [query.where(SyntheticImage.label == label) for label in labels]
 
 
 def neighbours(session: Session, image: SyntheticImage) -> tuple[int | None, int | None]:
@@ -107,8 +110,19 @@ def generators_with_counts(session: Session) -> list[GeneratorCount]:
     return list(found.values())
 
 
+def classes_in_gallery(shelves: Iterable[GeneratorCount]) -> tuple[str, ...]:
+    """The classes that generators make or have made images of."""
+    return ordered_labels(
+        label for shelf in shelves for label in (*shelf.images, *_labels_of(shelf.model))
+    )
+
+
 def classes_of(model: ModelVersion) -> tuple[str, ...]:
     """The classes that a generator makes on demand; none for one that mixes several."""
-    options = model.card["options"]
-    labels = tuple(str(options["labels"]).split(","))
-    return labels if options["conditional"] or len(labels) == 1 else ()
+    labels = _labels_of(model)
+    return labels if model.card["options"]["conditional"] or len(labels) == 1 else ()
+
+
+def _labels_of(model: ModelVersion) -> tuple[str, ...]:
+    """The classes that a generator learned."""
+    return tuple(str(model.card["options"]["labels"]).split(","))

@@ -31,6 +31,7 @@ from app.gallery.images import (
 from app.gallery.queries import (
     PAGE_SIZE,
     Choice,
+    classes_in_gallery,
     find_generator,
     gallery_page,
     generators_with_counts,
@@ -49,7 +50,6 @@ from app.registry.files import model_folder
 from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession, Services
 from ml.gan.latents import SEEDS
-from ml.labels import LABELS
 
 router = APIRouter(prefix="/gallery", include_in_schema=False)
 # Room for the numbers of all images that may be chosen.
@@ -70,8 +70,6 @@ def index(
 
 
 def _choice(model: str, label: str) -> Choice:
-    if label and label not in LABELS:
-        raise NotFound(f"no such class: expected one of {', '.join(LABELS)}")
     return Choice(model or None, label or None)
 
 
@@ -86,6 +84,8 @@ def _page_of_images(
     found = generators_with_counts(opened)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
         raise NotFound("no such generator is registered here")
+    if choice.label and choice.label not in (known := classes_in_gallery(found)):
+        raise NotFound(f"There is no class {choice.label!r:.60}. Choose one of {', '.join(known)}.")
     shown = gallery_page(opened, choice, before, PAGE_SIZE)
     following = {"model": choice.model, "label": choice.label, "before": shown.next_cursor}
     return page(

@@ -7,11 +7,17 @@ from urllib.parse import urlencode
 
 from sqlalchemy.orm import Session
 
-from app.gallery.queries import Choice, GeneratorCount, classes_of, usable_generators
+from app.gallery.queries import (
+    Choice,
+    GeneratorCount,
+    classes_in_gallery,
+    classes_of,
+    usable_generators,
+)
 from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
 from app.services import Services
-from ml.labels import LABELS, label_name
+from ml.labels import label_name
 
 
 def model_title(model: ModelVersion) -> str:
@@ -167,7 +173,10 @@ def label_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choi
     shown = [
         shelf for shelf in generators_with_counts if choice.model in (None, shelf.model.sha256)
     ]
-    counts = {label: sum(shelf.images.get(label, 0) for shelf in shown) for label in LABELS}
+    counts = {
+        label: sum(shelf.images.get(label, 0) for shelf in shown)
+        for label in classes_in_gallery(shown)
+    }
     return [
         Filter(label, f"{label_name(label)}: {count:,}", label == choice.label)
         for label, count in counts.items()

@@ -167,6 +167,11 @@ class ActiveClassifier:
             return None
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the active classifier; none while it loads."""
+        return tuple(self.card.labels) if self.card else ()
+
+    @property
     def fault(self) -> LoadFault | None:
         """The classifier that this process should answer with and cannot load, if any."""
         return self._fault

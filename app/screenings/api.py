@@ -9,12 +9,11 @@ from app.accounts.dependencies import CurrentClinic
 from app.core.errors import NotFound
 from app.screenings.dependencies import ClinicImage, ClinicScreening
 from app.screenings.queries import screenings_page
-from app.screenings.reviews import newest_review, review
+from app.screenings.reviews import newest_review, review, review_choices
 from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
 from app.screenings.uploads import BOUNDED_BY_READER
+from app.screenings.views import heatmap_of
 from app.services import CurrentServices, CurrentSession
-from ml.imaging.heatmap import render_heatmap, unpack_map
-from ml.labels import LABELS
 
 router = APIRouter(prefix="/api/v1", tags=["screenings"])
 
@@ -126,15 +125,11 @@ def show(screening: ClinicScreening) -> ScreeningOut:
 def heatmap(
     screening: ClinicScreening,
     label: Annotated[
-        str | None, Query(description=f"One of {', '.join(LABELS)}; default: the most probable.")
+        str | None, Query(description="A class of the model; default: the most probable one.")
     ] = None,
 ) -> Response:
     """The regions that the prediction of a class is based on; it does not mark findings."""
-    wanted = label or screening.label
-    if wanted not in LABELS:
-        raise NotFound(f"no class {wanted!r}: expected one of {', '.join(LABELS)}")
-    picture = render_heatmap(unpack_map(screening.activation_map), LABELS.index(wanted))
-    return Response(picture, media_type="image/png")
+    return Response(heatmap_of(screening, label or screening.label), media_type="image/png")
 
 
 @router.post(
@@ -156,6 +151,7 @@ def add_review(
         screening,
         owner,
         **sent.model_dump(),
+        choices=review_choices(screening, current.classifier.labels),
         signing_key=current.settings.signing_key,
     )
     return ReviewOut.of(made, screening)

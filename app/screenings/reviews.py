@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -15,7 +15,7 @@ from app.core.audit import AuditEvent
 from app.core.errors import BadForm, NotFound
 from app.datasets.corrections import row_holding
 from app.screenings.tables import Review, Screening
-from ml.labels import LABELS
+from ml.labels import ordered_labels
 
 LONGEST_WHY = 2000
 LONGEST_PATIENT = 200
@@ -29,6 +29,7 @@ def review(
     label: str,
     why: str,
     patient: str,
+    choices: Collection[str],
     signing_key: str,
 ) -> Review:
     """Record what an image shows and commit it; from now on this review holds.
@@ -41,6 +42,7 @@ def review(
         why: in the reviewer's words; needed where the model is corrected.
         patient: what the clinic calls the patient, or nothing. Only a keyed hash of it is kept, by
             which images of one patient are known to be of one patient.
+        choices: the classes to choose from, of `review_choices`.
         signing_key: the secret of that hash.
 
     Raises:
@@ -48,7 +50,7 @@ def review(
         NotFound: the screening was deleted meanwhile.
     """
     why, patient = why.strip(), patient.strip()
-    if faults := _faults(screening, label, why, patient):
+    if faults := _faults(screening, label, why, patient, choices):
         raise BadForm(faults)
     earlier = newest_review(session, screening.id)
     made = Review(
@@ -76,10 +78,22 @@ def review(
     return made
 
 
-def _faults(screening: Screening, label: str, why: str, patient: str) -> dict[str, str]:
+def review_choices(screening: Screening, active: Iterable[str]) -> tuple[str, ...]:
+    """The classes that a reviewer may choose from.
+
+    Args:
+        screening: gives those of the model that made the prediction.
+        active: those of the active model version, which may know more.
+    """
+    return ordered_labels([*screening.probabilities, *active])
+
+
+def _faults(
+    screening: Screening, label: str, why: str, patient: str, choices: Collection[str]
+) -> dict[str, str]:
     faults = {}
-    if label not in LABELS:
-        faults["label"] = f"choose what the image shows: {', '.join(LABELS)}"
+    if label not in choices:
+        faults["label"] = f"Choose what the image shows: {', '.join(choices)}."
     elif label != screening.label and not why:
         faults["why"] = "Enter a reason. It is required if the prediction is wrong."
     if len(why) > LONGEST_WHY:

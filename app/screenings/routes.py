@@ -24,16 +24,21 @@ from app.screenings.dependencies import (
     remember,
 )
 from app.screenings.queries import count_screenings, screenings_page
-from app.screenings.reviews import LONGEST_WHY, newest_review, review, reviewed_labels
+from app.screenings.reviews import (
+    LONGEST_WHY,
+    newest_review,
+    review,
+    review_choices,
+    reviewed_labels,
+)
 from app.screenings.schemas import UploadResult
 from app.screenings.sharing import is_shared, share, stop_sharing
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from app.screenings.uploads import BOUNDED_BY_READER
-from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView
+from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, heatmap_of
 from app.services import CurrentServices, CurrentSession
-from ml.imaging.heatmap import render_heatmap, unpack_map
-from ml.labels import LABELS, label_name
+from ml.labels import label_name, listed_labels
 
 router = APIRouter(include_in_schema=False)
 RECENT = 6
@@ -75,6 +80,7 @@ def upload_page(
         "screenings/index.html",
         status,
         model=card,
+        classes=listed_labels(current.classifier.labels),
         recent=_summaries(opened, recent.rows),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
@@ -172,7 +178,9 @@ def screening_page(
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
         shared_until=row.shared_until if shared or visible.share_token else None,
         review=ReviewView.of(found, row.label) if found else None,
-        labels={label: label_name(label) for label in LABELS},
+        labels={
+            label: label_name(label) for label in review_choices(row, current.classifier.labels)
+        },
         longest_why=LONGEST_WHY,
         **{"faults": {}, "typed": {}} | about,
     )
@@ -201,10 +209,7 @@ def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
 @router.get("/screenings/{id}/heatmaps/{label}.png")
 def heatmap(visible: Visible, label: str) -> Response:
     """Where the model's evidence for one class lies."""
-    if label not in LABELS:
-        raise NotFound(f"no such class: expected one of {', '.join(LABELS)}")
-    picture = render_heatmap(unpack_map(visible.row.activation_map), LABELS.index(label))
-    return Response(picture, media_type="image/png", headers=_PRIVATE)
+    return Response(heatmap_of(visible.row, label), media_type="image/png", headers=_PRIVATE)
 
 
 @router.post("/screenings/{id}/share")
@@ -251,7 +256,14 @@ def add_review(
     """Confirm the answer, or say what is right."""
     typed = {"label": label, "why": why, "patient": patient}
     try:
-        review(opened, screening, user, **typed, signing_key=current.settings.signing_key)
+        review(
+            opened,
+            screening,
+            user,
+            **typed,
+            choices=review_choices(screening, current.classifier.labels),
+            signing_key=current.settings.signing_key,
+        )
     except BadForm as refused:
         visible = VisibleScreening(screening, can_manage=True, share_token=None)
         return screening_page(

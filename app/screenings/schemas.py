@@ -74,7 +74,7 @@ class ScreeningOut(BaseModel):
 
     id: uuid.UUID
     created_at: datetime
-    label: str = Field(description="Most probable class: covid, pneumonia or normal.")
+    label: str = Field(description="Most probable class of the model, such as covid.")
     decision: str = Field(description='The label, or "uncertain" when the model abstains.')
     reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
     explanation: str | None = Field(description="The reason in words.")
@@ -151,7 +151,10 @@ class ReviewIn(BaseModel):
         }
     }
 
-    label: str = Field(max_length=50, description="What is right: covid, pneumonia or normal.")
+    label: str = Field(
+        max_length=50,
+        description="What is right: a class of the model that predicted, or of the active one.",
+    )
     why: str = Field(
         "",
         max_length=LONGEST_WHY,

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from app.core.errors import NotFound
 from app.screenings.tables import Review, Screening
 from ml.classifier.predictor import UNCERTAIN, Reason
+from ml.imaging.heatmap import render_heatmap, unpack_map
 from ml.labels import label_name
 
 REASONS: dict[str, str] = {
@@ -40,6 +42,18 @@ TIMING_NAMES: dict[str, str] = {
 def decision_name(decision: str) -> str:
     """The words for a decision."""
     return "Uncertain" if decision == UNCERTAIN else label_name(decision)
+
+
+def heatmap_of(row: Screening, label: str) -> bytes:
+    """Where the model's evidence for a class lies, as a transparent PNG.
+
+    Raises:
+        NotFound: the model that made the prediction does not know the class.
+    """
+    labels = list(row.probabilities)
+    if label not in labels:
+        raise NotFound(f"There is no class {label!r:.60}. Choose one of {', '.join(labels)}.")
+    return render_heatmap(unpack_map(row.activation_map), labels.index(label))
 
 
 def percent(value: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml.labels import label_fault, label_name, labels_fault, ordered_labels
+from ml.labels import label_fault, label_name, labels_fault, listed_labels, ordered_labels
 
 
 def test_known_classes_come_first() -> None:
@@ -15,6 +15,12 @@ def test_names_for_people() -> None:
     assert [label_name(label) for label in ("covid", "tuberculosis", "lung-opacity_2")] == [
         "COVID-19", "Tuberculosis", "Lung opacity 2",
     ]  # fmt: skip
+
+
+def test_classes_in_a_sentence() -> None:
+    assert listed_labels(["covid", "pneumonia", "normal"]) == "COVID-19, pneumonia or normal"
+    assert listed_labels(["normal"]) == "normal"
+    assert listed_labels([]) == ""
 
 
 @pytest.mark.parametrize("label", ["", "COVID", "a b", "1a", "-a", "a/b", "ä", "a" * 41, "a\n"])

@@ -187,8 +187,8 @@ def test_shared_link_shows_no_review(
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({}, "choose what the image shows"),
-        ({"label": "measles", "why": "spots"}, "choose what the image shows"),
+        ({}, "Choose what the image shows"),
+        ({"label": "measles", "why": "spots"}, "Choose what the image shows"),
         ({"label": "WRONG"}, "Enter a reason"),
         ({"label": "WRONG", "why": "  "}, "Enter a reason"),
         ({"label": "WRONG", "why": "x" * 2001}, "at most 2000 characters"),
