@@ -33,7 +33,8 @@ from ml.gan.generator_file import load_generator
 from ml.gan.onnx_generator import CARD as GENERATOR_CARD
 from ml.gan.release import release_generator
 from ml.gan.synthesis.folder import SyntheticFolder
-from ml.gan.synthesis.synthesize import Wanted, synthesize
+from ml.gan.synthesis.request import SynthesisRequest
+from ml.gan.synthesis.synthesize import synthesize
 from ml.gan.training import train_gan
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import standardise
@@ -234,7 +235,7 @@ def test_generator_makes_the_fourth_class_for_the_gallery(world: World, tmp_path
     assert (released / GENERATOR_CARD).is_file()
     loaded = load_generator(released / "generator.safetensors")
     made = SyntheticFolder(tmp_path / "made")
-    wanted = Wanted(count=3, label=TUBERCULOSIS)
+    wanted = SynthesisRequest(count=3, label=TUBERCULOSIS)
     assert synthesize(loaded, made, wanted, None).written == 3
     assert labels_of(read_synthetic_manifest(tmp_path / "made")) == (TUBERCULOSIS,)
     freeze(tmp_path / "made")
