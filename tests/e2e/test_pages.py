@@ -115,7 +115,7 @@ def test_examples_of_the_api_page_are_json(page: Page) -> None:
 def test_keyboard_reaches_the_content_and_the_picker(page: Page) -> None:
     page.goto("/")
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to the content")
+    skip = page.get_by_role("link", name="Skip to content")
     expect(skip).to_be_focused()
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Enter")

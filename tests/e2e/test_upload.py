@@ -127,7 +127,7 @@ def test_lost_connection_leaves_a_button(page: Page, faults: Faults, images: lis
     page.set_input_files("#image", images[0])
     state = page.locator(".queue-state")
     for seconds in (2, 4, 8):
-        expect(state).to_contain_text(f"trying again in {seconds} s")
+        expect(state).to_contain_text(f"retrying in {seconds} s")
         page.clock.fast_forward(seconds * 1000)
     again = page.get_by_role("button", name="Try again")
     expect(again).to_be_visible()
