@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ml.gan.objectives import Objective, gradient_norms
+from ml.gan.objectives import CriticBatch, Objective, ScoredImages, gradient_norms
 from ml.reporting.charts import Point, curve_chart, histogram_chart, path_chart
 
 Floats = NDArray[np.float64]
@@ -200,8 +200,13 @@ def train_toy_critic(
     for _ in range(steps):
         real, fake = _ring(batch_size, random), _centre(batch_size, random)
         mix = torch.rand(batch_size, generator=random)
-        loss = objective.critic_loss(critic(real, classes), critic(fake, classes))
-        loss = loss + objective.penalty(critic, real, fake, classes, mix)
+        if objective.penalises_images:
+            real, fake = real.requires_grad_(), fake.requires_grad_()
+        of_real, of_fake = (
+            ScoredImages(points, points, critic(points, classes)) for points in (real, fake)
+        )
+        loss = objective.critic_loss(of_real.scores, of_fake.scores)
+        loss = loss + objective.penalty(critic, CriticBatch(of_real, of_fake, classes, mix))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()

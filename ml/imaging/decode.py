@@ -288,7 +288,7 @@ def _refuse_colourful(picture: Image.Image) -> None:
     if np.mean(spread > COLOUR_SPREAD) > COLOUR_SHARE:
         raise UnreadableImage(
             "the picture is in colour, a chest X-ray is grey: export the image itself",
-            "not-a-image",
+            "not-a-radiograph",
         )
 
 

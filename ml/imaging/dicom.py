@@ -213,7 +213,7 @@ def _refuse_other_objects(dataset: Dataset) -> None:
         raise UnreadableImage(
             f"the DICOM modality is {shown}, a chest X-ray is CR, DX or RG: "
             "choose the radiograph itself",
-            "not-a-image",
+            "not-a-radiograph",
         )
     if _integer(dataset, "NumberOfFrames", 1) != 1:
         raise UnreadableImage(

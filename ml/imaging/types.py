@@ -18,6 +18,8 @@ Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM"]
 Pixels = NDArray[np.uint8 | np.uint16]
 GreyImage = NDArray[np.uint8]  # (H, W), higher is brighter
 GreyImages = NDArray[np.uint8]  # (N, H, W)
+# Codes of the API. "not-an-image": the file holds no picture. "not-a-radiograph": it holds one, but
+# not a grey X-ray image of the chest's modalities.
 Refusal = Literal[
     "empty",
     "not-an-image",
@@ -28,7 +30,7 @@ Refusal = Literal[
     "multi-frame",
     "unsupported-colour",
     "unsupported-encoding",
-    "not-a-image",
+    "not-a-radiograph",
     "blank",
 ]
 

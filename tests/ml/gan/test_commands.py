@@ -343,8 +343,8 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     assert rows[0]["seconds"] == 0 < rows[1]["seconds"] < rows[2]["seconds"]
     assert rows[2]["images_per_second"] > 0
     frozen = read_version(tmp_path / "made")
-    assert (frozen["images"], frozen["synthetic"]) == (6, 6)
-    assert f"frozen {tmp_path / 'made'}: SHA-256 {frozen['sha256']}" in done.stdout
+    assert (frozen.images, frozen.synthetic) == (6, 6)
+    assert f"frozen {tmp_path / 'made'}: SHA-256 {frozen.sha256}" in done.stdout
     assert len(list((tmp_path / "made" / "thumbnails").rglob("*.jpg"))) == 6
     # The seconds of a call that goes on are added to those before; a torn row is no row.
     with (tmp_path / "metrics.jsonl").open("a") as log:
@@ -355,7 +355,7 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     assert again[-1]["step"] == again[-1]["of"] == 8
     assert again[-1]["seconds"] > again[0]["seconds"] == rows[-1]["seconds"]
     # What was frozen is frozen anew.
-    assert verify_version(tmp_path / "made")["images"] == 8
+    assert verify_version(tmp_path / "made").images == 8
 
 
 def test_stopped_synthesis_goes_on_with_the_same_command(
@@ -378,7 +378,7 @@ def test_stopped_synthesis_goes_on_with_the_same_command(
     assert not (tmp_path / "made" / "summary.json").exists()
     again = make("--count", 6, "--freeze")
     assert "generated: 3" in again.stdout
-    assert read_version(tmp_path / "made")["images"] == 6
+    assert read_version(tmp_path / "made").images == 6
 
 
 def test_nothing_is_frozen_where_every_image_was_refused(

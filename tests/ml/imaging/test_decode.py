@@ -194,7 +194,7 @@ def test_colour_models_without_a_single_grey(content: bytes, what: str) -> None:
 def test_colourful_picture_is_no_image() -> None:
     picture = np.stack([IMAGE, np.roll(IMAGE, 30, axis=1), 255 - IMAGE], axis=2)
     for content in (png(picture), jpeg(picture), png(Image.fromarray(picture).quantize(64))):
-        assert refusal(content).code == "not-a-image"
+        assert refusal(content).code == "not-a-radiograph"
 
 
 def test_size_of_a_thumbnail() -> None:
@@ -428,7 +428,7 @@ def test_padding_is_black_and_takes_no_part_in_the_range(photometric: str) -> No
 @pytest.mark.parametrize("modality", ["CT", "MR", "US", "SC", "JO HN"])
 def test_other_modality_is_no_image(modality: str) -> None:
     problem = refusal(dicom(IMAGE, Modality=modality))
-    assert problem.code == "not-a-image"
+    assert problem.code == "not-a-radiograph"
     assert (modality in str(problem)) is (" " not in modality)
 
 
