@@ -18,6 +18,7 @@ from ml.commands.interpolate import interpolate_command
 from ml.commands.lungs import train_lungs_command
 from ml.commands.predict import predict
 from ml.commands.reproduce import reproduce_report_command
+from ml.commands.sites import evaluate_sites_command
 from ml.commands.synthesize import synthesize_command
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ export_app.command("classifier")(export_classifier_command)
 export_app.command("weights")(export_weights_command)
 export_app.command("generator")(export_generator_command)
 evaluate_app.command("classifier")(evaluate_classifier_command)
+evaluate_app.command("sites")(evaluate_sites_command)
 evaluate_app.command("gan")(evaluate_gan_command)
 compare_app.command("conditions")(compare_conditions_command)
 compare_app.command("classifiers")(compare_classifiers_command)
