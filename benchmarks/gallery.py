@@ -17,13 +17,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.core.database import Database, now
 from app.datasets.tables import DataKind, DataVersion
-from app.gallery.queries import PAGE, Choice, newest
+from app.gallery.queries import PAGE_SIZE, Choice, gallery_page, queries
 from app.gallery.tables import SyntheticImage
 from app.main import create_app
 from app.migrations import upgrade
@@ -79,7 +79,7 @@ def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticImage
         query = query.where(SyntheticImage.model_sha256 == choice.model)
     if choice.label:
         query = query.where(SyntheticImage.label == choice.label)
-    return list(session.scalars(query.limit(PAGE + 1).offset(skipped)))
+    return list(session.scalars(query.limit(PAGE_SIZE + 1).offset(skipped)))
 
 
 def median_ms(*calls: Callable[[], object]) -> list[float]:
@@ -119,20 +119,27 @@ def database_url(database: Database) -> str:
     return database.engine.url.render_as_string(hide_password=False)
 
 
+def _count(session: Session, choice: Choice) -> int:
+    found = queries(choice)
+    return sum(
+        session.scalar(select(func.count()).select_from(query.subquery())) or 0 for query in found
+    )
+
+
 def _row(database: Database, client: TestClient, choice: Choice, share: float) -> list[str]:
     with database.sessions() as session:
-        ids = [image.id for image in newest(session, choice, 10**6)]
-        skipped = int(share * (len(ids) - PAGE - 1))
-        before = ids[skipped - 1] if skipped else None
-        ours = [image.id for image in newest(session, choice, PAGE + 1, before)]
-        assert ours == [image.id for image in plain(session, choice, skipped)]
+        skipped = int(share * (_count(session, choice) - PAGE_SIZE - 1))
+        # The cursor of a page that begins after so many images.
+        before = gallery_page(session, choice, None, skipped).next_cursor if skipped else None
+        ours = [image.id for image in gallery_page(session, choice, before, PAGE_SIZE).rows]
+        assert ours == [image.id for image in plain(session, choice, skipped)][:PAGE_SIZE]
         session.expunge_all()
         query = {"model": choice.model or "", "label": choice.label or ""}
         address = client.build_request("GET", "/gallery", params=query).url
         page = f"{address}&before={before}" if before else str(address)
         assert client.get(page).status_code == 200
         keyed, counted, whole = median_ms(
-            lambda: (newest(session, choice, PAGE + 1, before), session.expunge_all()),
+            lambda: (gallery_page(session, choice, before, PAGE_SIZE), session.expunge_all()),
             lambda: (plain(session, choice, skipped), session.expunge_all()),
             lambda: client.get(page),
         )
@@ -152,7 +159,7 @@ def main() -> None:
         if url:
             measure(url, images, table, "PostgreSQL")
     console = Console()
-    console.print(f"{images:,} images, {PAGE} to a page, median of {REPEATS}")
+    console.print(f"{images:,} images, {PAGE_SIZE} to a page, median of {REPEATS}")
     console.print(table)
 
 

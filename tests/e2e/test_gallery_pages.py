@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from app.core.database import Database
 from app.datasets.tables import DataKind
-from app.gallery.queries import PAGE
+from app.gallery.queries import PAGE_SIZE
 from app.gallery.registration import register_images
 from app.migrations import upgrade
 from app.registry.registration import register_generator
@@ -27,7 +27,7 @@ from tests.e2e.test_pages import AXE_OPTIONS
 from tests.support.images import png, synthetic_image
 from tests.support.synthetic_set import new_set, new_version
 
-ALL_IMAGES = PAGE + 10
+ALL_IMAGES = PAGE_SIZE + 10
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def page(visit: BrowserContext) -> Page:
 def test_selection_goes_over_pages_and_is_downloaded(page: Page) -> None:
     page.goto("/gallery")
     images = page.locator(".shelf-image")
-    expect(images).to_have_count(PAGE)
+    expect(images).to_have_count(PAGE_SIZE)
     expect(page.get_by_role("button", name="Download selected images")).to_be_disabled()
     images.nth(1).get_by_role("checkbox").check()
     page.get_by_role("link", name="More images").click()
@@ -138,7 +138,7 @@ def test_gallery_and_quiz_work_without_a_script(
     page = context.new_page()
     page.goto("/gallery")
     page.get_by_role("link", name="More images").click()
-    expect(page.locator(".shelf-image")).to_have_count(ALL_IMAGES - PAGE)
+    expect(page.locator(".shelf-image")).to_have_count(ALL_IMAGES - PAGE_SIZE)
     page.locator(".shelf-image").first.get_by_role("checkbox").check()
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Download selected images").click()
