@@ -23,10 +23,11 @@ from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation.evaluate import left_out_images
 from ml.labels import LABELS
 from ml.reporting.model_card import render_model_card
-from tests.ml.classifier.test_classifier import CPU, SIDE, tiny
 from tests.ml.data.test_importers import classes, reasons
 from tests.ml.data.test_near_duplicates import cropped, textured_image
 from tests.ml.evaluation.test_evaluation import xray
+from tests.support.classifier_world import SIDE, tiny
+from tests.support.gan_world import CPU
 from tests.support.images import png
 
 GENERATOR = "ab" * 32
