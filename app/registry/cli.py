@@ -71,7 +71,7 @@ def activate_command(
         str, typer.Option(help="Why, in spite of the promotion checks; kept in the audit log.")
     ] = "",
 ) -> None:
-    """Put a classifier active; running servers follow within two seconds."""
+    """Activate a classifier. Running servers follow within two seconds."""
     from app.registry.activation import activate
 
     settings = Settings()

@@ -50,7 +50,7 @@ def list_models(
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a model came of, and what came of it.
+    """Where a model comes from, and what was made with it.
 
     Attributes:
         run: that made it.

@@ -80,7 +80,7 @@ class PrepareRequest:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What came of it.
+    """The result of preparing a data set.
 
     Attributes:
         folder: the frozen data set.

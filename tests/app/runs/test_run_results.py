@@ -1,4 +1,4 @@
-"""Runs whose programs are the real ones, on the demonstration set: what comes of them."""
+"""Runs whose programs are the real ones, on the demonstration set: their results."""
 
 from collections.abc import Iterator
 from pathlib import Path

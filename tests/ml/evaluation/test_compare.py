@@ -1,4 +1,4 @@
-"""Gates: two classifiers on the same test images, and a card that has to be true."""
+"""Comparisons: two classifiers on the same test images, and a card that has to be true."""
 
 import json
 from collections.abc import Callable
