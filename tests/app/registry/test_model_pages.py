@@ -494,4 +494,4 @@ def test_files_are_downloaded_as_they_are(room: Room, admin: TestClient) -> None
 @pytest.fixture(autouse=True)
 def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is started here rings for nobody."""
-    monkeypatch.setattr("app.registry.routes.ring", lambda *_about: None)
+    monkeypatch.setattr("app.registry.routes.notify_workers", lambda *_about: None)
