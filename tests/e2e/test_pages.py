@@ -101,7 +101,7 @@ def test_deleted_image_is_gone(screening: Page, faults: Faults) -> None:
 def test_answer_names_its_model(screening: Page) -> None:
     screening.locator(".facts").get_by_role("link").first.click()
     expect(screening).to_have_url(re.compile("/models/"))
-    expect(screening.get_by_role("heading", level=1)).to_contain_text("Model ")
+    expect(screening.get_by_role("heading", level=1)).to_contain_text("Classifier ")
 
 
 def test_examples_of_the_api_page_are_json(page: Page) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy import delete
 from app.core.database import Database
 from app.datasets.tables import DataKind, DataVersion
 from app.runs import queue as runs
+from app.runs.progress import RunProgress
 from app.runs.service import create_run
 from app.runs.tables import Run
 from tests.e2e.conftest import Faults, OpenVisitor
@@ -48,7 +49,7 @@ class Training:
         with (self.folder / "metrics.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         (self.folder / "log.txt").write_text(f"step {step}\n")
-        progress = {"step": step, "of": 1000, "eta_s": 90.0, "metrics": row}
+        progress = RunProgress(step=step, of=1000, eta_s=90.0, metrics=row)
         with self.database.session() as session:
             assert runs.record(session, self.id, OWNER, progress, f"step {step}\n" * 40)
 

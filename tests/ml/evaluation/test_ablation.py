@@ -18,6 +18,7 @@ from ml.data.manifest import ImageRecord, in_split, read_manifest, read_syntheti
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError
 from ml.evaluation import ablation as retraining
+from ml.evaluation import ablation_statistics
 from ml.evaluation.ablation import RECIPE, TRAININGS, compare_conditions
 from ml.evaluation.ablation_setting import CONDITIONS, Question
 from ml.evaluation.ablation_statistics import measure_conditions, sentence, verdict
@@ -308,7 +309,7 @@ def test_chance_in_training_widens_the_interval() -> None:
 def test_spread_of_the_draws_is_that_of_the_mean_of_the_trainings() -> None:
     """So few trainings, drawn as often as there are, would vary too little."""
     values = np.array([0.2, 0.5, 0.9])
-    random = retraining._seed_draws(3)
+    random = ablation_statistics._seed_draws(3)
     means = [values[next(random)].mean() for _ in range(20_000)]
     assert np.std(means) == pytest.approx(values.std(ddof=1) / np.sqrt(3), rel=0.03)
 

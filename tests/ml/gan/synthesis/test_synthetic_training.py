@@ -214,7 +214,7 @@ def test_summary_counts_synthetic_images_and_their_leaks(tmp_path: Path) -> None
     rows = [("covid", SOURCE, "s-1", GENERATOR), ("normal", "north", "p1", "")]
     shown = xray("data", "summary", write_set(tmp_path / "set", rows), "--no-duplicates")
     assert "synthetic images: 1" in shown
-    assert "every image is of the class normal" in shown
+    assert "Every image has the label normal." in " ".join(shown.split())
 
 
 def test_synthetic_images_are_no_unknown_hospital(made: Path) -> None:
@@ -222,5 +222,5 @@ def test_synthetic_images_are_no_unknown_hospital(made: Path) -> None:
 
     card, _ = read_bundle(PRETRAINED)
     card = card.model_copy(update={"options": replace(card.options, leave_out=SOURCE)})
-    with pytest.raises(DataError, match="No image is from the source"):
+    with pytest.raises(DataError, match="No image is from"):
         left_out_images(card, read_synthetic_manifest(made), SOURCE)
