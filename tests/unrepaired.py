@@ -16,8 +16,6 @@ UNREPAIRED = {
     "tests/e2e/test_story.py",
     "tests/ml/data/test_leaks.py::test_real_images_that_are_left_do_not_leak",
     "tests/ml/data/test_versioning.py::test_a_real_data_set_is_frozen_in_seconds",
-    "tests/ml/gan/test_objectives.py::test_unknown_objective_names_the_known_ones",
-    "tests/test_imports.py",
 }
 
 

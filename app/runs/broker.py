@@ -5,30 +5,15 @@ A message only makes a worker look at once: it finds queued runs without one as 
 
 import logging
 import threading
-import uuid
 from collections.abc import Collection
-from concurrent.futures import Executor
-from typing import Protocol
 
+from app.runs.consumer import Consumer
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
 # How long a request may wait for a broker that does not answer.
 NOTIFY_TIMEOUT_S = 1.5
-
-
-class Consumer(Protocol):
-    """What `consume` calls: a worker."""
-
-    def execute(self, run_id: uuid.UUID) -> None:
-        """Handle the message that a run is queued."""
-
-    def poll(self, pool: Executor) -> None:
-        """Look for queued runs until the consumer stops; executions go to the pool."""
-
-    def stop(self) -> None:
-        """Start no further run and end the current one."""
 
 
 def notify_workers(settings: Settings, run: Run) -> None:

@@ -19,7 +19,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport import filesystem
 
 from app.core.logging import configure_logging
-from app.runs.broker import Consumer
+from app.runs.consumer import Consumer
 from app.runs.tables import RunQueue
 from app.settings import Settings
 

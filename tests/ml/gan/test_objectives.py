@@ -1,10 +1,10 @@
 """The objectives: their losses, and what bounds the critic."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ml.errors import XrayError
@@ -20,6 +20,8 @@ from ml.gan.objectives import (
     gradient_norms,
     interpolate,
 )
+from ml.option_fields import InvalidOptions
+from ml.options import Objective as ObjectiveName
 from tests.support.gan_world import tiny
 
 CLASSES = torch.zeros(6, dtype=torch.int64)
@@ -146,5 +148,11 @@ def test_batch_norm_under_a_penalty_is_refused(objective: str) -> None:
 
 
 def test_unknown_objective_names_the_known_ones() -> None:
-    with pytest.raises(ValidationError, match="'gan', 'wgan', 'wgan-gp' or 'r3gan'"):
-        build_objective(tiny(objective="lsgan"))
+    with pytest.raises(InvalidOptions, match="one of gan, wgan, wgan-gp, r3gan, got 'lsgan'"):
+        tiny(objective="lsgan")
+
+
+@pytest.mark.parametrize("name", get_args(ObjectiveName))
+def test_every_objective_of_the_options_can_be_built(name: str) -> None:
+    options = tiny(objective=name, critic_norm=False)
+    assert callable(build_objective(options).critic_loss)
