@@ -60,17 +60,21 @@ UNSEEN_IMAGES = {
 REPORTED = {"accuracy": 0.98, "recall": {"covid": 1.00, "pneumonia": 0.97, "normal": 1.00}}
 # Name -> what it means, for the tables and the notes below them.
 CONDITIONS = {
-    "as-reported": ("as reported", "copies of COVID-19 images first, then a split by image"),
-    "by-patient": ("by patient", "a split by patient, then copies of training images alone"),
+    "as-reported": ("as reported", "augmented copies of the COVID-19 images first, then a split by image"),
+    "by-patient": (
+        "by patient",
+        "a split by patient, then augmented copies of the training images only",
+    ),
 }
 QUESTIONS = {
-    "test": ("own test images", "the network's own part for tests"),
+    "test": ("own test images", "the test split of the network"),
     "children": (CHILDREN, f"the test images of {CHILDREN}"),
     "collection": (
         COLLECTION,
-        f"the COVID-19 test images of {COLLECTION}, and its images of other patients, never seen",
+        f"the COVID-19 test images of {COLLECTION}, and its images of other patients, on which "
+        "neither network was trained",
     ),
-    "unseen": ("other sources", "images of sources that no network here saw"),
+    "unseen": ("other sources", "images of sources on which neither network was trained"),
 }
 # The first layer's output for 64 images of 256 px would take half a gigabyte.
 INFERENCE_BATCH = 16
@@ -447,10 +451,10 @@ def render_reproduction(reproduction: Mapping[str, Any]) -> str:
     options = reproduction["options"]
     return "\n".join(
         [
-            "# The report's classifier, reproduced",
+            "# Reproduction of the report's classifier",
             "",
             f"`{NETWORK}`, {options['epochs']} epochs, seed {options['seed']}, "
-            f"{options['precision']}. In brackets: 95 % intervals over resampled patients.",
+            f"{options['precision']}. In brackets: 95 % intervals, resampled by patient.",
             "",
             markdown_table(*accuracy_table(reproduction)),
             "",
@@ -459,7 +463,7 @@ def render_reproduction(reproduction: Mapping[str, Any]) -> str:
                 for name, meaning in (*CONDITIONS.values(), *QUESTIONS.values())
             ),
             "",
-            "AUROC within one source, where its name tells nothing:",
+            "AUROC within one source, where the source does not reveal the class:",
             "",
             markdown_table(*auroc_table(reproduction)),
             "",

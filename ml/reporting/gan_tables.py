@@ -333,9 +333,10 @@ def _over_seeds(column: MetricColumn, spaces: Sequence[SpaceMetrics]) -> str:
 def comparison_markdown(comparison: GanComparison) -> str:
     """The tables of a comparison as Markdown."""
     options = comparison.options
+    seeds = "seed" if options.seeds == 1 else "seeds"
     lines = [
         f"Images of {options.labels}, {options.size} px, {options.budget_minutes:g} minutes of "
-        f"training for each model and seed, {options.seeds} seed(s), {options.samples} samples "
+        f"training for each model and seed, {options.seeds} {seeds}, {options.samples} samples "
         f"measured. Trained on: {comparison.device}.",
         "",
         markdown_table(*model_table(comparison)),
