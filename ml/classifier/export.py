@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import load_run, to_unit
 from ml.classifier.weights import save_weights
 from ml.data.left_out import without_left_out
-from ml.data.loading import ImageSet, load_images
+from ml.data.loading import ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
@@ -106,18 +105,9 @@ class _ExportedGraph(nn.Module):
         return readout.logits, readout.embedding, readout.activation_map, ood_score
 
 
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The three parts of a data set, loaded."""
-
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
-
-
 def export_bundle(
     network: ImageClassifier,
-    splits: Splits,
+    splits: ImageSplits,
     out: Path,
     *,
     version: str,
@@ -223,7 +213,7 @@ def export_run(records: Sequence[ImageRecord], run: Path, out: Path, *, version:
     images = without_left_out(real_images(records), options.leave_out)
     require_all_classes(in_split(images, Split.TRAIN), "training", trained.labels)
     size = backbone(options.network).size
-    splits = Splits(
+    splits = ImageSplits(
         *(
             load_images(
                 in_split(images, part),
@@ -388,7 +378,7 @@ def _fill(network: ImageClassifier, graph: bytes) -> None:
 
 
 def _training_data(
-    splits: Splits,
+    splits: ImageSplits,
     labels: Sequence[str],
     synthetic: Mapping[str, Mapping[str, int]],
     started_from: str,

@@ -1,7 +1,6 @@
 """`xray compare`: two classifiers, or training with and without synthetic images."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from ml.commands.classifier import print_epoch
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest, read_synthetic_manifest
+from ml.evaluation.ablation_result import AblationResult
 from ml.evaluation.comparison_report import ComparisonReport, ImagePrediction
 from ml.options import AblationOptions, NoOptions
 from ml.reporting.ablation_report import HTML
@@ -62,10 +62,9 @@ def compare_conditions_command(
 ) -> None:
     """Train with synthetic images, with changed copies in their place and without, and compare.
 
-    Every condition is trained with several seeds and answers the same test images. Interrupted,
-    the same
-    command goes on with the training in hand. SIGTERM and Ctrl-C end it after the batch in hand;
-    the exit status is then 143 or 130.
+    Every condition is trained with several seeds and measured on the same test images. If it is
+    interrupted, the same command resumes the unfinished training. SIGTERM and Ctrl-C end it after
+    the current batch; the exit status is then 143 or 130.
     """
     from ml.evaluation.ablation import JSON, compare_conditions
 
@@ -87,18 +86,17 @@ def compare_conditions_command(
         print(f"wrote {out / JSON} and {out / HTML}")
 
 
-def _print_conditions(result: Mapping[str, Any]) -> None:
+def _print_conditions(result: AblationResult) -> None:
     console = Console()
-    for question in result["questions"]:
-        where = question["left_out"] or "the test images"
+    for setting in result.settings:
+        where = setting.left_out or "the test images"
         table = Table("learned from", "accuracy", "macro AUROC", "difference", title=f"on {where}")
-        for condition, own in question["conditions"].items():
-            less = own["differences"]
-            moved = with_interval(less["macro_auroc"]) if less else ""
-            metrics = [with_interval(own[key]) for key in ("accuracy", "macro_auroc")]
-            table.add_row(result["conditions"][condition]["name"], *metrics, moved)
+        for condition, own in setting.conditions.items():
+            moved = with_interval(own.differences.macro_auroc) if own.differences else ""
+            metrics = [with_interval(metric) for metric in (own.accuracy, own.macro_auroc)]
+            table.add_row(result.conditions[condition].name, *metrics, moved)
         console.print(table)
-    for sentence in result["sentences"]:
+    for sentence in result.sentences:
         console.print(sentence)
 
 

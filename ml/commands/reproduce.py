@@ -31,12 +31,9 @@ def reproduce_report_command(
 
     Interrupted, the same command continues with the network that is not finished.
     """
-    from ml.evaluation.reproduction import (
-        ReproductionOptions,
-        accuracy_table,
-        auroc_table,
-        reproduce,
-    )
+    from ml.evaluation.reproduction import JSON, MARKDOWN, reproduce
+    from ml.evaluation.reproduction_result import ReproductionOptions
+    from ml.reporting.reproduction_report import accuracy_table, auroc_table
 
     options = ReproductionOptions(epochs=epochs, precision=precision, seed=seed, limit=limit)
     if limit:
@@ -48,4 +45,4 @@ def reproduce_report_command(
         for row in rows:
             table.add_row(*row)
         Console().print(table)
-    print(f"wrote {out / 'reproduction.json'} and {out / 'reproduction.md'}")
+    print(f"wrote {out / JSON} and {out / MARKDOWN}")

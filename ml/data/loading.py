@@ -55,6 +55,15 @@ class ImageSet:
         return np.array([record.source for record in self.records])
 
 
+@dataclass(frozen=True, slots=True)
+class ImageSplits:
+    """The three parts of a data set, loaded."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
 def load_images(
     records: Sequence[ImageRecord],
     size: int,

@@ -1,32 +1,36 @@
-"""What an ablation asks: its conditions, its data, how many images of each class."""
+"""The conditions of an ablation, and the settings in which they are trained and measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ml.data.loading import ImageSet
-from ml.data.manifest import ImageRecord, real_images
-from ml.evaluation.metrics import Ints
+from ml.classifier.sampling import require_all_classes, require_classes
+from ml.data.leaks import without_leaks
+from ml.data.left_out import images_left_out, without_left_out
+from ml.data.loading import ImageSet, load_images, require_known
+from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
+from ml.data.splits import Split
+from ml.errors import DataError
+from ml.evaluation.ablation_result import ConditionDescription
 
 REAL, AUGMENTED, SYNTHETIC = "real", "augmented", "synthetic"
-# Name -> what it is called, and what it learns from.
 CONDITIONS = {
-    REAL: ("real images", "real images alone"),
-    AUGMENTED: (
-        "real and augmented images",
-        "real images, and of each class as many changed copies of them as there are synthetic "
-        "images",
+    REAL: ConditionDescription(name="real images", learns="real images alone"),
+    AUGMENTED: ConditionDescription(
+        name="real and augmented images",
+        learns="real images, and of each class as many changed copies of them as there are "
+        "synthetic images",
     ),
-    SYNTHETIC: ("real and synthetic images", "real images and the synthetic ones"),
+    SYNTHETIC: ConditionDescription(
+        name="real and synthetic images", learns="real images and the synthetic ones"
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the conditions are asked: which images they learn from, and which they are measured
-    on.
-    """
+class AblationSetting:
+    """Which images the conditions are trained with, and which they are measured on."""
 
-    left_out: str  # a source that no condition learns from; empty: none
+    left_out: str  # sites or sources that no condition is trained with; empty: none
     learned: list[ImageRecord]  # of all splits, synthetic ones too
     measured: ImageSet
 
@@ -35,16 +39,57 @@ class Question:
         """Of folders and results."""
         return f"without-{self.left_out}" if self.left_out else "test"
 
+    @property
+    def measured_patients(self) -> int:
+        """How many patients the measured images show."""
+        return len(set(self.measured.patients.tolist()))
+
+    def training_images(self) -> list[ImageRecord]:
+        """The real images that every condition is trained with."""
+        return in_split(real_images(without_left_out(self.learned, self.left_out)), Split.TRAIN)
+
     def records(self, condition: str, copies: Sequence[ImageRecord]) -> list[ImageRecord]:
-        """What a condition's training is given."""
+        """The images of all splits that a condition's training is given."""
         extra = {REAL: (), AUGMENTED: copies, SYNTHETIC: synthetic_images(self.learned)}
         return [*real_images(self.learned), *extra[condition]]
 
 
-def class_counts(images: ImageSet, chosen: Ints) -> dict[str, int]:
-    """How many images and patients are chosen."""
-    patients = images.patients[chosen]
-    return {"images": len(chosen), "patients": len(set(patients.tolist()))}
+def load_setting(
+    real: Sequence[ImageRecord], synthetic: Sequence[ImageRecord], left_out: str, size: int
+) -> AblationSetting:
+    """Choose the images of a setting, and load those that are measured.
+
+    Args:
+        real: the images of all splits.
+        synthetic: the images that the synthetic condition is trained with.
+        left_out: sites or sources to exclude from training and to measure; empty: the test split is
+            measured.
+        size: side of the loaded images, in pixels.
+
+    Raises:
+        DataError: there are no synthetic images, images cannot be read, a split lacks a class, or
+            there is no site or source of a name that is to be left out.
+    """
+    without_left_out(real, left_out)  # says so where there is no such site or source
+    labels = labels_of(real)
+    require_classes(labels)
+    require_known(synthetic, labels)
+    learned = without_leaks([*real, *synthetic], left_out)
+    if not synthetic_images(learned):
+        raise DataError(
+            "there is no synthetic image to learn from that is not nearly an image measured on: "
+            "make "
+            "some with xray synthesize, and name their folder with --synthetic"
+        )
+    if left_out:
+        measured = images_left_out(real, left_out)
+    else:
+        measured = in_split(real, Split.TEST)
+        require_all_classes(measured, "test", labels)
+    title = f"reading images of {left_out}" if left_out else "reading test images"
+    return AblationSetting(
+        left_out, learned, load_images(measured, size, title=title, classes=labels)
+    )
 
 
 def synthetic_images(records: Sequence[ImageRecord]) -> list[ImageRecord]:

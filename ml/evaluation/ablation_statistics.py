@@ -2,40 +2,36 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.evaluation import metrics
-from ml.evaluation.ablation_setting import REAL, SYNTHETIC, Question, class_counts
+from ml.evaluation.ablation_result import ConditionMetrics
+from ml.evaluation.ablation_setting import REAL, SYNTHETIC, AblationSetting
+from ml.evaluation.comparison_report import MetricDifferences
 from ml.evaluation.metrics import BOOTSTRAP_SEED, Floats, Interval, Ints
 
 METRIC_COLUMNS = {"accuracy": "accuracy", "macro_auroc": "macro AUROC"}
-# Condition -> (S, N, C): the answers of each of its S trainings to N images.
+# Condition -> (S, N, C): the probabilities of each of its S trainings for N images.
 ByCondition = Mapping[str, Floats]
 
 
 def measure_conditions(
     truth: Ints, patients: NDArray[np.str_], by_condition: ByCondition
-) -> dict[str, Any]:
-    """Metrics of every condition, and their differences to the condition of real images, with
-    intervals.
+) -> dict[str, ConditionMetrics]:
+    """Metrics of every condition, and their differences to the condition of real images.
 
     A metric is the mean over a condition's trainings. Each draw takes patients and trainings, the
-    same
-    ones for all conditions. Of S trainings it takes S - 1: so few drawn S times would vary too
-    little, by
-    the factor (S - 1) / S (Rao and Wu, "Resampling inference with complex survey data", 1988). A
-    single training says nothing of chance in training, so its interval is over patients alone.
+    same ones for all conditions. Of S trainings it takes S - 1: so few drawn S times would vary too
+    little, by the factor (S - 1) / S (Rao and Wu, "Resampling inference with complex survey data",
+    1988). A single training says nothing of chance in training, so its interval is over patients
+    alone.
 
     Args:
         truth: (N,) class numbers.
         patients: (N,) their keys.
         by_condition: condition -> (S, N, C) probabilities.
-
-    Returns:
-        Condition -> `accuracy`, `macro_auroc`, and the same in `differences`, None for real images.
     """
     seeds = len(by_condition[REAL])
     drawn = chain([np.arange(seeds)], _seed_draws(seeds))
@@ -56,7 +52,8 @@ def measure_conditions(
     measured = {}
     for condition in by_condition:
         own, less = ({name: next(intervals) for name in METRIC_COLUMNS} for _ in range(2))
-        measured[condition] = own | {"differences": None if condition == REAL else less}
+        differences = None if condition == REAL else MetricDifferences(**less)
+        measured[condition] = ConditionMetrics(**own, differences=differences)
     return measured
 
 
@@ -77,17 +74,18 @@ def verdict(difference: Interval) -> str:
     return "hurt" if difference.high < 0 else "made no difference"
 
 
-def sentence(condition: str, measured: Mapping[str, Any], question: Question, seeds: int) -> str:
-    """What came of a condition beside real images alone, in one honest sentence.
+def effect_sentence(
+    condition: str, differences: MetricDifferences, setting: AblationSetting, seeds: int
+) -> str:
+    """The effect of a condition beside that of real images alone, in one sentence.
 
     It goes by the macro AUROC, which no threshold enters; where the images are of one class, by the
     accuracy.
     """
-    differences: Mapping[str, Interval] = measured["differences"]
-    name = "accuracy" if np.isnan(differences["macro_auroc"].value) else "macro_auroc"
-    less, images = differences[name], question.measured
-    counts = class_counts(images, np.arange(len(images)))
-    where = f"{counts['images']} images of {counts['patients']} patients"
+    of_one_class = np.isnan(differences.macro_auroc.value)
+    name = "accuracy" if of_one_class else "macro_auroc"
+    less = differences.accuracy if of_one_class else differences.macro_auroc
+    where = f"{len(setting.measured)} images of {setting.measured_patients} patients"
     trained = f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
     said = verdict(less)
     moved = (
@@ -95,7 +93,7 @@ def sentence(condition: str, measured: Mapping[str, Any], question: Question, se
         f"{less.low:+.3f} to {less.high:+.3f}"
     )
     added = "Synthetic images" if condition == SYNTHETIC else "Changed copies of real images"
-    about = f" on {question.left_out}, which nothing was learned from," if question.left_out else ""
+    about = f" on {setting.left_out}, which nothing was learned from," if setting.left_out else ""
     if said == "made no difference":
         return f"{added}{about} made no difference that {where} and {trained} can show ({moved})."
     alone = "; chance in training is not in it" if seeds == 1 else ""

@@ -12,7 +12,7 @@ import torch
 
 from ml.classifier.bundle import CARD, GRAPH, read_bundle
 from ml.classifier.card import ModelCard
-from ml.classifier.export import TOLERANCE, Splits, export_bundle, export_weights
+from ml.classifier.export import TOLERANCE, export_bundle, export_weights
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor, Reason
 from ml.classifier.sampling import sampling_weights
@@ -26,7 +26,7 @@ from ml.classifier.training import (
     train_classifier,
 )
 from ml.classifier.weights import load_weights, save_weights
-from ml.data.loading import load_images
+from ml.data.loading import ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
@@ -85,12 +85,12 @@ def run_folder(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def splits(records: list[ImageRecord]) -> Splits:
-    return Splits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
+def splits(records: list[ImageRecord]) -> ImageSplits:
+    return ImageSplits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
 
 
 @pytest.fixture(scope="module")
-def bundle(run_folder: Path, splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(run_folder: Path, splits: ImageSplits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = load_run(run_folder)
     out = tmp_path_factory.mktemp("bundle")
     export_bundle(run.network, splits, out, version="tiny-1", options=run.options)
@@ -216,7 +216,7 @@ def test_imagenet_start_is_a_trained_network() -> None:
 
 
 def test_bundle_computes_what_torch_computes(
-    bundle: Path, run_folder: Path, splits: Splits
+    bundle: Path, run_folder: Path, splits: ImageSplits
 ) -> None:
     network = load_run(run_folder).network
     predictor = Predictor.load(bundle)
@@ -293,7 +293,7 @@ def test_graph_without_all_weights_is_refused(bundle: Path, tmp_path: Path) -> N
     assert not (tmp_path / "weights.safetensors").exists()
 
 
-def test_card_tells_what_was_measured_and_on_what(bundle: Path, splits: Splits) -> None:
+def test_card_tells_what_was_measured_and_on_what(bundle: Path, splits: ImageSplits) -> None:
     card = ModelCard.from_json((bundle / CARD).read_text())
     assert card.sha256 == hashlib.sha256((bundle / GRAPH).read_bytes()).hexdigest()
     assert card.metrics.images == len(splits.test) == card.data.images["test"]
@@ -333,7 +333,7 @@ def with_thresholds(bundle: Path) -> Callable[[float, float], Predictor]:
 
 
 def test_decision_says_when_it_does_not_know(
-    with_thresholds: Callable[[float, float], Predictor], splits: Splits
+    with_thresholds: Callable[[float, float], Predictor], splits: ImageSplits
 ) -> None:
     image = splits.test.images[0]
     sure = with_thresholds(0.0, 1e9).predict(image)
@@ -353,7 +353,7 @@ def test_images_of_another_shape_are_refused(bundle: Path) -> None:
 
 
 def test_best_weights_are_those_of_the_lowest_validation_loss(
-    run_folder: Path, records: list[ImageRecord], splits: Splits
+    run_folder: Path, records: list[ImageRecord], splits: ImageSplits
 ) -> None:
     import json
 

@@ -17,11 +17,13 @@ from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError
-from ml.evaluation import ablation as retraining
-from ml.evaluation import ablation_statistics
-from ml.evaluation.ablation import RECIPE, TRAININGS, compare_conditions
-from ml.evaluation.ablation_setting import CONDITIONS, Question
-from ml.evaluation.ablation_statistics import measure_conditions, sentence, verdict
+from ml.evaluation import ablation, ablation_statistics
+from ml.evaluation.ablation import TRAININGS, compare_conditions
+from ml.evaluation.ablation_result import AblationResult
+from ml.evaluation.ablation_setting import CONDITIONS, AblationSetting
+from ml.evaluation.ablation_statistics import effect_sentence, measure_conditions, verdict
+from ml.evaluation.augmented_copies import RECIPE, plan_copies, write_copies
+from ml.evaluation.comparison_report import MetricDifferences
 from ml.evaluation.metrics import Interval, softmax
 from ml.labels import LABELS
 from ml.options import AblationOptions
@@ -76,7 +78,7 @@ def out(
 ) -> Path:
     """All trainings, one of which was stopped in the middle and resumed."""
     folder = tmp_path_factory.mktemp("conditions") / "out"
-    train, calls = retraining.train_classifier, 0
+    train, calls = ablation.train_classifier, 0
 
     def stopped_once(records: list[ImageRecord], place: Path, *rest: Any, **named: Any) -> Any:
         nonlocal calls
@@ -97,7 +99,7 @@ def out(
         folder,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retraining, "train_classifier", stopped_once)
+        patch.setattr(ablation, "train_classifier", stopped_once)
         stopped = xray(*command, *FLAGS)
         assert stopped.exit_code == 143, stopped.output
         assert "the same command goes on from here" in stopped.stderr
@@ -117,18 +119,17 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def result(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "conditions.json").read_text())
-    return found
+def result(out: Path) -> AblationResult:
+    return AblationResult.from_json((out / "conditions.json").read_bytes())
 
 
 def test_each_condition_learns_from_what_it_is_named_after(
     out: Path, world: tuple[Path, Path], learned_from: dict[str, list[ImageRecord]]
 ) -> None:
     real = {image.path for image in read_manifest(world[0])}
-    for question in ("test", "without-south"):
+    for setting in ("test", "without-south"):
         by_condition = {
-            condition: learned_from[f"{question}-{condition}-0"] for condition in CONDITIONS
+            condition: learned_from[f"{setting}-{condition}-0"] for condition in CONDITIONS
         }
         extra = {
             condition: [image for image in images if image.path not in real]
@@ -142,7 +143,7 @@ def test_each_condition_learns_from_what_it_is_named_after(
         # A copy is of a training image, and of none that is measured on.
         assert {image.split for image in extra["augmented"]} == {Split.TRAIN}
         sources = {image.source for image in extra["augmented"]}
-        assert sources == ({"north"} if question == "without-south" else {"north", "south"})
+        assert sources == ({"north"} if setting == "without-south" else {"north", "south"})
         patients = {image.patient for image in in_split(read_manifest(world[0]), Split.TRAIN)}
         assert {image.patient for image in extra["augmented"]} <= patients
     assert not (out / "copies").exists()
@@ -150,9 +151,11 @@ def test_each_condition_learns_from_what_it_is_named_after(
 
 def test_copies_are_changed_images_of_their_class(world: tuple[Path, Path], tmp_path: Path) -> None:
     real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
-    question = Question("", [*real, *made], ImageSet([], np.empty((0, SIDE, SIDE)), np.empty(0)))
-    pairs = retraining._copies(question, tmp_path / "copies", seed=3)
-    retraining._write_copies(pairs, SIDE, seed=3)
+    setting = AblationSetting(
+        "", [*real, *made], ImageSet([], np.empty((0, SIDE, SIDE)), np.empty(0))
+    )
+    pairs = plan_copies(setting, tmp_path / "copies", seed=3)
+    write_copies(pairs, SIDE, seed=3)
     for image, copy in pairs:
         assert (image.label, image.patient, image.source) == (copy.label, copy.patient, copy.source)
         one, other = (load_images([each], SIDE, title="").images[0] for each in (image, copy))
@@ -160,15 +163,15 @@ def test_copies_are_changed_images_of_their_class(world: tuple[Path, Path], tmp_
         assert not np.array_equal(one, other)
     before = [copy.path.read_bytes() for _, copy in pairs]
     pairs[0][1].path.unlink()
-    retraining._write_copies(pairs, SIDE, seed=3)
+    write_copies(pairs, SIDE, seed=3)
     assert [copy.path.read_bytes() for _, copy in pairs] == before
 
 
 def test_trainings_differ_in_condition_seed_and_source_alone(out: Path) -> None:
     found = sorted(path.name for path in (out / TRAININGS).iterdir())
-    questions = ("test", "without-south")
+    settings = ("test", "without-south")
     assert found == sorted(
-        f"{q}-{condition}-{n}" for q in questions for condition in CONDITIONS for n in (0, 1)
+        f"{q}-{condition}-{n}" for q in settings for condition in CONDITIONS for n in (0, 1)
     )
     for name in found:
         options = load_run(out / TRAININGS / name).options
@@ -181,7 +184,7 @@ def test_progress_counts_the_trainings(out: Path) -> None:
     rows = rows_of(out)
     assert [(row["step"], row["of"]) for row in rows] == [(n, 12) for n in range(1, 13)]
     each = [
-        json.loads((folder / "answers.json").read_text())["metrics"]["seconds"]
+        json.loads((folder / "predictions.json").read_text())["metrics"]["seconds"]
         for folder in (out / TRAININGS).iterdir()
     ]
     seconds = [row["seconds"] for row in rows]
@@ -191,44 +194,40 @@ def test_progress_counts_the_trainings(out: Path) -> None:
 
 
 def test_metrics_are_means_over_the_trainings_on_the_same_images(
-    out: Path, world: tuple[Path, Path], result: dict[str, Any]
+    out: Path, world: tuple[Path, Path], result: AblationResult
 ) -> None:
     records = read_manifest(world[0])
     of_south = [image for image in records if image.source == "south"]
     asked = {"test": in_split(records, Split.TEST), "without-south": of_south}
-    assert [question["name"] for question in result["questions"]] == list(asked)
-    for question in result["questions"]:
-        images = load_images(asked[question["name"]], SIDE, title="")
-        assert question["images"] == len(images)
-        assert question["patients"] == len(set(images.patients.tolist()))
+    assert [setting.name for setting in result.settings] == list(asked)
+    for setting in result.settings:
+        images = load_images(asked[setting.name], SIDE, title="")
+        assert setting.images == len(images)
+        assert setting.patients == len(set(images.patients.tolist()))
         for condition in CONDITIONS:
             areas = []
             for number in (0, 1):
-                network = load_run(
-                    out / TRAININGS / f"{question['name']}-{condition}-{number}"
-                ).network
+                network = load_run(out / TRAININGS / f"{setting.name}-{condition}-{number}").network
                 given = softmax(infer(network, images.images, CPU))
                 areas.append(reference.roc_auc_score(images.labels, given, multi_class="ovr"))
-            assert [
-                row["macro_auroc"] for row in question["trainings"][condition]
-            ] == pytest.approx(areas)
-            own = question["conditions"][condition]
-            assert own["macro_auroc"]["value"] == pytest.approx(np.mean(areas))
-            real = question["conditions"]["real"]["macro_auroc"]["value"]
+            assert [row.macro_auroc for row in setting.trainings[condition]] == pytest.approx(areas)
+            own = setting.conditions[condition]
+            assert own.macro_auroc.value == pytest.approx(np.mean(areas))
+            real = setting.conditions["real"].macro_auroc.value
             if condition != "real":
-                less = own["differences"]["macro_auroc"]
-                assert less["value"] == pytest.approx(np.mean(areas) - real)
+                less = own.differences.macro_auroc
+                assert less.value == pytest.approx(np.mean(areas) - real)
     # What they learned from made them different classifiers.
-    different = {row["macro_auroc"] for rows in question["trainings"].values() for row in rows}
+    different = {row.macro_auroc for rows in setting.trainings.values() for row in rows}
     assert len(different) > 3
-    assert [part["source"] for part in result["questions"][0]["sources"]] == ["north", "south"]
-    assert sum(part["images"] for part in result["questions"][0]["sources"]) == 18
-    assert result["questions"][1]["sources"] == []
-    assert result["questions"][0]["learned"]["synthetic"] == {"pneumonia": 0, **MADE}
-    assert len(result["sentences"]) == 4
+    assert [part.source for part in result.settings[0].sources] == ["north", "south"]
+    assert sum(part.images for part in result.settings[0].sources) == 18
+    assert result.settings[1].sources == []
+    assert result.settings[0].learned.synthetic == {"pneumonia": 0, **MADE}
+    assert len(result.sentences) == 4
 
 
-def test_page_says_what_the_metrics_say(out: Path, result: dict[str, Any]) -> None:
+def test_page_says_what_the_metrics_say(out: Path, result: AblationResult) -> None:
     html = (out / "conditions.html").read_text()
     assert html == render_conditions(result)
     page = Page()
@@ -236,15 +235,16 @@ def test_page_says_what_the_metrics_say(out: Path, result: dict[str, Any]) -> No
     page.close()
     assert page.open == []
     assert page.charts == ["macro AUROC of each training"] * 2
-    for question in result["questions"]:
-        for own in question["conditions"].values():
-            one = own["macro_auroc"]
-            assert f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" in html
-    for text in result["sentences"]:
+    for setting in result.settings:
+        for own in setting.conditions.values():
+            one = own.macro_auroc
+            assert f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})" in html
+    for text in result.sentences:
         assert text in html
     assert "The generator may have" in html
     assert "demonstration" not in html
-    assert "says anything\nabout patients" in render_conditions(result | {"demonstration": True})
+    demonstration = result.model_copy(update={"demonstration": True})
+    assert "says anything\nabout patients" in render_conditions(demonstration)
 
 
 def test_other_options_or_images_are_refused(out: Path, world: tuple[Path, Path]) -> None:
@@ -281,15 +281,15 @@ def test_effect_is_found_where_there_is_one_and_not_where_chance_rules() -> None
         "synthetic": answers(TRUTH, [2.5, 2.5, 2.5], noise=3),
     }
     found = measure_conditions(TRUTH, PATIENTS, by_condition)
-    assert found["real"]["differences"] is None
-    assert verdict(found["synthetic"]["differences"]["macro_auroc"]) == "helped"
-    assert verdict(found["augmented"]["differences"]["macro_auroc"]) == "made no difference"
+    assert found["real"].differences is None
+    assert verdict(found["synthetic"].differences.macro_auroc) == "helped"
+    assert verdict(found["augmented"].differences.macro_auroc) == "made no difference"
     turned = measure_conditions(
         TRUTH,
         PATIENTS,
         by_condition | {"synthetic": by_condition["real"], "real": by_condition["synthetic"]},
     )
-    assert verdict(turned["synthetic"]["differences"]["macro_auroc"]) == "hurt"
+    assert verdict(turned["synthetic"].differences.macro_auroc) == "hurt"
 
 
 def test_chance_in_training_widens_the_interval() -> None:
@@ -301,7 +301,7 @@ def test_chance_in_training_widens_the_interval() -> None:
     restless = measure_conditions(
         TRUTH, PATIENTS, {"real": real, "synthetic": answers(TRUTH, [0.3, 1.6, 3.5], noise=4)}
     )
-    one, other = (each["synthetic"]["differences"]["macro_auroc"] for each in (steady, restless))
+    one, other = (each["synthetic"].differences.macro_auroc for each in (steady, restless))
     assert one.low > 0 > other.low
     assert other.high - other.low > 2 * (one.high - one.low)
 
@@ -319,26 +319,28 @@ def test_sentences_claim_no_more_than_their_interval() -> None:
         ImageRecord(Path(f"{n}.png"), LABELS[n % 3], "north", f"p{n // 2}") for n in range(12)
     ]
     shown = ImageSet(images, np.zeros((12, 4, 4), np.uint8), np.arange(12) % 3)
-    asked, elsewhere = Question("", [], shown), Question("south", [], shown)
+    asked, elsewhere = AblationSetting("", [], shown), AblationSetting("south", [], shown)
 
-    def of(low: float, value: float, high: float, area: float | None = None) -> dict[str, Any]:
+    def of(low: float, value: float, high: float, area: float | None = None) -> MetricDifferences:
         one = Interval(value, low, high, 12)
         other = one if area is None else Interval(area, area, area, 12)
-        return {"differences": {"accuracy": one, "macro_auroc": other}}
+        return MetricDifferences(accuracy=one, macro_auroc=other)
 
-    assert sentence("synthetic", of(0.003, 0.012, 0.02), asked, 3) == (
+    assert effect_sentence("synthetic", of(0.003, 0.012, 0.02), asked, 3) == (
         "Synthetic images helped (macro AUROC +0.012 against real images alone, 95 % interval "
         "+0.003 "
         "to +0.020; 12 images of 6 patients, 3 seeds)."
     )
-    assert sentence("augmented", of(-0.03, -0.02, -0.01), elsewhere, 1) == (
+    assert effect_sentence("augmented", of(-0.03, -0.02, -0.01), elsewhere, 1) == (
         "Changed copies of real images on south, which nothing was learned from, hurt (macro AUROC "
         "-0.020 against real images alone, 95 % interval -0.030 to -0.010; chance in training is "
         "not in it; 12 images of 6 patients, 1 seed)."
     )
-    assert sentence("synthetic", of(-0.01, 0.0, 0.02), asked, 3) == (
+    assert effect_sentence("synthetic", of(-0.01, 0.0, 0.02), asked, 3) == (
         "Synthetic images made no difference that 12 images of 6 patients and 3 seeds can show "
         "(macro AUROC +0.000 against real images alone, 95 % interval -0.010 to +0.020)."
     )
     # Where images are of one class there is no AUROC.
-    assert "(accuracy +0.012" in sentence("synthetic", of(0.0, 0.012, 0.02, np.nan), asked, 3)
+    assert "(accuracy +0.012" in effect_sentence(
+        "synthetic", of(0.0, 0.012, 0.02, np.nan), asked, 3
+    )

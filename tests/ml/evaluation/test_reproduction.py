@@ -10,23 +10,18 @@ import pytest
 import torch
 
 from ml.classifier import networks
-from ml.classifier.export import Splits, export_bundle
+from ml.classifier.export import export_bundle
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor
 from ml.classifier.training import ClassifierOptions, train_classifier
-from ml.data.loading import ImageSet, load_images
+from ml.data.loading import ImageSet, ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation import reproduction
-from ml.evaluation.reproduction import (
-    Arm,
-    ReproductionOptions,
-    change_image,
-    reproduce,
-    split_as_reported,
-    split_by_patient,
-)
+from ml.evaluation.report_augmentation import change_image
+from ml.evaluation.reproduction import reproduce, split_as_reported, split_by_patient
+from ml.evaluation.reproduction_result import CONDITIONS, TEST_SETS, ReproductionOptions
 from ml.labels import LABELS
 from tests.support.images import png, synthetic_image
 
@@ -95,7 +90,7 @@ def test_logit_is_the_mean_of_its_activation_map_plus_bias() -> None:
 def test_report_network_is_trained_and_exported(records: list[ImageRecord], tmp_path: Path) -> None:
     options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, weight_decay=0.0)
     network = train_classifier(records, tmp_path / "run", options, device=CPU)
-    splits = Splits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
+    splits = ImageSplits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
     # Export itself compares the graph with torch.
     export_bundle(network, splits, tmp_path / "bundle", version="r", options=options)
     answer = Predictor.load(tmp_path / "bundle").predict(splits.test.images[0])
@@ -122,9 +117,9 @@ def test_changed_image_is_the_image_a_little_moved() -> None:
     assert (again == copies[0]).all()
 
 
-def images_on_both_sides(condition: Arm) -> set[Path]:
-    train = {record.path for record in condition.train.records}
-    return train & {record.path for record in condition.test.records}
+def images_on_both_sides(split: ImageSplits) -> set[Path]:
+    train = {record.path for record in split.train.records}
+    return train & {record.path for record in split.test.records}
 
 
 def covid_images(images: ImageSet) -> int:
@@ -164,13 +159,13 @@ def test_reproduction_stands_beside_the_report(
     found = json.loads((result / "reproduction.json").read_text())
     for name, unseen in (("as-reported", 12), ("by-patient", 12)):
         metrics = found["conditions"][name]["metrics"]
-        assert list(metrics) == list(reproduction.QUESTIONS)
+        assert list(metrics) == list(TEST_SETS)
         assert metrics["unseen"]["images"] == unseen
         assert metrics["collection"]["per_class"]["pneumonia"]["support"] == 6
         assert len(found["conditions"][name]["epochs"]) == 1
     text = (result / "reproduction.md").read_text()
     assert "| the report | own test images | 3000 |  | 0.98 | 1.00 | 0.97 | 1.00 |" in text
-    for name, meaning in (*reproduction.CONDITIONS.values(), *reproduction.QUESTIONS.values()):
+    for name, meaning in (*CONDITIONS.values(), *TEST_SETS.values()):
         assert f"| {name} |" in text
         assert f"- {name}: {meaning}" in text
 
@@ -183,7 +178,7 @@ def test_reproduction_stands_beside_the_report(
     (result / "by-patient.json").unlink()
     again = reproduce(records, result, TINY, device=CPU)
     assert trained == ["by-patient"]
-    assert again == found
+    assert again.as_json() == found
     with pytest.raises(CheckpointError, match="other options"):
         reproduce(records, result, replace(TINY, epochs=2), device=CPU)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ml.classifier import networks
-from ml.classifier.export import Splits, export_bundle
+from ml.classifier.export import export_bundle
 from ml.classifier.networks import Backbone
 from ml.classifier.sampling import count_synthetic, sampling_weights
 from ml.classifier.training import ClassifierOptions, load_run, train_classifier
 from ml.data.importers.import_images import import_images
-from ml.data.loading import load_images
+from ml.data.loading import ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
 from ml.data.near_duplicates import hash_images
 from ml.data.splits import Split, split_of
@@ -133,7 +133,7 @@ def test_run_and_card_tell_of_synthetic_images(
         )
 
     loaded = load_run(run)
-    splits = Splits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
+    splits = ImageSplits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
     card = export_bundle(
         loaded.network,
         splits,
