@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ml.gan.diffaugment import diff_augment
 from ml.gan.networks import DownConv2d, UpConv2d
 from ml.gan.step import Draw, to_signed
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 
 class PlainUp(nn.Conv2d):

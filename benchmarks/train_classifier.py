@@ -32,7 +32,7 @@ from ml.classifier.training import train_classifier
 from ml.data.manifest import ImageRecord
 from ml.data.splits import Split
 from ml.labels import LABELS
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 
 BATCH = 32
 SIZE = 224

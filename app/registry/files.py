@@ -16,7 +16,7 @@ from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
 from ml.json_model import InvalidJson
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"

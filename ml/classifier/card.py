@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ml.evaluation.results import EvaluationMetrics
 from ml.json_model import JsonFloat, JsonModel
 from ml.labels import labels_fault
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 
 CARD_FORMAT = 2
 # Format 1 is that of version 0.1.0.

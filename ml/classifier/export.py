@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,69 +18,29 @@ from ml.classifier.calibration import (
     fit_temperature,
 )
 from ml.classifier.card import CARD_FORMAT, ModelCard, Thresholds, TrainingData
-from ml.classifier.networks import ImageClassifier, Readout, backbone, build_classifier
+from ml.classifier.card_texts import LICENCE, PREPROCESSING, intended_use, limitations_of
+from ml.classifier.networks import ImageClassifier, Readout, backbone
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import load_run, to_unit
-from ml.classifier.weights import save_weights
 from ml.data.left_out import without_left_out
 from ml.data.loading import ImageSplits, load_images
-from ml.data.manifest import ImageRecord, in_split, is_demonstration, labels_of, real_images
+from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
 from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.evaluation.results import EvaluationMetrics
 from ml.files import write_whole
-from ml.labels import KNOWN_LABELS, label_name
 from ml.onnx_bytes import graph_bytes
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 from ml.version import code_version
 
 TOLERANCE = 1e-4
-# What the classifier's weights are called in the graph, of which it is a part.
-NETWORK = "network."
-# Counts batches of training; only a batch norm without momentum would use it.
-COUNTER = "num_batches_tracked"
 TARGET_ACCURACY = 0.95
 FAMILIARITY_DIMS = 64
 # Share of the validation images that may be called out-of-distribution.
 OUT_OF_DISTRIBUTION_SHARE = 0.01
-PREPROCESSING = (
-    "grey image, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
-    "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
-)
-INTENDED_USE = (
-    "Research and education: to study chest X-ray screening for {findings} and its pitfalls. "
-    "Frontal images of adults and children. Not a medical device: its predictions are not a "
-    "diagnosis and must not guide the care of a patient."
-)
-LIMITATIONS = [
-    "The label is confounded with the source of the image: no COVID-19 image comes from the "
-    "paediatric source or from NIH, so part of the overall performance is recognition of the "
-    "source. Judge the classifier by the metrics within one source.",
-    "The radiography source is itself a mixture: its COVID-19 images come mostly from Spanish "
-    "hospitals, its normal images from elsewhere, so its metric is confounded as well.",
-    "Expect clearly lower performance on images of a hospital that is not in the training data.",
-    "Public data sets copy from each other. Near-duplicates of test images were removed from the "
-    "training data; copies that were cropped, resized or compressed further may remain.",
-    "The labels of the NIH source were extracted from reports by software and are partly wrong.",
-    "The children are 1 to 5 years old and come from one hospital in Guangzhou; ages 6 to 17 were "
-    "not evaluated.",
-    "The probabilities are calibrated for the class frequencies of the data set, which differ from "
-    "those of a clinic: where COVID-19 is rarer they are too high.",
-    "Sex and age are unknown for most images; differences between groups were not evaluated.",
-    "Lateral images, computed tomography and other body parts are not detected reliably: the "
-    "threshold of the out-of-distribution score flags many, not all.",
-]
-STAND_INS = (
-    "Synthetic images of the demonstration set are among the training or test images. The metrics "
-    "say nothing about patients."
-)
-LICENCE = (
-    "Research and non-commercial use: some of the training images are licensed CC BY-NC-SA or for "
-    "research only."
-)
 
 
 class _ExportedGraph(nn.Module):
@@ -164,23 +123,10 @@ def export_bundle(
     graph = _export(network, space, draft)
     draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
     predictor = Predictor(draft, graph, threads=torch.get_num_threads())
-    require_equal(network, predictor, splits.validation.images[:64], space)
+    require_same_predictions(network, predictor, splits.validation.images[:64], space)
     card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
     _write_bundle(out, graph, card)
     return card
-
-
-def intended_use(labels: Sequence[str]) -> str:
-    """What a classifier of these classes is for."""
-    findings = "the classes " + ", ".join(label_name(label) for label in labels)
-    if tuple(labels) == KNOWN_LABELS:
-        findings = "COVID-19 and other pneumonia"
-    return INTENDED_USE.format(findings=findings)
-
-
-def limitations_of(images: Sequence[ImageRecord]) -> list[str]:
-    """The limitations of a classifier that was trained and evaluated on these images."""
-    return [STAND_INS, *LIMITATIONS] if is_demonstration(images) else LIMITATIONS
 
 
 def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:
@@ -282,7 +228,7 @@ def _export(network: ImageClassifier, space: FamiliaritySpace, card: ModelCard) 
     return graph_bytes(program, {RULE_KEY: card.decision_rule()})
 
 
-def require_equal(
+def require_same_predictions(
     network: ImageClassifier,
     predictor: Predictor,
     images: NDArray[np.uint8],
@@ -326,55 +272,6 @@ def require_equal(
                 f"The graph's {name} differs from the torch network by {gap:.1e}, more than "
                 f"{TOLERANCE:.0e}. The export is not usable."
             )
-
-
-def export_weights(bundle: Path, out: Path) -> str:
-    """Extract the weights of a bundle from its graph and write them as safetensors.
-
-    The graph holds every weight under its torch name. The network is rebuilt with the weights and
-    compared with the graph on random images before anything is written.
-
-    Args:
-        bundle: the bundle's folder.
-        out: the file; its folder exists. Its metadata names the network, the labels and the bundle.
-
-    Returns:
-        The SHA-256 of the file.
-
-    Raises:
-        BundleError: the bundle is damaged, its graph does not hold all weights, or the network
-            filled with them does not compute what the graph computes.
-    """
-    card, graph = read_bundle(bundle)
-    network = build_classifier(card.network, len(card.labels)).eval()
-    _fill(network, graph)
-    images = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
-    require_equal(network, Predictor(card, graph), images.astype(np.uint8))
-    about = {
-        "network": card.network,
-        "labels": ",".join(card.labels),
-        "version": card.version,
-        "bundle_sha256": card.sha256,
-        "licence": card.licence,
-    }
-    return save_weights(out, network.state_dict(), about)
-
-
-def _fill(network: ImageClassifier, graph: bytes) -> None:
-    """Give a network the weights of a graph."""
-    found = {
-        one.name.removeprefix(NETWORK): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
-        for one in onnx.load_model_from_string(graph).graph.initializer
-        if one.name.startswith(NETWORK)
-    }
-    wanted = network.state_dict()
-    missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
-    if missing:
-        raise BundleError(
-            f"The graph lacks {len(missing)} of the weights, such as {missing[0]}: it was exported "
-            "with batch norms folded into convolutions. Export the run again."
-        )
-    network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
 
 
 def _training_data(

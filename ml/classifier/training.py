@@ -30,7 +30,7 @@ from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.labels import KNOWN_LABELS
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog

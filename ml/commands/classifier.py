@@ -22,7 +22,7 @@ from ml.data.manifest import (
 from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.evaluation.results import EvaluationMetrics
-from ml.options import BUNDLE_FOLDER, ClassifierEvaluationOptions, ClassifierOptions
+from ml.options.classifier import BUNDLE_FOLDER, ClassifierEvaluationOptions, ClassifierOptions
 from ml.reporting.format import interval, three
 
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
@@ -120,7 +120,7 @@ def export_weights_command(
     bundle: BundleFolder = PRETRAINED,
 ) -> None:
     """Write the weights of a bundle for torch, after checking that they reproduce its graph."""
-    from ml.classifier.export import export_weights
+    from ml.classifier.extract_weights import export_weights
 
     print(f"wrote {out}: SHA-256 {export_weights(bundle, out)}")
 

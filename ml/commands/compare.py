@@ -16,7 +16,8 @@ from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest, read_synthetic_manifest
 from ml.evaluation.ablation_result import AblationResult
 from ml.evaluation.comparison_report import ComparisonReport, ImagePrediction
-from ml.options import AblationOptions, NoOptions
+from ml.options.classifier import AblationOptions
+from ml.options.common import NoOptions
 from ml.reporting.ablation_report import HTML
 from ml.reporting.format import interval
 from ml.reporting.page import with_interval

@@ -16,7 +16,7 @@ from ml.data.splits import Split
 from ml.errors import XrayError
 from ml.labels import ordered_labels
 from ml.option_fields import option_values
-from ml.options import DataPreparationOptions
+from ml.options.data import DataPreparationOptions
 
 if TYPE_CHECKING:
     from ml.data.importers.import_images import Report

@@ -14,7 +14,7 @@ from ml.commands.options_to_flags import flag_of, with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.option_fields import option_values, validated_options
-from ml.options import DEFAULT_FEATURES, GAN_PRESETS, RELEASE_FOLDER, GanOptions
+from ml.options.gan import DEFAULT_FEATURES, GAN_PRESETS, RELEASE_FOLDER, GanOptions
 
 if TYPE_CHECKING:
     import torch

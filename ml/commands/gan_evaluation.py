@@ -12,7 +12,7 @@ from ml.commands.common import DataFolder, DeviceName, device_named, until_stopp
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.options import DEFAULT_FEATURES, GanComparisonOptions, GanEvaluationOptions
+from ml.options.gan import DEFAULT_FEATURES, GanComparisonOptions, GanEvaluationOptions
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import typer
 from ml.commands.common import DataFolder, DeviceName, device_named
 from ml.commands.gan_evaluation import FeatureNames, print_evaluation, spaces_named
 from ml.data.manifest import read_manifest
-from ml.options import DEFAULT_FEATURES
+from ml.options.gan import DEFAULT_FEATURES
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ import typer
 
 from ml.commands.common import DataFolder
 from ml.commands.options_to_flags import with_flags
-from ml.options import LungOptions
+from ml.options.lungs import LungOptions
 
 
 @with_flags(LungOptions, panel="Options of training")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named
 from ml.data.manifest import read_manifest
-from ml.options import Precision
+from ml.options.common import Precision
 
 
 def reproduce_report_command(

@@ -12,7 +12,7 @@ from ml.commands.common import DataFolder, DeviceName, device_named, until_stopp
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.option_fields import validated_options
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 
 
 @with_flags(ClassifierOptions, panel="Options of every training")

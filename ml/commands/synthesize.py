@@ -16,7 +16,7 @@ from ml.commands.common import DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.options import SynthesisOptions
+from ml.options.gan import SynthesisOptions
 from ml.training.progress import ImageLog
 
 if TYPE_CHECKING:

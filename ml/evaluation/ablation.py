@@ -47,7 +47,7 @@ from ml.evaluation.ablation_statistics import ByCondition, effect_sentence, meas
 from ml.evaluation.augmented_copies import plan_copies, write_copies
 from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, Floats, Ints
 from ml.files import write_whole
-from ml.options import AblationOptions
+from ml.options.classifier import AblationOptions
 from ml.reporting.ablation_report import HTML, render_conditions
 from ml.training.distributed import join_process_group
 from ml.training.metrics_log import METRICS, read_metrics

@@ -3,7 +3,7 @@
 from ml.evaluation.comparison_report import MetricDifferences
 from ml.evaluation.metrics import Interval
 from ml.json_model import JsonFloat, JsonModel
-from ml.options import AblationOptions, ClassifierOptions
+from ml.options.classifier import AblationOptions, ClassifierOptions
 
 
 class ConditionDescription(JsonModel):

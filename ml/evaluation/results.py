@@ -4,7 +4,7 @@ from typing import Self
 
 from ml.evaluation.metrics import Interval
 from ml.json_model import JsonFloat, JsonModel
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 
 
 class ClassMetrics(JsonModel):

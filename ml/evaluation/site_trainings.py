@@ -19,7 +19,7 @@ from ml.evaluation.leave_site_out import Fold, Plan, SitesReport, measure_sites,
 from ml.evaluation.site_statistics import SitePredictions
 from ml.files import write_whole
 from ml.json_model import InvalidJson, JsonModel
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 from ml.reporting.sites_report import render_sites
 from ml.training.run_folder import CHECKPOINT, fingerprint
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ml.gan.step import TrainingImages
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 _STATISTICS_BATCHES, _STATISTICS_BATCH_SIZE = 16, 64
 

@@ -4,7 +4,7 @@ from ml.errors import XrayError
 from ml.gan.networks import STD_GROUP, network_pair
 from ml.gan.objectives import build_objective
 from ml.labels import labels_fault
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 
 def check_options(options: GanOptions) -> None:

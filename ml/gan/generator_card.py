@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from ml.gan.evaluation.results import GeneratorEvaluation
 from ml.json_model import JsonFloat, JsonModel
 from ml.labels import labels_fault
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 GENERATOR_CARD_FORMAT = 1
 # A released generator without these cannot be shown or used; training options have defaults.

@@ -17,7 +17,7 @@ from ml.gan.evaluation.kid import kid
 from ml.gan.evaluation.patient_groups import LEAST_IMAGES
 from ml.gan.sampling import sample_images, sample_sheet
 from ml.gan.step import StepMetrics
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup
 from ml.training.metrics_log import MetricsLog
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ml.errors import XrayError
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 
 class UpConv2d(nn.Conv2d):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ml.errors import XrayError
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 
 Critic = Callable[[Tensor, Tensor], Tensor]  # images (B, 1, S, S), classes (B,) -> scores (B,)
 

@@ -62,11 +62,11 @@ def export_graph(loaded: LoadedGenerator) -> bytes:
         loaded.sha256, loaded.labels, options.size, options.latent, options.conditional
     )
     serialised = graph_bytes(program, {FACTS_KEY: facts.to_json()})
-    require_equal(loaded, GeneratorGraph(serialised))
+    require_same_images(loaded, GeneratorGraph(serialised))
     return serialised
 
 
-def require_equal(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
+def require_same_images(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
     """Check that a graph makes the images that torch makes.
 
     Raises:

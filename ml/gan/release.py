@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.classifier.export import LICENCE
+from ml.classifier.card_texts import LICENCE
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
 from ml.errors import TooFewImages

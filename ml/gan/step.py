@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.objectives import CriticBatch, Objective, ScoredImages, build_objective
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup
 
 

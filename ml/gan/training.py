@@ -28,7 +28,7 @@ from ml.gan.generator_file import GENERATOR, save_generator
 from ml.gan.monitor import SAMPLES, GanMonitor, require_diversity, require_finite
 from ml.gan.step import TrainingImages, draw_step
 from ml.gan.training_state import GanTrainingState
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
 from ml.training.progress import TrainingBar

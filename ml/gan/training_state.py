@@ -16,7 +16,7 @@ from ml.gan.averaged_generator import update_average
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, StepMetrics, prefer_speed
 from ml.legacy import rename_keys, rename_weights
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup
 from ml.training.synchronised_layers import synchronise_layers

@@ -14,7 +14,7 @@ from ml.files import write_whole
 from ml.imaging.preprocessing import standardise
 from ml.json_model import InvalidJson, JsonModel
 from ml.onnx_runtime import onnxruntime
-from ml.options import LungOptions
+from ml.options.lungs import LungOptions
 
 GRAPH, CARD = "lungs.onnx", "card.json"
 PRETRAINED_LUNGS = Path(__file__).parents[1] / "pretrained" / "lungs"

@@ -15,7 +15,7 @@ from ml.evaluation.metrics import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from ml.evaluation.results import ClassifierEvaluation, EvaluatedModel, EvaluationMetrics
 from ml.files import write_whole
 from ml.labels import label_name
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 from ml.reporting.charts import Point, confusion_chart, line_chart, reliability_chart, roc_chart
 from ml.reporting.page import render_page, with_interval
 

@@ -17,7 +17,7 @@ from ml.evaluation import metrics
 from ml.evaluation.metrics import Interval
 from ml.imaging.lungs import PROBABILITY, LungCard, LungSegmenter, write_segmenter
 from ml.onnx_bytes import graph_bytes
-from ml.options import LungOptions
+from ml.options.lungs import LungOptions
 from ml.segmentation.data import MaskedImages, load_masked_images
 from ml.segmentation.network import ENCODER, ENCODER_BLOCKS, LungNetwork
 from ml.segmentation.training import train_lungs

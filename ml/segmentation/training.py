@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ml.options import LungOptions
+from ml.options.lungs import LungOptions
 from ml.segmentation.network import LungNetwork
 
 # The encoder starts from ImageNet, so it moves less than the decoder.

@@ -9,7 +9,7 @@ import pytest
 from ml.data.manifest import ImageRecord
 from ml.errors import CheckpointError
 from ml.legacy import RENAMED_KEYS, rename_keys
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.run_folder import CHECKPOINT, OPTIONS, claim_folder
 
 IMAGES = [ImageRecord(Path("a.png"), "covid", "one", "p1")]

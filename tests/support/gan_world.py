@@ -17,7 +17,7 @@ from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
 from ml.gan.networks import build_generator
 from ml.option_fields import validated_options
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.run_folder import fingerprint
 from tests.support.images import png, synthetic_image
 

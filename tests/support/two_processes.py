@@ -17,7 +17,7 @@ from ml.classifier.training import train_classifier
 from ml.data.manifest import ImageRecord
 from ml.gan.training import train_gan
 from ml.labels import LABELS
-from ml.options import ClassifierOptions
+from ml.options.classifier import ClassifierOptions
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.synchronised_layers import synchronise_layers
 from tests.support.gan_world import CPU, pixel_space, tiny

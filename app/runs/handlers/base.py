@@ -15,7 +15,7 @@ from app.runs.tables import JsonObject, Run
 from app.settings import Settings
 from ml.files import link_or_copy
 from ml.option_fields import option_fields, option_title, validated_options
-from ml.options import NoOptions
+from ml.options.common import NoOptions
 
 Options = TypeVar("Options")
 Value = TypeVar("Value")

@@ -12,7 +12,7 @@ from app.runs.handlers.base import (
     RunType,
 )
 from app.runs.tables import JsonObject
-from ml.options import AblationOptions
+from ml.options.classifier import AblationOptions
 
 CONDITIONS = "conditions.json"
 

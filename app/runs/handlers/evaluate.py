@@ -4,7 +4,8 @@ from pydantic import BaseModel, ConfigDict
 
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
 from app.runs.tables import JsonObject
-from ml.options import ClassifierEvaluationOptions, GanEvaluationOptions
+from ml.options.classifier import ClassifierEvaluationOptions
+from ml.options.gan import GanEvaluationOptions
 
 METRICS = "metrics.json"
 

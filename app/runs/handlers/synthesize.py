@@ -16,7 +16,7 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
-from ml.options import SynthesisOptions
+from ml.options.gan import SynthesisOptions
 
 _LONGEST_NAME = 200
 

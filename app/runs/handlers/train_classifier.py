@@ -16,7 +16,7 @@ from app.runs.handlers.base import (
     typed_options,
 )
 from ml.option_fields import BASIC
-from ml.options import BUNDLE_FOLDER, ClassifierOptions
+from ml.options.classifier import BUNDLE_FOLDER, ClassifierOptions
 
 
 class RegisteredClassifier(RegisteredModel):

@@ -2,7 +2,7 @@
 
 from app.registry.registration import register_generator
 from app.runs.handlers.base import DATA_INPUT, Completion, RegisteredModel, RunType, StepCount
-from ml.options import GAN_PRESETS, RELEASE_FOLDER, GanOptions
+from ml.options.gan import GAN_PRESETS, RELEASE_FOLDER, GanOptions
 
 
 class RegisteredGenerator(RegisteredModel):

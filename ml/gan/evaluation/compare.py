@@ -33,7 +33,7 @@ from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, TrainingImages, draw_step
 from ml.gan.training import ShouldStop, train_gan
 from ml.json_model import InvalidJson
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.reporting.gan_report import draw_sheet, render_comparison
 from ml.reporting.gan_tables import comparison_markdown
 from ml.training.distributed import join_process_group

@@ -9,7 +9,7 @@ from ml.errors import XrayError
 from ml.gan.evaluation.measured_generator import MeasuredGenerator, TrainingRow
 from ml.json_model import JsonModel
 from ml.option_fields import OptionValue, validated_options
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options.gan import GAN_PRESETS, GanOptions
 
 # Samples of a model that are measured.
 DEFAULT_SAMPLES = 512

@@ -21,7 +21,7 @@ from app.runs.options import checked_options
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import option_fields
-from ml.options import GAN_PRESETS
+from ml.options.gan import GAN_PRESETS
 
 
 @pytest.fixture

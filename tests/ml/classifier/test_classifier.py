@@ -12,7 +12,8 @@ import torch
 
 from ml.classifier.bundle import CARD, GRAPH, read_bundle
 from ml.classifier.card import ModelCard
-from ml.classifier.export import TOLERANCE, export_bundle, export_weights
+from ml.classifier.export import TOLERANCE, export_bundle
+from ml.classifier.extract_weights import export_weights
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor, Reason
 from ml.classifier.sampling import sampling_weights

@@ -20,7 +20,8 @@ from ml.errors import XrayError
 from ml.gan.networks import NETWORKS
 from ml.gan.objectives import OBJECTIVES
 from ml.option_fields import option_fields
-from ml.options import ClassifierOptions, GanOptions
+from ml.options.classifier import ClassifierOptions
+from ml.options.gan import GanOptions
 
 
 @pytest.mark.parametrize(

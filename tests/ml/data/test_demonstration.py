@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ml.classifier.export import LIMITATIONS, STAND_INS, limitations_of
+from ml.classifier.card_texts import LIMITATIONS, STAND_INS, limitations_of
 from ml.commands.data import data_app
 from ml.data import demonstration as demonstration_set
 from ml.data.demonstration import IMAGES, choose, make_demonstration, patient_of

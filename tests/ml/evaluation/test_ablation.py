@@ -26,7 +26,7 @@ from ml.evaluation.augmented_copies import RECIPE, plan_copies, write_copies
 from ml.evaluation.comparison_report import MetricDifferences
 from ml.evaluation.metrics import Interval, softmax
 from ml.labels import LABELS
-from ml.options import AblationOptions
+from ml.options.classifier import AblationOptions
 from ml.reporting.ablation_report import render_conditions
 from tests.ml.evaluation.test_evaluation import Page
 from tests.support.classifier_world import (

@@ -31,7 +31,7 @@ from ml.gan.generator_file import GENERATOR, load_generator
 from ml.gan.onnx_generator import GeneratorGraph
 from ml.gan.synthesis.privacy_check import REFUSE_BELOW, PrivacyCheck, PrivacyChecker
 from ml.option_fields import option_fields
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.metrics_log import read_metrics
 from ml.training.run_folder import CHECKPOINT
 from tests.support import REPOSITORY

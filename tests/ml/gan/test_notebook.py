@@ -10,7 +10,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from ml.options import GAN_PRESETS
+from ml.options.gan import GAN_PRESETS
 from tests.support import REPOSITORY
 
 # The first test of any selection waits for the whole run, about 20 s of one core.

@@ -21,7 +21,7 @@ from ml.gan.objectives import (
     interpolate,
 )
 from ml.option_fields import InvalidOptions
-from ml.options import Objective as ObjectiveName
+from ml.options.gan import ObjectiveName
 from tests.support.gan_world import tiny
 
 CLASSES = torch.zeros(6, dtype=torch.int64)

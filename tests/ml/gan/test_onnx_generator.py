@@ -17,7 +17,7 @@ from ml.data.manifest import ImageRecord
 from ml.errors import BundleError, XrayError
 from ml.gan.generator_file import GENERATOR, LoadedGenerator, load_generator
 from ml.gan.latents import SEEDS, interpolate_latents, latents_of
-from ml.gan.onnx_export import export_graph, require_equal
+from ml.gan.onnx_export import export_graph, require_same_images
 from ml.gan.onnx_generator import CARD, GRAPH, PRETRAINED, GeneratorGraph, class_number
 from ml.gan.release import SHEET, write_beside
 from ml.gan.sampling import grid_of, images_of_latents, sample_images
@@ -161,12 +161,12 @@ def test_graph_that_makes_other_images_than_torch_is_refused(
 ) -> None:
     folder, loaded = released
     graph = GeneratorGraph.load(folder)
-    require_equal(loaded, graph)
+    require_same_images(loaded, graph)
     changed = load_generator(folder / GENERATOR)
     with torch.no_grad():
         changed.network.get_parameter("image.bias").add_(0.1)
     with pytest.raises(BundleError, match=r"the graph's images of covid differ from torch by \d+"):
-        require_equal(changed, graph)
+        require_same_images(changed, graph)
 
 
 def test_damaged_or_foreign_files_are_refused(

@@ -10,7 +10,7 @@ from benchmarks.plain_gan import critic_loss, plainly, r3gan_critic_loss
 from ml.gan.diffaugment import DRAWS, diff_augment
 from ml.gan.networks import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, TrainingImages, draw_step
-from ml.options import GanOptions
+from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup
 from tests.support.gan_world import CPU, SIDE, tiny
 

@@ -18,7 +18,7 @@ from ml.gan.generator_file import load_generator
 from ml.gan.latents import latents_of
 from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from ml.gan.training import CHECKPOINT, train_gan
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.checkpoint import load_checkpoint
 from tests.support.gan_world import CPU, IMAGES_OF_SPLIT, SIDE, pixel_space, tiny, write_images
 

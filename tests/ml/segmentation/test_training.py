@@ -12,7 +12,7 @@ from ml.commands.main import app
 from ml.data.splits import Split, split_of
 from ml.errors import DataError
 from ml.imaging.lungs import LungSegmenter
-from ml.options import LungOptions
+from ml.options.lungs import LungOptions
 from ml.segmentation.data import load_masked_images
 from ml.segmentation.export import mean_dice
 from ml.segmentation.training import augment, segmentation_loss, train_lungs

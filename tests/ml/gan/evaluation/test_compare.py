@@ -22,7 +22,7 @@ from ml.gan.evaluation.comparison import ComparisonOptions, ComparisonRun, GanCo
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.generator_file import load_generator
 from ml.gan.training import train_gan
-from ml.options import GAN_PRESETS, GanOptions
+from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import render_comparison
 from ml.reporting.gan_tables import comparison_markdown, metric_tables, model_table
 from tests.ml.evaluation.test_evaluation import Page

@@ -1,0 +1,25 @@
+"""Options that several programs share."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from ml.option_fields import BASIC
+
+# JSON in PostgreSQL has no infinity.
+OPTIONS_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+Precision = Literal["float32", "bfloat16"]
+PrecisionOption = Annotated[
+    Precision, Field(description="bfloat16 is faster on hardware that supports it.")
+]
+RandomSeed = Annotated[
+    int,
+    Field(ge=0, title="Random seed", description="Random seed.", json_schema_extra=BASIC),
+]
+WeightDecay = Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class NoOptions:
+    """Options of a program that has none."""

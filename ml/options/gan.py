@@ -1,0 +1,292 @@
+"""Options of training, comparing and evaluating GANs and of generating images, and GAN presets."""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ml.option_fields import BASIC
+from ml.options.common import OPTIONS_CONFIG, PrecisionOption, RandomSeed
+
+ObjectiveName = Literal["gan", "wgan", "wgan-gp", "r3gan"]
+DEFAULT_FEATURES = "efficientnet-lite0,classifier"
+# Folder within a training run's, for the model that it releases.
+RELEASE_FOLDER = "release"
+_ImageSize = Annotated[
+    int,
+    Field(
+        ge=16,
+        le=512,
+        title="Image size",
+        description="Side of the images, in pixels.",
+        json_schema_extra=BASIC,
+    ),
+]
+_Classes = Annotated[
+    str,
+    Field(
+        title="Classes",
+        description="Classes to learn, separated by commas.",
+        json_schema_extra=BASIC,
+    ),
+]
+_Conditional = Annotated[
+    bool,
+    Field(
+        description="Train one generator that makes each class on demand.",
+        json_schema_extra=BASIC,
+    ),
+]
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class GanOptions:
+    """Everything that determines the result of training a GAN; the defaults are WGAN-GP's."""
+
+    objective: ObjectiveName = Field(
+        default="wgan-gp",
+        title="Loss function",
+        description="Loss function.",
+        json_schema_extra=BASIC,
+    )
+    network: Literal["mlp", "report", "resnet"] = Field(
+        default="report",
+        description="Architecture of generator and critic.",
+        json_schema_extra=BASIC,
+    )
+    size: _ImageSize = 64
+    labels: _Classes = "covid"
+    conditional: _Conditional = False
+    latent: int = Field(
+        default=128, ge=1, le=4096, title="Latent size", description="Length of the latent vector."
+    )
+    width: int = Field(
+        default=16, ge=1, le=256, description="Channels of the resnet at full resolution."
+    )
+    batch_size: int = Field(
+        default=32,
+        ge=2,
+        description="Images per step, over all processes.",
+        json_schema_extra=BASIC,
+    )
+    steps: int = Field(
+        default=20_000, ge=1, description="Generator steps.", json_schema_extra=BASIC
+    )
+    critic_steps: int = Field(default=5, ge=1, description="Critic steps per generator step.")
+    generator_learning_rate: float = Field(
+        default=1e-4, ge=0, description="Learning rate of the generator."
+    )
+    critic_learning_rate: float = Field(
+        default=1e-4, ge=0, description="Learning rate of the critic."
+    )
+    optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description="Optimizer.")
+    beta1: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.9999,
+        title="Adam beta1",
+        description="Adam's decay of the gradient.",
+    )
+    beta2: float = Field(
+        default=0.9,
+        ge=0,
+        le=0.9999,
+        title="Adam beta2",
+        description="Adam's decay of the squared gradient.",
+    )
+    penalty: float = Field(
+        default=10.0,
+        ge=0,
+        title="Gradient penalty",
+        description="Weight of the gradient penalty (lambda; gamma for r3gan).",
+    )
+    penalty_every: int = Field(
+        default=1,
+        ge=1,
+        title="Gradient penalty interval",
+        description="Critic steps between gradient penalties (lazy penalty).",
+    )
+    clip: float = Field(
+        default=0.01,
+        ge=0,
+        title="Weight clipping",
+        description="Bound c of the critic's weights (wgan).",
+    )
+    generator_norm: bool = Field(
+        default=True,
+        title="Batch norm in the generator",
+        description="Batch norm in the generator.",
+    )
+    critic_norm: bool = Field(
+        default=False,
+        title="Batch norm in the critic",
+        description="Batch norm in the report's critic; not with a gradient penalty.",
+    )
+    dropout: float = Field(
+        default=0.25, ge=0, le=0.9, description="Dropout of the report's critic."
+    )
+    batch_std: bool = Field(
+        default=False,
+        title="Minibatch standard deviation",
+        description="Show the resnet critic the standard deviation of its batch.",
+    )
+    augment: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        title="Augmentation",
+        description="Share of images that DiffAugment changes.",
+    )
+    ema_images: int = Field(
+        default=10_000,
+        ge=0,
+        title="EMA half-life (images)",
+        description="Half-life of the averaged generator, in generated images.",
+    )
+    evaluation_interval: int = Field(
+        default=200,
+        ge=1,
+        title="Evaluation interval (steps)",
+        description="Generator steps between evaluations, each with a checkpoint.",
+        json_schema_extra=BASIC,
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Evaluations without a lower KID before training stops; 0: never.",
+    )
+    min_diversity: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        title="Stop when diversity falls below",
+        description="Share of the real images' diversity below which the generator has collapsed.",
+    )
+    precision: PrecisionOption = "float32"
+    seed: RandomSeed = 0
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes to learn, in the order of the generator's class numbers."""
+        return tuple(name.strip() for name in self.labels.split(",") if name.strip())
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class GanEvaluationOptions:
+    """Options of evaluating a generator."""
+
+    samples: int = Field(
+        default=512,
+        ge=16,
+        le=20_000,
+        description="Number of images to generate.",
+        json_schema_extra=BASIC,
+    )
+    features: str = Field(
+        default=DEFAULT_FEATURES,
+        title="Feature spaces",
+        description="Where images are compared, separated by commas: efficientnet-lite0, "
+        "classifier, inception.",
+    )
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class GanComparisonOptions:
+    """Options of comparing GAN presets."""
+
+    size: _ImageSize = 64
+    labels: _Classes = "covid"
+    presets: str = Field(
+        default="gan,dcgan,wgan,wgan-gp,resnet,r3gan",
+        description="Presets to compare, separated by commas.",
+    )
+    seeds: int = Field(default=1, ge=1, description="Trainings of each preset.")
+    samples: int = Field(default=512, ge=16, description="Images of each model to measure.")
+    features: str = Field(
+        default=DEFAULT_FEATURES,
+        description="Feature spaces, separated by commas; the first selects.",
+    )
+    conditional: _Conditional = False
+    precision: PrecisionOption = "float32"
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class SynthesisOptions:
+    """Options of generating synthetic images."""
+
+    count: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        title="Number of images",
+        description="Number of images, from seed 0 on.",
+        json_schema_extra=BASIC,
+    )
+    seeds: str = Field(
+        default="", description="Seeds to use instead of a number, such as 0-63,100."
+    )
+    label: str = Field(
+        default="",
+        title="Class",
+        description="Class to generate; empty: the same number of each class.",
+        json_schema_extra=BASIC,
+    )
+    truncation: float = Field(
+        default=1.0, ge=0.1, le=1, description="Below 1 gives more typical, less diverse images."
+    )
+    refuse_below: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        title="Privacy threshold (percentile)",
+        description="Refuse an image that is nearer to a training image than this percentage of "
+        "held-out real images are.",
+    )
+
+
+WGAN_GP = GanOptions()
+# Adam with momentum makes a clipped critic unstable: its authors take RMSprop.
+WGAN = replace(
+    WGAN_GP,
+    objective="wgan",
+    optimizer="rmsprop",
+    generator_learning_rate=5e-5,
+    critic_learning_rate=5e-5,
+    penalty=0.0,
+)
+# Both networks normalised, one step each, a little momentum (Radford, Metz, Chintala, 2016).
+DCGAN = replace(
+    WGAN_GP,
+    objective="gan",
+    critic_steps=1,
+    generator_learning_rate=2e-4,
+    critic_learning_rate=2e-4,
+    beta1=0.5,
+    beta2=0.999,
+    penalty=0.0,
+    critic_norm=True,
+)
+# The basic GAN has no convolutions.
+GAN = replace(DCGAN, network="mlp", critic_norm=False)
+# The report's future work: residual networks.
+RESNET = replace(WGAN_GP, network="resnet", ema_images=20_000)
+# No normalisation at all: two gradient penalties keep the relativistic loss stable.
+R3GAN = replace(
+    RESNET,
+    objective="r3gan",
+    critic_steps=1,
+    generator_learning_rate=2e-4,
+    critic_learning_rate=2e-4,
+    beta2=0.99,
+    penalty=1.0,
+    generator_norm=False,
+)
+GAN_PRESETS: dict[str, GanOptions] = {
+    "gan": GAN,
+    "dcgan": DCGAN,
+    "wgan": WGAN,
+    "wgan-gp": WGAN_GP,
+    "resnet": RESNET,
+    "r3gan": R3GAN,
+}
