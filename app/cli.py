@@ -80,6 +80,7 @@ def serve(
     console = Console()
     console.print(f"Xray Screening: open [bold]http://{host}:{port}[/bold]")
     database = _migrated_database(settings)
+    _require_one_installation(database, settings)
     embedded = settings.environment is Environment.EMBEDDED
     # In production the output is a log that others read, so that no secret is printed there:
     # `xray key create` makes keys and `xray admin create` admins.
@@ -139,7 +140,9 @@ def worker(
 
     settings = Settings()
     configure_logging(settings)
-    _migrated_database(settings).close()
+    database = _migrated_database(settings)
+    _require_one_installation(database, settings)
+    database.close()
     Console().print(f"Xray Screening: waiting for runs in {queues}")
     sys.exit(Worker(settings, _queues(queues), lease).work())
 
@@ -176,6 +179,13 @@ def _migrated_database(settings: Settings) -> "Database":
     from app.migrations import migrated_database
 
     return migrated_database(settings)
+
+
+def _require_one_installation(database: "Database", settings: Settings) -> None:
+    from app.core.storage import Storage
+    from app.screenings.installation import require_one_installation
+
+    require_one_installation(database, Storage.open(settings.effective_storage_url))
 
 
 def _queues(names: str) -> "list[RunQueue]":

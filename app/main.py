@@ -48,6 +48,7 @@ from app.runs.schedule_routes import router as schedules
 from app.screenings.api import router as screening_api
 from app.screenings.cleanup import remove_orphaned_images
 from app.screenings.decoder import ImageDecoder
+from app.screenings.installation import require_one_installation
 from app.screenings.routes import router as screenings
 from app.screenings.service import ScreeningService
 from app.screenings.uploads import Intake
@@ -126,6 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     database = Database(settings.effective_database_url)
     storage = Storage.open(settings.effective_storage_url)
+    require_one_installation(database, storage)
     classifier = ActiveClassifier(settings, database)
     classifier.start()
     decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
@@ -168,10 +170,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _clean_up_regularly(
     database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
 ) -> None:
-    """Delete leftovers of crashes at the start and every hour, until the server stops."""
+    """Remove leftovers of crashes at the start and every hour, until the server stops."""
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(remove_orphaned_images, database, storage)
+            await asyncio.to_thread(
+                remove_orphaned_images, database, storage, trash_days=settings.trash_days
+            )
             await asyncio.to_thread(remove_unused_uploads, database, settings)
             await asyncio.to_thread(clear_ended_imports, database, settings)
         except Exception:

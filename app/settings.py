@@ -219,6 +219,12 @@ class Settings(BaseSettings):
     min_free_mb: int = Field(
         500, ge=0, description="Free disk space below which images are refused, in MB."
     )
+    trash_days: int = Field(
+        7,
+        ge=0,
+        le=365,
+        description="Days that a stored image without a screening stays in the trash.",
+    )
     max_in_flight: int = Field(
         32,
         ge=1,

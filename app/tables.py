@@ -12,7 +12,7 @@ from app.gallery.tables import SyntheticImage
 from app.quiz.tables import QuizRound
 from app.registry.tables import Activation, Comparison, ModelVersion
 from app.runs.tables import Run, Schedule
-from app.screenings.tables import Review, Screening
+from app.screenings.tables import Installation, Review, Screening
 
 __all__ = [
     "Activation",
@@ -22,6 +22,7 @@ __all__ = [
     "Clinic",
     "Comparison",
     "DataVersion",
+    "Installation",
     "ModelVersion",
     "QuizRound",
     "Review",

@@ -1,8 +1,10 @@
 """Artefacts in a local folder or in S3, behind one interface; every key is written once."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +12,11 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import obstore
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 _CHUNK_BYTES = 256 * 1024
+_PAGE = 1000  # artefacts listed at once, so that memory does not grow with their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Entry:
 
     key: str
     modified_at: datetime
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +80,77 @@ class Storage:
         except FileNotFoundError:
             return
 
-    def entries(self, prefix: str) -> list[Entry]:
-        """All artefacts whose key starts with the prefix."""
-        return [
-            Entry(found["path"], found["last_modified"])
-            for batch in obstore.list(self.store, prefix)
-            for found in batch
-        ]
+    def put_unless_there(self, key: str, content: bytes) -> bool:
+        """Write a new artefact; False where the key is taken."""
+        try:
+            self.put(key, content)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        """Write an artefact, whether or not the key is taken."""
+        obstore.put(self.store, key, content, mode="overwrite")
+
+    def contains(self, key: str) -> bool:
+        """Whether there is an artefact with this key."""
+        try:
+            obstore.head(self.store, key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def move(self, key: str, target: str) -> bool:
+        """Give an artefact another key; False where it is gone."""
+        try:
+            obstore.rename(self.store, key, target, overwrite=True)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def pages(self, prefix: str = "") -> Iterator[list[Entry]]:
+        """All artefacts below a folder of keys, a page at a time."""
+        for batch in obstore.list(self.store, prefix or None, chunk_size=_PAGE):
+            yield [Entry(found["path"], found["last_modified"], found["size"]) for found in batch]
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """All artefacts below a folder of keys."""
+        for page in self.pages(prefix):
+            yield from page
 
     def free_bytes(self) -> float:
         """Room left; without end where the storage is not a local folder."""
         return shutil.disk_usage(self.folder).free if self.folder else math.inf
 
-    def remove_partial(self, before: datetime) -> int:
-        """Remove what interrupted writes left in a local folder before a moment; their number."""
-        if self.folder is None:
-            return 0
-        # The store writes to `key#N` and renames it when it is complete.
-        left = [
-            path
-            for path in self.folder.rglob("*#*")
-            if path.is_file() and path.stat().st_mtime < before.timestamp()
-        ]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+    def remove_leftovers(self, before: datetime) -> int:
+        """Remove from a local folder what interrupted writes left before a moment.
+
+        Returns:
+            The number of files removed; empty folders are removed as well.
+        """
+        return _remove_leftovers(self.folder, before.timestamp()) if self.folder else 0
 
     def check(self) -> None:
         """Raise the storage's own error where it cannot be reached."""
         for _ in obstore.list(self.store, "readiness", chunk_size=1):
             break
+
+
+def _remove_leftovers(folder: Path, before: float) -> int:
+    """Remove partial files and empty folders below a folder, one entry at a time."""
+    removed = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                # Of before its content is removed, which changes it. A younger folder may be one
+                # that a file is just being written to.
+                is_old = entry.stat(follow_symlinks=False).st_mtime < before
+                removed += _remove_leftovers(Path(entry), before)
+                if is_old:
+                    with suppress(OSError):  # it is not empty
+                        Path(entry).rmdir()
+            # The store writes to `key#N` and renames it when it is complete.
+            elif "#" in entry.name and entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry).unlink(missing_ok=True)
+                removed += 1
+    return removed

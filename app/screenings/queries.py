@@ -1,10 +1,13 @@
-"""Screenings of one owner, newest first."""
+"""Screenings of one owner, newest first; which stored images belong to a screening."""
+
+from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
 from app.core.pagination import Page, paginate
+from app.screenings.stored_images import screening_of
 from app.screenings.tables import Screening
 
 PAGE_SIZE = 24
@@ -33,3 +36,11 @@ def _owned_by(owner: Owner) -> ColumnElement[bool]:
         return Screening.clinic_id == owner.clinic_id
     # A browser without a cookie owns nothing; compared with NULL it would own every clinic's.
     return Screening.visitor_id == owner.visitor_id if owner.visitor_id else false()
+
+
+def known_keys(session: Session, keys: Collection[str]) -> set[str]:
+    """Those of at most a few thousand storage keys that belong to a recorded screening."""
+    owners = {key: screening for key in keys if (screening := screening_of(key))}
+    query = select(Screening.id).where(Screening.id.in_(set(owners.values())))
+    recorded = set(session.scalars(query)) if owners else set()
+    return {key for key, screening in owners.items() if screening in recorded}

@@ -89,3 +89,14 @@ class Review(Base):
         """The reviewer: a user's name, or the clinic's."""
         named = self.user or self.clinic
         return named.name if named else ""
+
+
+class Installation(Base):
+    """The one row that says which storage belongs to this database."""
+
+    __tablename__ = "installation"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # always 1
+    # The same as in the storage, under `app.screenings.installation.STORAGE_ID`.
+    id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

@@ -129,7 +129,9 @@ def test_completion_is_of_the_program_xray() -> None:
 
 def test_clean_up_counts_what_it_deletes(tmp_path: Path) -> None:
     done = xray("storage", "clean-up", XRAY_HOME=str(tmp_path))
-    assert done.stdout.strip() == "Deleted 0 file(s).", done.stderr
+    assert done.stdout.strip() == ("Moved 0 file(s) to the trash, deleted 0, put back 0."), (
+        done.stderr
+    )
 
 
 def test_worker_alive_is_a_probe(tmp_path: Path) -> None:

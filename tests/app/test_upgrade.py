@@ -23,6 +23,7 @@ from app.accounts.tables import User
 from app.accounts.users import open_session
 from app.core.database import Database
 from app.core.security import SESSION_COOKIE, VISITOR_COOKIE, sign_visitor
+from app.core.storage import Storage
 from app.datasets.versions import ensure_demonstration
 from app.main import create_app
 from app.migrations import alembic_config, upgrade
@@ -61,12 +62,12 @@ def upgraded(
     with database.session() as session:
         ensure_demonstration(session, settings)
     database.close()
+    storage = Storage.open(settings.effective_storage_url)
+    for row in OLD["screening"]:
+        storage.put(image_key(uuid.UUID(row["id"])), image_bytes)
+        storage.put(thumbnail_key(uuid.UUID(row["id"])), image_bytes)
     application = create_app(settings)
     with TestClient(application):
-        storage = application.state.services.storage
-        for row in OLD["screening"]:
-            storage.put(image_key(uuid.UUID(row["id"])), image_bytes)
-            storage.put(thumbnail_key(uuid.UUID(row["id"])), image_bytes)
         yield application
 
 

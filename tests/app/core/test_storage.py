@@ -1,52 +1,11 @@
-"""Artefacts in a folder and in S3, and the clean-up of images without a screening."""
+"""Artefacts in a folder and in S3."""
 
 import uuid
-from collections.abc import Iterator
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from moto.server import ThreadedMotoServer
 from obstore.exceptions import AlreadyExistsError
-from starlette.testclient import TestClient
 
 from app.core.storage import Storage
-from app.screenings.cleanup import remove_orphaned_images
-from app.screenings.stored_images import STORED_IMAGES, image_key
-
-
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    """A bucket on a local stand-in for S3."""
-    import boto3
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch = pytest.MonkeyPatch()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        patch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="xray")
-    client.close()
-    yield "s3://xray/prefix"
-    patch.undo()
-    server.stop()
-
-
-@pytest.fixture(params=["folder", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "folder":
-        return Storage.open((tmp_path / "artefacts").as_uri())
-    return Storage.open(request.getfixturevalue("s3_url"))
 
 
 def test_artefact_is_written_once_read_and_removed(storage: Storage) -> None:
@@ -68,15 +27,21 @@ def test_unknown_storage_is_named() -> None:
         Storage.open("ftp://somewhere")
 
 
-def test_clean_up_removes_only_images_without_a_screening(
-    application: FastAPI, visitor: TestClient, image_bytes: bytes
-) -> None:
-    services = application.state.services
-    visitor.post("/screenings", files={"image": image_bytes})
-    kept = {entry.key for entry in services.storage.entries(STORED_IMAGES)}
-    orphan = image_key(uuid.uuid4())
-    services.storage.put(orphan, b"left by a crash")
-    # It may belong to a screening that is being recorded.
-    assert remove_orphaned_images(services.database, services.storage) == 0
-    assert remove_orphaned_images(services.database, services.storage, grace=timedelta(0)) == 1
-    assert {entry.key for entry in services.storage.entries(STORED_IMAGES)} == kept
+def test_artefact_moves_and_is_replaced(storage: Storage) -> None:
+    storage.put("images/a", b"first")
+    assert storage.move("images/a", "trash/now/images/a")
+    assert not storage.move("images/a", "trash/now/images/a")
+    assert not storage.contains("images/a")
+    assert storage.get("trash/now/images/a") == b"first"
+    assert storage.put_unless_there("images/a", b"second")
+    assert not storage.put_unless_there("images/a", b"third")
+    storage.replace("images/a", b"fourth")
+    assert storage.get("images/a") == b"fourth"
+
+
+def test_listing_comes_in_pages(storage: Storage) -> None:
+    for number in range(1003):
+        storage.put(f"images/{number}", b"")
+    pages = [len(page) for page in storage.pages("images")]
+    assert sum(pages) == 1003
+    assert max(pages) <= 1000

@@ -20,7 +20,7 @@ def count(application: FastAPI) -> tuple[int, int]:
     services = application.state.services
     with services.database.sessions() as session:
         rows = session.scalar(select(func.count()).select_from(Screening))
-    return rows, len(services.storage.entries(STORED_IMAGES))
+    return rows, len(list(services.storage.entries(STORED_IMAGES)))
 
 
 @pytest.mark.parametrize(

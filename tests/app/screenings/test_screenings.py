@@ -15,6 +15,7 @@ from app.core.audit import AuditEvent
 from app.core.database import now
 from app.core.security import VISITOR_COOKIE
 from app.registry.tables import ModelVersion
+from app.screenings.stored_images import STORED_IMAGES
 from app.screenings.tables import Screening
 from tests.support.images import jpeg, png
 
@@ -30,7 +31,7 @@ def rows_and_files(application: FastAPI) -> tuple[int, int]:
     services = application.state.services
     with services.database.sessions() as session:
         rows = session.scalar(select(func.count()).select_from(Screening))
-    return rows, len(services.storage.entries("images"))
+    return rows, len(list(services.storage.entries(STORED_IMAGES)))
 
 
 def test_visitor_uploads_a_image_and_reads_the_answer(

@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
-from app.main import create_app
 from app.settings import Settings
 from tests.conftest import migrated_app
 from tests.support import REPOSITORY
@@ -70,7 +69,7 @@ def test_broken_bundle_is_told_and_stops_no_page(tmp_path: Path, image_bytes: by
 
 def test_foreign_host_is_refused(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, home=tmp_path, allowed_hosts=["xray.example"])
-    with TestClient(create_app(settings)) as client:
+    with TestClient(migrated_app(settings)) as client:
         assert client.get("/livez").status_code == 400
         assert client.get("/livez", headers={"host": "xray.example"}).status_code == 200
 
