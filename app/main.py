@@ -104,7 +104,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         max_body_size=_LARGEST_BODY,
     )
     app.state.settings = settings
-    app.add_middleware(SecurityHeaders, secure=settings.secure_cookies)
+    app.add_middleware(
+        SecurityHeaders, secure=settings.secure_cookies, trial_mode=settings.trial_mode
+    )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     # Added last, so that it is outermost and sees every request.
     app.add_middleware(RequestLog)

@@ -203,6 +203,11 @@ class Settings(BaseSettings):
         description="Folder of the classifier bundle that is used until a model version is"
         " activated.",
     )
+    trial_mode: bool = Field(
+        False,
+        description="Let classifiers serve that were trained on demonstration or unchecked images."
+        " Every page has a banner, and every answer of the API a warning.",
+    )
     max_upload_mb: int = Field(32, ge=1, le=512, description="Size limit of an image, in MB.")
     max_archive_mb: int = Field(
         2048, ge=1, le=1_000_000, description="Size limit of an archive of images, in MB."

@@ -15,6 +15,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+# On every response of a server in trial mode, whose predictions nobody should use.
+TRIAL_HEADER = "X-Trial-Mode"
 _HSTS = "max-age=31536000"
 _STATIC_CACHE = "public, max-age=31536000, immutable"
 
@@ -22,9 +24,10 @@ _STATIC_CACHE = "public, max-age=31536000, immutable"
 class SecurityHeaders:
     """Adds the headers to every response that does not set its own."""
 
-    def __init__(self, app: ASGIApp, *, secure: bool):
+    def __init__(self, app: ASGIApp, *, secure: bool, trial_mode: bool = False):
         self.app = app
         self.secure = secure
+        self.trial_mode = trial_mode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -45,6 +48,8 @@ class SecurityHeaders:
                     headers["Cache-Control"] = _STATIC_CACHE
                 elif not static:
                     headers.setdefault("Cache-Control", "private, no-store")
+                if self.trial_mode:
+                    headers[TRIAL_HEADER] = "true"
                 if self.secure:
                     headers.setdefault("Strict-Transport-Security", _HSTS)
             await send(message)

@@ -42,6 +42,7 @@ _templates.env.globals.update(
 def page(
     request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: Any
 ) -> HTMLResponse:
-    """Render a template; `user` in it is who is signed in."""
+    """Render a template; `user` in it is who is signed in, `trial_mode` the setting."""
     context.setdefault("user", getattr(request.state, "user", None))
+    context.setdefault("trial_mode", request.app.state.settings.trial_mode)
     return _templates.TemplateResponse(request, template, context, status_code=status)

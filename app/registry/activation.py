@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import affected_rows, now
 from app.core.errors import BadForm, Conflict
+from app.registry.activation_history import roll_back_target, was_rolled_back
 from app.registry.comparisons import find_deciding_comparison
-from app.registry.files import carded_sha256, load_classifier, model_folder
+from app.registry.files import load_classifier, model_folder
 from app.registry.promotion import Blocker, PromotionCase, promotion_blockers
-from app.registry.queries import active_sha256, newest_activation, serving_sha256
+from app.registry.queries import newest_activation, serving_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
+from app.registry.trial import trial_reasons
 from app.settings import Settings
 from ml.errors import BundleError
 
@@ -64,6 +66,9 @@ def find_blockers(session: Session, settings: Settings, model: ModelVersion) -> 
         active=session.get(ModelVersion, active) if active else None,
         comparison=find_deciding_comparison(session, model, active),
         load_fault=_load_fault(settings, model),
+        trial_reasons=trial_reasons(session, model),
+        is_trial_mode=settings.trial_mode,
+        was_rolled_back=was_rolled_back(session, settings, model),
     )
     return promotion_blockers(case)
 
@@ -129,23 +134,10 @@ def activate(
     return _record_activation(session, model, standing, event)
 
 
-def roll_back_target(session: Session, settings: Settings) -> ModelVersion | None:
-    """The classifier that was active before the present one and is not archived, if any."""
-    present = active_sha256(session)
-    if present is None:
-        return None
-    earlier = session.scalars(select(Activation.model_sha256).order_by(Activation.id.desc()))
-    for sha256 in dict.fromkeys([*earlier, carded_sha256(settings.bundle)]):
-        model = session.get(ModelVersion, sha256) if sha256 else None
-        if model and model.sha256 != present and model.archived_at is None:
-            return model
-    return None
-
-
 def roll_back(
     session: Session, settings: Settings, *, by: str, seen: str | None = None
 ) -> Activation:
-    """Activate the previous classifier again; it needs no comparison.
+    """Activate the classifier before the active one, which passed its checks or was installed.
 
     Args:
         session: the database.
@@ -160,7 +152,10 @@ def roll_back(
     standing.require(seen)
     target = roll_back_target(session, settings)
     if target is None:
-        raise Conflict("There is no earlier classifier to roll back to.")
+        raise Conflict(
+            "There is no earlier classifier to roll back to: only one that passed its promotion "
+            "checks, or that came with the application, counts."
+        )
     if fault := _load_fault(settings, target):
         raise Conflict(fault)
     return _record_activation(session, target, standing, _ActivationEvent("model.rolled-back", by))

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.datasets.tables import DataVersion
+from app.registry.activation_history import was_rolled_back
 from app.registry.comparisons import deciding_comparison, find_comparisons
 from app.registry.promotion import (
     ComparisonFindings,
@@ -18,6 +19,7 @@ from app.registry.promotion import (
 )
 from app.registry.queries import list_models, serving_sha256
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
+from app.registry.trial import trial_reasons
 from app.registry.views import (
     MetricText,
     ModelState,
@@ -58,6 +60,8 @@ class ModelSummary:
 class _Related:
     """What the rows of a list refer to, each kind from one query."""
 
+    session: Session
+    settings: Settings
     active_sha256: str | None
     active: ModelVersion | None
     data: dict[str, DataVersion]
@@ -65,12 +69,15 @@ class _Related:
     comparisons: list[ComparisonFindings]
 
     @classmethod
-    def of(cls, session: Session, models: Iterable[ModelVersion], active: str | None) -> "_Related":
+    def of(cls, session: Session, settings: Settings, models: Iterable[ModelVersion]) -> "_Related":
+        active = serving_sha256(session, settings)
         digests = {model.data_sha256 for model in models if model.data_sha256}
         ids = {model.run_id for model in models if model.run_id}
         data = session.scalars(select(DataVersion).where(DataVersion.sha256.in_(digests)))
         runs = session.scalars(select(Run).where(Run.id.in_(ids)))
         return cls(
+            session=session,
+            settings=settings,
             active_sha256=active,
             active=session.get(ModelVersion, active) if active else None,
             data={version.sha256: version for version in data},
@@ -84,7 +91,7 @@ class _Related:
 def list_summaries(session: Session, settings: Settings, kind: ModelKind) -> list[ModelSummary]:
     """All models of a kind: the active one first, then by state, newest first."""
     models = list_models(session, kind, all_of_them=True)
-    related = _Related.of(session, models, serving_sha256(session, settings))
+    related = _Related.of(session, settings, models)
     states = list(ModelState)
     summaries = [_summary(model, related) for model in models]
     return sorted(summaries, key=lambda summary: states.index(summary.state))
@@ -113,8 +120,18 @@ def _promotion(model: ModelVersion, related: _Related) -> str:
     if model.kind is not ModelKind.CLASSIFIER or related.active_sha256 is None:
         return ""
     comparison = deciding_comparison(model, related.comparisons)
-    case = PromotionCase(model, related.active_sha256, related.active, comparison)
+    case = PromotionCase(
+        model,
+        related.active_sha256,
+        related.active,
+        comparison,
+        trial_reasons=trial_reasons(related.session, model),
+        is_trial_mode=related.settings.trial_mode,
+        was_rolled_back=was_rolled_back(related.session, related.settings, model),
+    )
     blockers = promotion_blockers(case)
+    if any(not blocker.can_be_overridden for blocker in blockers):
+        return "for trial mode only"
     if any(blocker.check is PromotionCheck.COMPARED for blocker in blockers):
         return "not compared"
     return "promotion checks failed" if blockers else "promotion checks passed"

@@ -7,14 +7,17 @@
 3. was compared with the active version,
 4. was not found worse than it in that comparison, and reaches the metrics of its own card,
 5. was compared on its own test images,
-6. was compared on images of patients.
+6. was compared on images of patients,
+7. was trained on images of patients, and on synthetic images only with a privacy check,
+8. was not rolled back from before.
 
-The first classifier of a registry has nothing to be compared with, so only the first check counts.
-An administrator may override every check but the first, with a written reason.
+The first classifier of a registry has nothing to be compared with, so the comparison does not
+count. An administrator may override every check with a written reason, except the first, and the
+seventh outside of trial mode.
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,6 +35,8 @@ class PromotionCheck(StrEnum):
     NOT_WORSE = "Not worse than the active version"
     OWN_IMAGES = "Compared on its own test images"
     PATIENTS = "Compared on images of patients"
+    TRAINING_IMAGES = "Trained on checked images of patients"
+    NOT_ROLLED_BACK = "Not rolled back before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,9 @@ class PromotionCase:
         comparison: the one that counts, from `app.registry.comparisons.deciding_comparison`.
         load_fault: why the classifier's files cannot be used; None where they can, or where
             nobody looked.
+        trial_reasons: why it may serve in trial mode only; empty where it may serve.
+        is_trial_mode: whether the server is in trial mode.
+        was_rolled_back: whether it was active and a roll back left it.
     """
 
     candidate: ModelVersion
@@ -72,6 +80,9 @@ class PromotionCase:
     active: ModelVersion | None
     comparison: ComparisonFindings | None
     load_fault: str | None = None
+    trial_reasons: Sequence[str] = ()
+    is_trial_mode: bool = False
+    was_rolled_back: bool = False
 
     @property
     def needs_comparison(self) -> bool:
@@ -91,15 +102,15 @@ class PromotionCase:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A promotion check that failed, and why, in sentences."""
+    """A promotion check that failed, and why, in sentences.
+
+    Attributes:
+        can_be_overridden: whether a written reason is enough to activate the classifier anyway.
+    """
 
     check: PromotionCheck
     reason: str
-
-    @property
-    def can_be_overridden(self) -> bool:
-        """Whether a written reason is enough to activate the classifier all the same."""
-        return self.check is not PromotionCheck.USABLE
+    can_be_overridden: bool = True
 
 
 def _unusable(case: PromotionCase) -> Iterator[str]:
@@ -159,6 +170,20 @@ def _stand_ins(case: PromotionCase) -> Iterator[str]:
         )
 
 
+def _trial_only(case: PromotionCase) -> Iterator[str]:
+    yield from case.trial_reasons
+    if case.trial_reasons and not case.is_trial_mode:
+        yield (
+            "Such a classifier can serve in trial mode only, which marks every page and answer. "
+            "Set XRAY_TRIAL_MODE=true on a server that nobody relies on, and restart it."
+        )
+
+
+def _rolled_back(case: PromotionCase) -> Iterator[str]:
+    if case.was_rolled_back:
+        yield "It was active before and was rolled back from. Say why it is right this time."
+
+
 PROMOTION_CHECKS = {
     PromotionCheck.USABLE: _unusable,
     PromotionCheck.SAME_CLASSES: _other_classes,
@@ -166,13 +191,21 @@ PROMOTION_CHECKS = {
     PromotionCheck.NOT_WORSE: _worse,
     PromotionCheck.OWN_IMAGES: _other_images,
     PromotionCheck.PATIENTS: _stand_ins,
+    PromotionCheck.TRAINING_IMAGES: _trial_only,
+    PromotionCheck.NOT_ROLLED_BACK: _rolled_back,
 }
 
 
 def promotion_blockers(case: PromotionCase) -> list[Blocker]:
     """Every promotion check that a classifier fails; empty where it may be activated."""
     return [
-        Blocker(check, reason)
+        Blocker(check, reason, _can_be_overridden(check, case))
         for check, find_reasons in PROMOTION_CHECKS.items()
         for reason in find_reasons(case)
     ]
+
+
+def _can_be_overridden(check: PromotionCheck, case: PromotionCase) -> bool:
+    if check is PromotionCheck.TRAINING_IMAGES:
+        return case.is_trial_mode
+    return check is not PromotionCheck.USABLE

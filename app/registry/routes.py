@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.archives import zip_response
-from app.core.errors import AppError, BadForm, Busy, NotFound
+from app.core.errors import AppError, BadForm, Busy, Conflict, NotFound
 from app.core.safe_files import file_in
 from app.core.templating import page
 from app.datasets.tables import DataKind, DataVersion
@@ -22,14 +22,15 @@ from app.registry.activation import (
     archive,
     restore,
     roll_back,
-    roll_back_target,
 )
+from app.registry.activation_history import roll_back_target
 from app.registry.comparison_views import Change, ComparisonView
 from app.registry.files import CLASSIFIER_FILES, GENERATOR_FILES, model_folder
 from app.registry.list_views import list_activations, list_load_faults, list_summaries
 from app.registry.model_views import ModelDetail
 from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
+from app.registry.views import headline_metrics
 from app.runs.broker import notify_workers
 from app.runs.service import create_run
 from app.screenings.decoder import DecoderUnavailable
@@ -86,6 +87,34 @@ def _list_page(
     )
 
 
+@router.get("/roll-back")
+def roll_back_page(
+    request: Request, current: CurrentServices, opened: CurrentSession, _user: Admin
+) -> HTMLResponse:
+    """What a roll back would change: both classifiers with their metrics."""
+    active = serving_sha256(opened, current.settings)
+    row = opened.get(ModelVersion, active) if active else None
+    target = roll_back_target(opened, current.settings)
+    if row is None or target is None:
+        raise Conflict("There is no earlier classifier to roll back to.")
+    return page(
+        request,
+        "registry/roll_back.html",
+        sides=[
+            (name, model, headline_metrics(model))
+            for name, model in (("Active now", row), ("Active after the roll back", target))
+        ],
+        seen=row.sha256,
+        override=_last_override(opened, row),
+    )
+
+
+def _last_override(opened: Session, active: ModelVersion) -> str:
+    """Why the active classifier was activated although promotion checks had failed."""
+    last = newest_activation(opened)
+    return (last.override or "") if last and last.model_sha256 == active.sha256 else ""
+
+
 @router.post("/roll-back")
 def roll_back_model(
     request: Request,
@@ -94,7 +123,7 @@ def roll_back_model(
     user: ActingAdmin,
     seen: Seen = "",
 ) -> Response:
-    """Activate the previous classifier again."""
+    """Activate the earlier classifier that `roll_back_target` names."""
     refusal = _attempt(
         opened, lambda: roll_back(opened, current.settings, by=user.actor, seen=seen or None)
     )
@@ -123,13 +152,15 @@ def _model_page(
     data: str = "",
 ) -> HTMLResponse:
     shown = ModelDetail.of(opened, current.settings, model)
-    active = serving_sha256(opened, current.settings)
+    sha256 = serving_sha256(opened, current.settings)
+    active = opened.get(ModelVersion, sha256) if sha256 else None
     return page(
         request,
         "registry/model.html",
         refusal.status if refusal else HTTPStatus.OK,
         model=shown,
-        active=opened.get(ModelVersion, active) if active else None,
+        active=active,
+        active_metrics=headline_metrics(active) if active else [],
         data_versions=list_data(opened, DataKind.IMAGES),
         chosen_data=data or shown.data_sha256,
         min_override_length=MIN_OVERRIDE_LENGTH,

@@ -15,6 +15,7 @@ from app.registry.files import load_classifier, model_folder
 from app.registry.queries import active_sha256, find_model
 from app.registry.registration import register_released
 from app.registry.tables import ModelVersion
+from app.registry.trial import learned_from_demonstration, trial_reasons
 from app.settings import Settings
 from ml.classifier.card import ModelCard
 from ml.classifier.predictor import Predictor
@@ -49,6 +50,7 @@ class ActiveClassifier:
         self._database = database
         self._predictor: Predictor | None = None
         self._fault: LoadFault | None = None
+        self._trials: set[str] = set()  # SHA-256 of loaded classifiers for trial mode only
         self._sees_database = True
         self._looked = threading.Event()
         self._turn = threading.Lock()
@@ -111,13 +113,35 @@ class ActiveClassifier:
 
     def _load(self, sha256: str | None) -> Predictor:
         if sha256 is None:
-            return load_classifier(self._settings.bundle)
+            predictor = load_classifier(self._settings.bundle)
+            if learned_from_demonstration(predictor.card):
+                self._keep_to_trial_mode(
+                    predictor.card.sha256,
+                    ["It was trained on synthetic images of the demonstration set."],
+                )
+            return predictor
         with self._database.sessions() as session:
-            folder = model_folder(self._settings, find_model(session, sha256))
+            model = find_model(session, sha256)
+            folder = model_folder(self._settings, model)
+            self._keep_to_trial_mode(sha256, trial_reasons(session, model))
         predictor = load_classifier(folder)
         if predictor.card.sha256 != sha256:
             raise BundleError(f"{folder} holds another classifier")
         return predictor
+
+    def _keep_to_trial_mode(self, sha256: str, reasons: list[str]) -> None:
+        """Refuse a classifier that may serve in trial mode only, or remember it as one."""
+        if reasons and not self._settings.trial_mode:
+            raise BundleError(
+                f"{' '.join(reasons)} Such a classifier serves in trial mode only. Activate "
+                "another one, or set XRAY_TRIAL_MODE=true on a server that nobody relies on."
+            )
+        if reasons:
+            self._trials.add(sha256)
+
+    def is_trial(self, sha256: str) -> bool:
+        """Whether a classifier that this process has loaded may serve in trial mode only."""
+        return sha256 in self._trials
 
     def _swap(self, predictor: Predictor) -> None:
         # One assignment: a request has either the old one or the new one, whole.

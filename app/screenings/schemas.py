@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.screenings.reviews import LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
-from app.screenings.views import REASONS, decision_name
+from app.screenings.views import REASONS, TRIAL_NOTICE, decision_name
 from ml.labels import label_name
 
 _EXAMPLE: dict[str, Any] = {
@@ -31,6 +31,7 @@ _EXAMPLE: dict[str, Any] = {
     },
     "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
     "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
+    "warning": None,
 }
 
 
@@ -84,6 +85,9 @@ class ScreeningOut(BaseModel):
     image: ImageOut
     heatmap_url: str
     timings_ms: dict[str, float]
+    warning: str | None = Field(
+        description="Set if a classifier for trials made the prediction: do not use it."
+    )
 
     @classmethod
     def of(cls, row: Screening) -> "ScreeningOut":
@@ -112,6 +116,7 @@ class ScreeningOut(BaseModel):
             ),
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
+            warning=TRIAL_NOTICE if row.is_trial else None,
         )
 
 

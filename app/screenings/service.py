@@ -101,6 +101,7 @@ class ScreeningService:
             prediction = predictor.predict(decoded.model_input)
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
+        screening.is_trial = self.classifier.is_trial(screening.model_sha256)
         self._store(screening, decoded)
         watch.lap("store")
         screening.timings = watch.laps

@@ -38,6 +38,8 @@ class Screening(Base):
 
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     model_version: Mapped[str] = mapped_column(String(100))
+    # Made by a classifier that may serve in trial mode only.
+    is_trial: Mapped[bool] = mapped_column(default=False)
     label: Mapped[str] = mapped_column(String(50))
     decision: Mapped[str] = mapped_column(String(50))
     reason: Mapped[str | None] = mapped_column(String(50))

@@ -20,6 +20,10 @@ REASONS: dict[str, str] = {
         "would not be reliable."
     ),
 }
+TRIAL_NOTICE = (
+    "Do not use this prediction. It was made in trial mode by a classifier that was trained on "
+    "demonstration or unchecked images."
+)
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
 METADATA_NAMES: dict[str, str] = {
     "Modality": "Modality",
@@ -148,6 +152,7 @@ class ScreeningView:
     decision: str
     decision_name: str
     decision_reason: str | None
+    trial_notice: str | None
     label: str
     label_name: str
     probabilities: list[Probability]
@@ -174,6 +179,7 @@ class ScreeningView:
             decision=row.decision,
             decision_name=decision_name(row.decision),
             decision_reason=REASONS.get(row.reason or ""),
+            trial_notice=TRIAL_NOTICE if row.is_trial else None,
             label=row.label,
             label_name=label_name(row.label),
             probabilities=[

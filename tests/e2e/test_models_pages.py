@@ -164,6 +164,8 @@ def test_classifier_goes_serving_sha256_and_back(
     expect(visitor.get_by_text(candidate.version).first).to_be_attached()
 
     console.goto("/admin/models")
+    console.get_by_role("link", name=f"Roll back to classifier {RELEASED.version}").click()
+    expect(console.get_by_role("row", name="Macro AUROC")).to_be_visible()
     console.get_by_role("button", name=f"Roll back to classifier {RELEASED.version}").click()
     expect(console.locator(".active-model-name")).to_contain_text(RELEASED.sha256[:12])
     visitor.goto("/model")

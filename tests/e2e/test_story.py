@@ -29,7 +29,7 @@ def fresh_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
     with log.open("w") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve", "--port", str(port)],
-            env=inherited | {"XRAY_HOME": str(tmp_path / "home")},
+            env=inherited | {"XRAY_HOME": str(tmp_path / "home"), "XRAY_TRIAL_MODE": "true"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -181,6 +181,7 @@ def test_from_no_image_to_a_classifier_serving_sha256_and_back(
     assert screen(page, images[1]) == NAME
 
     page.goto("/admin/models")
+    page.get_by_role("link", name="Roll back").click()
     page.get_by_role("button", name="Roll back").click()
     page.wait_for_url("**/admin/models")
     assert screen(page, images[2]) == released

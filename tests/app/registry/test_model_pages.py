@@ -18,6 +18,7 @@ from PIL import Image
 from sqlalchemy import delete, select
 from starlette.testclient import TestClient
 
+from app.accounts.api_keys import create_key
 from app.core.audit import AuditEvent
 from app.core.database import now
 from app.datasets.tables import DataKind
@@ -34,7 +35,7 @@ from app.screenings.tables import Screening
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, read_card
 from ml.classifier.card import ModelCard
-from ml.data.manifest import MANIFEST
+from ml.data.manifest import DEMONSTRATION, MANIFEST
 from ml.data.versioning import freeze
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
 from tests.support.images import png, synthetic_image
@@ -235,9 +236,13 @@ def test_activating_swaps_at_once_and_rolls_back(
     assert answer.json()["label"] == "normal"
     assert visitor.get("/model").headers["location"] == f"/models/{card.sha256}"
 
-    registry = admin.get("/admin/models")
-    assert "Roll back to classifier released" in registry.text
-    done = admin.post("/admin/models/roll-back", data={"seen": seen(registry.text)})
+    assert "Roll back to classifier released" in admin.get("/admin/models").text
+    confirmation = admin.get("/admin/models/roll-back")
+    for each in (card, room.released):
+        assert each.sha256[:12] in confirmation.text
+    assert confirmation.text.count(f"{card.metrics.accuracy.value:.3f}") >= 2
+    assert visitor.get("/model").headers["location"] == f"/models/{card.sha256}"
+    done = admin.post("/admin/models/roll-back", data={"seen": seen(confirmation.text)})
     assert (done.status_code, done.headers["location"]) == (303, "/admin/models")
     assert visitor.get("/model").headers["location"] == f"/models/{room.released.sha256}"
     (activated,), (rolled_back,) = (
@@ -245,6 +250,46 @@ def test_activating_swaps_at_once_and_rolls_back(
     )
     assert activated.actor == rolled_back.actor
     assert activated.actor.startswith("user:admin")
+    # Forward again: the checks and a reason, and no confirmation that leads nowhere.
+    assert admin.get("/admin/models/roll-back").status_code == 409
+    assert "was rolled back from" in admin.get(own).text
+    refused = admin.post(f"{own}/activate", data={"seen": room.released.sha256})
+    assert refused.status_code == 422
+
+
+def test_trial_mode_marks_every_page_and_answer(
+    room: Room, settings: Settings, image_bytes: bytes, tmp_path: Path
+) -> None:
+    data = room.released.data.model_copy(
+        update={"by_source": {"train": {DEMONSTRATION: {"covid": 9}}}}
+    )
+    write_classifier(tmp_path / "trial", version="trial", answer="normal", data=data)
+    trial = settings.model_copy(update={"bundle": tmp_path / "trial", "trial_mode": True})
+    app = create_app(trial)
+    with TestClient(app, follow_redirects=False) as client:
+        for path in ("/", "/screenings", "/gallery", "/api", "/sign-in", "/nowhere"):
+            assert "Trial mode." in client.get(path).text, path
+        sent = client.post("/screenings", files={"image": image_bytes}).headers["location"]
+        with app.state.services.database.session() as session:
+            key = create_key(session, "trial clinic", "test")
+        bearer = {"Authorization": f"Bearer {key}"}
+        made = client.post("/api/v1/screenings", files={"image": image_bytes}, headers=bearer)
+        assert "Do not use" in made.json()["warning"]
+        assert made.headers["X-Trial-Mode"] == "true"
+        assert client.get("/api/v1/screenings/none", headers=bearer).headers["X-Trial-Mode"]
+        cookies = dict(client.cookies)
+    # The prediction stays marked when trial mode is over, and the classifier serves no longer.
+    with TestClient(create_app(settings), follow_redirects=False, cookies=cookies) as client:
+        assert "Trial mode." not in client.get("/").text
+        assert "Do not use this prediction" in client.get(sent).text
+        listed = client.get("/api/v1/screenings", headers=bearer).json()["screenings"]
+        assert "Do not use" in listed[0]["warning"]
+        answer = client.post("/api/v1/screenings", files={"image": image_bytes}, headers=bearer)
+        assert answer.json()["warning"] is None
+    without = trial.model_copy(update={"trial_mode": False})
+    with TestClient(create_app(without), follow_redirects=False) as client:
+        refused = client.post("/api/v1/screenings", files={"image": image_bytes}, headers=bearer)
+        assert refused.status_code == 503
 
 
 def test_shut_gate_asks_for_an_override(room: Room, admin: TestClient) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner, Result
 
@@ -19,14 +19,15 @@ from app.core.audit import AuditEvent
 from app.core.database import Database
 from app.core.errors import BadForm, Conflict, NotFound
 from app.datasets.tables import DataKind, DataVersion
+from app.gallery.tables import SyntheticImage
 from app.registry.activation import (
     activate,
     archive,
     find_blockers,
     restore,
     roll_back,
-    roll_back_target,
 )
+from app.registry.activation_history import roll_back_target
 from app.registry.cli import model_app
 from app.registry.comparisons import ComparisonError, comparisons_of, record_comparison
 from app.registry.promotion import PromotionCheck
@@ -39,6 +40,7 @@ from app.registry.registration import (
 )
 from app.registry.serving import VersionRegister
 from app.registry.tables import Activation, Comparison, ModelKind, ModelVersion
+from app.registry.trial import trial_reasons
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
@@ -159,7 +161,15 @@ def world(database: Database, tmp_path: Path) -> Iterator[World]:
         register_classifier(session, settings, settings.bundle, run=None, by="release")
     yield made
     with database.session() as session:
-        for table in (Activation, Comparison, ModelVersion, Run, DataVersion, AuditEvent):
+        for table in (
+            Activation,
+            Comparison,
+            SyntheticImage,
+            ModelVersion,
+            Run,
+            DataVersion,
+            AuditEvent,
+        ):
             session.execute(delete(table))
 
 
@@ -537,11 +547,61 @@ def test_demonstration_images_pass_no_promotion_check(world: World, session: Ses
     other = world.classifier(session, "3")
     world.compared(session, other, data={DEMONSTRATION: {"covid": 4}, "clinic": {"covid": 4}})
     for model in (learned, other):
-        (blocker,) = find_blockers(session, world.settings, model)
-        assert blocker.check is PromotionCheck.PATIENTS
-        with pytest.raises(BadForm, match="nothing about patients"):
-            activate(session, world.settings, model, by=BY)
-    assert activate(session, world.settings, learned, by=BY, override=REASON).override == REASON
+        first = find_blockers(session, world.settings, model)[0]
+        assert first.check is PromotionCheck.PATIENTS
+        assert "nothing about patients" in first.reason
+    with pytest.raises(BadForm, match="nothing about patients"):
+        activate(session, world.settings, other, by=BY)
+
+
+def test_demonstration_classifier_serves_in_trial_mode_only(world: World, session: Session) -> None:
+    learned = world.learned(session, "2", data_version(session, "demonstration", demonstration=10))
+    world.compared(session, learned)
+    with pytest.raises(Conflict, match="XRAY_TRIAL_MODE"):
+        activate(session, world.settings, learned, by=BY, override=REASON)
+    trial = world.settings.model_copy(update={"trial_mode": True})
+    with pytest.raises(BadForm, match="demonstration set"):
+        activate(session, trial, learned, by=BY)
+    assert activate(session, trial, learned, by=BY, override=REASON).override == REASON
+
+
+def test_card_and_generator_name_the_demonstration_set(world: World, session: Session) -> None:
+    data = world.released.data.model_copy(
+        update={"by_source": {"train": {DEMONSTRATION: {"covid": 9}}}}
+    )
+    carded = world.classifier(session, "2", data=data)
+    write_generator(world.folder / "g")
+    run = run_on(session, "train-gan", data_version(session, "demo", demonstration=3))
+    generator = register_generator(session, world.settings, world.folder / "g", run=run, by=BY)
+    child = world.classifier(session, "3", synthetic={generator.sha256: {"covid": 5}})
+    assert "demonstration set" in trial_reasons(session, carded)[0]
+    assert generator.version in trial_reasons(session, child)[0]
+    assert not trial_reasons(session, find_model(session, world.released.sha256))
+
+
+def test_unchecked_synthetic_images_need_trial_mode(world: World, session: Session) -> None:
+    write_generator(world.folder / "g")
+    generator = register_generator(session, world.settings, world.folder / "g", run=None, by=BY)
+    of = data_version(session, "synthetic")
+    for number, percentile in enumerate((40.0, None)):
+        session.add(
+            SyntheticImage(
+                model_sha256=generator.sha256,
+                data_sha256=of,
+                label="covid",
+                seed=str(number),
+                image=f"images/{number}.png",
+                nearest_percentile=percentile,
+                privacy_check={},
+            )
+        )
+    run = run_on(session, "train-classifier", data_version(session, "patients"))
+    run.options = {"synthetic": [of]}
+    world.bundle("2")
+    model = register_classifier(session, world.settings, world.folder / "2", run=run, by=BY)
+    assert "1 of its synthetic training images had no privacy check" in " ".join(
+        trial_reasons(session, model)
+    )
 
 
 def test_changed_files_cannot_be_activated_by_any_override(world: World, session: Session) -> None:
@@ -565,20 +625,67 @@ def test_generator_cannot_be_record_activation(world: World, session: Session) -
         activate(session, world.settings, generator, by=BY, override=REASON)
 
 
-def test_rolling_back_undoes_the_last_activation(world: World, session: Session) -> None:
+def test_roll_back_leads_to_a_version_that_passed(world: World, session: Session) -> None:
     with pytest.raises(Conflict, match="no earlier"):
         roll_back(session, world.settings, by=BY)
-    second, third = (world.classifier(session, version) for version in ("2", "3"))
-    for model in (second, third):
+    passed, overridden, last = (world.classifier(session, version) for version in ("2", "3", "4"))
+    world.compared(session, passed)
+    activate(session, world.settings, passed, by=BY)
+    for model in (overridden, last):
         activate(session, world.settings, model, by=BY, override=REASON)
-    assert roll_back_target(session, world.settings) is second
+    # The version below was activated although checks had failed, so it is passed over.
+    assert roll_back_target(session, world.settings) is passed
     roll_back(session, world.settings, by=BY)
-    assert active_sha256(session) == second.sha256
-    assert events(session, second.sha256)[-1] == "model.rolled-back"
-    # What is archived is passed over; then the released one is the earlier one.
-    archive(session, world.settings, third, by=BY)
+    assert active_sha256(session) == passed.sha256
+    assert events(session, passed.sha256)[-1] == "model.rolled-back"
+    # Not forward again: the versions above were left. The one below came with the application.
     roll_back(session, world.settings, by=BY)
     assert active_sha256(session) == world.released.sha256
+    assert roll_back_target(session, world.settings) is None
+
+
+def test_roll_back_passes_over_archived_and_trial_versions(world: World, session: Session) -> None:
+    archived, demonstration, last = (
+        world.classifier(session, "2"),
+        world.learned(session, "3", data_version(session, "demo", demonstration=9)),
+        world.classifier(session, "4"),
+    )
+    trial = world.settings.model_copy(update={"trial_mode": True})
+    for model in (archived, demonstration, last):
+        activate(session, trial, model, by=BY, override=REASON)
+    session.execute(update(Activation).values(override=None))
+    archive(session, world.settings, archived, by=BY)
+    assert roll_back_target(session, trial) is demonstration
+    target = roll_back_target(session, world.settings)
+    assert target is not None
+    assert target.sha256 == world.released.sha256
+
+
+def test_going_forward_again_asks_for_checks_and_a_reason(world: World, session: Session) -> None:
+    model = world.classifier(session, "2")
+    world.compared(session, model)
+    activate(session, world.settings, model, by=BY)
+    assert find_blockers(session, world.settings, model) == []
+    roll_back(session, world.settings, by=BY)
+    (blocker,) = find_blockers(session, world.settings, model)
+    assert blocker.check is PromotionCheck.NOT_ROLLED_BACK
+    with pytest.raises(BadForm, match="rolled back"):
+        activate(session, world.settings, model, by=BY)
+    assert activate(session, world.settings, model, by=BY, override=REASON).override == REASON
+    # It passed its checks when it was new, and this time it had a reason.
+    assert roll_back(session, world.settings, by=BY).model_sha256 == world.released.sha256
+
+
+def test_roll_back_of_version_0_1_does_not_count_as_passed(world: World, session: Session) -> None:
+    """It put a classifier whose checks had failed back without a word."""
+    bad, last = world.classifier(session, "2"), world.classifier(session, "3")
+    activate(session, world.settings, bad, by=BY, override=REASON)
+    released = find_model(session, world.released.sha256)
+    for number, model in enumerate((released, bad), start=2):
+        session.add(Activation(id=number, by=BY, model_sha256=model.sha256))
+        session.flush()
+    activate(session, world.settings, last, by=BY, override=REASON)
+    assert roll_back_target(session, world.settings) is released
 
 
 def test_roll_back_to_a_damaged_classifier_changes_nothing(world: World, session: Session) -> None:
@@ -710,8 +817,8 @@ def test_command_line_registers_activates_and_rolls_back(
     assert "generator" in listed[generator[:12]]
     assert world.released.sha256 in xray("roll-back").stdout
     assert isinstance(xray("activate", "").exception, XrayError)
-    assert xray("roll-back").exit_code == 0
+    assert isinstance(xray("roll-back").exception, Conflict)
     with world.database.sessions() as session:
-        assert active_sha256(session) == card.sha256
+        assert active_sha256(session) == world.released.sha256
         actors = session.scalars(select(Activation.by).distinct()).all()
     assert actors == ["command-line"]
