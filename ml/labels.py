@@ -19,15 +19,23 @@ KNOWN_LABELS: tuple[str, ...] = tuple(DISPLAY_NAMES)
 LABELS = KNOWN_LABELS
 MOST_LABELS = 20
 MOST_LETTERS = 40
-# What stands beside the classes in tables of predictions, so that no class can be called it.
-RESERVED = frozenset({"uncertain", "path", "label", "decision", "reason", "error"})
+# What a review says of an image that shows none of the classes.
+OTHER_FINDING, NOT_READABLE, NOT_FRONTAL = "other-finding", "not-readable", "not-frontal"
+NO_CLASS: dict[str, str] = {
+    OTHER_FINDING: "Other finding",
+    NOT_READABLE: "Not readable",
+    NOT_FRONTAL: "Not a frontal chest X-ray",
+}
+# What stands beside the classes in tables of predictions and reviews, so that no class can be
+# called it.
+RESERVED = frozenset({"uncertain", "path", "label", "decision", "reason", "error", *NO_CLASS})
 _NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{MOST_LETTERS - 1}}}")
 
 
 def label_name(label: str) -> str:
     """What people call a class: "covid" -> "COVID-19", "lung-opacity" -> "Lung opacity"."""
     words = label.replace("-", " ").replace("_", " ")
-    return DISPLAY_NAMES.get(label, words[:1].upper() + words[1:])
+    return (DISPLAY_NAMES | NO_CLASS).get(label, words[:1].upper() + words[1:])
 
 
 def listed_labels(labels: Sequence[str]) -> str:

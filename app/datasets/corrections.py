@@ -13,6 +13,7 @@ from app.screenings.stored_images import image_key
 from app.screenings.tables import Review, Screening
 from ml.data.importers.records import clean_age, clean_sex
 from ml.data.manifest import COLUMNS, MANIFEST
+from ml.labels import NO_CLASS
 
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg"}
 
@@ -27,7 +28,10 @@ def row_holding(*which: ColumnElement[bool]) -> Subquery:
 
 
 def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
-    """Write all reviewed images as a data set, each with the label that holds.
+    """Write the reviewed images as a data set, each with the label that holds.
+
+    An image whose newest review names none of the classes is left out: it shows something else, or
+    cannot be read.
 
     A clinic is called by a hash, a patient by the key of the review or, where nobody said who it
     is, by the screening. The reviewers' words are left out: they may describe the patient.
@@ -44,6 +48,7 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
     query = select(Screening, holds.c.id, holds.c.label, holds.c.patient_key).join(
         holds, holds.c.screening_id == Screening.id
     )
+    query = query.where(holds.c.label.not_in(NO_CLASS))
     # One image's answer holds three maps: not all of them at once.
     reviewed = session.execute(query.order_by(Screening.id).execution_options(yield_per=100))
     rows = []

@@ -9,7 +9,7 @@ from app.accounts.dependencies import CurrentClinic
 from app.core.errors import NotFound
 from app.screenings.dependencies import ClinicImage, ClinicScreening
 from app.screenings.queries import screenings_page
-from app.screenings.reviews import newest_review, review, review_choices
+from app.screenings.reviews import SentReview, newest_review, review, review_choices
 from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import heatmap_of
@@ -136,7 +136,7 @@ def heatmap(
     "/screenings/{id}/review",
     status_code=HTTPStatus.CREATED,
     summary="Review a screening",
-    responses=_problems(*_OF_A_SCREENING),
+    responses=_problems(*_OF_A_SCREENING, HTTPStatus.CONFLICT),
 )
 def add_review(
     current: CurrentServices,
@@ -150,7 +150,7 @@ def add_review(
         opened,
         screening,
         owner,
-        **sent.model_dump(),
+        SentReview(**sent.model_dump()),
         choices=review_choices(screening, current.classifier.labels),
         signing_key=current.settings.signing_key,
     )

@@ -11,8 +11,9 @@ from sqlalchemy.orm.exc import StaleDataError
 
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
+from app.accounts.tables import User
 from app.core.audit import AuditEvent
-from app.core.errors import AppError, BadForm, NotFound
+from app.core.errors import AppError, BadForm, Conflict, NotFound
 from app.core.templating import page
 from app.screenings.dependencies import (
     OwnedScreeningToChange,
@@ -25,10 +26,15 @@ from app.screenings.dependencies import (
 )
 from app.screenings.queries import count_screenings, screenings_page
 from app.screenings.reviews import (
+    LONGEST_FINDING,
     LONGEST_WHY,
-    newest_review,
+    SentReview,
+    hidden_reviews,
+    is_blind,
+    readings,
     review,
     review_choices,
+    review_id,
     reviewed_labels,
 )
 from app.screenings.schemas import UploadResult
@@ -38,7 +44,7 @@ from app.screenings.tables import Screening
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, heatmap_of
 from app.services import CurrentServices, CurrentSession
-from ml.labels import label_name, listed_labels
+from ml.labels import NO_CLASS, label_name, listed_labels
 
 router = APIRouter(include_in_schema=False)
 RECENT = 6
@@ -81,15 +87,17 @@ def upload_page(
         status,
         model=card,
         classes=listed_labels(current.classifier.labels),
-        recent=_summaries(opened, recent.rows),
+        recent=_summaries(opened, recent.rows, request.state.user),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
     )
 
 
-def _summaries(opened: Session, rows: list[Screening]) -> list[ScreeningSummary]:
-    reviewed = reviewed_labels(opened, [row.id for row in rows])
-    return [ScreeningSummary.of(row, reviewed.get(row.id)) for row in rows]
+def _summaries(opened: Session, rows: list[Screening], user: User | None) -> list[ScreeningSummary]:
+    ids = [row.id for row in rows]
+    reviewed = reviewed_labels(opened, ids)
+    hidden = hidden_reviews(opened, ids, user) if user else set()
+    return [ScreeningSummary.of(row, reviewed.get(row.id), hidden=row.id in hidden) for row in rows]
 
 
 @router.post("/screenings", max_body_size=BOUNDED_BY_READER)
@@ -141,7 +149,7 @@ def history(
     return page(
         request,
         "screenings/history.html",
-        screenings=_summaries(opened, found.rows),
+        screenings=_summaries(opened, found.rows, request.state.user),
         next_url=f"/screenings?before={found.next_cursor}" if found.next_cursor else None,
         total=count_screenings(opened, owner),
     )
@@ -168,7 +176,8 @@ def screening_page(
     shared = visible.can_manage and is_shared(row)
     base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
     # Who said what of the image is for the owner alone, not for people with a link.
-    found = newest_review(opened, row.id) if visible.can_manage else None
+    found = readings(opened, row.id) if visible.can_manage else []
+    is_second_reader = is_blind(request.state.user, found)
     return page(
         request,
         "screenings/screening.html",
@@ -177,11 +186,15 @@ def screening_page(
         can_manage=visible.can_manage,
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
         shared_until=row.shared_until if shared or visible.share_token else None,
-        review=ReviewView.of(found, row.label) if found else None,
+        reviews=[] if is_second_reader else [ReviewView.of(one, row.label) for one in found],
+        is_second_reader=is_second_reader,
+        seen=review_id(found[0] if found else None),
         labels={
             label: label_name(label) for label in review_choices(row, current.classifier.labels)
         },
+        no_class=NO_CLASS,
         longest_why=LONGEST_WHY,
+        longest_finding=LONGEST_FINDING,
         **{"faults": {}, "typed": {}} | about,
     )
 
@@ -252,22 +265,25 @@ def add_review(
     label: Annotated[str, Form(max_length=50)] = "",
     why: Annotated[str, Form(max_length=10_000)] = "",
     patient: Annotated[str, Form(max_length=1_000)] = "",
+    finding: Annotated[str, Form(max_length=1_000)] = "",
+    seen: Annotated[str | None, Form(max_length=40)] = None,
 ) -> Response:
     """Confirm the answer, or say what is right."""
-    typed = {"label": label, "why": why, "patient": patient}
+    typed = {"label": label, "why": why, "patient": patient, "finding": finding}
     try:
         review(
             opened,
             screening,
             user,
-            **typed,
+            SentReview(**typed, seen=seen),
             choices=review_choices(screening, current.classifier.labels),
             signing_key=current.settings.signing_key,
         )
-    except BadForm as refused:
+    except (BadForm, Conflict) as refused:
         visible = VisibleScreening(screening, can_manage=True, share_token=None)
+        faults = refused.faults if isinstance(refused, BadForm) else {"stale": refused.detail}
         return screening_page(
-            request, current, opened, visible, refused.status, faults=refused.faults, typed=typed
+            request, current, opened, visible, refused.status, faults=faults, typed=typed
         )
     return RedirectResponse(f"/screenings/{screening.id}#review", HTTPStatus.SEE_OTHER)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.screenings.reviews import LONGEST_PATIENT, LONGEST_WHY
+from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.views import REASONS, TRIAL_NOTICE, decision_name
 from ml.labels import label_name
@@ -158,7 +158,13 @@ class ReviewIn(BaseModel):
 
     label: str = Field(
         max_length=50,
-        description="What is right: a class of the model that predicted, or of the active one.",
+        description="What is right: a class of the model that predicted or of the active one, or "
+        "other-finding, not-readable or not-frontal, which are never used to train a model.",
+    )
+    finding: str = Field(
+        "",
+        max_length=LONGEST_FINDING,
+        description="What the image shows, in plain words; needed with other-finding.",
     )
     why: str = Field(
         "",
@@ -171,27 +177,37 @@ class ReviewIn(BaseModel):
         description="Your code of the patient. Only a keyed hash is stored, by which images of one "
         "patient stay together in data sets.",
     )
+    seen: str | None = Field(
+        None,
+        max_length=40,
+        description='The `id` of the review that you have seen, or "none" if there was none: '
+        "if another one was saved since, the answer is 409.",
+    )
 
 
 class ReviewOut(BaseModel):
     """The review that holds."""
 
+    id: uuid.UUID
     screening: uuid.UUID
     created_at: datetime
     by: str = Field(description="The user, or the clinic whose key was sent.")
     label: str
     confirms: bool = Field(description="Whether it is the label that the model gave.")
+    finding: str = Field(description="What the image shows, if the label is other-finding.")
     why: str
 
     @classmethod
     def of(cls, row: Review, screening: Screening) -> "ReviewOut":
         """Show a row."""
         return cls(
+            id=row.id,
             screening=row.screening_id,
             created_at=row.created_at,
             by=row.by,
             label=row.label,
             confirms=row.label == screening.label,
+            finding=row.finding,
             why=row.why,
         )
 

@@ -74,7 +74,10 @@ class Review(Base):
     user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("user.id"))
     clinic_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("clinic.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    # A class, or one of `NO_CLASS`.
     label: Mapped[str] = mapped_column(String(50))
+    # What the image shows, where that is none of the classes.
+    finding: Mapped[str] = mapped_column(Text, default="")
     why: Mapped[str] = mapped_column(Text, default="")
     # Keyed hash of the clinic's code of the patient; the code itself is not stored.
     patient_key: Mapped[str | None] = mapped_column(String(64))

@@ -86,7 +86,11 @@ class Heatmap:
 
 @dataclass(frozen=True, slots=True)
 class ScreeningSummary:
-    """A screening in a list."""
+    """A screening in a list.
+
+    Attributes:
+        is_review_hidden: whether others have reviewed it and the reader has not.
+    """
 
     id: str
     url: str
@@ -98,10 +102,11 @@ class ScreeningSummary:
     model_version: str
     reviewed: str | None
     reviewed_name: str | None
+    is_review_hidden: bool
 
     @classmethod
-    def of(cls, row: Screening, reviewed: str | None = None) -> Self:
-        """Summarise a row, and what its review says."""
+    def of(cls, row: Screening, reviewed: str | None = None, *, hidden: bool = False) -> Self:
+        """Summarise a row, and what its review says unless that is hidden from the reader."""
         url = f"/screenings/{row.id}"
         return cls(
             id=str(row.id),
@@ -112,8 +117,9 @@ class ScreeningSummary:
             confidence_percent=percent(max(row.probabilities.values())),
             thumbnail_url=f"{url}/thumbnail",
             model_version=row.model_version,
-            reviewed=reviewed,
-            reviewed_name=label_name(reviewed) if reviewed else None,
+            reviewed=None if hidden else reviewed,
+            reviewed_name=label_name(reviewed) if reviewed and not hidden else None,
+            is_review_hidden=hidden,
         )
 
 
@@ -126,6 +132,7 @@ class ReviewView:
     label: str
     label_name: str
     confirms: bool
+    finding: str
     why: str
     knows_patient: bool
 
@@ -138,6 +145,7 @@ class ReviewView:
             label=row.label,
             label_name=label_name(row.label),
             confirms=row.label == answered,
+            finding=row.finding,
             why=row.why,
             knows_patient=row.patient_key is not None,
         )

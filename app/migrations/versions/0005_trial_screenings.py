@@ -9,7 +9,9 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Add the column, and mark what classifiers of the demonstration set have predicted."""
-    column = sa.Column("is_trial", sa.Boolean(), nullable=False, server_default=sa.false())
+    column: sa.Column[bool] = sa.Column(
+        "is_trial", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
     op.add_column("screening", column)
     models = sa.table("model_version", sa.column("sha256"), sa.column("card", sa.JSON()))
     screenings = sa.table(

@@ -106,7 +106,7 @@ def test_clinician_corrects_an_answer_and_the_newest_review_holds(
     assert other.post(f"{address}/review", data={"label": label}).status_code == 303
     shown = clinician.get(address).text
     assert re.search(rf"(Confirmed as|Reviewed as) <span[^>]*>{label_name(label)}<", shown)
-    assert "PCR" not in shown
+    assert "The readers disagree" in shown
 
     earlier, later = reviews(application, address)
     assert (earlier.label, later.label) == (wrong, label)
@@ -124,6 +124,100 @@ def test_clinician_corrects_an_answer_and_the_newest_review_holds(
         "screening.reviewed",
     ]
     assert all(event.actor.startswith("user:") and not event.detail for event in events[1:])
+
+
+def test_second_reader_does_not_see_the_first_answer_until_done(
+    application: FastAPI,
+    clinician: TestClient,
+    colleague: Callable[[TestClient], TestClient],
+    image_bytes: bytes,
+) -> None:
+    address = upload(clinician, image_bytes)
+    label = answered(application, address)
+    first = {"label": another(label), "why": "Kerley lines", "seen": "none"}
+    assert clinician.post(f"{address}/review", data=first).status_code == 303
+    second = colleague(clinician)
+    shown = second.get(address).text
+    assert "Another reader has reviewed this image" in shown
+    for word in ("Kerley", "Corrected to", "Reviewed as", "Confirmed as"):
+        assert word not in shown
+    listed = second.get("/screenings").text
+    assert "Reviewed as" not in listed
+    seen = re.search('name="seen" value="([^"]+)"', shown)
+    assert seen
+    second.post(f"{address}/review", data={"label": label, "seen": seen[1]})
+    shown = second.get(address).text
+    assert "Kerley" in shown
+    assert "The readers disagree" in shown
+    assert "Reviewed as" in second.get("/screenings").text
+
+
+def test_stale_review_is_refused_and_keeps_what_was_typed(
+    application: FastAPI,
+    clinician: TestClient,
+    colleague: Callable[[TestClient], TestClient],
+    image_bytes: bytes,
+) -> None:
+    address = upload(clinician, image_bytes)
+    label = answered(application, address)
+    second = colleague(clinician)
+    unread = {"label": another(label), "why": "seen on CT", "seen": "none"}
+    assert clinician.post(f"{address}/review", data={"label": label, "seen": "none"}).is_redirect
+    late = second.post(f"{address}/review", data=unread)
+    assert late.status_code == 409
+    assert "in the meantime" in late.text
+    assert "seen on CT" in late.text
+    # Nor does the refusal tell what the other reader said.
+    assert "Confirmed as" not in late.text
+    assert len(reviews(application, address)) == 1
+    seen = re.search('name="seen" value="([^"]+)"', late.text)
+    assert seen
+    assert second.post(f"{address}/review", data=unread | {"seen": seen[1]}).is_redirect
+
+
+def test_program_can_ask_that_its_review_is_not_stale(
+    new_clinic: Callable[[str], TestClient], image_bytes: bytes
+) -> None:
+    clinic = new_clinic("stale")
+    made = clinic.post("/api/v1/screenings", files={"image": image_bytes}).json()
+    address = f"/api/v1/screenings/{made['id']}/review"
+    first = clinic.post(address, json={"label": made["label"], "seen": "none"})
+    assert first.status_code == 201
+    stale = clinic.post(address, json={"label": made["label"], "seen": "none"})
+    assert (stale.status_code, stale.json()["code"]) == (409, "conflict")
+    current = {"label": made["label"], "seen": first.json()["id"]}
+    assert clinic.post(address, json=current).status_code == 201
+
+
+def test_image_that_shows_no_class_never_becomes_training_data(
+    application: FastAPI, clinician: TestClient, image_bytes: bytes, tmp_path: Path
+) -> None:
+    services = application.state.services
+    said: tuple[dict[str, str], ...] = (
+        {"label": "other-finding", "finding": "pleural <effusion>"},
+        {"label": "not-readable"},
+        {"label": "not-frontal"},
+    )
+    addresses = [upload(clinician, image_bytes) for _ in said]
+    first = addresses[0]
+    refused = clinician.post(f"{first}/review", data={"label": "other-finding"})
+    assert refused.status_code == 422
+    assert "Enter the finding" in refused.text
+    with services.database.sessions() as session:
+        before = count_reviewed(session)
+    # A class that was confirmed before counts no longer.
+    clinician.post(f"{first}/review", data={"label": answered(application, first)})
+    for address, data in zip(addresses, said, strict=True):
+        assert clinician.post(f"{address}/review", data=data).status_code == 303
+    shown = clinician.get(first).text
+    assert "pleural &lt;effusion&gt;" in shown
+    assert "Other finding" in clinician.get("/screenings").text
+    assert "Not a frontal chest X-ray" in clinician.get(addresses[2]).text
+    with services.database.sessions() as session:
+        assert count_reviewed(session) == before
+        write_corrections(session, services.storage, tmp_path / "set")
+    for address in addresses:
+        assert not list(tmp_path.rglob(f"{id_of(address)}*"))
 
 
 def test_only_who_sees_a_image_and_is_signed_in_reviews_it(
@@ -242,7 +336,8 @@ def test_clinicians_pages_speak_of_their_clinic(
         listed = member.get("/screenings").text
         assert address in listed
         assert f"1 image of {clinic.name}" in listed
-        assert "Reviewed as" in listed
+        assert ("Reviewed as" in listed) is (member is clinician)
+        assert ("Reviewed by another reader" in listed) is (member is other)
         assert "browser" not in listed
         assert address in member.get("/").text
         assert f"Only users of {clinic.name}" in member.get(address).text
@@ -267,8 +362,8 @@ def test_clinics_key_and_its_clinicians_see_the_same_images(
     assert sent.status_code == 201
     assert sent.json() == program.get(f"/api/v1{address}/review").json()
     assert (sent.json()["by"], sent.json()["confirms"]) == (name, True)
-    assert f"By {name}" in clinician.get(address).text
     clinician.post(f"{address}/review", data={"label": another(made["label"]), "why": "no"})
+    assert f"By {name}" in clinician.get(address).text
     assert program.get(f"/api/v1{address}/review").json()["label"] == another(made["label"])
 
 
