@@ -175,7 +175,7 @@ def test_classifier_goes_serving_sha256_and_back(
 def test_shut_gate_opens_by_a_written_reason(console: Page, registry: Registry) -> None:
     candidate = registry.add("shut-1", faults=["Its accuracy is lower by 0.050."])
     console.goto(candidate.url)
-    expect(console.get_by_text("Its accuracy is lower by 0.050.")).to_be_visible()
+    expect(console.get_by_text("Its accuracy is lower by 0.050.", exact=True)).to_be_visible()
     console.get_by_label("Reason for override").fill(REASON)
     console.get_by_role("button", name="Activate anyway").click()
     expect(console.locator(".page-head .standing")).to_have_text("active")

@@ -129,7 +129,7 @@ def test_scrubber_keeps_its_place_while_grids_come(console: Page, training: Trai
 def test_opened_parts_and_the_place_in_the_log_stay(console: Page, training: Training) -> None:
     training.tick(100)
     console.goto(training.url)
-    console.get_by_text("The values").click()
+    console.get_by_text("Table of values").click()
     log = console.locator("#run-log")
     assert log.evaluate("(box) => box.scrollTop > 0")
     log.evaluate("(box) => { box.scrollTop = 10; }")
@@ -172,14 +172,14 @@ def test_preset_fills_the_form_at_once_and_the_run_starts(
 ) -> None:
     console.goto("/admin/runs/new/train-gan")
     console.get_by_label("Preset").select_option("dcgan")
-    expect(console.get_by_label("Objective")).to_have_value("gan")
+    expect(console.get_by_label("Loss function")).to_have_value("gan")
     console.get_by_text("more options").click()
-    expect(console.get_by_label("Critic norm")).to_be_checked()
+    expect(console.get_by_label("Batch norm in the critic")).to_be_checked()
     console.locator("#option-data").select_option(data)
     console.locator("#option-steps").fill("0")
     console.get_by_role("button", name="Start").click()
     expect(console.locator("#option-steps-fault")).to_be_visible()
-    expect(console.get_by_label("Objective")).to_have_value("gan")
+    expect(console.get_by_label("Loss function")).to_have_value("gan")
     faults.expect("422")
     console.locator("#option-steps").fill("3")
     console.get_by_role("button", name="Start").click()
@@ -217,8 +217,8 @@ def test_everything_is_there_without_a_script(
     expect(page.get_by_text("300 of 1,000")).to_be_visible()
     page.goto("/admin/runs/new/train-gan")
     page.get_by_label("Preset").select_option("r3gan")
-    page.get_by_role("button", name="Fill in").click()
-    expect(page.get_by_label("Objective")).to_have_value("r3gan")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_label("Loss function")).to_have_value("r3gan")
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 NAME, WHY = "story-1", "only a trial on the demonstration set, rolled back at once"
-SECRET = re.compile(r"Sign in as (\S+) with the password, shown this once:\s+(\S+)")
+SECRET = re.compile(r"Sign in as (\S+) with the password, shown only now:\s+(\S+)")
 
 
 @pytest.fixture
@@ -165,13 +165,13 @@ def test_from_no_image_to_a_classifier_serving_sha256_and_back(
     page.locator("#run-result a[href^='/admin/models/']").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Classifier {NAME}")
     candidate = page.url
-    expect(page.get_by_text("It has not been compared with the active classifier")).to_be_visible()
+    expect(page.get_by_text("It has not been compared with the active version")).to_be_visible()
 
-    page.get_by_role("button", name="Compare with classifier").click()
+    page.get_by_role("button", name="Compare with active classifier").click()
     page.wait_for_url("**/admin/runs/*")
     wait_until_done(page)
     page.goto(candidate)
-    expect(page.locator("#comparisons")).to_contain_text("Side by side")
+    expect(page.locator("#comparisons")).to_contain_text("Details")
     # After one epoch it is hardly as good as the released one; if it is, the promotion checks
     # stand open.
     if page.locator("#override").count():
