@@ -2,7 +2,7 @@
 #   docker build --target web .      slim, no torch: pages, API, predictions
 #   docker build --target worker .   CUDA torch: training
 
-FROM python:3.12-slim AS base
+FROM python:3.12-slim-trixie AS base
 ENV ORT_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
 WORKDIR /srv/xray
 
@@ -21,6 +21,9 @@ COPY requirements/jobs.txt requirements/
 RUN pip install --require-hashes --requirement requirements/jobs.txt
 
 FROM base AS code
+# pg_dump and pg_restore, for `xray backup`.
+RUN apt-get update && apt-get install --yes --no-install-recommends postgresql-client \
+    && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY ml ml

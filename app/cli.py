@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError
 from rich.console import Console
 
 from app.accounts.cli import admin_app, key_app
+from app.backup.cli import backup, restore
 from app.core.errors import AppError
 from app.core.logging import configure_logging
 from app.registry.cli import model_app
@@ -40,6 +41,8 @@ for _group, _name in (
     (model_app, "model"),
 ):
     xray.add_typer(_group, name=_name)
+for _command in (backup, restore):
+    xray.command()(_command)
 
 
 def _print_version(wanted: bool) -> None:

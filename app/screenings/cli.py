@@ -59,7 +59,7 @@ def adopt(
     print(describe_match(database, storage))
     if not yes:
         typer.confirm("Do this database and this storage belong together?", abort=True)
-    adopted = adopt_storage(database, storage, by="command line")
+    adopted = adopt_storage(database, storage, by="command-line")
     print(f"The database belongs to the storage {adopted} from now on.")
 
 
