@@ -22,6 +22,7 @@ from app.core.database import Database
 from app.core.error_pages import (
     answer_app_error,
     answer_database_error,
+    answer_full_disk,
     answer_http_error,
     answer_unexpected_error,
     answer_validation_error,
@@ -118,6 +119,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(SignInNeeded, redirect_to_sign_in)
     app.add_exception_handler(AppError, answer_app_error)
     app.add_exception_handler(OperationalError, answer_database_error)
+    app.add_exception_handler(OSError, answer_full_disk)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(Exception, answer_unexpected_error)

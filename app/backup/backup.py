@@ -6,6 +6,7 @@ row of the copy has its image, unless the screening was deleted meanwhile.
 
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from app.backup.snapshots import (
     hash_file,
 )
 from app.core.database import Database, now
+from app.core.disk_full import is_disk_full
 from app.core.storage import Storage
 from app.screenings.installation import require_one_installation
 from app.screenings.stored_images import image_key
@@ -68,39 +70,57 @@ def write_backup(settings: Settings, database: Database, target: BackupFolder) -
         raise BackupError("A backup in the home folder is lost with it. Name another folder.")
     storage = Storage.open(settings.effective_storage_url)
     require_one_installation(database, storage)
+    try:
+        with target.locked():
+            return _write_snapshot(settings, database, storage, target)
+    except (OSError, sqlite3.Error) as problem:
+        if not is_disk_full(problem):
+            raise
+        raise _no_room(target) from problem
+
+
+def _write_snapshot(
+    settings: Settings, database: Database, storage: Storage, target: BackupFolder
+) -> str:
     url = settings.effective_database_url
-    with target.locked():
-        begun, before = now(), target.names()
-        folder = target.begin(f"{begun:{NAME_FORMAT}}")
-        copy = folder / DATABASE_FILES[database_kind(url)]
-        copy_database(url, copy)
-        print(f"database: {as_mb(copy.stat().st_size)}, checked", flush=True)
-        index = Index(folder / INDEX)
-        last = Index(target.snapshot(before[-1]) / INDEX) if before else None
-        try:
-            writer = _Writer(target, index, last)
-            writer.add_all("images", _stored_files(storage))
-            for part in home_parts(settings.home_folder):
-                writer.add_all(part.name, _home_files(settings.home_folder, part))
-            missing = _screenings_without_image(database, storage, index)
-            files, size = index.totals()
-        finally:
-            for opened in (index, last):
-                if opened:
-                    opened.close()
-        manifest = BackupManifest(
-            created_at=begun,
-            version=version("xray-screening"),
-            database=database_kind(url),
-            database_sha256=hash_file(copy),
-            index_sha256=hash_file(folder / INDEX),
-            files=files,
-            bytes=size,
-        )
-        name = target.complete(folder, manifest)
+    begun, before = now(), target.names()
+    folder = target.begin(f"{begun:{NAME_FORMAT}}")
+    copy = folder / DATABASE_FILES[database_kind(url)]
+    copy_database(url, copy)
+    print(f"database: {as_mb(copy.stat().st_size)}, checked", flush=True)
+    index = Index(folder / INDEX)
+    last = Index(target.snapshot(before[-1]) / INDEX) if before else None
+    try:
+        writer = _Writer(target, index, last)
+        writer.add_all("images", _stored_files(storage))
+        for part in home_parts(settings.home_folder):
+            writer.add_all(part.name, _home_files(settings.home_folder, part))
+        missing = _screenings_without_image(database, storage, index)
+        files, size = index.totals()
+    finally:
+        for opened in (index, last):
+            if opened:
+                opened.close()
+    manifest = BackupManifest(
+        created_at=begun,
+        version=version("xray-screening"),
+        database=database_kind(url),
+        database_sha256=hash_file(copy),
+        index_sha256=hash_file(folder / INDEX),
+        files=files,
+        bytes=size,
+    )
+    name = target.complete(folder, manifest)
     if missing:
         print(f"warning: {missing} screening(s) have no image in the storage", flush=True)
     return name
+
+
+def _no_room(target: BackupFolder) -> BackupError:
+    return BackupError(
+        f"There is no room in {target.root}. The earlier backups are whole; remove some with "
+        "--keep, or name a larger disk."
+    )
 
 
 @dataclass(slots=True)

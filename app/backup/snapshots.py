@@ -117,9 +117,15 @@ class BackupFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as problem:
                 raise BackupError(f"Another backup to {self.root} is running.") from problem
-            for unfinished in self._snapshots.glob(f"{_UNFINISHED}*"):
-                shutil.rmtree(unfinished)
-            yield
+            self._remove_unfinished()
+            try:
+                yield
+            finally:
+                self._remove_unfinished()
+
+    def _remove_unfinished(self) -> None:
+        for unfinished in self._snapshots.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(unfinished)
 
     def names(self) -> list[str]:
         """The complete snapshots, oldest first."""

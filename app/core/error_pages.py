@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from app.core.disk_full import is_disk_full, storage_full
 from app.core.errors import AppError, Busy, NotFound
 from app.core.request_log import REQUEST_ID_HEADER
 from app.core.security_headers import HEADERS
@@ -75,10 +76,20 @@ async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
 
 
 async def answer_database_error(request: Request, error: Exception) -> Response:
-    """Answer 503: the database cannot be reached."""
+    """Answer 503: the database cannot be reached; or 507: its disk is full."""
+    if is_disk_full(error):
+        return await answer_full_disk(request, error)
     logger.error("the database cannot be reached: %s", error)
     away = Busy("The database cannot be reached. Try again in a moment.", retry_after_s=5)
     return await answer_app_error(request, away)
+
+
+async def answer_full_disk(request: Request, error: Exception) -> Response:
+    """Answer 507 where a file could not be written for want of room."""
+    if not is_disk_full(error):
+        raise error
+    logger.error("the disk is full: %s", error)
+    return await answer_app_error(request, storage_full())
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,8 +12,10 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
+
+from app.core.disk_full import is_disk_full, storage_full
 
 _CHUNK_BYTES = 256 * 1024
 _PAGE = 1000  # artefacts listed at once, so that memory does not grow with their number
@@ -55,8 +57,10 @@ class Storage:
 
         Raises:
             obstore.exceptions.AlreadyExistsError: the key is taken.
+            StorageFull: there is no room; nothing is left of it.
         """
-        obstore.put(self.store, key, content, mode="create")
+        with self._clearing_up(key):
+            obstore.put(self.store, key, content, mode="create")
 
     def get(self, key: str) -> bytes | None:
         """Read an artefact; None where there is none."""
@@ -90,7 +94,20 @@ class Storage:
 
     def replace(self, key: str, content: bytes) -> None:
         """Write an artefact, whether or not the key is taken."""
-        obstore.put(self.store, key, content, mode="overwrite")
+        with self._clearing_up(key):
+            obstore.put(self.store, key, content, mode="overwrite")
+
+    @contextmanager
+    def _clearing_up(self, key: str) -> Iterator[None]:
+        """Remove what a failed write leaves in a local folder; name a full disk."""
+        try:
+            yield
+        except BaseError as problem:
+            if self.folder and not isinstance(problem, AlreadyExistsError):
+                _remove_empty_folders(self.folder, key)
+            if is_disk_full(problem):
+                raise storage_full() from problem
+            raise
 
     def contains(self, key: str) -> bool:
         """Whether there is an artefact with this key."""
@@ -134,6 +151,15 @@ class Storage:
         """Raise the storage's own error where it cannot be reached."""
         for _ in obstore.list(self.store, "readiness", chunk_size=1):
             break
+
+
+def _remove_empty_folders(root: Path, key: str) -> None:
+    """Remove the folders of a key, from the innermost, as far as they are empty."""
+    with suppress(OSError):
+        for parent in (root / key).parents:
+            if parent == root:
+                return
+            parent.rmdir()
 
 
 def _remove_leftovers(folder: Path, before: float) -> int:

@@ -9,13 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, StorageFull, UploadTooLarge
+from app.core.disk_full import is_disk_full, storage_full
+from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, UploadTooLarge
 from app.core.metrics import DECODE_SECONDS, DECODER_QUEUE, INFERENCE_SECONDS, SCREENINGS
 from app.core.storage import Storage
 from app.core.timing import Stopwatch
@@ -86,9 +88,7 @@ class ScreeningService:
 
     def _screen(self, upload: BinaryIO, owner: Owner) -> Screening:
         if self.storage.free_bytes() < self.min_free_bytes:
-            raise StorageFull(
-                "The server has too little disk space for another image. Inform its operator."
-            )
+            raise storage_full()
         watch = Stopwatch()
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
@@ -115,14 +115,15 @@ class ScreeningService:
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
         """Delete a screening and its image; the audit log keeps an entry."""
-        session.add(
-            AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
-        )
-        session.delete(screening)
         try:
-            session.commit()
-        except StaleDataError as problem:
-            raise NotFound("This screening has already been deleted.") from problem
+            _delete_row(session, screening, owner)
+        except OperationalError as problem:
+            if not is_disk_full(problem):
+                raise
+            # The image goes first: without the room that it takes the row could not be deleted.
+            session.rollback()
+            self._delete_files(screening.id)
+            _delete_row(session, screening, owner)
         try:
             self._delete_files(screening.id)
         except Exception:
@@ -168,6 +169,17 @@ class ScreeningService:
     def _delete_files(self, screening_id: uuid.UUID) -> None:
         self.storage.delete(image_key(screening_id))
         self.storage.delete(thumbnail_key(screening_id))
+
+
+def _delete_row(session: Session, screening: Screening, owner: Owner) -> None:
+    session.add(
+        AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
+    )
+    session.delete(screening)
+    try:
+        session.commit()
+    except StaleDataError as problem:
+        raise NotFound("This screening has already been deleted.") from problem
 
 
 def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
