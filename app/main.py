@@ -36,6 +36,7 @@ from app.core.storage import Storage
 from app.core.templating import STATIC
 from app.datasets.imports import clear_ended_imports, remove_unused_uploads
 from app.datasets.routes import router as datasets
+from app.gallery.admin_routes import router as gallery_admin
 from app.gallery.on_demand import Generators, pictures_limit
 from app.gallery.on_demand_routes import router as on_demand
 from app.gallery.routes import router as gallery
@@ -75,6 +76,7 @@ DESCRIPTION = (
 PAGES = (
     screenings,
     gallery,
+    gallery_admin,
     on_demand,
     quiz,
     public_models,

@@ -1,8 +1,8 @@
 /** The gallery: a selection that outlives a page, further images without leaving it. */
 
-const KEPT = "gallery-selection";
-
 const form = /** @type {HTMLFormElement} */ (document.getElementById("shelf"));
+// Public images and those that are not are selected apart.
+const KEPT = `gallery-selection${form.dataset.shown}`;
 const shelf = form.querySelector(".shelf");
 const more = form.querySelector(".more");
 const count = form.querySelector(".shelf-count");
@@ -86,6 +86,10 @@ more.addEventListener("click", (event) => {
 form.addEventListener("formdata", ({ formData }) => {
   formData.delete("image");
   formData.set("images", [...selection.keys()].join(","));
+});
+
+form.addEventListener("submit", ({ submitter }) => {
+  if (submitter?.getAttribute("name") === "change") sessionStorage.removeItem(KEPT);
 });
 
 all.hidden = false;

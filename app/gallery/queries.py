@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session, defer
 
 from app.core.errors import NotFound
 from app.core.pagination import Page, paginate_merged
-from app.gallery.tables import SyntheticImage
+from app.gallery.tables import SyntheticImage, Visibility
 from app.registry.files import model_folder
 from app.registry.queries import find_model, list_models
 from app.registry.tables import ModelKind, ModelVersion
@@ -41,10 +41,17 @@ PAGE_SIZE = 60
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which images of the gallery: of one generator or all, of one class or all."""
+    """Which images of the gallery: of one generator or all, of one class or all.
 
-    model: str | None = None  # SHA-256
+    Attributes:
+        model: SHA-256 of the generator.
+        label: the class.
+        visibility: public ones, or those that only admins see.
+    """
+
+    model: str | None = None
     label: str | None = None
+    visibility: Visibility = Visibility.PUBLIC
 
 
 def gallery_page(
@@ -64,7 +71,11 @@ def queries(session: Session, choice: Choice) -> list[Select[SyntheticImage]]:
     The index of a generator's images begins with the class, so that images of all classes take one
     query per class.
     """
-    query = select(SyntheticImage).options(defer(SyntheticImage.privacy_check))
+    query = (
+        select(SyntheticImage)
+        .options(defer(SyntheticImage.privacy_check))
+        .where(SyntheticImage.visibility == choice.visibility)
+    )
     if choice.model is not None:
         query = query.where(SyntheticImage.model_sha256 == choice.model)
     if choice.label is not None:
@@ -77,9 +88,11 @@ def queries(session: Session, choice: Choice) -> list[Select[SyntheticImage]]:
 
 
 def neighbours(session: Session, image: SyntheticImage) -> tuple[int | None, int | None]:
-    """The next newer and the next older image of the same generator and class."""
+    """The next newer and older image of the same generator, class and visibility."""
     alike = select(SyntheticImage.id).where(
-        SyntheticImage.model_sha256 == image.model_sha256, SyntheticImage.label == image.label
+        SyntheticImage.model_sha256 == image.model_sha256,
+        SyntheticImage.label == image.label,
+        SyntheticImage.visibility == image.visibility,
     )
     newer = alike.where(SyntheticImage.id > image.id).order_by(SyntheticImage.id).limit(1)
     older = alike.where(SyntheticImage.id < image.id).order_by(SyntheticImage.id.desc()).limit(1)
@@ -99,13 +112,16 @@ class GeneratorCount:
         return sum(self.images.values())
 
 
-def generators_with_counts(session: Session) -> list[GeneratorCount]:
-    """All generators, the newest first, also those that have no image in the gallery yet."""
+def generators_with_counts(
+    session: Session, visibility: Visibility = Visibility.PUBLIC
+) -> list[GeneratorCount]:
+    """All generators, the newest first, also those that have no such image in the gallery."""
     generators = select(ModelVersion).where(ModelVersion.kind == ModelKind.GENERATOR)
     in_order = generators.order_by(ModelVersion.registered_at.desc(), ModelVersion.sha256)
     found = {model.sha256: GeneratorCount(model) for model in session.scalars(in_order)}
     kinds = (SyntheticImage.model_sha256, SyntheticImage.label)
-    for sha256, label, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
+    shown = select(*kinds, func.count()).where(SyntheticImage.visibility == visibility)
+    for sha256, label, count in session.execute(shown.group_by(*kinds)):
         found[sha256].images[label] = count
     return list(found.values())
 

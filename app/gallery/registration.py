@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.database import insert_ignore
 from app.core.errors import Conflict
 from app.datasets.tables import DataVersion
-from app.gallery.tables import SyntheticImage
+from app.gallery.tables import SyntheticImage, Visibility
 from app.registry.tables import ModelKind, ModelVersion
 from ml.data.manifest import SYNTHETIC_COLUMN, read_rows
 from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
@@ -77,4 +77,6 @@ def _image(version: DataVersion, row: Row, privacy_check: Row) -> dict[str, Any]
         "image": row["image"],
         "nearest_percentile": float(percentile) if percentile else None,
         "privacy_check": privacy_check,
+        # An image that was not checked may show a patient's image again: an admin decides.
+        "visibility": Visibility.PUBLIC if percentile else Visibility.HIDDEN,
     }

@@ -4,17 +4,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.accounts.tables import Role, User
 from app.core.archives import zip_response
 from app.core.errors import BadForm, NotFound, UploadTooLarge
-from app.core.multipart import read_fields
 from app.core.rate_limit import address_of
 from app.core.safe_files import file_in
-from app.core.security import require_same_origin
 from app.core.templating import page
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
@@ -37,7 +36,8 @@ from app.gallery.queries import (
     generators_with_counts,
     neighbours,
 )
-from app.gallery.tables import SyntheticImage
+from app.gallery.selected import SelectedIds
+from app.gallery.tables import SyntheticImage, Visibility
 from app.gallery.views import (
     ImageCard,
     ImageView,
@@ -46,14 +46,14 @@ from app.gallery.views import (
     label_filters,
     model_filters,
 )
+from app.gallery.visibility import count_hidden
 from app.registry.files import model_folder
 from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession, Services
 from ml.gan.latents import SEEDS
 
+_NOT_PUBLIC = _LASTING | {"Cache-Control": "private, no-store"}
 router = APIRouter(prefix="/gallery", include_in_schema=False)
-# Room for the numbers of all images that may be chosen.
-_LARGEST_FORM = 16 * MOST_IMAGES + 10_000
 
 
 @router.get("")
@@ -63,14 +63,19 @@ def index(
     opened: CurrentSession,
     model: str = "",
     label: str = "",
+    shown: str = "",
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
-    """One page of images, newest first."""
-    return _page_of_images(request, current, opened, _choice(model, label), before)
+    """One page of images, newest first; an admin also sees those that are not public."""
+    hidden = shown == Visibility.HIDDEN and _is_admin(request)
+    visibility = Visibility.HIDDEN if hidden else Visibility.PUBLIC
+    choice = Choice(model or None, label or None, visibility)
+    return _page_of_images(request, current, opened, choice, before)
 
 
-def _choice(model: str, label: str) -> Choice:
-    return Choice(model or None, label or None)
+def _is_admin(request: Request) -> bool:
+    user: User | None = request.state.user
+    return user is not None and user.role is Role.ADMIN
 
 
 def _page_of_images(
@@ -81,13 +86,19 @@ def _page_of_images(
     before: str | None = None,
     fault: str = "",
 ) -> HTMLResponse:
-    found = generators_with_counts(opened)
+    found = generators_with_counts(opened, choice.visibility)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
         raise NotFound("no such generator is registered here")
     if choice.label and choice.label not in (known := classes_in_gallery(found)):
         raise NotFound(f"There is no class {choice.label!r:.60}. Choose one of {', '.join(known)}.")
     shown = gallery_page(opened, choice, before, PAGE_SIZE)
-    following = {"model": choice.model, "label": choice.label, "before": shown.next_cursor}
+    is_hidden = choice.visibility is Visibility.HIDDEN
+    following = {
+        "model": choice.model,
+        "label": choice.label,
+        "shown": Visibility.HIDDEN.value if is_hidden else None,
+        "before": shown.next_cursor,
+    }
     return page(
         request,
         "gallery/index.html",
@@ -102,22 +113,37 @@ def _page_of_images(
         makers=generator_options(current, opened),
         most_images=MOST_IMAGES,
         fault=fault,
+        is_admin=_is_admin(request),
+        is_hidden=is_hidden,
+        hidden_total=count_hidden(opened) if _is_admin(request) else 0,
     )
 
 
 @router.get("/{id:int}")
 def show(request: Request, opened: CurrentSession, id: int) -> HTMLResponse:
     """An image by itself."""
-    image = _find(opened, id)
+    image = _find(request, opened, id)
     model = opened.get_one(ModelVersion, image.model_sha256)
     view = ImageView.of(image, model, *neighbours(opened, image))
-    return page(request, "gallery/image.html", image=view, seeds=SEEDS)
+    return page(
+        request,
+        "gallery/image.html",
+        image=view,
+        seeds=SEEDS,
+        is_admin=_is_admin(request),
+        is_hidden=image.visibility is Visibility.HIDDEN,
+    )
 
 
-def _find(opened: Session, id: int) -> SyntheticImage:
+def _find(request: Request, opened: Session, id: int) -> SyntheticImage:
+    """An image that the caller may see."""
     # Longer numbers are no ids, and PostgreSQL would not take them for one.
     image = opened.get(SyntheticImage, id) if id < 2**31 else None
-    if image is None:
+    is_shown = image is not None and (
+        image.visibility is Visibility.PUBLIC
+        or (image.visibility is Visibility.HIDDEN and _is_admin(request))
+    )
+    if image is None or not is_shown:
         raise NotFound("there is no such image in the gallery")
     return image
 
@@ -127,29 +153,41 @@ def _data_folder(current: Services, opened: Session, sha256: str) -> Path:
 
 
 @router.get("/{id:int}/thumbnail.jpg")
-def small_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+def small_image(
+    request: Request, current: CurrentServices, opened: CurrentSession, id: int
+) -> Response:
     """An image, small, with the word on it."""
-    image = _find(opened, id)
+    image = _find(request, opened, id)
     picture = thumbnail(_data_folder(current, opened, image.data_sha256), image.image)
-    return Response(picture, media_type="image/jpeg", headers=_LASTING)
+    return Response(picture, media_type="image/jpeg", headers=_headers_of(image))
+
+
+def _headers_of(image: SyntheticImage) -> dict[str, str]:
+    """A public image may be cached for ever; one that is not public is not cached at all."""
+    return _LASTING if image.visibility is Visibility.PUBLIC else _NOT_PUBLIC
 
 
 @router.get("/{id:int}/image.png")
-def large_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+def large_image(
+    request: Request, current: CurrentServices, opened: CurrentSession, id: int
+) -> Response:
     """An image, large, with the word on it."""
-    image = _find(opened, id)
+    image = _find(request, opened, id)
     stored = file_in(_data_folder(current, opened, image.data_sha256), image.image)
-    return png_response(shown_picture(*read_stored(stored)))
+    picture = shown_picture(*read_stored(stored))
+    return Response(picture, media_type="image/png", headers=_headers_of(image))
 
 
 @router.get("/{id:int}/download.png")
-def stored_image(current: CurrentServices, opened: CurrentSession, id: int) -> Response:
+def stored_image(
+    request: Request, current: CurrentServices, opened: CurrentSession, id: int
+) -> Response:
     """An image's file as it is in its data set: the word stands in its metadata alone."""
-    image = _find(opened, id)
+    image = _find(request, opened, id)
     stored = file_in(_data_folder(current, opened, image.data_sha256), image.image)
     name = f"synthetic-{image.label}-{image.seed or image.id}.png"
     saved = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(stored.read_bytes(), media_type="image/png", headers=_LASTING | saved)
+    return Response(stored.read_bytes(), media_type="image/png", headers=_headers_of(image) | saved)
 
 
 @router.get("/samples/{sha256}.png")
@@ -167,30 +205,23 @@ def samples(
 # --- a selection as a data set -----------------------------------------------------------------
 
 
-async def _chosen(request: Request) -> list[int]:
-    """The numbers of the images in the form: boxes that are ticked, or a script's list."""
-    require_same_origin(request.headers)
-    fields = await read_fields(request, _LARGEST_FORM)
-    texts = ",".join([*fields.get("image", []), *fields.get("images", [])]).split(",")
-    # What is no number of an image is no image: nothing is lost by leaving it out.
-    return sorted(
-        {int(one) for one in texts if one.isascii() and one.isdecimal() and len(one) < 10}
-    )
-
-
 @router.post("/download")
 def download(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
-    ids: Annotated[list[int], Depends(_chosen)],
+    ids: SelectedIds,
 ) -> Response:
     """The images that were ticked, as a data set."""
     if len(ids) > MOST_IMAGES:
         raise UploadTooLarge(
             f"Download at most {MOST_IMAGES:,} images at a time. You selected {len(ids):,}."
         )
-    images = list(opened.scalars(select(SyntheticImage).where(SyntheticImage.id.in_(ids))))
+    seen = [Visibility.PUBLIC, *([Visibility.HIDDEN] if _is_admin(request) else [])]
+    query = select(SyntheticImage).where(
+        SyntheticImage.id.in_(ids), SyntheticImage.visibility.in_(seen)
+    )
+    images = list(opened.scalars(query))
     folders = {
         sha256: _data_folder(current, opened, sha256)
         for sha256 in sorted({image.data_sha256 for image in images})

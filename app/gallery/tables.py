@@ -1,5 +1,6 @@
 """The table of synthetic images."""
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -11,7 +12,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base
+from app.core.database import Base, enum_values
+
+
+class Visibility(StrEnum):
+    """Who sees an image of the gallery."""
+
+    PUBLIC = "public"
+    HIDDEN = "hidden"  # admins only
+    REMOVED = "removed"  # nobody; the row keeps the image from being added again
 
 
 class SyntheticImage(Base):
@@ -27,6 +36,9 @@ class SyntheticImage(Base):
     image: Mapped[str] = mapped_column(String(200))  # in the folder of the data version
     nearest_percentile: Mapped[float | None]  # None: compared with no real image
     privacy_check: Mapped[dict[str, Any]] = mapped_column(JSON)
+    visibility: Mapped[Visibility] = mapped_column(
+        enum_values(Visibility), default=Visibility.PUBLIC
+    )
 
     # The gallery's pages: newest first, all or of a model, of all classes or one.
     __table_args__ = (

@@ -13,7 +13,7 @@ from app.core.safe_files import file_in
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
 from app.gallery.images import enlarged
-from app.quiz.selection import COLUMNS, IMAGES, shipped_sha256
+from app.quiz.selection import COLUMNS, IMAGES, SHIPPED_WITH_0_1, shipped_sha256
 from app.quiz.tables import QuizRound
 from app.settings import Settings
 from ml.gan.onnx_generator import GeneratorGraph
@@ -79,7 +79,8 @@ def generators_of(found: QuizRound) -> set[str]:
 def _folder_to_show(session: Session, settings: Settings, sha256: str) -> Path:
     """The folder of a data version whose images may be shown at this moment."""
     version = session.get(DataVersion, sha256)
-    if version is None or not (version.quiz_allowed or sha256 == shipped_sha256()):
+    shipped = (shipped_sha256(), SHIPPED_WITH_0_1)
+    if version is None or not (version.quiz_allowed or sha256 in shipped):
         raise NotFound(_GONE)
     return data_folder(settings, version)
 

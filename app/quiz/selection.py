@@ -25,6 +25,8 @@ from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
 from ml.data.versioning import read_version
 from ml.gan.latents import SEEDS
 
+# The demonstration set of version 0.1.0, of which rounds are still there.
+SHIPPED_WITH_0_1 = "dca3a1de20393b5def553e9d293421c2a166e8cbfb7996c8bdcf661aca8b665b"
 IMAGES, COLUMNS = 20, 5
 HALF = IMAGES // 2
 # Licences under which an image may be shown to anybody. It is shown smaller and with other greys,
@@ -76,9 +78,8 @@ def choose_source(
 ) -> QuizSource:
     """What stands for the real half of a round.
 
-    Images of people where an admin and the licence allow it; else those of the demonstration set,
-    or
-    of another generator, and then the round is practice.
+    Images of people where an admin and the licence allow it; else those of the demonstration set
+    or of another generator, and then the round is practice.
 
     Args:
         session: the database.

@@ -80,7 +80,10 @@ def checked_options(session: Session, run_type: str, given: Mapping[str, object]
     }
     if faults := faults or of.validate(checked):
         raise RunRefused(faults)
-    return checked
+    further, faults = of.default_inputs(session, checked)
+    if faults:
+        raise RunRefused(faults)
+    return checked | further
 
 
 def _unknown(of: RunType, given: Mapping[str, object]) -> dict[str, str]:

@@ -178,6 +178,19 @@ class RunType:
         """What is wrong with values that are each valid: a sentence for each, by name."""
         return {}
 
+    def default_inputs(
+        self,
+        session: Session,  # noqa: ARG002
+        options: JsonObject,  # noqa: ARG002
+    ) -> tuple[dict[str, JsonValue], dict[str, str]]:
+        """Inputs that follow from the other ones, and a fault for each that does not.
+
+        Args:
+            session: the database, where inputs are registered.
+            options: inputs and options, each valid by itself.
+        """
+        return {}, {}
+
     def prepare(self, before: Preparation) -> dict[str, JsonValue]:  # noqa: ARG002
         """Make ready what the program needs.
 

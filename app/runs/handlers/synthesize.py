@@ -1,6 +1,8 @@
 """Generate synthetic images and publish them in the gallery."""
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
+from pydantic.dataclasses import dataclass
+from sqlalchemy.orm import Session
 
 from app.datasets.tables import DataKind
 from app.datasets.versions import data_folder, register_data
@@ -16,9 +18,24 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
+from app.runs.tables import JsonObject
+from ml.option_fields import BASIC
 from ml.options.gan import SynthesisOptions
 
 _LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class CheckedSynthesisOptions(SynthesisOptions):
+    """Options of generating images, with the choice not to check them."""
+
+    privacy_check: bool = Field(
+        default=True,
+        title="Privacy check",
+        description="Compare every image with the generator's training data. Images that were not "
+        "checked are not public until an admin publishes them.",
+        json_schema_extra=BASIC,
+    )
 
 
 class RegisteredImages(RegisteredData):
@@ -32,23 +49,41 @@ class Synthesize(RunType):
 
     name = "synthesize"
     title = "Generate synthetic images"
-    summary = "Generate images with a privacy check each, and publish them in the gallery."
+    summary = (
+        "Generate images, check each against the generator's training data, and publish those "
+        "that were checked in the gallery."
+    )
     program = ("ml", "synthesize")
     inputs = (
         Input("generator", InputType.GENERATOR, "Generator to use."),
         Input(
             "against",
             InputType.DATA,
-            "Training data of the generator, for the privacy check: near copies are refused.",
+            "Images for the privacy check: near copies are refused. None: the data set that the "
+            "generator was trained on.",
             required=False,
         ),
     )
-    Options = SynthesisOptions
+    Options = CheckedSynthesisOptions
     out = DATA_SET_FOLDER
+
+    def default_inputs(
+        self, session: Session, options: JsonObject
+    ) -> tuple[dict[str, JsonValue], dict[str, str]]:
+        """The privacy check compares with the data set that the generator was trained on."""
+        if not options["privacy_check"] or options["against"]:
+            return {}, {}
+        own = session.get_one(ModelVersion, str(options["generator"])).data_sha256
+        if own:
+            return {"against": own}, {}
+        return {}, {
+            "against": "The training data of this generator is not registered here. Choose a data "
+            "set to compare with, or switch the privacy check off: the images are then not public."
+        }
 
     def prepare(self, before: Preparation) -> dict[str, JsonValue]:
         """Choose number or seeds, and whether images are checked."""
-        options = typed_options(SynthesisOptions, self, before.run)
+        options = typed_options(CheckedSynthesisOptions, self, before.run)
         changes: dict[str, JsonValue] = {
             "progress": True,
             "freeze": True,
@@ -57,14 +92,14 @@ class Synthesize(RunType):
         }
         if options.seeds:
             changes["count"] = None
-        if not before.input("against"):
-            changes |= {"privacy_check": False, "refuse_below": None}
+        if not options.privacy_check:
+            changes |= {"against": None, "refuse_below": None}
         return changes
 
     def complete(self, done: Completion) -> RegisteredImages:
         """Register the images as a data set version and publish them in the gallery."""
         generator = done.session.get_one(ModelVersion, done.input("generator"))
-        label = typed_options(SynthesisOptions, self, done.run).label or "images"
+        label = typed_options(CheckedSynthesisOptions, self, done.run).label or "images"
         version = register_data(
             done.session,
             done.settings,

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from PIL import Image
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
+from app.core.audit import AuditEvent
 from app.core.errors import Conflict
 from app.core.pagination import page_query
 from app.core.rate_limit import RateLimit
@@ -27,7 +28,7 @@ from app.datasets.tables import DataVersion
 from app.gallery.on_demand import MOST_PER_MINUTE, Generators, TooManyPictures
 from app.gallery.queries import Choice, gallery_page, generators_with_counts, neighbours, queries
 from app.gallery.registration import register_images
-from app.gallery.tables import SyntheticImage
+from app.gallery.tables import SyntheticImage, Visibility
 from app.gallery.views import describe_privacy_check
 from app.registry.registration import register_generator
 from app.registry.tables import ModelVersion
@@ -115,7 +116,8 @@ def test_images_without_privacy_check_say_so(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 99)], certified=False)
     register_images(session, version, folder_of(settings, version))
-    (image,) = gallery_page(session, Choice(generator.sha256), None, 9).rows
+    hidden = Choice(generator.sha256, visibility=Visibility.HIDDEN)
+    (image,) = gallery_page(session, hidden, None, 9).rows
     assert (image.seed, image.nearest_percentile, image.privacy_check) == ("99", None, {})
     assert "not compared with real images" in describe_privacy_check(image.privacy_check)[0]
 
@@ -652,3 +654,96 @@ def test_download_is_for_our_own_pages(
         headers={"sec-fetch-site": "cross-site"},
     )
     assert answer.status_code == 403
+
+
+# --- who sees an image -----------------------------------------------------------------------
+
+
+def unchecked_image(session: Session, settings: Settings, generator: ModelVersion) -> int:
+    """Register an image that had no privacy check; its number."""
+    version = new_set(session, settings, generator, [(COVID, 5)], certified=False)
+    register_images(session, version, folder_of(settings, version))
+    session.commit()
+    hidden = Choice(generator.sha256, visibility=Visibility.HIDDEN)
+    (image,) = gallery_page(session, hidden, None, 9).rows
+    return image.id
+
+
+def pages_of(number: int) -> list[str]:
+    own = f"/gallery/{number}"
+    return [own, f"{own}/thumbnail.jpg", f"{own}/image.png", f"{own}/download.png"]
+
+
+def test_unchecked_image_is_not_public_until_an_admin_publishes_it(
+    session: Session,
+    settings: Settings,
+    generator: ModelVersion,
+    visitor: TestClient,
+    clinician: TestClient,
+    admin: TestClient,
+) -> None:
+    number = unchecked_image(session, settings, generator)
+    listed, link = f"/gallery?model={generator.sha256}", f"/gallery/{number}/thumbnail"
+    for page in pages_of(number):
+        assert visitor.get(page).status_code == 404
+        assert clinician.get(page).status_code == 404
+        answer = admin.get(page)
+        assert answer.status_code == 200
+        assert "public" not in answer.headers["cache-control"]
+    for hidden in ("", "&shown=hidden"):
+        assert link not in visitor.get(listed + hidden).text
+    refused = visitor.post("/gallery/download", data={"image": str(number)})
+    assert refused.status_code == 422
+    assert "not public" in admin.get("/gallery").text
+    assert link in admin.get(f"{listed}&shown=hidden").text
+    assert link not in admin.get(listed).text
+
+    published = {"image": str(number), "change": "publish"}
+    assert (
+        visitor.post("/gallery/visibility", data=published).headers["location"].startswith("/sign")
+    )
+    assert clinician.post("/gallery/visibility", data=published).status_code == 403
+    foreign = {"origin": "https://elsewhere.example"}
+    assert admin.post("/gallery/visibility", data=published, headers=foreign).status_code == 403
+    assert visitor.get(f"/gallery/{number}").status_code == 404
+    assert admin.post("/gallery/visibility", data=published).status_code == 303
+    assert link in visitor.get(listed).text
+    for page in pages_of(number):
+        assert visitor.get(page).status_code == 200
+
+
+def test_image_is_hidden_and_removed_for_good(
+    session: Session,
+    settings: Settings,
+    generator: ModelVersion,
+    images: list[SyntheticImage],
+    visitor: TestClient,
+    admin: TestClient,
+) -> None:
+    first, second, kept = (image.id for image in images[:3])
+    assert admin.post(
+        "/gallery/visibility", data={"image": str(first), "change": "hide"}
+    ).is_redirect
+    assert visitor.get(f"/gallery/{first}").status_code == 404
+    both = {"images": f"{first},{second}", "change": "remove"}
+    asked = admin.post("/gallery/visibility", data=both)
+    assert "Remove 2 images from the gallery?" in asked.text
+    assert visitor.get(f"/gallery/{second}").status_code == 200
+    assert admin.post("/gallery/visibility", data=both | {"confirmed": "yes"}).is_redirect
+    for number in (first, second):
+        for page in pages_of(number):
+            assert admin.get(page).status_code == 404
+    # Nothing brings it back: neither publishing nor registering its data set again.
+    admin.post("/gallery/visibility", data={"image": str(first), "change": "publish"})
+    version = session.get_one(DataVersion, images[0].data_sha256)
+    assert register_images(session, version, folder_of(settings, version)) == 0
+    session.commit()
+    assert admin.get(f"/gallery/{first}").status_code == 404
+    assert visitor.get(f"/gallery/{kept}").status_code == 200
+    actions = session.scalars(select(AuditEvent.action).where(AuditEvent.action.like("image.%")))
+    assert {"image.hidden", "image.removed"} <= set(actions)
+
+
+@pytest.mark.parametrize("sent", [{}, {"change": "publish"}, {"change": "burn", "image": "1"}])
+def test_nonsense_changes_no_image(admin: TestClient, sent: dict[str, str]) -> None:
+    assert admin.post("/gallery/visibility", data=sent).status_code == 422

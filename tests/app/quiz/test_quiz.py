@@ -272,7 +272,11 @@ def test_all_images_of_practice_are_marked_and_it_says_so(
 ) -> None:
     ensure_demonstration(session, settings)
     session.commit()
-    assert "practice" in visitor.get("/gallery/quiz").text
+    front = visitor.get("/gallery/quiz").text
+    assert "practice" in front
+    # It says what it compares, and promises no images of people.
+    assert "All 20 are synthetic" in front
+    assert "of people and" not in front
     address = begin(visitor, released)
     assert "does not count" in visitor.get(address).text
     assert all(marks(visitor.get(f"{address}/sheet.png").content))

@@ -201,9 +201,23 @@ def test_options_reach_the_program_with_their_types(session: Session, tmp_path: 
 
 
 def test_seeds_take_the_place_of_a_number_of_images(session: Session, tmp_path: Path) -> None:
-    options = told(session, created(session, "synthesize", seeds="3-9", against=""), tmp_path)
+    run = created(session, "synthesize", seeds="3-9", privacy_check=False)
+    options = told(session, run, tmp_path)
     assert (options["seeds"], options["privacy_check"]) == ("3-9", False)
     assert options.keys().isdisjoint({"count", "refuse_below", "against"})
+
+
+def test_images_are_checked_against_the_training_data_of_their_generator(
+    session: Session, tmp_path: Path
+) -> None:
+    faults = refused(session, "synthesize", {"generator": GENERATOR})
+    assert "not registered here" in faults["against"]
+    session.get_one(ModelVersion, GENERATOR).data_sha256 = IMAGES
+    run = created(session, "synthesize", against="")
+    assert run.options["against"] == IMAGES
+    options = told(session, run, tmp_path)
+    assert options["against"] == str(tmp_path / "data" / IMAGES)
+    assert options["privacy_check"] is True
 
 
 @pytest.mark.parametrize("kind", RUN_TYPES)
