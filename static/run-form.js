@@ -7,7 +7,10 @@ function fill(values) {
   for (const [name, value] of Object.entries(values)) {
     const field = /** @type {HTMLInputElement | null} */ (document.getElementById(`option-${name}`));
     if (!field) continue;
-    if (field.type === "checkbox") field.checked = value === "on";
+    if (field.tagName === "FIELDSET") {
+      const chosen = value.split(",");
+      for (const box of field.querySelectorAll("input")) box.checked = chosen.includes(box.value);
+    } else if (field.type === "checkbox") field.checked = value === "on";
     else field.value = value;
   }
 }

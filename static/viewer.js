@@ -6,6 +6,7 @@
 const MAX_PIXEL_SIZE = 12; // Screen pixels per image pixel.
 const STEP = 1.25;
 const PAN = 60;
+const HEAT = "viewer-heat-map";
 
 const viewer = document.getElementById("viewer");
 const viewport = document.getElementById("viewport");
@@ -125,8 +126,13 @@ const keys = {
   w: "narrower", W: "wider", l: "lower", L: "higher",
 };
 
-viewer.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+/** @param {EventTarget | null} target Whether keys pressed there are text. */
+function isTyping(target) {
+  return target instanceof HTMLElement && target.matches("textarea, select, input:not([type=checkbox], [type=radio], [type=range])");
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   const arrow = event.key.startsWith("Arrow");
   // Arrows belong to a focused slider or radio button, and move the image only from its frame.
   if (arrow && event.target !== viewport) return;
@@ -136,6 +142,12 @@ viewer.addEventListener("keydown", (event) => {
   action();
   redraw();
 });
+
+// The X-ray comes first. Who switches the heat map on sees it on the next image too.
+if (heat) {
+  heat.checked = localStorage.getItem(HEAT) === "on";
+  heat.addEventListener("change", () => localStorage.setItem(HEAT, heat.checked ? "on" : "off"));
+}
 
 viewer.addEventListener("click", (event) => {
   const name = event.target.closest("[data-action]")?.dataset.action;

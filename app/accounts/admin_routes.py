@@ -5,10 +5,11 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.accounts.api_keys import clinic_named, create_key, list_clinics, list_keys, revoke_key
+from app.accounts.api_keys import create_key, list_keys, revoke_key
+from app.accounts.clinics import chosen_clinic, create_clinic, list_clinics
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.accounts.tables import Role
 from app.accounts.users import (
@@ -21,8 +22,8 @@ from app.accounts.users import (
     set_password,
     sign_out_everywhere,
 )
-from app.core.errors import BadForm
-from app.core.templating import page
+from app.core.errors import BadForm, NotFound
+from app.core.templating import Confirmation, confirm, page
 from app.services import CurrentSession
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -66,7 +67,7 @@ def add_user(
     """Make a user, with a password that is shown once."""
     password, clinic = new_password(), clinic.strip()
     try:
-        clinic_id = clinic_named(opened, clinic).id if clinic else None
+        clinic_id = chosen_clinic(opened, clinic).id if clinic else None
         made = create_user(opened, name, password, role, clinic_id=clinic_id, by=user.actor)
     except BadForm as refused:
         opened.rollback()
@@ -121,17 +122,77 @@ def add_key(
 ) -> HTMLResponse:
     """Make a key for a clinic, shown once."""
     clinic, name = clinic.strip(), name.strip()
-    if not clinic:
+    try:
+        chosen = chosen_clinic(opened, clinic)
+    except BadForm as refused:
         return _users_page(
             request,
             opened,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            faults={"key-clinic": "Enter the clinic that will use the key."},
+            refused.status,
+            faults={"key-clinic": refused.faults["clinic"]},
             typed={"key-name": name},
         )
-    key = create_key(opened, clinic, name or "default", by=user.actor)
+    key = create_key(opened, chosen.name, name or "default", by=user.actor)
     opened.commit()
     return _users_page(request, opened, secret={"what": f"API key of {clinic}", "value": key})
+
+
+@router.post("/clinics")
+def add_clinic(
+    request: Request, opened: CurrentSession, user: ActingAdmin, name: ShortText = ""
+) -> Response:
+    """Add a clinic, which users and keys can then be added to."""
+    try:
+        create_clinic(opened, name, by=user.actor)
+    except BadForm as refused:
+        faults = {"clinic-name": refused.faults["name"]}
+        typed = {"clinic-name": name}
+        return _users_page(request, opened, refused.status, faults=faults, typed=typed)
+    return _done(opened)
+
+
+@router.get("/keys/{id}/revoke")
+def confirm_revoke(
+    request: Request, opened: CurrentSession, _user: Admin, id: uuid.UUID
+) -> HTMLResponse:
+    """What revoking a key would do."""
+    live = [key for key in list_keys(opened) if key.revoked_at is None]
+    key = next((one for one in live if one.id == id), None)
+    if key is None:
+        raise NotFound("There is no such API key, or it is revoked.")
+    is_only = sum(one.clinic_id == key.clinic_id for one in live) == 1
+    return confirm(
+        request,
+        Confirmation(
+            room="users",
+            title=f"Revoke the API key {key.prefix} of {key.clinic.name}?",
+            text="Programs that use it are refused at once. This cannot be undone."
+            + (" It is the only key of this clinic." if is_only else ""),
+            action=f"/admin/keys/{id}/revoke",
+            button="Revoke key",
+            back="/admin/users",
+        ),
+    )
+
+
+@router.get("/users/{id}/password")
+def confirm_password(
+    request: Request, opened: CurrentSession, _user: Admin, id: uuid.UUID
+) -> HTMLResponse:
+    """What resetting a password would do."""
+    person = find_user(opened, id)
+    return confirm(
+        request,
+        Confirmation(
+            room="users",
+            title=f"Reset the password of {person.name}?",
+            text="The present password stops working, and every browser of this user is signed "
+            "out. The new password is shown once. This cannot be undone.",
+            action=f"/admin/users/{id}/password",
+            button="Reset password",
+            back="/admin/users",
+        ),
+    )
 
 
 @router.post("/keys/{id}/revoke")

@@ -5,6 +5,7 @@ import uuid
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.accounts.clinics import clinic_named
 from app.accounts.tables import ApiKey, Clinic
 from app.core.audit import AuditEvent
 from app.core.database import now
@@ -39,21 +40,6 @@ def create_key(session: Session, clinic_name: str, key_name: str, *, by: str = C
     session.flush()
     session.add(AuditEvent(actor=by, action="key.created", subject=str(row.id)))
     return key
-
-
-def clinic_named(session: Session, name: str) -> Clinic:
-    """The clinic of a name, which is made where it is new."""
-    clinic = session.scalar(select(Clinic).where(Clinic.name == name))
-    if clinic is None:
-        clinic = Clinic(name=name)
-        session.add(clinic)
-        session.flush()
-    return clinic
-
-
-def list_clinics(session: Session) -> list[Clinic]:
-    """All clinics by name."""
-    return list(session.scalars(select(Clinic).order_by(Clinic.name)))
 
 
 def create_first_key(session: Session) -> str | None:

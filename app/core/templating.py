@@ -1,6 +1,7 @@
 """Rendering templates."""
 
 import hashlib
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from http import HTTPStatus
@@ -46,3 +47,29 @@ def page(
     context.setdefault("user", getattr(request.state, "user", None))
     context.setdefault("trial_mode", request.app.state.settings.trial_mode)
     return _templates.TemplateResponse(request, template, context, status_code=status)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A question before something that cannot be undone.
+
+    Attributes:
+        room: the tab of the console.
+        title: the question.
+        text: what will happen.
+        action: the address that the button posts to.
+        button: what it says, a verb.
+        back: the page to return to.
+    """
+
+    room: str
+    title: str
+    text: str
+    action: str
+    button: str
+    back: str
+
+
+def confirm(request: Request, question: Confirmation) -> HTMLResponse:
+    """A page of the console that asks a question."""
+    return page(request, "layout/confirm.html", **asdict(question))

@@ -10,6 +10,7 @@ from typing import Self
 from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
+from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import data_folder
 from app.registry.tables import ModelKind, ModelVersion
@@ -125,7 +126,7 @@ class DataView:
             lead=_lead(version),
             labels=[label_name(label) for label in labels],
             metrics=_metrics(summary),
-            warnings=summary.warnings,
+            warnings=[*summary.warnings, *small_splits(version)],
             faults=_faults(summary),
             tables=[
                 CountTable("source", _rows(summary.by_source, summary.by_source, labels)),

@@ -17,7 +17,7 @@ MOST_POINTS = 240
 TABLE_ROWS = 12
 # What counts the rows, and what the clock says, is no curve.
 _AXES = ("step", "epoch", "images", "done")
-_CLOCK = ("seconds",)
+_CLOCK = ("seconds", "of")
 _ABBREVIATIONS = {"kid": "KID", "fid": "FID", "auroc": "AUROC", "lr": "LR"}
 # Of the chart, in its own units; the labels of the axes stand outside, as text.
 WIDTH, HEIGHT = 300.0, 120.0
@@ -53,7 +53,7 @@ class Curves:
         axis: what the steps are called.
         first: the step at the left.
         last: the step at the right.
-        curves: one for each metric.
+        curves: one for each metric with more than one value.
         columns: names of the table's metrics.
         rows: the table: a step and its metrics, evenly picked, the last ones included.
 
@@ -87,7 +87,11 @@ def read_curves(folder: Path) -> Curves | None:
         axis=axis,
         first=f"{steps[0]:,.0f}",
         last=f"{steps[-1]:,.0f}",
-        curves=[_curve(name, steps, [_number(row.get(name)) for row in rows]) for name in metrics],
+        curves=[
+            _curve(name, steps, values)
+            for name in metrics
+            if _is_line(values := [_number(row.get(name)) for row in rows])
+        ],
         columns=[metric_name(name) for name in metrics],
         rows=[
             (f"{row[axis]:,.0f}", [_text(_number(row.get(name))) for name in metrics])
@@ -121,12 +125,17 @@ def _thinned(items: Sequence[Item], most: int) -> list[Item]:
     return [items[round(last * place / (most - 1))] for place in range(most)]
 
 
+def _is_line(values: Sequence[float | None]) -> bool:
+    """Whether there is more than one point: a single one shows no course."""
+    return sum(value is not None for value in values) > 1
+
+
 def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) -> Curve:
     known = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
     low, high = min(value for _, value in known), max(value for _, value in known)
-    # A flat line runs through the middle, and so does a single point.
+    # A flat line runs through the middle.
     span, floor = (high - low, low) if high > low else (1.0, low - 0.5)
-    reach, left = (steps[-1] - steps[0], steps[0]) if len(steps) > 1 else (1.0, steps[0] - 0.5)
+    reach, left = steps[-1] - steps[0], steps[0]
     points = [
         (WIDTH * (step - left) / reach, HEIGHT * (1 - (value - floor) / span))
         for step, value in known

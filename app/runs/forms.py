@@ -14,12 +14,17 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.core.errors import BadForm
+from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
+from app.runs.data_checks import LABELS_OPTION
 from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.tables import Run, RunQueue, RunStatus
+from ml.labels import label_name, ordered_labels
 from ml.option_fields import OptionField, OptionValue, option_fields, option_title, option_values
 
+# Data sets whose counts stand beside a class.
+_MOST_COUNTS = 3
 # The newest ones; older ones can be used from their own pages.
 MOST_CHOICES = 200
 PRIORITY = (-100, 100)
@@ -115,7 +120,34 @@ def fields_of(
         serving_sha256: of the active classifier, the default to compare others with.
     """
     inputs = [_input_field(each, session, serving_sha256) for each in run_type.inputs]
-    return inputs + _option_fields(run_type)
+    options = _option_fields(run_type)
+    return inputs + [_with_classes(each, session) for each in options]
+
+
+def _with_classes(field: FormField, session: Session) -> FormField:
+    """A field that names classes as check boxes, with the number of images in each data set."""
+    if field.name != LABELS_OPTION:
+        return field
+    newest = select(DataVersion).where(DataVersion.kind == DataKind.IMAGES)
+    newest = newest.order_by(DataVersion.created_at.desc()).limit(MOST_CHOICES)
+    sets = [each for each in session.scalars(newest) if each.summary]
+    labels = ordered_labels(label for each in sets for label in each.contents.by_label)
+    if not labels:
+        return field
+    choices = tuple(Choice(label, _class_text(label, sets)) for label in labels)
+    return replace(field, control=Control.MANY, choices=choices, values=_names(field.value))
+
+
+def _class_text(label: str, sets: Sequence[DataVersion]) -> str:
+    counts = [
+        f"{count:,} in {each.name}" for each in sets if (count := each.contents.by_label.get(label))
+    ]
+    more = f" and {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
+    return f"{label_name(label)}: {', '.join(counts[:_MOST_COUNTS])}{more}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _option_fields(run_type: RunType) -> list[FormField]:
@@ -126,9 +158,10 @@ def _input_field(of: Input, session: Session, serving_sha256: str | None) -> For
     choices = _registered(of, session, serving_sha256)
     nothing, url = ("", "") if choices else _NOTHING[of.type]
     is_reference = of.name == REFERENCE
-    # The newest is the default of a required input.
     likely = [each.value for each in choices if (each.value == serving_sha256) is is_reference]
-    chosen = next(iter(likely), "") if of.required else ""
+    # Of several data sets none is the default: the newest is easily taken for the right one.
+    is_open = of.type is InputType.DATA and len(likely) > 1
+    chosen = next(iter(likely), "") if of.required and not is_open else ""
     return FormField(
         name=of.name,
         label=option_title(of.name),
@@ -162,10 +195,14 @@ def _registered(of: Input, session: Session, serving_sha256: str | None) -> tupl
 def _data_choices(session: Session, kind: DataKind) -> tuple[Choice, ...]:
     newest = select(DataVersion).where(DataVersion.kind == kind)
     newest = newest.order_by(DataVersion.created_at.desc()).limit(MOST_CHOICES)
-    return tuple(
-        Choice(each.sha256, f"{each.name}, {each.images:,} images ({each.sha256[:8]})")
-        for each in session.scalars(newest)
-    )
+    return tuple(Choice(each.sha256, _data_text(each)) for each in session.scalars(newest))
+
+
+def _data_text(version: DataVersion) -> str:
+    few = ""
+    if version.kind is DataKind.IMAGES and version.summary and small_splits(version):
+        few = ", few to measure on"
+    return f"{version.name}, {version.images:,} images ({version.sha256[:8]}){few}"
 
 
 def _model_choices(
@@ -219,6 +256,8 @@ def filled(field: FormField, value: Any) -> FormField:
             return replace(field, values=tuple(map(str, value)))
         case float():
             return replace(field, value=number_text(value))
+    if field.control is Control.MANY:
+        return replace(field, value=str(value), values=_names(str(value)))
     return replace(field, value=str(value))
 
 
@@ -306,6 +345,8 @@ def read_form(run_type: RunType, typed: FormData) -> dict[str, object]:
             given[option.name] = option.name in typed
         elif option.is_hidden:
             continue
+        elif option.name == LABELS_OPTION:
+            given[option.name] = ",".join(str(text).strip() for text in typed.getlist(option.name))
         elif option.name in typed:
             given[option.name] = str(typed[option.name]).strip()
     return given

@@ -11,6 +11,7 @@ from app.core.errors import BadForm
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.files import WEIGHTS, model_folder
 from app.registry.tables import ModelKind, ModelVersion
+from app.runs.data_checks import data_faults
 from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import JsonObject, Run
@@ -78,7 +79,7 @@ def checked_options(session: Session, run_type: str, given: Mapping[str, object]
         for name, value in checked.items()
         if isinstance(value, str) and "\0" in value
     }
-    if faults := faults or of.validate(checked):
+    if faults := faults or of.validate(checked) or data_faults(session, of, checked):
         raise RunRefused(faults)
     further, faults = of.default_inputs(session, checked)
     if faults:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.database import now
 from app.core.errors import BadForm
-from app.core.templating import page
+from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of
 from app.runs.heartbeat import workers_alive
@@ -186,6 +186,26 @@ def switch_off(
     disable(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()
+
+
+@router.get("/{id}/delete")
+def confirm_remove(
+    request: Request, opened: CurrentSession, _user: Admin, id: uuid.UUID
+) -> HTMLResponse:
+    """What deleting a schedule would do."""
+    schedule = find_schedule(opened, id)
+    return confirm(
+        request,
+        Confirmation(
+            room="schedules",
+            title=f"Delete the schedule {schedule.name}?",
+            text="It starts no more runs. Its past runs stay. This cannot be undone; to pause it, "
+            "disable it.",
+            action=f"/admin/schedules/{id}/delete",
+            button="Delete schedule",
+            back="/admin/schedules",
+        ),
+    )
 
 
 @router.post("/{id}/delete")

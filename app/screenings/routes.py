@@ -41,6 +41,7 @@ from app.screenings.schemas import UploadResult
 from app.screenings.sharing import is_shared, share, stop_sharing
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
+from app.screenings.thresholds import thresholds_of
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, heatmap_of
 from app.services import CurrentServices, CurrentSession
@@ -95,9 +96,15 @@ def upload_page(
 
 def _summaries(opened: Session, rows: list[Screening], user: User | None) -> list[ScreeningSummary]:
     ids = [row.id for row in rows]
+    thresholds = thresholds_of(opened, rows)
     reviewed = reviewed_labels(opened, ids)
     hidden = hidden_reviews(opened, ids, user) if user else set()
-    return [ScreeningSummary.of(row, reviewed.get(row.id), hidden=row.id in hidden) for row in rows]
+    return [
+        ScreeningSummary.of(
+            row, thresholds[row.model_sha256], reviewed.get(row.id), hidden=row.id in hidden
+        )
+        for row in rows
+    ]
 
 
 @router.post("/screenings", max_body_size=BOUNDED_BY_READER)
@@ -182,7 +189,9 @@ def screening_page(
         request,
         "screenings/screening.html",
         status,
-        screening=ScreeningView.of(row, share_token=visible.share_token),
+        screening=ScreeningView.of(
+            row, thresholds_of(opened, [row])[row.model_sha256], share_token=visible.share_token
+        ),
         can_manage=visible.can_manage,
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
         shared_until=row.shared_until if shared or visible.share_token else None,

@@ -6,6 +6,8 @@ from typing import Self
 
 from app.core.errors import NotFound
 from app.screenings.tables import Review, Screening
+from app.screenings.thresholds import why_uncertain
+from ml.classifier.card import Thresholds
 from ml.classifier.predictor import UNCERTAIN, Reason
 from ml.imaging.heatmap import render_heatmap, unpack_map
 from ml.labels import label_name
@@ -89,6 +91,7 @@ class ScreeningSummary:
     """A screening in a list.
 
     Attributes:
+        uncertain_because: the value and the threshold that it missed; empty if confident.
         is_review_hidden: whether others have reviewed it and the reader has not.
     """
 
@@ -98,6 +101,7 @@ class ScreeningSummary:
     decision: str
     decision_name: str
     confidence_percent: str
+    uncertain_because: str
     thumbnail_url: str
     model_version: str
     reviewed: str | None
@@ -105,7 +109,14 @@ class ScreeningSummary:
     is_review_hidden: bool
 
     @classmethod
-    def of(cls, row: Screening, reviewed: str | None = None, *, hidden: bool = False) -> Self:
+    def of(
+        cls,
+        row: Screening,
+        thresholds: Thresholds,
+        reviewed: str | None = None,
+        *,
+        hidden: bool = False,
+    ) -> Self:
         """Summarise a row, and what its review says unless that is hidden from the reader."""
         url = f"/screenings/{row.id}"
         return cls(
@@ -115,6 +126,7 @@ class ScreeningSummary:
             decision=row.decision,
             decision_name=decision_name(row.decision),
             confidence_percent=percent(max(row.probabilities.values())),
+            uncertain_because=why_uncertain(row, thresholds),
             thumbnail_url=f"{url}/thumbnail",
             model_version=row.model_version,
             reviewed=None if hidden else reviewed,
@@ -160,6 +172,7 @@ class ScreeningView:
     decision: str
     decision_name: str
     decision_reason: str | None
+    uncertain_because: str
     trial_notice: str | None
     label: str
     label_name: str
@@ -177,16 +190,16 @@ class ScreeningView:
     processed_ms: float
 
     @classmethod
-    def of(cls, row: Screening, *, share_token: str | None = None) -> Self:
+    def of(cls, row: Screening, thresholds: Thresholds, *, share_token: str | None = None) -> Self:
         """Show a row; a visitor who came by a shared link gets its pictures by it too."""
         url, query = f"/screenings/{row.id}", f"?share={share_token}" if share_token else ""
-        shown_first = sorted(row.probabilities, key=lambda label: label != row.label)
         return cls(
             id=str(row.id),
             created_at=row.created_at,
             decision=row.decision,
             decision_name=decision_name(row.decision),
             decision_reason=REASONS.get(row.reason or ""),
+            uncertain_because=why_uncertain(row, thresholds),
             trial_notice=TRIAL_NOTICE if row.is_trial else None,
             label=row.label,
             label_name=label_name(row.label),
@@ -199,7 +212,7 @@ class ScreeningView:
             image_height=row.image_height,
             heatmaps=[
                 Heatmap(label, label_name(label), f"{url}/heatmaps/{label}.png{query}")
-                for label in shown_first
+                for label in row.probabilities
             ],
             image_format=f"{row.image_format}, {row.image_bits} bit",
             metadata=[

@@ -148,10 +148,10 @@ def test_upload_and_answer_work_without_javascript(
 
     page.wait_for_url("**/screenings/*")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    heat = page.locator(".heat").first
-    expect(heat).to_be_visible()
-    page.get_by_label("Heat map", exact=True).uncheck()
-    expect(heat).to_be_hidden()
+    heat = page.locator(".heat:visible")
+    expect(heat).to_have_count(0)
+    page.get_by_label("Heat map", exact=True).check()
+    expect(heat).to_have_count(1)
     expect(page.locator("#opacity")).to_be_hidden()
 
 

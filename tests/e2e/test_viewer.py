@@ -45,6 +45,7 @@ def linear(value: int, window: int, level: int) -> float:
 
 
 def test_heat_map_lies_on_the_image(screening: Page) -> None:
+    screening.get_by_label("Heat map", exact=True).check()
     heat = screening.locator(".heat:visible")
     expect(heat).to_have_count(1)
     screening.wait_for_function("() => document.getElementById('image').complete")
@@ -65,18 +66,37 @@ def test_heat_map_lies_on_the_image(screening: Page) -> None:
 
 
 def test_heat_map_switches_off_and_between_classes(screening: Page) -> None:
+    screening.get_by_label("Heat map", exact=True).check()
     heat = screening.locator(".heat")
     expect(heat).to_have_count(3)
-    expect(heat.nth(0)).to_be_visible()
-    screening.locator(".segments label").nth(2).click()
-    expect(heat.nth(0)).to_be_hidden()
-    expect(heat.nth(2)).to_be_visible()
+    # The classes stand in the model's order; that of the prediction is shown.
+    named = screening.locator(".segments label")
+    assert named.all_inner_texts() == ["COVID-19", "Pneumonia", "Normal"]
+    for number in (0, 2):
+        named.nth(number).click()
+        expect(heat.nth(number)).to_be_visible()
+        expect(heat.nth(2 - number)).to_be_hidden()
     screening.get_by_label("Heat map", exact=True).uncheck()
     expect(screening.locator(".heat:visible")).to_have_count(0)
 
 
+def test_image_comes_first_and_the_heat_map_is_one_key_away(screening: Page) -> None:
+    shown = screening.locator(".heat:visible")
+    expect(shown).to_have_count(0)
+    # From anywhere on the page, and remembered for the next image.
+    screening.locator("body").press("h")
+    expect(shown).to_have_count(1)
+    screening.reload()
+    expect(shown).to_have_count(1)
+    screening.locator("body").press("H")
+    expect(shown).to_have_count(0)
+    screening.reload()
+    expect(shown).to_have_count(0)
+
+
 def test_opacity_slider_fades_the_heat_map(screening: Page) -> None:
-    heat = screening.locator(".heat").first
+    screening.get_by_label("Heat map", exact=True).check()
+    heat = screening.locator(".heat:visible")
     expect(heat).to_have_css("opacity", "0.6")
     set_slider(screening, "opacity", 25)
     expect(heat).to_have_css("opacity", "0.25")
@@ -128,7 +148,7 @@ def test_keys_zoom_move_and_reset(screening: Page) -> None:
     expect(stage).to_have_attribute("style", re.compile(r"translate\(0px(, 0px)?\) scale\(1\)"))
 
     screening.keyboard.press("h")
-    expect(screening.locator(".heat:visible")).to_have_count(0)
+    expect(screening.locator(".heat:visible")).to_have_count(1)
     screening.keyboard.press("w")
     screening.keyboard.press("Shift+L")
     screening.keyboard.press("i")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.runs.tables import JsonObject, Run
 from app.settings import Settings
+from ml.data.splits import Split
 from ml.files import link_or_copy
 from ml.option_fields import option_fields, option_title, validated_options
 from ml.options.common import NoOptions
@@ -160,6 +161,7 @@ class RunType:
         steps: how progress is counted.
         out: the folder within the run's that the program writes to; empty: the run's own.
         uses_device: whether the program takes `device`.
+        measured_splits: where every class of the data set needs images.
 
     """
 
@@ -173,6 +175,7 @@ class RunType:
     steps: ClassVar[StepCount] = StepCount()
     out: ClassVar[str] = ""
     uses_device: ClassVar[bool] = True
+    measured_splits: ClassVar[tuple[Split, ...]] = ()
 
     def validate(self, options: JsonObject) -> dict[str, str]:  # noqa: ARG002  # for subclasses
         """What is wrong with values that are each valid: a sentence for each, by name."""

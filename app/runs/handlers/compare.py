@@ -12,6 +12,7 @@ from app.runs.handlers.base import (
     RunType,
 )
 from app.runs.tables import JsonObject
+from ml.data.splits import Split
 from ml.options.classifier import AblationOptions
 
 CONDITIONS = "conditions.json"
@@ -37,6 +38,7 @@ class CompareClassifiers(RunType):
     """Compare a classifier with another one, for the promotion checks."""
 
     name = "compare-classifiers"
+    measured_splits = (Split.TEST,)
     title = "Compare two classifiers"
     summary = "Measure a classifier and the active one on the same test images: promotion checks."
     program = ("ml", "compare", "classifiers")
@@ -69,6 +71,7 @@ class CompareConditions(RunType):
     """Compare training with and without synthetic images."""
 
     name = "compare-conditions"
+    measured_splits = (Split.VALIDATION, Split.TEST)
     title = "Compare training with and without synthetic data"
     summary = "Train on real images, with augmented copies and with synthetic images; compare."
     program = ("ml", "compare", "conditions")

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
 from app.runs.tables import JsonObject
+from ml.data.splits import Split
 from ml.options.classifier import ClassifierEvaluationOptions
 from ml.options.gan import GanEvaluationOptions
 
@@ -41,6 +42,7 @@ class EvaluateClassifier(RunType):
     """Evaluate a classifier on the test split."""
 
     name = "evaluate-classifier"
+    measured_splits = (Split.TEST,)
     title = "Evaluate a classifier"
     summary = "Evaluate a classifier on the test split and write a report."
     program = ("ml", "evaluate", "classifier")

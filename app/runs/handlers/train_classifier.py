@@ -15,6 +15,7 @@ from app.runs.handlers.base import (
     StepCount,
     typed_options,
 )
+from ml.data.splits import Split
 from ml.option_fields import BASIC
 from ml.options.classifier import BUNDLE_FOLDER, ClassifierOptions
 
@@ -42,6 +43,7 @@ class TrainClassifier(RunType):
 
     name = "train-classifier"
     title = "Train a classifier"
+    measured_splits = (Split.VALIDATION, Split.TEST)
     summary = "Train a classifier, optionally with synthetic images, and register a new version."
     program = ("ml", "train", "classifier")
     inputs = (

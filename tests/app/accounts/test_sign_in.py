@@ -230,9 +230,11 @@ def test_new_password_needs_the_old_one_and_signs_out(
 def test_admin_makes_a_clinician_who_signs_in_and_is_disabled(
     application: FastAPI, admin: TestClient, database: Database
 ) -> None:
-    made = admin.post(
-        "/admin/users", data={"name": "Dr Who", "role": "clinician", "clinic": "Tardis"}
-    )
+    form = {"name": "Dr Who", "role": "clinician", "clinic": "Tardis"}
+    # A clinic that was mistyped is not made by the way.
+    assert "Choose a clinic of the list" in admin.post("/admin/users", data=form).text
+    assert admin.post("/admin/clinics", data={"name": " Tardis"}).status_code == 303
+    made = admin.post("/admin/users", data=form)
     assert made.status_code == 200
     password = shown_secret(made.text)
     assert password not in admin.get("/admin/users").text
@@ -246,6 +248,7 @@ def test_admin_makes_a_clinician_who_signs_in_and_is_disabled(
     assert client.get("/account").status_code == 303
     assert client.post("/sign-in", data=form).status_code == 401
     admin.post(f"/admin/users/{user_id}/enable")
+    assert "cannot be undone" in admin.get(f"/admin/users/{user_id}/password").text
     other = shown_secret(admin.post(f"/admin/users/{user_id}/password").text)
     assert client.post("/sign-in", data=form).status_code == 401
     assert client.post("/sign-in", data=form | {"password": other}).status_code == 303
@@ -262,7 +265,15 @@ def test_user_that_cannot_be_made_is_explained_beside_the_fields(admin: TestClie
 def test_refused_user_leaves_no_clinic(admin: TestClient) -> None:
     form = {"name": "x" * 65, "role": "clinician", "clinic": "Never Made"}
     assert admin.post("/admin/users", data=form).status_code == 422
-    assert '<option value="Never Made">' not in admin.get("/admin/users").text
+    assert "<option>Never Made" not in admin.get("/admin/users").text
+
+
+@pytest.mark.parametrize("name", ["", "  ", "st  MARY", "x" * 201])
+def test_clinic_that_cannot_be_made_is_explained(admin: TestClient, name: str) -> None:
+    admin.post("/admin/clinics", data={"name": "St Mary"})
+    refused = admin.post("/admin/clinics", data={"name": name})
+    assert refused.status_code == 422
+    assert "not valid" in refused.text or 'id="clinic-name-fault"' in refused.text
 
 
 def test_name_is_taken_once(database: Database) -> None:
@@ -274,15 +285,22 @@ def test_name_is_taken_once(database: Database) -> None:
 def test_admin_makes_and_revokes_a_key(
     admin: TestClient, application: FastAPI, visitor: TestClient
 ) -> None:
-    made = admin.post("/admin/keys", data={"clinic": "Key Clinic", "name": "scanner"})
+    wanted = {"clinic": "Key Clinic", "name": "scanner"}
+    assert "Choose a clinic of the list" in admin.post("/admin/keys", data=wanted).text
+    admin.post("/admin/clinics", data={"name": "Key Clinic"})
+    made = admin.post("/admin/keys", data=wanted)
     key = shown_secret(made.text)
     caller = TestClient(application, headers={"Authorization": f"Bearer {key}"})
     assert caller.get("/api/v1/screenings").status_code == 200
     listed = admin.get("/admin/users").text
     assert key not in listed
     row = re.escape(f"<code>{key[:11]}</code>")
-    address = re.search(rf'{row}.*?action="(/admin/keys/[^"]+/revoke)"', listed, re.DOTALL)
+    address = re.search(rf'{row}.*?href="(/admin/keys/[^"]+/revoke)"', listed, re.DOTALL)
     assert address
+    # It asks first, since there is no way back.
+    asked = admin.get(address[1]).text
+    assert "It is the only key of this clinic" in asked
+    assert caller.get("/api/v1/screenings").status_code == 200
     assert admin.post(address[1]).status_code == 303
     assert caller.get("/api/v1/screenings").status_code == 401
 

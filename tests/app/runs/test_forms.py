@@ -12,16 +12,18 @@ from starlette.datastructures import FormData
 
 from app.core.database import Base, Database
 from app.core.errors import BadForm
+from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import forms
 from app.runs.forms import Control
 from app.runs.handlers.base import Input, InputType, RunType
-from app.runs.options import checked_options
+from app.runs.options import RunRefused, checked_options
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import option_fields
 from ml.options.gan import GAN_PRESETS
+from tests.support.synthetic_set import summary_of
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def test_control_follows_the_type(session: Session) -> None:
     assert controls["steps"].control is Control.WHOLE
     assert (controls["steps"].value, controls["steps"].low) == ("20000", 1)
     assert (controls["clip"].control, controls["clip"].value) == (Control.NUMBER, "0.01")
+    # Without a data set there are no classes to choose from.
     assert controls["labels"].control is Control.TEXT
     switch = field_of(session, "train-gan", "generator_norm")
     assert (switch.control, switch.value) == (Control.SWITCH, "on")
@@ -119,6 +122,76 @@ def test_number_is_written_as_people_do_and_is_the_same_number(value: float, tex
     assert float(text) == value
 
 
+def add_counted(session: Session, letter: str, splits: dict[str, dict[str, int]]) -> str:
+    """A data set with that many images of each class in each split."""
+    sha256 = add_data(session, letter)
+    by_label: dict[str, int] = {}
+    for counts in splits.values():
+        for label, count in counts.items():
+            by_label[label] = by_label.get(label, 0) + count
+    summary = summary_of(sha256, images=sum(by_label.values()))
+    changed = summary.model_copy(update={"by_label": by_label, "by_split": splits})
+    session.get_one(DataVersion, sha256).summary = changed.as_json()
+    session.flush()
+    return sha256
+
+
+WHOLE = {part: {"covid": 30, "normal": 40} for part in ("train", "validation", "test")}
+
+
+def test_classes_are_check_boxes_with_their_counts(session: Session) -> None:
+    add_counted(session, "a", WHOLE)
+    field = field_of(session, "train-gan", "labels")
+    assert field.control is Control.MANY
+    assert [(each.value, each.text) for each in field.choices] == [
+        ("covid", "COVID-19: 90 in set a"),
+        ("normal", "Normal: 120 in set a"),
+    ]
+    assert field.values == ("covid",)
+    told = forms.read_form(
+        RUN_TYPES["train-gan"], FormData([("labels", "covid"), ("labels", "normal")])
+    )
+    assert told["labels"] == "covid,normal"
+
+
+def test_classes_are_checked_before_a_run_is_queued(session: Session) -> None:
+    data = add_counted(session, "a", WHOLE)
+    with pytest.raises(RunRefused) as refused:
+        checked_options(session, "train-gan", {"data": data, "labels": "covid,tb"})
+    assert refused.value.faults == {
+        "labels": "set a has no images of tb. Choose among covid, normal."
+    }
+    assert checked_options(session, "train-gan", {"data": data, "labels": "normal"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking", "blocked"),
+    [
+        ("train-classifier", "validation", True),
+        ("train-classifier", "test", True),
+        ("train-gan", "test", False),
+    ],
+)
+def test_split_without_a_class_blocks_what_is_measured_on_it(
+    session: Session, kind: str, lacking: str, blocked: bool
+) -> None:
+    data = add_counted(session, "a", WHOLE | {lacking: {"covid": 4}})
+    if not blocked:
+        assert checked_options(session, kind, {"data": data})
+        return
+    with pytest.raises(RunRefused) as refused:
+        checked_options(session, kind, {"data": data})
+    assert f"The {lacking} split of set a has no images of Normal" in refused.value.faults["data"]
+
+
+def test_small_split_is_cautioned_against(session: Session) -> None:
+    data = add_counted(session, "a", WHOLE | {"test": {"covid": 4, "normal": 30}})
+    (caution,) = small_splits(session.get_one(DataVersion, data))
+    assert "The test split has few images: 4 of COVID-19." in caution
+    (choice,) = field_of(session, "train-classifier", "data").choices
+    assert choice.text.endswith("few to measure on")
+
+
 def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session) -> None:
     add_data(session, "a")
     add_data(session, "b", DataKind.SYNTHETIC)
@@ -133,6 +206,9 @@ def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session)
         (digest("a"), "set a, 1,200 images (aaaaaaaa)")
     ]
     assert data.value == digest("a")
+    # Of several none is the default: whoever starts a run says on which images.
+    add_data(session, "9")
+    assert field_of(session, "train-gan", "data").value == ""
     synthetic = field_of(session, "train-classifier", "synthetic")
     assert synthetic.control is Control.MANY
     assert [each.value for each in synthetic.choices] == [digest("b")]

@@ -87,6 +87,7 @@ def registered(services: Services) -> Iterator[None]:
                     version=f"v{sha256[0]}",
                     card={},
                     folder=f"models/{sha256}",
+                    data_sha256=DATA,
                 )
             )
     yield
@@ -614,15 +615,19 @@ def test_metric_that_is_no_number_leaves_a_gap(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(text)
     curves = read_curves(tmp_path)
     assert curves
-    assert [(curve.name, curve.points) for curve in curves.curves] == [("KID", "300.0,60.0")]
+    # One point is no curve; the table has it.
+    assert curves.curves == []
     assert curves.rows == [("1", ["none"]), ("2", ["5"])]
 
 
-def test_one_row_stands_in_the_middle(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 0.5}\n')
+def test_total_and_single_points_are_no_curves(tmp_path: Path) -> None:
+    rows = ({"done": 45, "of": 111, "images_per_second": 3.0}, {"done": 111, "of": 111})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "metrics.jsonl").write_text(text)
     curves = read_curves(tmp_path)
     assert curves
-    assert (curves.axis, curves.curves[0].points) == ("epoch", "150.0,60.0")
+    assert (curves.axis, curves.curves) == ("done", [])
+    assert "Of" not in curves.columns
 
 
 @pytest.mark.parametrize(

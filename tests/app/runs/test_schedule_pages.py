@@ -121,6 +121,7 @@ def test_deleted_schedule_leaves_its_runs(
     (run,) = start_due(database, next_slot(schedule, now()))
     assert f"/admin/runs/{run.id}" in admin.get("/admin/schedules").text
     assert "schedule</a> Every night" in admin.get(f"/admin/runs/{run.id}").text
+    assert "cannot be undone" in admin.get(f"/admin/schedules/{schedule.id}/delete").text
     assert admin.post(f"/admin/schedules/{schedule.id}/delete").status_code == 303
     assert all_schedules(database) == []
     with database.session() as session:

@@ -1,0 +1,37 @@
+"""The thresholds that past predictions were decided by, from the cards of their models."""
+
+from collections.abc import Collection
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.registry.tables import ModelVersion
+from app.screenings.tables import Screening
+from ml.classifier.card import Thresholds
+from ml.classifier.predictor import Reason
+
+
+def thresholds_of(session: Session, rows: Collection[Screening]) -> dict[str, Thresholds]:
+    """The thresholds of the models that made some predictions, by the model's SHA-256."""
+    named = {row.model_sha256 for row in rows}
+    query = select(ModelVersion.sha256, ModelVersion.card).where(ModelVersion.sha256.in_(named))
+    return {
+        sha256: Thresholds.from_values(card["thresholds"])
+        for sha256, card in session.execute(query)
+    }
+
+
+def why_uncertain(row: Screening, thresholds: Thresholds) -> str:
+    """Which value missed which threshold, in a few words; empty for a confident prediction.
+
+    For example "top class 73.8 %, threshold 78.6 %".
+    """
+    match row.reason:
+        case Reason.LOW_CONFIDENCE:
+            top = max(row.probabilities.values())
+            return f"top class {100 * top:.1f} %, threshold {100 * thresholds.confidence:.1f} %"
+        case Reason.OUT_OF_DISTRIBUTION:
+            return (
+                f"out of distribution: score {row.ood_score:.2f}, limit {thresholds.ood_score:.2f}"
+            )
+    return ""
