@@ -126,6 +126,7 @@ def fetch(services: Services, run_id: uuid.UUID) -> Run:
 # What a form cannot know beforehand.
 _TYPED = {
     "evaluate-gan": {"generator": GENERATOR},
+    "synthesize": {"generator": GENERATOR},
     "compare-classifiers": {"bundle": CLASSIFIERS[0], "reference": CLASSIFIERS[1]},
 }
 
