@@ -127,10 +127,8 @@ def test_database_keeps_what_was_committed(disk: Path) -> None:
     storage = Storage.open((disk / "artefacts").as_uri())
     record_screenings(database, storage, 3)
     filler = fill(disk)
-    with database.sessions() as session:
-        session.connection().exec_driver_sql("CREATE TABLE large (content BLOB)")
-        with pytest.raises(OperationalError):
-            session.connection().exec_driver_sql("INSERT INTO large VALUES (zeroblob(4000000))")
+    with pytest.raises(OperationalError):
+        write_much(database)
     with database.sessions() as session:
         assert session.scalar(select(func.count()).select_from(Screening)) == 3
     filler.unlink()
@@ -138,6 +136,12 @@ def test_database_keeps_what_was_committed(disk: Path) -> None:
     database.close()
     with closing(sqlite3.connect(disk / "xray.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def write_much(database: Database) -> None:
+    with database.session() as session:
+        session.connection().exec_driver_sql("CREATE TABLE large (content BLOB)")
+        session.connection().exec_driver_sql("INSERT INTO large VALUES (zeroblob(4000000))")
 
 
 def test_backup_without_room_leaves_the_earlier_one(tmp_path: Path, disk: Path) -> None:

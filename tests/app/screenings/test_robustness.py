@@ -65,7 +65,7 @@ def test_storage_that_fails_leaves_no_row(
         put(self, key, content)
 
     monkeypatch.setattr("app.core.storage.Storage.put", second_fails)
-    assert client.post("/screenings", files={"image": image_bytes}).status_code == 500
+    assert client.post("/screenings", files={"image": image_bytes}).status_code == 507
     monkeypatch.undo()
     assert count(application) == before
 
