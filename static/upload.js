@@ -93,6 +93,7 @@ function send(upload) {
   });
   const body = new FormData();
   body.append("image", upload.file, upload.file.name);
+  for (const [name, value] of new FormData(form)) if (name !== "image") body.append(name, value);
   request.send(body);
 }
 

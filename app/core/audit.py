@@ -1,4 +1,4 @@
-"""The audit log: its table and its pages."""
+"""The table of the audit log."""
 
 import uuid
 from datetime import datetime
@@ -8,15 +8,10 @@ from sqlalchemy import (
     JSON,
     String,
     Uuid,
-    or_,
-    select,
 )
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, now
-from app.core.pagination import Page, paginate
-
-PAGE_SIZE = 50
 
 
 class AuditEvent(Base):
@@ -30,21 +25,3 @@ class AuditEvent(Base):
     action: Mapped[str] = mapped_column(String(50))
     subject: Mapped[str] = mapped_column(String(100), index=True)
     detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-
-
-def audit_page(session: Session, about: str, cursor: str | None) -> Page[AuditEvent]:
-    """One page of the audit log, newest first.
-
-    Args:
-        session: the database.
-        about: a whole actor, action or subject; empty for all events.
-        cursor: of the page before.
-
-    Raises:
-        NotFound: the cursor is not valid.
-    """
-    query = select(AuditEvent)
-    if about:
-        columns = (AuditEvent.actor, AuditEvent.action, AuditEvent.subject)
-        query = query.where(or_(*(column == about for column in columns)))
-    return paginate(session, query, (AuditEvent.at, AuditEvent.id), cursor, PAGE_SIZE)

@@ -5,6 +5,7 @@ Pages follow keys, not offsets, so rows inserted meanwhile neither repeat nor hi
 
 import base64
 import binascii
+import operator
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,9 +39,15 @@ class Page(Generic[Row]):
 
 
 def paginate(
-    session: Session, query: Select[Row], columns: Columns, cursor: str | None, size: int
+    session: Session,
+    query: Select[Row],
+    columns: Columns,
+    cursor: str | None,
+    size: int,
+    *,
+    ascending: bool = False,
 ) -> Page[Row]:
-    """One page of a query, in descending order.
+    """One page of a query, in descending order unless `ascending`.
 
     Args:
         session: the database.
@@ -48,11 +55,12 @@ def paginate(
         columns: the sort key, unique as a whole and of the rows' own table.
         cursor: `next_cursor` of the page before; None for the first page.
         size: most rows of a page.
+        ascending: the least key first.
 
     Raises:
         NotFound: the cursor was not made by `paginate` with these columns.
     """
-    return paginate_merged(session, [query], columns, cursor, size)
+    return paginate_merged(session, [query], columns, cursor, size, ascending=ascending)
 
 
 def paginate_merged(
@@ -61,6 +69,8 @@ def paginate_merged(
     columns: Columns,
     cursor: str | None,
     size: int,
+    *,
+    ascending: bool = False,
 ) -> Page[Row]:
     """One page of several queries together, each of which an index returns in order.
 
@@ -69,27 +79,38 @@ def paginate_merged(
     found = [
         row
         for query in queries
-        for row in session.scalars(page_query(query, columns, cursor, size + 1))
+        for row in session.scalars(
+            page_query(query, columns, cursor, size + 1, ascending=ascending)
+        )
     ]
     if len(queries) > 1:
-        found.sort(key=lambda row: _key(row, columns), reverse=True)
+        found.sort(key=lambda row: _key(row, columns), reverse=not ascending)
     if len(found) <= size:
         return Page(found, None)
     return Page(found[:size], _encode(_key(found[size - 1], columns)))
 
 
-def page_query(query: Select[Row], columns: Columns, cursor: str | None, limit: int) -> Select[Row]:
-    """The query of the rows after a cursor, newest first."""
+def page_query(
+    query: Select[Row],
+    columns: Columns,
+    cursor: str | None,
+    limit: int,
+    *,
+    ascending: bool = False,
+) -> Select[Row]:
+    """The query of the rows after a cursor, in order."""
     if cursor is not None:
-        query = query.where(_follows(columns, _decode(cursor, columns)))
-    return query.order_by(*(column.desc() for column in columns)).limit(limit)
+        query = query.where(_follows(columns, _decode(cursor, columns), ascending))
+    order = [column.asc() if ascending else column.desc() for column in columns]
+    return query.order_by(*order).limit(limit)
 
 
-def _follows(columns: Columns, key: Sequence[Any]) -> ColumnElement[bool]:
-    """Whether a row comes after a key: its first column is less, or equal and its rest is less."""
-    condition: ColumnElement[bool] = columns[-1] < key[-1]
+def _follows(columns: Columns, key: Sequence[Any], ascending: bool) -> ColumnElement[bool]:
+    """Whether a row comes after a key: its first column does, or equals it and its rest does."""
+    comes_after = operator.gt if ascending else operator.lt
+    condition: ColumnElement[bool] = comes_after(columns[-1], key[-1])
     for column, value in reversed(list(zip(columns[:-1], key[:-1], strict=True))):
-        condition = or_(column < value, and_(column == value, condition))
+        condition = or_(comes_after(column, value), and_(column == value, condition))
     return condition
 
 

@@ -3,14 +3,16 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from app.accounts.dependencies import CurrentClinic
 from app.core.errors import NotFound
 from app.screenings.dependencies import ClinicImage, ClinicScreening
-from app.screenings.queries import screenings_page
+from app.screenings.filters import LONGEST_REFERENCE, Filtered, checked_reference
+from app.screenings.queries import PAGE_SIZE, screenings_page
 from app.screenings.reviews import SentReview, newest_review, review, review_choices
 from app.screenings.schemas import Problem, ReviewIn, ReviewOut, ScreeningOut, ScreeningPage
+from app.screenings.service import SentLabels
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import heatmap_of
 from app.services import CurrentServices, CurrentSession
@@ -46,7 +48,13 @@ _FORM = {
                             "type": "string",
                             "format": "binary",
                             "description": "A chest X-ray: PNG, JPEG, TIFF, WebP or DICOM.",
-                        }
+                        },
+                        "reference": {
+                            "type": "string",
+                            "maxLength": LONGEST_REFERENCE,
+                            "description": "Your own name of the image, to find it again. It is "
+                            "stored as it is: do not send a patient's name.",
+                        },
                     },
                 }
             }
@@ -64,6 +72,7 @@ _FORM = {
     responses=_problems(
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.CONFLICT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -72,10 +81,22 @@ _FORM = {
     openapi_extra=_FORM,
 )
 def create(
-    response: Response, current: CurrentServices, owner: CurrentClinic, image: ClinicImage
+    response: Response,
+    current: CurrentServices,
+    owner: CurrentClinic,
+    form: ClinicImage,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=100,
+            description="Your name of this request. If you repeat it, for example after a "
+            "timeout, you get the screening that was made the first time.",
+        ),
+    ] = None,
 ) -> ScreeningOut:
     """Send one image in the multipart field `image`; its prediction is stored."""
-    row = current.screenings.screen(image.file, owner)
+    labels = SentLabels(checked_reference(form.fields.get("reference", "")), idempotency_key)
+    row = current.screenings.screen(form.images[0].file, owner, labels)
     response.headers["Location"] = f"/api/v1/screenings/{row.id}"
     return ScreeningOut.of(row)
 
@@ -88,15 +109,18 @@ def create(
 def index(
     opened: CurrentSession,
     owner: CurrentClinic,
+    chosen: Filtered,
+    limit: Annotated[int, Query(ge=1, le=200, description="Screenings of a page.")] = PAGE_SIZE,
     before: Annotated[
         str | None, Query(max_length=100, description="From `next` of the page before.")
     ] = None,
 ) -> ScreeningPage:
-    """The clinic's screenings, newest first."""
-    found = screenings_page(opened, owner, before)
+    """The clinic's screenings, newest first, all or filtered."""
+    found = screenings_page(opened, owner, before, limit, chosen=chosen)
+    following = {"before": found.next_cursor, "limit": "" if limit == PAGE_SIZE else limit}
     return ScreeningPage(
         screenings=[ScreeningOut.of(row) for row in found.rows],
-        next=f"/api/v1/screenings?before={found.next_cursor}" if found.next_cursor else None,
+        next=chosen.address("/api/v1/screenings", **following) if found.next_cursor else None,
     )
 
 

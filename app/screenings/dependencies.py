@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from sqlalchemy.orm import Session
-from starlette.datastructures import UploadFile
 
 from app.accounts.dependencies import CurrentClinic, CurrentUser
 from app.accounts.owner import Owner
@@ -22,6 +21,7 @@ from app.core.security import (
 )
 from app.screenings.sharing import opens
 from app.screenings.tables import Screening
+from app.screenings.uploads import ImageForm
 from app.services import CurrentServices, CurrentSession
 from app.settings import Settings
 
@@ -65,35 +65,36 @@ def remember(response: Response, owner: Owner, settings: Settings) -> None:
 
 async def visitor_images(
     request: Request, _owner: WritingVisitor, current: CurrentServices
-) -> AsyncIterator[list[UploadFile]]:
+) -> AsyncIterator[ImageForm]:
     """The images of a form sent from our own pages."""
-    images = await current.intake.read_images(
+    form = await current.intake.read_images(
         request,
         most=current.settings.max_images_per_form,
         max_bytes=current.settings.max_upload_bytes,
     )
     try:
-        yield images
+        yield form
     finally:
-        for image in images:
+        for image in form.images:
             await image.close()
 
 
 async def clinic_image(
     request: Request, _owner: CurrentClinic, current: CurrentServices
-) -> AsyncIterator[UploadFile]:
+) -> AsyncIterator[ImageForm]:
     """The one image of an API call; the key is checked before the image is read."""
-    (image,) = await current.intake.read_images(
+    form = await current.intake.read_images(
         request, most=1, max_bytes=current.settings.max_upload_bytes
     )
     try:
-        yield image
+        yield form
     finally:
-        await image.close()
+        for image in form.images:
+            await image.close()
 
 
-VisitorImages = Annotated[list[UploadFile], Depends(visitor_images)]
-ClinicImage = Annotated[UploadFile, Depends(clinic_image)]
+VisitorImages = Annotated[ImageForm, Depends(visitor_images)]
+ClinicImage = Annotated[ImageForm, Depends(clinic_image)]
 
 
 def owned_screening_to_change(

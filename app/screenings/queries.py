@@ -1,20 +1,28 @@
-"""Screenings of one owner, newest first; which stored images belong to a screening."""
+"""Screenings of one owner, filtered and page by page; which stored images belong to a screening."""
 
+import uuid
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
 from app.core.pagination import Page, paginate
+from app.screenings.filters import Order, ScreeningFilter
 from app.screenings.stored_images import screening_of
 from app.screenings.tables import Screening
 
 PAGE_SIZE = 24
+_EVERYTHING = ScreeningFilter()
 
 
 def screenings_page(
-    session: Session, owner: Owner, cursor: str | None = None, size: int = PAGE_SIZE
+    session: Session,
+    owner: Owner,
+    cursor: str | None = None,
+    size: int = PAGE_SIZE,
+    *,
+    chosen: ScreeningFilter = _EVERYTHING,
 ) -> Page[Screening]:
     """One page of the owner's screenings.
 
@@ -22,13 +30,40 @@ def screenings_page(
         NotFound: the cursor is not valid.
     """
     columns = (Screening.created_at, Screening.id)
-    return paginate(session, select(Screening).where(_owned_by(owner)), columns, cursor, size)
+    query = select(Screening).where(*_conditions(owner, chosen))
+    ascending = chosen.order is Order.OLDEST
+    return paginate(session, query, columns, cursor, size, ascending=ascending)
 
 
-def count_screenings(session: Session, owner: Owner) -> int:
+def count_screenings(session: Session, owner: Owner, chosen: ScreeningFilter = _EVERYTHING) -> int:
     """Number of the owner's screenings."""
-    query = select(func.count()).select_from(Screening).where(_owned_by(owner))
+    query = select(func.count()).select_from(Screening).where(*_conditions(owner, chosen))
     return session.scalar(query) or 0
+
+
+def decisions_of(session: Session, owner: Owner) -> list[str]:
+    """The decisions that the owner's screenings have, to filter by."""
+    query = select(Screening.decision).where(_owned_by(owner)).distinct()
+    return sorted(session.scalars(query))
+
+
+def neighbour_ids(
+    session: Session, owner: Owner, row: Screening, chosen: ScreeningFilter
+) -> tuple[uuid.UUID | None, uuid.UUID | None]:
+    """The screenings before and after one in the filtered list."""
+    at, own = Screening.created_at, Screening.id
+    newer = or_(at > row.created_at, and_(at == row.created_at, own > row.id))
+    older = or_(at < row.created_at, and_(at == row.created_at, own < row.id))
+    query = select(Screening.id).where(*_conditions(owner, chosen)).limit(1)
+    found = (
+        session.scalar(query.where(newer).order_by(at, own)),
+        session.scalar(query.where(older).order_by(at.desc(), own.desc())),
+    )
+    return found if chosen.order is Order.NEWEST else found[::-1]
+
+
+def _conditions(owner: Owner, chosen: ScreeningFilter) -> list[ColumnElement[bool]]:
+    return [_owned_by(owner), *chosen.conditions()]
 
 
 def _owned_by(owner: Owner) -> ColumnElement[bool]:

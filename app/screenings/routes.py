@@ -1,5 +1,6 @@
 """Screening an image in the browser: upload, answer, history, sharing, deleting."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
+from starlette.datastructures import UploadFile
 
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
@@ -15,6 +17,7 @@ from app.accounts.tables import User
 from app.core.audit import AuditEvent
 from app.core.errors import AppError, BadForm, Conflict, NotFound
 from app.core.templating import page
+from app.screenings.csv_export import csv_rows
 from app.screenings.dependencies import (
     OwnedScreeningToChange,
     Visible,
@@ -24,7 +27,13 @@ from app.screenings.dependencies import (
     WritingVisitor,
     remember,
 )
-from app.screenings.queries import count_screenings, screenings_page
+from app.screenings.filters import LONGEST_REFERENCE, Filtered, checked_reference
+from app.screenings.queries import (
+    count_screenings,
+    decisions_of,
+    neighbour_ids,
+    screenings_page,
+)
 from app.screenings.reviews import (
     LONGEST_FINDING,
     LONGEST_WHY,
@@ -38,12 +47,19 @@ from app.screenings.reviews import (
     reviewed_labels,
 )
 from app.screenings.schemas import UploadResult
+from app.screenings.service import SentLabels
 from app.screenings.sharing import is_shared, share, stop_sharing
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from app.screenings.thresholds import thresholds_of
 from app.screenings.uploads import BOUNDED_BY_READER
-from app.screenings.views import ReviewView, ScreeningSummary, ScreeningView, heatmap_of
+from app.screenings.views import (
+    ReviewView,
+    ScreeningSummary,
+    ScreeningView,
+    decision_name,
+    heatmap_of,
+)
 from app.services import CurrentServices, CurrentSession
 from ml.labels import NO_CLASS, label_name, listed_labels
 
@@ -94,14 +110,20 @@ def upload_page(
     )
 
 
-def _summaries(opened: Session, rows: list[Screening], user: User | None) -> list[ScreeningSummary]:
+def _summaries(
+    opened: Session, rows: list[Screening], user: User | None, query: str = ""
+) -> list[ScreeningSummary]:
     ids = [row.id for row in rows]
     thresholds = thresholds_of(opened, rows)
     reviewed = reviewed_labels(opened, ids)
     hidden = hidden_reviews(opened, ids, user) if user else set()
     return [
         ScreeningSummary.of(
-            row, thresholds[row.model_sha256], reviewed.get(row.id), hidden=row.id in hidden
+            row,
+            thresholds[row.model_sha256],
+            reviewed.get(row.id),
+            hidden=row.id in hidden,
+            query=query,
         )
         for row in rows
     ]
@@ -113,12 +135,13 @@ def create(
     current: CurrentServices,
     opened: CurrentSession,
     owner: WritingVisitor,
-    images: VisitorImages,
+    form: VisitorImages,
 ) -> Response:
     """Answer the images of a form; a script asks for JSON and sends one at a time."""
+    images = form.images
     if "application/json" in request.headers.get("accept", ""):
         # A refusal reaches the script as problem+json through the error handler.
-        row = current.screenings.screen(images[0].file, owner)
+        row = current.screenings.screen(images[0].file, owner, _labels(images[0], form.fields))
         result = UploadResult.of(row).model_dump(mode="json")
         response: Response = JSONResponse(result, HTTPStatus.CREATED)
         remember(response, owner, current.settings)
@@ -128,7 +151,8 @@ def create(
     refusal: AppError | None = None
     for image in images:
         try:
-            answered.append(current.screenings.screen(image.file, owner))
+            labels = _labels(image, form.fields)
+            answered.append(current.screenings.screen(image.file, owner, labels))
         except AppError as refused:
             errors.append(UploadError(image.filename, refused.title, refused.detail))
             refusal = refused
@@ -144,30 +168,69 @@ def create(
     return response
 
 
+def _labels(image: UploadFile, fields: Mapping[str, str]) -> SentLabels:
+    """The reference that was typed or, where the sender wants it, the name of the file."""
+    typed = fields.get("reference", "")
+    named = (image.filename or "")[-LONGEST_REFERENCE:] if fields.get("keep-names") else ""
+    return SentLabels(checked_reference(typed or named))
+
+
+@router.get("/screenings.csv")
+def export(
+    request: Request, current: CurrentServices, owner: Visitor, chosen: Filtered
+) -> StreamingResponse:
+    """The filtered list as a CSV file."""
+    lines = csv_rows(current.database, owner, chosen, request.state.user)
+    headers = {"Content-Disposition": 'attachment; filename="screenings.csv"'}
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
 @router.get("/screenings")
 def history(
     request: Request,
     opened: CurrentSession,
     owner: Visitor,
+    chosen: Filtered,
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
-    """The screenings of the visitor or of the user's clinic, newest first."""
-    found = screenings_page(opened, owner, before)
+    """The screenings of the visitor or of the user's clinic, all or filtered."""
+    found = screenings_page(opened, owner, before, chosen=chosen)
+    following = chosen.address("/screenings", before=found.next_cursor)
     return page(
         request,
         "screenings/history.html",
-        screenings=_summaries(opened, found.rows, request.state.user),
-        next_url=f"/screenings?before={found.next_cursor}" if found.next_cursor else None,
+        screenings=_summaries(opened, found.rows, request.state.user, chosen.query()),
+        next_url=following if found.next_cursor else None,
         total=count_screenings(opened, owner),
+        matching=count_screenings(opened, owner, chosen),
+        chosen=chosen,
+        decisions={one: decision_name(one) for one in decisions_of(opened, owner)},
+        export_url=chosen.address("/screenings.csv"),
+        longest_reference=LONGEST_REFERENCE,
     )
 
 
 @router.get("/screenings/{id}")
 def show(
-    request: Request, current: CurrentServices, opened: CurrentSession, visible: Visible
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    owner: Visitor,
+    visible: Visible,
+    chosen: Filtered,
 ) -> HTMLResponse:
-    """The answer to one image."""
-    return screening_page(request, current, opened, visible)
+    """The answer to one image, between its neighbours in the filtered list."""
+    near: dict[str, str] = {}
+    if visible.can_manage:
+        before, after = neighbour_ids(opened, owner, visible.row, chosen)
+        near = {
+            name: chosen.address(f"/screenings/{other}")
+            for name, other in (("previous", before), ("next", after))
+            if other
+        }
+    return screening_page(
+        request, current, opened, visible, near=near, list_url=chosen.address("/screenings")
+    )
 
 
 def screening_page(
@@ -204,7 +267,7 @@ def screening_page(
         no_class=NO_CLASS,
         longest_why=LONGEST_WHY,
         longest_finding=LONGEST_FINDING,
-        **{"faults": {}, "typed": {}} | about,
+        **{"faults": {}, "typed": {}, "near": {}, "list_url": "/screenings"} | about,
     )
 
 

@@ -14,6 +14,7 @@ from ml.labels import label_name
 _EXAMPLE: dict[str, Any] = {
     "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "created_at": "2026-11-22T18:22:00Z",
+    "reference": "study 4711",
     "label": "pneumonia",
     "decision": "pneumonia",
     "reason": None,
@@ -29,6 +30,7 @@ _EXAMPLE: dict[str, Any] = {
         "height": 2500,
         "metadata": {"Modality": "DX", "ViewPosition": "PA"},
     },
+    "page_url": "/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
     "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
     "warning": None,
@@ -75,6 +77,7 @@ class ScreeningOut(BaseModel):
 
     id: uuid.UUID
     created_at: datetime
+    reference: str | None = Field(description="The sender's own name of the image.")
     label: str = Field(description="Most probable class of the model, such as covid.")
     decision: str = Field(description='The label, or "uncertain" when the model abstains.')
     reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
@@ -83,6 +86,7 @@ class ScreeningOut(BaseModel):
     ood_score: float = Field(description="Distance from the training images; about 1 is usual.")
     model: ModelOut
     image: ImageOut
+    page_url: str = Field(description="The page for people; sign in to open it.")
     heatmap_url: str
     timings_ms: dict[str, float]
     warning: str | None = Field(
@@ -95,6 +99,7 @@ class ScreeningOut(BaseModel):
         return cls(
             id=row.id,
             created_at=row.created_at,
+            reference=row.reference,
             label=row.label,
             decision=row.decision,
             reason=row.reason,
@@ -114,6 +119,7 @@ class ScreeningOut(BaseModel):
                 height=row.image_height,
                 metadata=row.image_metadata,
             ),
+            page_url=f"/screenings/{row.id}",
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
             warning=TRIAL_NOTICE if row.is_trial else None,

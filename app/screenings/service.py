@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -17,7 +18,14 @@ from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
 from app.core.disk_full import is_disk_full, storage_full
-from app.core.errors import Busy, ImageRefused, NotAnImage, NotFound, UploadTooLarge
+from app.core.errors import (
+    Busy,
+    Conflict,
+    ImageRefused,
+    NotAnImage,
+    NotFound,
+    UploadTooLarge,
+)
 from app.core.metrics import DECODE_SECONDS, DECODER_QUEUE, INFERENCE_SECONDS, SCREENINGS
 from app.core.storage import Storage
 from app.core.timing import Stopwatch
@@ -30,6 +38,21 @@ from ml.classifier.predictor import Prediction, Predictor
 from ml.imaging.heatmap import pack_map
 from ml.imaging.types import UnreadableImage
 
+
+@dataclass(frozen=True, slots=True)
+class SentLabels:
+    """What a sender calls an image and the request that brings it.
+
+    Attributes:
+        reference: the sender's own name of the image, to find it again; None: none.
+        idempotency_key: of the request of a clinic; None: every request is a new one.
+    """
+
+    reference: str | None = None
+    idempotency_key: str | None = None
+
+
+UNLABELLED = SentLabels()
 logger = logging.getLogger(__name__)
 
 
@@ -72,10 +95,17 @@ class ScreeningService:
         self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
 
-    def screen(self, upload: BinaryIO, owner: Owner) -> Screening:
+    def screen(self, upload: BinaryIO, owner: Owner, labels: SentLabels = UNLABELLED) -> Screening:
         """Screen one image; the prediction is committed when this returns.
 
+        Args:
+            upload: the image's file.
+            owner: whose screening it becomes.
+            labels: the sender's reference and idempotency key. A request whose key is known gets
+                the screening that is there.
+
         Raises:
+            Conflict: the idempotency key was sent with another image before.
             AppError: the image was refused, or the server is busy or not ready; neither row nor
                 file remains.
         """
@@ -84,9 +114,37 @@ class ScreeningService:
                 if not place.acquire(blocking=False):
                     raise Busy("Too many images are being screened. Try again in a second.")
                 places.callback(place.release)
-            return self._screen(upload, owner)
+            if earlier := self._earlier(upload, owner, labels.idempotency_key):
+                return earlier
+            try:
+                return self._screen(upload, owner, labels)
+            except IntegrityError:
+                # The same request came twice at the same moment, and the other one was faster.
+                upload.seek(0)
+                if earlier := self._earlier(upload, owner, labels.idempotency_key):
+                    return earlier
+                raise
 
-    def _screen(self, upload: BinaryIO, owner: Owner) -> Screening:
+    def _earlier(self, upload: BinaryIO, owner: Owner, key: str | None) -> Screening | None:
+        """The screening of an earlier request with the same key; None where there is none."""
+        if key is None or owner.clinic_id is None:
+            return None
+        query = select(Screening).where(
+            Screening.clinic_id == owner.clinic_id, Screening.idempotency_key == key
+        )
+        with self.database.sessions() as session:
+            found = session.scalar(query)
+        if found is None:
+            return None
+        digest = hashlib.file_digest(upload, "sha256").hexdigest()  # type: ignore[arg-type]
+        if digest != found.image_sha256:
+            raise Conflict(
+                "This idempotency key was sent with another image before. Use a new key for each "
+                "image."
+            )
+        return found
+
+    def _screen(self, upload: BinaryIO, owner: Owner, labels: SentLabels) -> Screening:
         if self.storage.free_bytes() < self.min_free_bytes:
             raise storage_full()
         watch = Stopwatch()
@@ -101,6 +159,8 @@ class ScreeningService:
             prediction = predictor.predict(decoded.model_input)
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
+        screening.reference = labels.reference
+        screening.idempotency_key = labels.idempotency_key
         screening.is_trial = self.classifier.is_trial(screening.model_sha256)
         self._store(screening, decoded)
         watch.lap("store")

@@ -48,6 +48,10 @@ class Screening(Base):
     activation_map: Mapped[list[list[list[float]]]] = mapped_column(JSON)
     timings: Mapped[dict[str, float]] = mapped_column(JSON)  # milliseconds
 
+    reference: Mapped[str | None] = mapped_column(String(100))  # the sender's own
+    # Names the request, so that one that is repeated makes no second screening.
+    idempotency_key: Mapped[str | None] = mapped_column(String(100))
+
     share_token: Mapped[str | None] = mapped_column(String(64))
     shared_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -56,6 +60,7 @@ class Screening(Base):
         # The history pages: newest first within one owner.
         Index(None, "visitor_id", "created_at", "id"),
         Index(None, "clinic_id", "created_at", "id"),
+        Index(None, "clinic_id", "idempotency_key", unique=True),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.datastructures import UploadFile
@@ -26,6 +27,19 @@ _ENVELOPE_BYTES: Final = 64 * 1024
 _LARGEST_FORM: Final = 4
 
 
+@dataclass(frozen=True, slots=True)
+class ImageForm:
+    """A form with images.
+
+    Attributes:
+        images: in the order sent, one at least.
+        fields: texts by name.
+    """
+
+    images: list[UploadFile]
+    fields: dict[str, str]
+
+
 class Intake:
     """Limits how many forms are read at once, and how long each may take.
 
@@ -38,8 +52,8 @@ class Intake:
         self._free = asyncio.Semaphore(max_forms)
         self._timeout_s = timeout_s
 
-    async def read_images(self, request: Request, *, most: int, max_bytes: int) -> list[UploadFile]:
-        """Read the `image` fields of a multipart form; anything over 1 MB is spooled to disk.
+    async def read_images(self, request: Request, *, most: int, max_bytes: int) -> ImageForm:
+        """Read the `image` fields and the texts of a multipart form; over 1 MB is spooled to disk.
 
         Args:
             request: not read yet.
@@ -76,7 +90,7 @@ class _ImageParser(LimitedMultipartParser):
 
 async def _read(
     request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
-) -> list[UploadFile]:
+) -> ImageForm:
     content_type = request.headers.get("content-type", "")
     require_plain_multipart(content_type, FIELD)
     allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
@@ -86,7 +100,7 @@ async def _read(
     return await _images(await parser.parse(content_type, _limited(stream, allowed, max_bytes)))
 
 
-async def _images(form: MultipartForm) -> list[UploadFile]:
+async def _images(form: MultipartForm) -> ImageForm:
     # A browser sends an empty nameless file where none was chosen.
     sent = [(name, file) for name, file in form.files if file.filename or file.size]
     images = [file for name, file in sent if name == FIELD]
@@ -94,7 +108,7 @@ async def _images(form: MultipartForm) -> list[UploadFile]:
         if file not in images:
             await file.close()
     if images:
-        return images
+        return ImageForm(images, form.fields)
     if sent:
         raise BadUpload(
             f'The file came in the field "{sent[0][0]}". Send the file in the field "{FIELD}".'

@@ -98,6 +98,7 @@ class ScreeningSummary:
     id: str
     url: str
     created_at: datetime
+    reference: str
     decision: str
     decision_name: str
     confidence_percent: str
@@ -116,13 +117,18 @@ class ScreeningSummary:
         reviewed: str | None = None,
         *,
         hidden: bool = False,
+        query: str = "",
     ) -> Self:
-        """Summarise a row, and what its review says unless that is hidden from the reader."""
+        """Summarise a row, and what its review says unless that is hidden from the reader.
+
+        `query` is the filter of the list, which the page of the screening goes on with.
+        """
         url = f"/screenings/{row.id}"
         return cls(
             id=str(row.id),
-            url=url,
+            url=f"{url}?{query}" if query else url,
             created_at=row.created_at,
+            reference=row.reference or "",
             decision=row.decision,
             decision_name=decision_name(row.decision),
             confidence_percent=percent(max(row.probabilities.values())),
@@ -169,6 +175,7 @@ class ScreeningView:
 
     id: str
     created_at: datetime
+    reference: str
     decision: str
     decision_name: str
     decision_reason: str | None
@@ -196,6 +203,7 @@ class ScreeningView:
         return cls(
             id=str(row.id),
             created_at=row.created_at,
+            reference=row.reference or "",
             decision=row.decision,
             decision_name=decision_name(row.decision),
             decision_reason=REASONS.get(row.reason or ""),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from app.accounts.api_keys import create_key
@@ -20,6 +21,8 @@ from app.datasets.corrections import write_corrections
 from app.datasets.tables import DataKind
 from app.datasets.versions import data_folder, register_data
 from app.gallery.registration import register_images
+from app.gallery.tables import SyntheticImage
+from app.gallery.visibility import VisibilityChange, change_visibility
 from app.main import create_app
 from app.registry.activation import activate
 from app.registry.registration import register_classifier, register_generator
@@ -252,6 +255,11 @@ def test_generator_makes_the_fourth_class_for_the_gallery(world: World, tmp_path
         )
         assert register_images(session, version, data_folder(world.settings, version)) == 3
         sha256 = model.sha256
+        # They had no privacy check, so an admin has to publish them.
+        ids = session.scalars(
+            select(SyntheticImage.id).where(SyntheticImage.model_sha256 == sha256)
+        ).all()
+        assert change_visibility(session, ids, VisibilityChange.PUBLISH, by=BY) == 3
     visitor = TestClient(world.application)
     page = visitor.get("/gallery", params={"label": TUBERCULOSIS, "model": sha256}).text
     assert "Tuberculosis: 3" in page

@@ -56,7 +56,8 @@ def read(
     sent: Request, *, intake: Intake | None = None, most: int = 2, max_bytes: int = 1000
 ) -> list[bytes]:
     async def run() -> list[bytes]:
-        images = await (intake or Intake(4, 5.0)).read_images(sent, most=most, max_bytes=max_bytes)
+        form = await (intake or Intake(4, 5.0)).read_images(sent, most=most, max_bytes=max_bytes)
+        images = form.images
         contents = [await image.read() for image in images]
         for image in images:
             await image.close()
@@ -129,7 +130,7 @@ def test_too_many_senders_at_once_are_turned_away() -> None:
         await asyncio.sleep(0.1)
         with pytest.raises(Busy):
             await intake.read_images(request([part(b"2") + END]), most=1, max_bytes=1000)
-        (image,) = await slow
+        (image,) = (await slow).images
         await image.close()
 
     asyncio.run(run())

@@ -1,0 +1,147 @@
+"""Filters and order of the list of screenings, as they stand in its address."""
+
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends, Query
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from sqlalchemy import ColumnElement, select
+
+from app.core.errors import BadForm
+from app.screenings.tables import Review, Screening
+from ml.classifier.predictor import UNCERTAIN
+
+LONGEST_REFERENCE = 100
+
+
+class ReviewState(StrEnum):
+    """Whether a screening has a review."""
+
+    ANY = ""
+    UNREVIEWED = "unreviewed"
+    REVIEWED = "reviewed"
+
+
+class Order(StrEnum):
+    """The order of the list."""
+
+    NEWEST = ""
+    OLDEST = "oldest"
+
+
+class ScreeningFilter(BaseModel):
+    """Which screenings of an owner, and in which order.
+
+    Attributes:
+        decision: a class, "uncertain", or empty for all.
+        review: with, without or regardless of a review.
+        reference: a part of the reference; capitals do not count.
+        since: the first day, UTC, as 2026-11-22; empty: from the beginning.
+        until: the last day, UTC, included; empty: to the end.
+        order: newest or oldest first.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    decision: str = ""
+    review: ReviewState = ReviewState.ANY
+    reference: str = ""
+    since: str = ""
+    until: str = ""
+    order: Order = Order.NEWEST
+
+    @field_validator("since", "until")
+    @classmethod
+    def _is_day(cls, text: str) -> str:
+        if text:
+            datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        return text
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves nothing out."""
+        return not self.model_dump(exclude={"order"}, exclude_defaults=True)
+
+    def query(self, **further: object) -> str:
+        """It as the query of an address, with further parameters; empty ones are left out."""
+        values = {**self.model_dump(mode="json"), **further}
+        return urlencode({name: value for name, value in values.items() if value})
+
+    def address(self, path: str, **further: object) -> str:
+        """A path with this filter."""
+        query = self.query(**further)
+        return f"{path}?{query}" if query else path
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What the rows have to fulfil."""
+        found: list[ColumnElement[bool]] = []
+        if self.decision:
+            found.append(Screening.decision == self.decision)
+        if self.review is not ReviewState.ANY:
+            reviewed = Screening.id.in_(select(Review.screening_id))
+            found.append(reviewed if self.review is ReviewState.REVIEWED else ~reviewed)
+        if text := self.reference.replace("\0", "").strip():
+            found.append(Screening.reference.icontains(text, autoescape=True))
+        if self.since:
+            found.append(Screening.created_at >= _start_of(self.since))
+        if self.until:
+            found.append(Screening.created_at < _start_of(self.until) + timedelta(days=1))
+        return found
+
+
+def checked_reference(text: str) -> str | None:
+    """A reference without needless blanks; None where there is none.
+
+    Raises:
+        BadForm: it is too long.
+    """
+    # PostgreSQL takes no NUL in a text.
+    text = " ".join(text.replace("\0", "").split())
+    if len(text) > LONGEST_REFERENCE:
+        raise BadForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
+    return text or None
+
+
+def _start_of(day: str) -> datetime:
+    return datetime.combine(datetime.strptime(day, "%Y-%m-%d").date(), time(), UTC)
+
+
+def screening_filter(
+    decision: Annotated[str, Query(max_length=50, description=f'A class, or "{UNCERTAIN}".')] = "",
+    review: Annotated[str, Query(max_length=20, description="unreviewed or reviewed.")] = "",
+    reference: Annotated[
+        str, Query(max_length=LONGEST_REFERENCE, description="A part of the reference.")
+    ] = "",
+    since: Annotated[str, Query(max_length=10, description="First day, as 2026-11-22.")] = "",
+    until: Annotated[str, Query(max_length=10, description="Last day, included.")] = "",
+    order: Annotated[str, Query(max_length=10, description="oldest; default: newest first.")] = "",
+) -> ScreeningFilter:
+    """The filter in an address.
+
+    Raises:
+        BadForm: a value is not one that the list knows.
+    """
+    given = {
+        "decision": decision,
+        "review": review,
+        "reference": reference,
+        "since": since,
+        "until": until,
+        "order": order,
+    }
+    try:
+        return ScreeningFilter.model_validate(given)
+    except ValidationError as problem:
+        names = [str(fault["loc"][0]) for fault in problem.errors()]
+        hints = {
+            "review": "Use unreviewed or reviewed.",
+            "order": "Use oldest, or leave it out.",
+        }
+        raise BadForm(
+            {name: hints.get(name, "Enter a day as 2026-11-22.") for name in names}
+        ) from problem
+
+
+Filtered = Annotated[ScreeningFilter, Depends(screening_filter)]
