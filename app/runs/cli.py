@@ -1,18 +1,23 @@
 """`xray run`: start and manage runs, which `xray worker` executes."""
 
+import json
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from app.settings import Settings
 from ml.errors import XrayError
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.runs.handlers.base import RunType
+    from app.runs.tables import Run
 run_app = typer.Typer(
     no_args_is_help=True, help="Start and manage runs, which xray worker executes."
 )
@@ -25,6 +30,7 @@ DataName = Annotated[
     str | None,
     typer.Option("--data", envvar="XRAY_DATA", help="Folder or SHA-256 of a data set."),
 ]
+RunId = Annotated[str, typer.Argument(help="Its id, or enough of its first letters.")]
 Options = Annotated[
     list[str] | None, typer.Option("--set", help="An option as name=value; repeatable.")
 ]
@@ -119,53 +125,129 @@ def _options_of(run_type: "RunType") -> Table:
 
 
 @run_app.command("list")
-def run_list() -> None:
+def run_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all values.")] = False,
+) -> None:
     """List the latest runs."""
     from app.migrations import migrated_database
-    from app.runs.progress import RunProgress
     from app.runs.queue import list_runs
 
-    id_column = Column("id", min_width=36)
-    table = Table(id_column, "type", "queue", "status", "step", "started", "reason")
     with migrated_database(Settings()).session() as session:
-        for run in list_runs(session):
-            progress = RunProgress.model_validate(run.progress)
-            step = "" if progress.step is None else f"{progress.step:g}"
-            step += "" if progress.of is None else f" of {progress.of:g}"
-            started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
-            reason = run.reason or ""
-            table.add_row(str(run.id), run.run_type, run.queue, run.status, step, started, reason)
+        found = list_runs(session)
+    if as_json:
+        print(json.dumps([_values(run) for run in found], indent=2))
+        return
+    table = Table("id", "run", "status", "progress", "started", box=None, pad_edge=False)
+    for run in found:
+        started = f"{run.started_at:%m-%d %H:%M}" if run.started_at else ""
+        table.add_row(str(run.id)[:8], run.name or run.run_type, run.status, _step(run), started)
     Console().print(table)
+    # Beside the other columns there is no room for a sentence.
+    for run in found:
+        if run.reason:
+            print(f"{str(run.id)[:8]}: {run.reason}")
+
+
+def _step(run: "Run") -> str:
+    from app.runs.progress import RunProgress
+
+    progress = RunProgress.model_validate(run.progress)
+    if progress.step is None:
+        return ""
+    return f"{progress.step:g}" + ("" if progress.of is None else f" of {progress.of:g}")
+
+
+def _values(run: "Run") -> dict[str, object]:
+    """The columns of a run as JSON values, without its log."""
+    values = {
+        column.name: getattr(run, column.name)
+        for column in run.__table__.columns
+        if column.name != "log_tail"
+    }
+    return {name: _json_value(value) for name, value in values.items()}
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 @run_app.command("show")
-def run_show(id: uuid.UUID) -> None:
+def run_show(
+    id: RunId,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all values.")] = False,
+) -> None:
     """Show a run and the end of its log."""
     from app.migrations import migrated_database
-    from app.runs.queue import get_run
 
     with migrated_database(Settings()).session() as session:
-        run = get_run(session, id)
-    table = Table(show_header=False)
-    for column in run.__table__.columns:
-        if column.name != "log_tail":
-            table.add_row(column.name, str(getattr(run, column.name)))
+        run = _named(session, id)
+    if as_json:
+        print(json.dumps(_values(run), indent=2))
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _values(run).items():
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                table.add_row(f"{name}: {key}", _text(inner))
+        elif value not in (None, ""):
+            table.add_row(name, _text(value))
     Console().print(table)
     print(run.log_tail)
 
 
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items())
+    return "" if value is None else str(value)
+
+
+def _named(session: "Session", id: str) -> "Run":
+    """The run whose id begins with these letters."""
+    from sqlalchemy import select
+
+    from app.runs.queue import get_run
+    from app.runs.tables import Run
+
+    try:
+        return get_run(session, uuid.UUID(id))
+    except ValueError:
+        pass
+    known = session.scalars(select(Run.id)).all()
+    found = [one for one in known if str(one).startswith(id.lower())]
+    if len(found) != 1:
+        raise XrayError(f"{len(found)} runs have an id that begins with {id!r}: see xray run list")
+    return get_run(session, found[0])
+
+
 @run_app.command("cancel")
-def run_cancel(id: uuid.UUID) -> None:
+def run_cancel(id: RunId) -> None:
     """Cancel a run: at once if it is queued, within seconds if it is running."""
     from app.migrations import migrated_database
     from app.runs.queue import request_cancel
 
     with migrated_database(Settings()).session() as session:
-        print(request_cancel(session, id, requested_by=STARTED_BY).status)
+        run = _named(session, id)
+        print(request_cancel(session, run.id, requested_by=STARTED_BY).status)
+
+
+@run_app.command("delete")
+def run_delete(id: RunId) -> None:
+    """Delete a run that has ended, with its files; what it registered stays."""
+    from app.migrations import migrated_database
+    from app.runs.deletion import delete_run
+
+    settings = Settings()
+    with migrated_database(settings).session() as session:
+        freed = delete_run(session, settings, _named(session, id).id, by=STARTED_BY)
+    print(f"deleted, {freed / 1e6:.1f} MB freed")
 
 
 @run_app.command("resume")
-def run_resume(id: uuid.UUID) -> None:
+def run_resume(id: RunId) -> None:
     """Resume a failed or cancelled run where it stopped."""
     from app.migrations import migrated_database
     from app.runs.broker import notify_workers
@@ -173,6 +255,6 @@ def run_resume(id: uuid.UUID) -> None:
 
     settings = Settings()
     with migrated_database(settings).session() as session:
-        run = resume(session, id, requested_by=STARTED_BY)
+        run = resume(session, _named(session, id).id, requested_by=STARTED_BY)
     notify_workers(settings, run)
     print(run.status)

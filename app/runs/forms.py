@@ -75,6 +75,7 @@ class FormField:
         nothing: if nothing can be chosen, what to do first.
         nothing_url: where to do it.
         is_first: whether it is shown before the options that fold away.
+        none: what it means to choose nothing, where that is possible.
 
     """
 
@@ -92,6 +93,7 @@ class FormField:
     nothing: str = ""
     nothing_url: str = ""
     is_first: bool = False
+    none: str = "None"
 
 
 _NOTHING: dict[InputType, tuple[str, str]] = {
@@ -135,7 +137,13 @@ def _with_classes(field: FormField, session: Session) -> FormField:
     if not labels:
         return field
     choices = tuple(Choice(label, _class_text(label, sets)) for label in labels)
-    return replace(field, control=Control.MANY, choices=choices, values=_names(field.value))
+    return replace(
+        field,
+        help="Classes to learn, with the number of images in each data set.",
+        control=Control.MANY,
+        choices=choices,
+        values=_names(field.value),
+    )
 
 
 def _class_text(label: str, sets: Sequence[DataVersion]) -> str:
@@ -174,6 +182,7 @@ def _input_field(of: Input, session: Session, serving_sha256: str | None) -> For
         nothing=nothing,
         nothing_url=url,
         is_first=True,
+        none=of.none,
     )
 
 

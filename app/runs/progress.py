@@ -2,10 +2,12 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from app.core.database import now
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run
 from ml.legacy import rename_keys
@@ -24,6 +26,8 @@ class RunProgress(BaseModel):
         eta_s: seconds until the last one, where known.
         images_per_second: speed, where the program measures it.
         metrics: of the last step.
+        first_step_at: when the worker first saw a step.
+        last_step_at: when it saw the present step first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,6 +37,13 @@ class RunProgress(BaseModel):
     eta_s: float | None = None
     images_per_second: float | None = None
     metrics: dict[str, JsonValue] = {}
+    first_step_at: datetime | None = None
+    last_step_at: datetime | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last step is done."""
+        return self.step is not None and self.of is not None and self.step >= self.of
 
 
 def tail_of(path: Path) -> str:
@@ -65,6 +76,8 @@ def read_progress(folder: Path, run: Run) -> RunProgress:
         eta_s=_remaining(seconds, step, of, per_row=counted.seconds_per_row),
         images_per_second=_number(row.get("images_per_second")),
         metrics=row,
+        first_step_at=known.first_step_at or now(),
+        last_step_at=known.last_step_at if step == known.step else now(),
     )
 
 

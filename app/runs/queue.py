@@ -39,6 +39,7 @@ STATUS_NAMES: dict[RunStatus, str] = {
     RunStatus.CANCELLED: "cancelled",
 }
 _UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
+ENDED = (RunStatus.SUCCEEDED, *_UNSUCCESSFUL)
 
 
 class RunEnded(AppError):

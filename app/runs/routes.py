@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Form, Header, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
@@ -14,15 +14,18 @@ from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.errors import BadForm
 from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE
-from app.core.templating import page
+from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs import queue as runs
 from app.runs.broker import notify_workers
 from app.runs.curves import read_curves
+from app.runs.deletion import delete_run, disk_space
 from app.runs.events import follow, place_in_streams
 from app.runs.files import is_sample, list_reports, list_samples, run_folder, send_file
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of, to_import_form
 from app.runs.heartbeat import workers_alive
+from app.runs.labels import label_run
+from app.runs.phases import phases_of, runs_ahead
 from app.runs.progress import LOG
 from app.runs.queue import STATUS_NAMES
 from app.runs.run_types import RUN_TYPES
@@ -30,6 +33,8 @@ from app.runs.service import create_run
 from app.runs.tables import RunStatus
 from app.runs.views import (
     RunSummary,
+    data_of_each,
+    duration,
     events_of,
     option_texts,
     registered_by,
@@ -54,16 +59,20 @@ def show_all(
     _user: Admin,
     status: Annotated[str, Query(max_length=20)] = "",
     kind: Annotated[str, Query(max_length=50)] = "",
+    text: Annotated[str, Query(max_length=100)] = "",
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
-    """All runs, newest first, or those of one status or run type."""
+    """All runs, newest first, or those of one status or run type, or with a text."""
     wanted = RunStatus(status) if status in set(RunStatus) else None
-    found = runs_page(opened, status=wanted, run_type=kind or None, cursor=before)
+    found = runs_page(opened, status=wanted, run_type=kind or None, cursor=before, text=text)
     return page(
         request,
         "runs/runs.html",
         runs=[RunSummary.of(row) for row in found.rows],
         results=registered_by_each(opened, found.rows),
+        metrics={row.id: result_lines(row)[:2] for row in found.rows},
+        data_sets=data_of_each(opened, found.rows),
+        text=text,
         run_types={name: each.title for name, each in RUN_TYPES.items()},
         statuses={each.value: name for each, name in STATUS_NAMES.items()},
         chosen_status=wanted.value if wanted else "",
@@ -180,6 +189,10 @@ def _context(
     return {
         "run": run,
         "summary": RunSummary.of(run),
+        "phases": [(one.name, duration(one.seconds), one.is_present) for one in phases_of(run)],
+        "ahead": runs_ahead(opened, run) if run.status is RunStatus.QUEUED else 0,
+        "has_ended": run.status in runs.ENDED,
+        "faults": {},
         "run_type": RUN_TYPES.get(run.run_type),
         "curves": read_curves(folder),
         "samples": samples,
@@ -223,6 +236,59 @@ def whole_log(current: CurrentServices, _user: Admin, id: uuid.UUID) -> Streamin
     """The whole log as a download."""
     log = file_in(run_folder(current.settings, id), LOG, _NO_FILE)
     return send_file(log, download=True)
+
+
+@router.post("/{id}/label")
+def label(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingAdmin,
+    id: uuid.UUID,
+    name: Annotated[str, Form(max_length=1000)] = "",
+    tags: Annotated[str, Form(max_length=2000)] = "",
+    notes: Annotated[str, Form(max_length=50_000)] = "",
+) -> Response:
+    """Give a run a name, tags and notes."""
+    try:
+        label_run(opened, runs.get_run(opened, id), name, tags, notes, by=user.actor)
+    except BadForm as refused:
+        opened.rollback()
+        shown = {**_context(opened, current.settings, id, None), "faults": refused.faults}
+        return page(request, "runs/run.html", refused.status, **shown)
+    opened.commit()
+    return _to_page(id)
+
+
+@router.get("/{id}/delete")
+def confirm_delete(
+    request: Request, current: CurrentServices, opened: CurrentSession, _user: Admin, id: uuid.UUID
+) -> HTMLResponse:
+    """What deleting a run would do."""
+    run = runs.get_run(opened, id)
+    space = disk_space(run_folder(current.settings, id)) / 1e6
+    kept = " Models and data sets that it registered stay." if registered_by(opened, run) else ""
+    return confirm(
+        request,
+        Confirmation(
+            room="runs",
+            title=f"Delete the run {RunSummary.of(run).name}?",
+            text=f"Its log, metrics, samples and checkpoints are deleted, which frees {space:,.1f} "
+            f"MB.{kept} This cannot be undone.",
+            action=f"/admin/runs/{id}/delete",
+            button="Delete run",
+            back=f"/admin/runs/{id}",
+        ),
+    )
+
+
+@router.post("/{id}/delete")
+def delete(
+    current: CurrentServices, opened: CurrentSession, user: ActingAdmin, id: uuid.UUID
+) -> RedirectResponse:
+    """Delete a run that has ended, with its files."""
+    delete_run(opened, current.settings, id, by=user.actor)
+    return RedirectResponse("/admin/runs", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{id}/cancel")

@@ -49,6 +49,9 @@ class Run(Base):
     priority: Mapped[int] = mapped_column(default=0)  # higher goes first
     status: Mapped[RunStatus] = mapped_column(enum_values(RunStatus), default=RunStatus.QUEUED)
     requested_by: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(100), default="")
+    tags: Mapped[str] = mapped_column(String(300), default="")  # with commas between
+    notes: Mapped[str] = mapped_column(Text, default="")
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # of the first attempt

@@ -10,12 +10,15 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
+from app.core.database import now
 from app.core.pagination import Page, paginate
 from app.datasets.tables import DataVersion
 from app.registry.tables import ModelVersion
 from app.runs.forms import number_text
 from app.runs.handlers.base import InputType
+from app.runs.labels import split_tags
 from app.runs.options import names_in
+from app.runs.presets import preset_of
 from app.runs.progress import RunProgress
 from app.runs.queue import STATUS_NAMES
 from app.runs.run_types import RUN_TYPES, run_type_title
@@ -29,9 +32,21 @@ Made = TypeVar("Made", ModelVersion, DataVersion)
 
 
 def runs_page(
-    session: Session, *, status: RunStatus | None, run_type: str | None, cursor: str | None
+    session: Session,
+    *,
+    status: RunStatus | None,
+    run_type: str | None,
+    cursor: str | None,
+    text: str = "",
 ) -> Page[Run]:
     """One page of runs, newest first.
+
+    Args:
+        session: the database.
+        status: of the runs; None: any.
+        run_type: of the runs; None: any.
+        cursor: of the page before.
+        text: a part of the name, a tag, the notes, or who started it; capitals do not count.
 
     Raises:
         NotFound: the cursor is not valid.
@@ -41,6 +56,9 @@ def runs_page(
         query = query.where(Run.status == status)
     if run_type:
         query = query.where(Run.run_type == run_type)
+    if text := text.replace("\0", "").strip():
+        columns = (Run.name, Run.tags, Run.notes, Run.requested_by)
+        query = query.where(or_(*(each.icontains(text, autoescape=True) for each in columns)))
     return paginate(session, query, (Run.created_at, Run.id), cursor, PAGE_SIZE)
 
 
@@ -84,7 +102,8 @@ class Progress:
         return cls(
             text=f"{step:,.0f} of {of:,.0f}" if of else f"{step:,.0f}",
             percent=round(min(100.0, 100 * step / of), 1) if of else None,
-            eta=duration(eta) if is_live and eta is not None else "",
+            # After the last step the program still measures and exports.
+            eta=duration(eta) if is_live and eta is not None and not known.is_complete else "",
             speed=f"{speed:,.0f}" if is_live and speed is not None else "",
         )
 
@@ -96,12 +115,17 @@ class RunSummary:
     id: uuid.UUID
     url: str
     title: str
+    name: str
+    tags: list[str]
+    preset: str
+    took: str
     status: RunStatus
     status_name: str
     requested_by: str
     queue: str
     priority: int
     created_at: datetime
+    data_sha256: str
     progress: Progress | None
     stopping: bool
     reason: str
@@ -113,16 +137,28 @@ class RunSummary:
             id=run.id,
             url=f"/admin/runs/{run.id}",
             title=run_type_title(run.run_type),
+            name=run.name or run_type_title(run.run_type),
+            tags=split_tags(run.tags),
+            preset=preset_of(run),
+            took=took(run) or _so_far(run),
             status=run.status,
             status_name=STATUS_NAMES[run.status],
             requested_by=run.requested_by.removeprefix("user:"),
             queue=run.queue.upper(),
             priority=run.priority,
             created_at=run.created_at,
+            data_sha256=run.data_sha256 or "",
             progress=Progress.of(run),
             stopping=run.status is RunStatus.RUNNING and run.cancel_requested_at is not None,
             reason=(run.reason or "") if run.status is RunStatus.FAILED else "",
         )
+
+
+def _so_far(run: Run) -> str:
+    """Time since a running run's first attempt; empty for others."""
+    if run.status is not RunStatus.RUNNING or run.started_at is None:
+        return ""
+    return f"{duration((now() - run.started_at).total_seconds())} so far"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +168,13 @@ class Link:
     what: str
     name: str
     url: str
+
+
+def data_of_each(session: Session, found: Sequence[Run]) -> dict[str, Link]:
+    """The data sets that runs work on, by SHA-256."""
+    digests = {run.data_sha256 for run in found if run.data_sha256}
+    query = select(DataVersion).where(DataVersion.sha256.in_(digests))
+    return {each.sha256: data_link(each) for each in session.scalars(query)}
 
 
 def took(run: Run) -> str:

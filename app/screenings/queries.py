@@ -41,12 +41,6 @@ def count_screenings(session: Session, owner: Owner, chosen: ScreeningFilter = _
     return session.scalar(query) or 0
 
 
-def decisions_of(session: Session, owner: Owner) -> list[str]:
-    """The decisions that the owner's screenings have, to filter by."""
-    query = select(Screening.decision).where(_owned_by(owner)).distinct()
-    return sorted(session.scalars(query))
-
-
 def neighbour_ids(
     session: Session, owner: Owner, row: Screening, chosen: ScreeningFilter
 ) -> tuple[uuid.UUID | None, uuid.UUID | None]:

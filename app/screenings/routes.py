@@ -30,7 +30,6 @@ from app.screenings.dependencies import (
 from app.screenings.filters import LONGEST_REFERENCE, Filtered, checked_reference
 from app.screenings.queries import (
     count_screenings,
-    decisions_of,
     neighbour_ids,
     screenings_page,
 )
@@ -61,6 +60,7 @@ from app.screenings.views import (
     heatmap_of,
 )
 from app.services import CurrentServices, CurrentSession
+from ml.classifier.predictor import UNCERTAIN
 from ml.labels import NO_CLASS, label_name, listed_labels
 
 router = APIRouter(include_in_schema=False)
@@ -188,6 +188,7 @@ def export(
 @router.get("/screenings")
 def history(
     request: Request,
+    current: CurrentServices,
     opened: CurrentSession,
     owner: Visitor,
     chosen: Filtered,
@@ -196,15 +197,19 @@ def history(
     """The screenings of the visitor or of the user's clinic, all or filtered."""
     found = screenings_page(opened, owner, before, chosen=chosen)
     following = chosen.address("/screenings", before=found.next_cursor)
+    total = count_screenings(opened, owner)
+    # Those of the active classifier, and one of an earlier one that the address names.
+    known = (*current.classifier.labels, UNCERTAIN, *filter(None, [chosen.decision]))
+    decisions = list(dict.fromkeys(known))
     return page(
         request,
         "screenings/history.html",
         screenings=_summaries(opened, found.rows, request.state.user, chosen.query()),
         next_url=following if found.next_cursor else None,
-        total=count_screenings(opened, owner),
-        matching=count_screenings(opened, owner, chosen),
+        total=total,
+        matching=total if chosen.is_empty else count_screenings(opened, owner, chosen),
         chosen=chosen,
-        decisions={one: decision_name(one) for one in decisions_of(opened, owner)},
+        decisions={one: decision_name(one) for one in decisions},
         export_url=chosen.address("/screenings.csv"),
         longest_reference=LONGEST_REFERENCE,
     )

@@ -35,7 +35,8 @@ KINDS = {
 }
 # All but the many that every upload makes.
 WITHOUT_SCREENINGS = "no-screenings"
-_LONG_ID = re.compile(r"[0-9a-f]{12}[0-9a-f-]{20,}")
+# A SHA-256 or a UUID.
+_LONG_ID = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b|\b([0-9a-f]{8})-[0-9a-f-]{27}\b")
 _CLINIC_ACTOR = "clinic:"
 
 
@@ -166,7 +167,7 @@ def _clinic_names(session: Session, actors: Iterable[str]) -> dict[str, str]:
 
 
 def _cut(text: str) -> str:
-    return _LONG_ID.sub(lambda found: f"{found[0][:12]}…", text)
+    return _LONG_ID.sub(lambda found: f"{found[1] or found[2]}…", text)
 
 
 def _detail_text(event: AuditEvent) -> str:

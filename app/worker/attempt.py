@@ -289,6 +289,8 @@ class Attempt:
 
     def _record_progress(self, session: Session) -> bool:
         progress = read_progress(self._folder, self._run)
+        # The times of its steps are kept from one look to the next; the row has the same.
+        self._run.progress = progress.model_dump(mode="json")
         return runs.record(session, *self._claim, progress, tail_of(self._folder / LOG))
 
 

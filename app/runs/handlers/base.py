@@ -50,6 +50,7 @@ class Input:
         many: whether it may name several.
         run_type: of an input of type RUN, the type of that run.
         newest: whether a schedule uses the newest version based on the named one.
+        none: what it means to name nothing, where it is not required.
 
     """
 
@@ -60,6 +61,7 @@ class Input:
     many: bool = False
     run_type: str = ""
     newest: bool = False
+    none: str = "None"
 
 
 @dataclass(frozen=True, slots=True)

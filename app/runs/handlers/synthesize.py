@@ -59,9 +59,9 @@ class Synthesize(RunType):
         Input(
             "against",
             InputType.DATA,
-            "Images for the privacy check: near copies are refused. None: the data set that the "
-            "generator was trained on.",
+            "Images for the privacy check: near copies are refused.",
             required=False,
+            none="Training data of the generator",
         ),
     )
     Options = CheckedSynthesisOptions

@@ -1,5 +1,7 @@
 """Long jobs and schedules from the command line."""
 
+import json
+import re
 import uuid
 from pathlib import Path
 
@@ -7,8 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import xray
+from app.core.database import Database, now
 from app.core.errors import AppError
+from app.runs.queue import get_run
 from app.runs.run_types import RUN_TYPES
+from app.runs.tables import RunStatus
 from ml.errors import XrayError
 
 
@@ -38,9 +43,38 @@ def test_run_is_started_shown_cancelled_and_resumed(home: Path) -> None:
     assert "queued" in told("run", "list")
     shown = told("run", "show", run_id)
     assert str(home) in shown
-    assert "'epochs': 3" in shown
+    assert re.search(r"options: epochs\s+3\s", shown)
+    assert "{" not in shown
+    assert json.loads(told("run", "show", run_id[:8], "--json"))["options"]["epochs"] == 3
     assert told("run", "cancel", run_id).strip() == "cancelled"
     assert told("run", "resume", run_id).strip() == "queued"
+    with pytest.raises(AppError, match="Cancel it first"):
+        told("run", "delete", run_id)
+    told("run", "cancel", run_id[:8])
+    assert "freed" in told("run", "delete", run_id[:8])
+    assert run_id[:8] not in told("run", "list")
+
+
+def test_list_of_runs_fits_80_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for run_type in ("train-classifier", "compare-conditions"):
+        synthetic = ["--set", f"synthetic={home}"] if run_type == "compare-conditions" else []
+        run_id = told("run", "start", run_type, "--data", str(home), *synthetic).strip()
+    reason = "The data set has no images of normal in its test split, so nothing can be measured."
+    database = Database(f"sqlite:///{home / 'home' / 'xray.db'}")
+    with database.session() as session:
+        run = get_run(session, uuid.UUID(run_id))
+        run.status, run.reason, run.started_at = RunStatus.FAILED, reason, now()
+        run.progress = {"step": 12345.0, "of": 20000.0}
+    database.close()
+    listed = told("run", "list")
+    rows = [line for line in listed.splitlines() if "compare-conditions" in line]
+    assert len(rows) == 1
+    assert all(text in rows[0] for text in (run_id[:8], "failed", "12345 of 20000"))
+    assert "…" not in listed
+    assert f"{run_id[:8]}: {reason}" in listed
+    assert len(listed.splitlines()) == 4
+    assert len(json.loads(told("run", "list", "--json"))) == 2
 
 
 def test_mistakes_are_told_all_at_once(home: Path) -> None:

@@ -341,7 +341,7 @@ def test_pages_of_the_list_hold_each_run_once(
     while address:
         page = admin.get(address).text
         seen += [each for each in made if f'href="/admin/runs/{each}"' in page]
-        _, _, rest = page.partition('href="/admin/runs?status=&amp;kind=&amp;before=')
+        _, _, rest = page.partition('href="/admin/runs?status=&amp;kind=&amp;text=&amp;before=')
         address = f"/admin/runs?before={rest.partition(chr(34))[0]}" if rest else ""
     assert sorted(seen) == sorted(made)
     assert admin.get("/admin/runs?before=nonsense").status_code == 404

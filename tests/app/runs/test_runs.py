@@ -199,7 +199,7 @@ def test_finished_run_keeps_its_progress_and_takes_no_more(database: Database, d
     run = fetch(database, run_id)
     assert (run.status, run.progress, run.lease_owner) == (
         RunStatus.SUCCEEDED,
-        progress.model_dump(),
+        progress.model_dump(mode="json"),
         None,
     )
     assert run.log_tail == "x" * runs.MAX_LOG_TAIL
@@ -345,9 +345,20 @@ def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
     metrics.write_text(
         '{"epoch": 1}\n{"epoch": 2, "train_loss": NaN, "seconds": 60.0}\n{"epoch": 3, "tr'
     )
-    assert read_progress(tmp_path, run) == RunProgress(
+    found = read_progress(tmp_path, run)
+    assert found.first_step_at
+    assert found.last_step_at
+    assert found.model_copy(update={"first_step_at": None, "last_step_at": None}) == RunProgress(
         step=2, of=12, eta_s=600.0, metrics={"train_loss": None, "seconds": 60.0}
     )
+    # A later look at the same step keeps the times, a look at the next one the first.
+    run.progress = found.model_dump(mode="json")
+    assert read_progress(tmp_path, run) == found
+    metrics.write_text('{"epoch": 3}\n')
+    later = read_progress(tmp_path, run)
+    assert later.first_step_at == found.first_step_at
+    assert later.last_step_at != found.last_step_at
+    run.progress = {"step": 1}
     for odd in ('{"epoch": 2, "tr{"epoch": 3}\n', '{"note": "no step"}\n', "[3]\n"):
         metrics.write_text(odd)
         assert read_progress(tmp_path, run) == RunProgress(step=1)
