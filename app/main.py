@@ -64,12 +64,12 @@ from app.site.metrics import router as metrics
 
 logger = logging.getLogger(__name__)
 _CLEAN_UP_EVERY_S = 3600
-# Of a request without images. It is read before anybody asks who sends it.
+# Of a request without images. It is read before the sender is known.
 _LARGEST_BODY = 1_000_000
 DESCRIPTION = (
-    "Send a chest X-ray and get a prediction: COVID-19, pneumonia or normal with calibrated "
-    "probabilities, or uncertain when the model abstains. For research and education; not a "
-    "medical device."
+    "Send a chest X-ray and get the calibrated probability of each class that the active model "
+    "distinguishes, and a decision: the predicted class, or uncertain when the model abstains. For "
+    "research and education; not a medical device."
 )
 
 

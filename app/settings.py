@@ -264,16 +264,18 @@ class Settings(BaseSettings):
             return self
         faults = []
         if fault := secret_fault(self.secret_key.get_secret_value()):
-            faults.append(f"XRAY_SECRET_KEY {fault}. Create one with: openssl rand -hex 32")
+            faults.append(f"XRAY_SECRET_KEY {fault}. Create one with openssl rand -hex 32.")
         token = self.metrics_token.get_secret_value()
         if token and (fault := secret_fault(token)):
-            faults.append(f"XRAY_METRICS_TOKEN {fault}. Create one with: openssl rand -hex 32")
+            faults.append(f"XRAY_METRICS_TOKEN {fault}. Create one with openssl rand -hex 32.")
         if "*" in self.allowed_hosts:
-            faults.append("XRAY_ALLOWED_HOSTS needs the host names served, as in '[\"xray.org\"]'")
+            faults.append(
+                'XRAY_ALLOWED_HOSTS needs the host names that are served, such as ["xray.org"].'
+            )
         if not self.public_url.startswith("https://"):
-            faults.append("XRAY_PUBLIC_URL needs the https:// address that visitors use")
+            faults.append("XRAY_PUBLIC_URL needs the https:// address that visitors use.")
         if faults:
-            raise ValueError("not safe for production: " + "; ".join(faults))
+            raise ValueError("These settings are not safe for production. " + " ".join(faults))
         return self
 
     @property

@@ -1,7 +1,7 @@
 """One iteration of WGAN-GP or R3GAN as it is usually written, to measure `ml.gan.step` against.
 
 Real, fake and interpolated images pass the critic one after the other, and R3GAN's penalties take
-passes of their own; up-sampling and convolution are two layers; memory is contiguous float32; the
+separate passes; up-sampling and convolution are two layers; memory is contiguous float32; the
 optimiser is Adam's default. Popular code does not detach the fakes in a critic step, so the
 generator's gradients are computed for nothing; `detached` does without that.
 """

@@ -1,4 +1,9 @@
-"""Errors that a person caused and can mend; the command line prints them without a traceback."""
+"""Errors that the user can fix; the command line prints them without a traceback."""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, for messages: "1 image", "2 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class XrayError(Exception):
@@ -22,7 +27,7 @@ class CheckpointError(XrayError):
 
 
 class TrainingFailed(XrayError):
-    """Training that cannot go on; the last good state and the best model so far stay."""
+    """Training that cannot continue; the last good state and the best model so far stay."""
 
 
 class Diverged(TrainingFailed):

@@ -1,4 +1,4 @@
-"""ONNX Runtime, imported so that it calls nobody.
+"""ONNX Runtime, imported with its telemetry disabled.
 
 It reports its use to its maker unless `ORT_DISABLE_TELEMETRY` is set before it is imported. A
 program that sees patients' images sends nothing anywhere, so every module takes it from here.

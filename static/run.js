@@ -42,7 +42,7 @@ async function refresh() {
   }
 }
 
-/** The grid that is looked at stays; whoever looks at the newest one sees the next. */
+/** The grid that is looked at stays; a view of the newest one moves to the next. */
 function addressOfParts() {
   if (!follow) return location.href;
   const step = scrubbedStep();
@@ -155,7 +155,7 @@ function followRun() {
   if (!document.hidden) listen();
 }
 
-/** Whether the run goes on, as far as this page knows. */
+/** Whether the run continues, as far as this page knows. */
 function isLive() {
   return ["queued", "running"].includes(document.getElementById("run-state").dataset.status);
 }

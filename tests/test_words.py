@@ -30,6 +30,19 @@ RETIRED = {
     r"a image": "an image",
     r"twins?": "near-duplicate",
     r"retire(s|d)?|retiring": "archive",
+    r"whoever": "the person or caller, named",
+    r"(goes|go|going|went) on": "continues, resumes",
+    r"anew|all the same": "again, anyway",
+    r"(grow|grows|grew|grown) out of": "is based on",
+    r"(come|comes|came) of": "result of",
+    r"mend(s|ed)?": "fix",
+    r"by heart": "memorise",
+    r"at hand": "available",
+    r"of (its|their) own": "its own, separate",
+    r"(is|are) worth": "describe the result",
+    r"(tell|tells|told) (of|that|which|what|whether)": "report, notify, state",
+    r"hang(s|ing)? (in|them|it)": "publish",
+    r"(image|sample|set|error|fault|seed|file|minute|row)\(s\)": "counted() of ml.errors",
 }
 # (file, word): why the word may stand there. A file may be a folder.
 ALLOWED = {

@@ -90,7 +90,7 @@ def hashed_address(request: Request, current: Services) -> str:
 
 
 def _own_address(wanted: str) -> str:
-    """The address to go on to, if it is one of ours; browsers take a backslash for a slash."""
+    """The address to continue to, if it is one of ours; browsers take a backslash for a slash."""
     is_own = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
     return wanted if is_own and wanted.isprintable() else "/"
 

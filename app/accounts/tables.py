@@ -44,7 +44,7 @@ class Role(StrEnum):
     """What a user may do."""
 
     ADMIN = "admin"  # everything
-    CLINICIAN = "clinician"  # see and review the screenings of their own clinic
+    CLINICIAN = "clinician"  # see and review the screenings of their clinic
 
 
 class User(Base):

@@ -13,6 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import BadUpload, UploadTooLarge
+from ml.errors import counted
 
 # A file up to this size stays in memory.
 _SPOOL_BYTES: Final = 1024 * 1024
@@ -178,7 +179,8 @@ class LimitedMultipartParser:
     def _open_upload(self, filename: str) -> UploadFile:
         if len(self._opened) >= self.limits.max_files:
             raise BadUpload(
-                f"The form has more than {self.limits.max_files} file(s). Send fewer at once."
+                f"The form has more than {counted(self.limits.max_files, 'file')}. Send fewer at "
+                "once."
             )
         file = UploadFile(self.open_file(self._part.name), size=0, filename=filename)
         self._opened.append(file)

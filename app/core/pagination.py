@@ -148,6 +148,6 @@ def _value(text: str, kind: type) -> Any:
     if kind is int:
         number = int(text)
         if not 0 <= number <= _LARGEST_INTEGER:
-            raise ValueError(f"expected a row's number, got {text}")
+            raise ValueError(f"Expected the number of a row, got {text}.")
         return number
     return uuid.UUID(text)

@@ -1,4 +1,4 @@
-"""End a process together with its parent; also a program of its own that starts another one so.
+"""End a process together with its parent; also a program that starts another one so.
 
     python -I -S parent_death.py PARENT SIGNAL PROGRAM ARGUMENTS...
 

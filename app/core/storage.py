@@ -50,7 +50,7 @@ class Storage:
             return cls(LocalStore(folder, automatic_cleanup=True), folder)
         if parsed.scheme == "s3":
             return cls(from_url(url))
-        raise ValueError(f"XRAY_STORAGE_URL is {url!r}: expected file:///folder or s3://bucket")
+        raise ValueError(f"XRAY_STORAGE_URL is {url!r}. Expected file:///folder or s3://bucket.")
 
     def put(self, key: str, content: bytes) -> None:
         """Write a new artefact; the key becomes visible when it is complete.

@@ -51,7 +51,7 @@ class ImportOrder:
         layout: how the images come, one of `LAYOUT_NAMES`.
         archive: what was uploaded.
         folder: a folder of the server.
-        base: SHA-256 of the version that it grows out of, or nothing.
+        base: SHA-256 of the version that it is based on, or nothing.
         corrections: whether images that clinicians reviewed are added.
     """
 
@@ -81,19 +81,19 @@ def read_order(
     except BadForm as refused:
         faults |= refused.faults
     if layout not in LAYOUT_NAMES:
-        faults["layout"] = "choose how the images are laid out"
+        faults["layout"] = "Choose the layout of the images."
     if base and not _is_images(session, base):
-        faults["base"] = "there is no such data set of images: choose one of the list"
+        faults["base"] = "There is no such data set of real images. Choose one from the list."
     if corrections and not count_reviewed(session):
-        faults["corrections"] = "no image has been reviewed yet: leave this out"
+        faults["corrections"] = "No image has been reviewed yet. Import without reviewed images."
     if archive and folder:
-        faults["folder"] = "send an archive or name a folder, not both"
+        faults["folder"] = "Upload an archive or name a folder, not both."
     elif archive and not is_archive(archive):
-        faults["archive"] = "this is neither a ZIP nor a TAR archive: pack the images as one"
+        faults["archive"] = "This is not a ZIP or TAR archive. Pack the images as one of these."
     elif folder and (fault := folder_fault(settings, Path(folder), layout)):
         faults["folder"] = fault
     elif not (archive or folder or corrections):
-        faults["archive"] = "send an archive, name a folder, or add the reviewed images"
+        faults["archive"] = "Upload an archive, name a folder, or add the reviewed images."
     if faults:
         raise BadForm(faults)
     return ImportOrder(name, layout, archive, folder, base, corrections)

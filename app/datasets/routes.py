@@ -156,7 +156,7 @@ def contact_sheet(
     """Some images of each class in one picture."""
     picture = data_folder(current.settings, find_data(opened, sha256)) / CONTACT_SHEET
     if not picture.is_file():
-        raise NotFound("this data set has no contact sheet")
+        raise NotFound("This data set has no contact sheet.")
     return FileResponse(picture, media_type="image/jpeg", headers=_PRIVATE)
 
 

@@ -51,7 +51,7 @@ def register_data(
         kind: whose images it has.
         by: who made it, for the audit log.
         run_id: the run that made it.
-        parent_sha256: the version that it grew out of.
+        parent_sha256: the version that it is based on.
 
     Raises:
         BadForm: no name, or one that is too long.
@@ -141,7 +141,7 @@ def find_data(session: Session, sha256: str) -> DataVersion:
     """
     version = session.get(DataVersion, sha256)
     if version is None:
-        raise NotFound("there is no such data set: see the list of them")
+        raise NotFound("This data set does not exist. See the list of data sets.")
     return version
 
 
@@ -174,5 +174,5 @@ def checked_name(name: str) -> str:
     """
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
-        raise BadForm({"name": f"give a name of 1 to {LONGEST_NAME} characters"})
+        raise BadForm({"name": f"Enter a name of 1 to {LONGEST_NAME} characters."})
     return name

@@ -11,6 +11,7 @@ from app.core.errors import BadForm, NotFound
 from app.core.safe_files import file_in
 from app.gallery.tables import SyntheticImage
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN
+from ml.errors import counted
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.labels import label_name
 
@@ -19,8 +20,8 @@ FOLDER = "synthetic-images"
 _README = """\
 Synthetic chest X-ray images. No person was X-rayed for any of them.
 
-{images} image(s): {classes}.
-Generator(s), by the SHA-256 of their files:
+{images}: {classes}.
+SHA-256 of the generators' files:
 {generators}
 
 The text of each PNG file states that the image is synthetic, and its generator, seed and class.
@@ -110,7 +111,7 @@ def _readme(images: Sequence[ArchivedImage]) -> str:
     classes = Counter(label_name(image.row["label"]) for image in images)
     generators = sorted({image.row[SYNTHETIC_COLUMN] for image in images})
     return _README.format(
-        images=len(images),
+        images=counted(len(images), "image"),
         classes=", ".join(f"{count} {name}" for name, count in classes.items()),
         generators="\n".join(generators),
     )

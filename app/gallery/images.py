@@ -46,7 +46,7 @@ def read_stored(path: Path) -> tuple[GreyImage, dict[str, str]]:
             text = dict(image.text) if isinstance(image, PngImageFile) else {}
             return np.asarray(image.convert("L")), text
     except FileNotFoundError as problem:
-        raise NotFound("the image is no longer stored") from problem
+        raise NotFound("The image is no longer stored.") from problem
 
 
 def shown_picture(image: GreyImage, text: Mapping[str, str]) -> bytes:

@@ -65,7 +65,9 @@ class Generators:
                 try:
                     graph = GeneratorGraph.load(folder)
                 except BundleError as problem:
-                    raise Conflict(f"this generator makes no images here: {problem}") from problem
+                    raise Conflict(
+                        f"This generator cannot generate images here. {problem}"
+                    ) from problem
                 self._graphs[folder] = graph
                 if len(self._graphs) > _KEPT:
                     self._graphs.popitem(last=False)
@@ -84,7 +86,7 @@ class Generators:
         if not self._pictures.take(address):
             raise TooManyPictures
         if not self._free.acquire(timeout=_WAIT_S):
-            raise Busy("too many images are being made: try again in a moment")
+            raise Busy("Too many images are being generated. Try again in a moment.")
         try:
             yield
         finally:

@@ -38,7 +38,7 @@ class OnDemandRequest:
         text = given.strip()
         if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < SEEDS:
             return int(text)
-        self.faults[name] = f"a seed is a whole number from 0 to {SEEDS - 1}"
+        self.faults[name] = f"Enter a whole number from 0 to {SEEDS - 1}."
         return 0
 
 
@@ -46,11 +46,11 @@ def _wish(makers: list[GeneratorOption], model: str, label: str) -> OnDemandRequ
     maker = next((one for one in makers if one.sha256 == model), None)
     faults = {}
     if model and maker is None:
-        faults["model"] = "no such generator makes images here: choose one of the list"
+        faults["model"] = "This generator is not available. Choose one from the list."
     maker = maker or makers[0]
     if label and label not in maker.labels:
         made = ", ".join(label_name(one) for one in maker.labels)
-        faults["label"] = f"this generator makes {made}: choose one of them"
+        faults["label"] = f"Choose one of the generator's classes: {made}."
     return OnDemandRequest(maker, label if label in maker.labels else maker.labels[0], faults)
 
 
@@ -123,7 +123,7 @@ def made_image(
 def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     row = find_generator(opened, model)
     if label not in GeneratorOption.of(row).labels:
-        raise NotFound(f"this generator makes no images of class {label!r}")
+        raise NotFound(f"This generator has no class {label!r}. Choose one of its classes.")
     return row
 
 
@@ -153,7 +153,7 @@ def between(
         return RedirectResponse(address("/gallery/between", **same), HTTPStatus.SEE_OTHER)
     first, last = wish.seed("from", from_), wish.seed("to", to)
     if not (steps.isdecimal() and len(steps) < 3 and 2 <= int(steps) <= MOST_STEPS):
-        wish.faults["steps"] = f"give a number of images from 2 to {MOST_STEPS}"
+        wish.faults["steps"] = f"Enter a number of images from 2 to {MOST_STEPS}."
     count = STEPS if "steps" in wish.faults else int(steps)
     same = {"model": wish.maker.sha256, "label": wish.label}
     ends = {"from": first, "to": last}

@@ -32,7 +32,7 @@ def find_generator(opened: Session, sha256: str) -> ModelVersion:
     """Generators that can make images here, newest first."""
     model = find_model(opened, sha256)
     if model.kind is not ModelKind.GENERATOR:
-        raise NotFound("this model makes no images")
+        raise NotFound("This model does not generate images.")
     return model
 
 

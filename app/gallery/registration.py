@@ -50,7 +50,8 @@ def register_images(session: Session, data_version: DataVersion, folder: Path) -
 def _require_generators(session: Session, named: set[str]) -> None:
     if "" in named:
         raise Conflict(
-            "the set has images that no generator made: the gallery is for synthetic ones"
+            "The data set has images that are not synthetic. The gallery shows synthetic images "
+            "only."
         )
     known = session.scalars(
         select(ModelVersion.sha256).where(
@@ -60,8 +61,8 @@ def _require_generators(session: Session, named: set[str]) -> None:
     missing = sorted(named - set(known))
     if missing:
         raise Conflict(
-            f"the set has images of generator {missing[0][:12]}, which is not registered here: "
-            "register it first, since each image's page leads to its generator's card"
+            f"The data set has images of generator {missing[0][:12]}, which is not registered. "
+            "Register it first."
         )
 
 

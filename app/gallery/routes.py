@@ -88,7 +88,7 @@ def _page_of_images(
 ) -> HTMLResponse:
     found = generators_with_counts(opened, choice.visibility)
     if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
-        raise NotFound("no such generator is registered here")
+        raise NotFound("This generator is not registered.")
     if choice.label and choice.label not in (known := classes_in_gallery(found)):
         raise NotFound(f"There is no class {choice.label!r:.60}. Choose one of {', '.join(known)}.")
     shown = gallery_page(opened, choice, before, PAGE_SIZE)
@@ -144,7 +144,7 @@ def _find(request: Request, opened: Session, id: int) -> SyntheticImage:
         or (image.visibility is Visibility.HIDDEN and _is_admin(request))
     )
     if image is None or not is_shown:
-        raise NotFound("there is no such image in the gallery")
+        raise NotFound("This image is not in the gallery.")
     return image
 
 

@@ -104,10 +104,7 @@ class ImageView:
 def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
     """Sentences about how near an image comes to the images that its generator learned from."""
     if not privacy_check:
-        return [
-            "This image was not compared with real images, so nobody knows how near it comes to "
-            "one."
-        ]
+        return ["This image has no privacy check: it was not compared with real images."]
     low = float(privacy_check["nearest_percentile"])
     held_out, training = (
         int(privacy_check["held_out_images"]),
@@ -115,26 +112,24 @@ def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
     )
     realism = float(privacy_check["realism"])
     words = [
-        f"It was compared with {training:,} real training images, and so were {held_out:,} real "
-        f"images of its class that the generator never saw. {_share(low)} of those come as near to "
-        "a training image as this one does"
-        + (": it is no nearer than images of other people are." if low >= _USUAL else "."),
-        f"By pixels {float(privacy_check['pixel_percentile']):.1f} %, by what a network sees in it "
-        f"{float(privacy_check['embedding_percentile']):.1f} %; the lower one counts.",
+        f"This image and {held_out:,} held-out real images of its class were compared with "
+        f"{training:,} real training images. {_share(low)} of the held-out images are as close to "
+        "a training image as this one"
+        + (", so it is no closer than images of other people." if low >= _USUAL else "."),
+        f"By pixels this is {float(privacy_check['pixel_percentile']):.1f} %, by the features of a "
+        f"network {float(privacy_check['embedding_percentile']):.1f} %. The lower one counts.",
         "It is a near copy of a training image."
         if privacy_check["near_copy"] == "yes"
-        else "Neither it nor its mirror image is a near copy of a training image.",
+        else "Neither the image nor its mirror image is a near copy of a training image.",
         f"Realism {realism:.2f}: "
         + (
-            "it lies among the training images of its class."
+            "the image is within the range of the training images of its class."
             if realism >= 1
-            else "it lies outside of what the training images of its class look like."
+            else "the image is outside the range of the training images of its class."
         ),
     ]
     if privacy_check["generator_learned_from_them"] != "yes":
-        words.append(
-            "The generator learned from other images than these: to those it may come nearer."
-        )
+        words.append("The generator was trained on other images, which may be closer to this one.")
     return words
 
 

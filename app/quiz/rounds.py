@@ -33,9 +33,7 @@ class TooManyRounds(AppError):
     default_code = "too-many-rounds"
 
     def __init__(self) -> None:
-        super().__init__(
-            f"up to {MOST_A_DAY} rounds a day are begun from one address: go on tomorrow"
-        )
+        super().__init__(f"You can start at most {MOST_A_DAY} rounds a day. Try again tomorrow.")
 
 
 def rounds_limit(limits: RateLimits) -> RateLimit:
@@ -115,7 +113,9 @@ def find_round(session: Session, id: uuid.UUID, reader: str | None) -> QuizRound
     """
     found = session.get(QuizRound, id)
     if found is None or found.visitor_id != reader or has_expired(found):
-        raise NotFound("there is no such round, it is not yours, or it has expired: begin another")
+        raise NotFound(
+            "This round does not exist, has expired or belongs to another browser. Start a new one."
+        )
     return found
 
 
@@ -155,7 +155,7 @@ def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
         )
     )
     if not affected_rows(session, finish):
-        raise Conflict("this round is over: its first answers count")
+        raise Conflict("This round is finished. Its first answers count.")
 
 
 def realism(session: Session, sha256: str) -> Realism | None:

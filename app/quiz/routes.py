@@ -109,14 +109,14 @@ def start(
     known: Reader,
     given: Fields,
 ) -> Response:
-    """Begin a round, or go on with the one that is open."""
+    """Start a round, or continue the open one."""
     who = known or new_visitor()
     rows = usable_generators(current.settings, opened)
     wanted = given.get("model", [""])[0]
     row = next((one for one in rows if one.sha256 == wanted), None)
     try:
         if row is None:
-            raise Conflict("choose a generator of the list")
+            raise Conflict("Choose a generator from the list.")
         begun = open_round(opened, who, row)
         if begun is None:
             if not current.quiz_rounds.take(address_of(request)):
@@ -168,7 +168,7 @@ def _places(name: str, found: QuizRound) -> dict[str, Any]:
 def answer(request: Request, opened: CurrentSession, found: OwnRound, given: Fields) -> Response:
     """Keep the guesses, once."""
     if found.finished_at:
-        raise Conflict("this round is over: its first answers count")
+        raise Conflict("This round is finished. Its first answers count.")
     words = {number: given.get(f"image-{number}", [""])[0] for number in range(IMAGES)}
     missing = [number for number, word in words.items() if word not in (_REAL, _SYNTHETIC)]
     if missing:
@@ -244,7 +244,7 @@ def answered_images(
 ) -> Response:
     """The same with the word on those that are synthetic, once the round is over."""
     if not found.finished_at:
-        raise NotFound("this round is not over yet")
+        raise NotFound("This round is not finished yet.")
     return _picture(request, current, opened, found, answers=True)
 
 

@@ -112,9 +112,8 @@ def choose_source(
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
             return QuizSource(other=other)
     raise Conflict(
-        "there are no images to compare this generator's with: an admin can allow images of a "
-        "data "
-        "set, or register another generator"
+        "There are no images to compare with those of this generator. An admin can allow the "
+        "images of a data set, or register another generator."
     )
 
 
@@ -135,7 +134,7 @@ def _images_of(
         sha256: of the version.
         least_side: images with a shorter side would be blurred, and known by it.
         people: images of people, whose licence has to allow it; else those of the demonstration
-            set, which one that grew out of it has among the others.
+            set, which a version based on it has among the others.
     """
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
         rows = [row for row in csv.DictReader(lines, restval="") if not row.get(SYNTHETIC_COLUMN)]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from app.settings import Settings
-from ml.errors import XrayError
+from ml.errors import XrayError, counted
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from app.registry.tables import ModelVersion
 model_app = typer.Typer(no_args_is_help=True, help="Registered models, and the active one.")
 _BY = "command-line"
-Digest = Annotated[str, typer.Argument(help="Its SHA-256, or enough of its first letters.")]
+Digest = Annotated[str, typer.Argument(help="SHA-256 of the model, or its first characters.")]
 
 
 @model_app.command("register")
 def register(
     folder: Annotated[
-        Path, typer.Argument(help="A bundle's folder, or that of an exported generator.")
+        Path, typer.Argument(help="Folder of a classifier bundle or of an exported generator.")
     ],
 ) -> None:
-    """Register a classifier or a generator and print its SHA-256; its files are copied."""
+    """Register a classifier or generator, copy its files, and print its SHA-256."""
     from app.registry.files import WEIGHTS
     from app.registry.registration import register_classifier, register_generator
 
@@ -44,7 +44,7 @@ def list_command() -> None:
 
     settings = Settings()
     table = Table(
-        Column("SHA-256", min_width=12), "kind", "version", "state", "registered", "learned from"
+        Column("SHA-256", min_width=12), "kind", "version", "state", "registered", "training data"
     )
     with _registry(settings) as session:
         present = serving_sha256(session, settings)
@@ -68,7 +68,10 @@ def _state(model: "ModelVersion", present: str | None) -> str:
 def activate_command(
     sha256: Digest,
     override: Annotated[
-        str, typer.Option(help="Why, in spite of the promotion checks; kept in the audit log.")
+        str,
+        typer.Option(
+            help="Reason to activate it despite failed promotion checks; kept in the audit log."
+        ),
     ] = "",
 ) -> None:
     """Activate a classifier. Running servers follow within two seconds."""
@@ -83,7 +86,7 @@ def activate_command(
 
 @model_app.command("roll-back")
 def roll_back_command() -> None:
-    """Put the classifier back active that was there before."""
+    """Activate the previously active classifier."""
     from app.registry.activation import roll_back
     from app.registry.queries import find_model
 
@@ -103,8 +106,8 @@ def _registry(settings: Settings) -> "Iterator[Session]":
     try:
         register_released(database, settings)
     except XrayError as problem:
-        # Putting another one active may be the way out.
-        Console(stderr=True).print(f"the released models are not registered: {problem}")
+        # Activating another one may be the way out.
+        Console(stderr=True).print(f"The released models were not registered. {problem}")
     try:
         with database.session() as session:
             yield session
@@ -117,7 +120,8 @@ def _named(session: "Session", begins: str) -> "ModelVersion":
 
     found = [one for one in list_models(session, all_of_them=True) if one.sha256.startswith(begins)]
     if len(found) != 1:
+        number = counted(len(found), "model") if found else "No model"
         raise XrayError(
-            f"{len(found)} models have a SHA-256 that begins with {begins!r}: see xray model list"
+            f"{number} with a SHA-256 that begins with {begins!r}. See xray model list."
         )
     return found[0]

@@ -34,7 +34,7 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
     """
     if model.folder is None:
         raise Conflict(
-            f"of model {model.version} only the card is kept here: register its folder first"
+            f"The files of model {model.version} are missing. Register its folder first."
         )
     return settings.home_folder.resolve(model.folder)
 
@@ -53,7 +53,7 @@ def load_classifier(folder: Path) -> Predictor:
     # ONNX Runtime's own errors have no common base.
     except Exception as problem:
         raise BundleError(
-            f"{folder}: the graph cannot be run ({type(problem).__name__}): export the run again"
+            f"The graph in {folder} cannot be run ({type(problem).__name__}). Export the run again."
         ) from problem
     return predictor
 
@@ -62,15 +62,18 @@ def _try_out(predictor: Predictor) -> None:
     side, classes = predictor.card.input_size, len(predictor.card.labels)
     if not LEAST_SIDE <= side <= MOST_SIDE:
         raise BundleError(
-            f"the bundle wants images of {side} px: {LEAST_SIDE} to {MOST_SIDE} px can be made"
+            f"The classifier needs images of {side} px. The server supports {LEAST_SIDE} to "
+            f"{MOST_SIDE} px."
         )
     ramp = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
     answer = predictor.predict(ramp)
     maps = answer.activation_map
     if maps.ndim != 3 or len(maps) != classes or len(answer.probabilities) != classes:
-        raise BundleError("the graph answers in another shape than its card says")
+        raise BundleError(
+            "The graph's output has another shape than its card states. Export the run again."
+        )
     if not all(np.isfinite([*answer.probabilities.values(), answer.ood_score])):
-        raise BundleError("the graph answers what is no number")
+        raise BundleError("The graph's output is not a number. Export the run again.")
 
 
 def check_generator(folder: Path) -> ReleasedGeneratorCard:
@@ -81,7 +84,7 @@ def check_generator(folder: Path) -> ReleasedGeneratorCard:
     """
     for name in (CARD, WEIGHTS):
         if not (folder / name).is_file():
-            raise BundleError(f"no {name} there: name a folder of xray export generator")
+            raise BundleError(f"There is no {name}. Give a folder of xray export generator.")
     try:
         card = ReleasedGeneratorCard.from_json((folder / CARD).read_text(encoding="utf-8"))
     except (InvalidJson, UnicodeDecodeError) as problem:
@@ -92,8 +95,8 @@ def check_generator(folder: Path) -> ReleasedGeneratorCard:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != card.sha256:
         raise BundleError(
-            f"{WEIGHTS} has SHA-256 {digest[:12]}..., its card says {card.sha256[:12]}...: "
-            "the generator is damaged or was changed, export it again"
+            f"{WEIGHTS} has SHA-256 {digest[:12]}..., but its card states "
+            f"{card.sha256[:12]}.... The generator is damaged or was changed. Export it again."
         )
     if (folder / GENERATOR_GRAPH).is_file():
         _check_graph(GeneratorGraph.load(folder).facts, card.options)
@@ -110,7 +113,8 @@ def _check_graph(facts: GraphFacts, options: GanOptions) -> None:
     other = [name for name, (graph, card) in pairs.items() if graph != card]
     if other:
         raise BundleError(
-            f"{GENERATOR_GRAPH} and {CARD} differ in {', '.join(other)}: export the generator again"
+            f"{GENERATOR_GRAPH} and {CARD} differ in {', '.join(other)}. Export the generator "
+            "again."
         )
 
 

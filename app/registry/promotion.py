@@ -5,7 +5,7 @@
 1. loads and runs,
 2. has the same classes as the active version,
 3. was compared with the active version,
-4. was not found worse than it in that comparison, and reaches the metrics of its own card,
+4. was not found worse than it in that comparison, and reaches the metrics of its card,
 5. was compared on its own test images,
 6. was compared on images of patients,
 7. was trained on images of patients, and on synthetic images only with a privacy check,

@@ -26,7 +26,7 @@ def find_model(session: Session, sha256: str) -> ModelVersion:
     # PostgreSQL takes no NUL in a text, so not every address may be asked for.
     found = re.fullmatch("[0-9a-f]{64}", sha256) and session.get(ModelVersion, sha256)
     if not found:
-        raise NotFound("there is no such model here")
+        raise NotFound("This model is not registered.")
     return found
 
 

@@ -1,8 +1,8 @@
-"""The registry: which models there are, what they came of, and which classifier is active.
+"""The registry: which models there are, what they were made from, and which classifier is active.
 
 A model's folder is complete under its name before its row is committed, and the row is what counts.
 Activations are numbered without a gap: of two admins who put something active at the same
-moment, the one who takes the next number first wins, and the other is told.
+moment, the one who takes the next number first wins, and the other gets an error.
 """
 
 import filecmp
@@ -128,7 +128,7 @@ def _keep(
     model.registered_at = now()
     if run:
         model.run_id, model.data_sha256 = run.id, run.data_sha256
-    # Whoever registers the same at this moment is waited for.
+    # Wait for another transaction that registers the same model.
     if insert_unless_there(session, model) or _adopt(session, model):
         _store(settings).put(copy, model.sha256)
         session.add(

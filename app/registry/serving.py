@@ -40,9 +40,10 @@ class LoadFault:
 class ActiveClassifier:
     """Holds the active predictor: the last one activated, or else the configured bundle's.
 
-    Loading takes a moment, so pages are served meanwhile; whoever needs the predictor waits. A
-    new one is loaded beside the old one, answers an image, and only then takes its place: requests
-    under way end with the one that they began with. One that cannot be loaded changes nothing.
+    Loading takes a moment, so pages are served meanwhile; a caller that needs the predictor waits.
+    A new one is loaded beside the old one, classifies an image, and only then takes its place.
+    Requests in progress end with the one that they began with. One that cannot be
+    loaded changes nothing.
     """
 
     def __init__(self, settings: Settings, database: Database):
@@ -162,7 +163,7 @@ class ActiveClassifier:
         try:
             register_released(self._database, self._settings)
         except Exception:
-            # Images are answered all the same; the next start tries again.
+            # Images are still answered; the next start tries again.
             logger.exception("the released models cannot be registered")
 
     def get(self, timeout_s: float = 10.0) -> Predictor:
@@ -172,13 +173,13 @@ class ActiveClassifier:
             NotReady: it is still loading, cannot be used, or nobody knows which one it is.
         """
         if not self._looked.wait(timeout_s):
-            raise NotReady("the classifier is still loading: try again in a moment")
+            raise NotReady("The classifier is still loading. Try again in a moment.")
         if self._predictor is not None:
             return self._predictor
         if not self._sees_database:
-            raise NotReady("the records cannot be reached: try again in a moment", retry_after_s=5)
+            raise NotReady("The database is not available. Try again in a moment.", retry_after_s=5)
         raise NotReady(
-            "the classifier cannot be used: its operator finds the reason in the log",
+            "The classifier cannot be used. The operator can find the reason in the log.",
             retry_after_s=60,
         )
 

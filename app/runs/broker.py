@@ -1,4 +1,4 @@
-"""Messages between whoever queues a run and the workers; the broker's library is imported late.
+"""Messages from the code that queues a run to the workers; the broker's library is imported late.
 
 A message only makes a worker look at once: it finds queued runs without one as well.
 """
@@ -17,7 +17,7 @@ NOTIFY_TIMEOUT_S = 1.5
 
 
 def notify_workers(settings: Settings, run: Run) -> None:
-    """Tell the workers that a run is queued; call it after the commit that queued it.
+    """Notify the workers that a run is queued; call it after the commit that queued it.
 
     It returns within two seconds whatever the broker does, and never fails: without a message, the
     next worker that polls finds the run.

@@ -117,7 +117,7 @@ def run_consumer(settings: Settings, queues: Collection[RunQueue], consumer: Con
     signals.worker_shutting_down.connect(stop, weak=False)
     worker = celery.Worker(
         queues=[queue.value for queue in queues],
-        # A run's program is a process of its own; this thread only watches it.
+        # A run's program is a separate process; this thread only watches it.
         pool="threads",
         concurrency=1,
         hostname=f"xray-{os.getpid()}@{socket.gethostname()}",

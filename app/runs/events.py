@@ -1,4 +1,4 @@
-"""Tells browsers that a run changed, as server-sent events. What changed they ask for themselves.
+"""Notifies browsers that a run changed, as server-sent events; they then request the change.
 
 A stream looks at the run's row and at its files about once a second, in a thread and with a
 database session of that moment: while it waits it holds nothing. Streams are few, as browsers that
@@ -30,7 +30,7 @@ _LOOKERS = anyio.CapacityLimiter(4)
 
 
 class Streams:
-    """The open streams of this process: bounded, and all ended when the server is told to go."""
+    """The open streams of this process: bounded, and all ended when the server shuts down."""
 
     def __init__(self, most: int = MOST_STREAMS):
         self.most = most
@@ -52,7 +52,7 @@ async def place_in_streams() -> AsyncIterator[None]:
         Busy: none is left, or the server is going.
     """
     if STREAMS.closing or STREAMS.open >= STREAMS.most:
-        raise Busy("too many pages follow runs now: reload this one instead", retry_after_s=10)
+        raise Busy("Too many pages are following runs. Reload this page instead.", retry_after_s=10)
     STREAMS.open += 1
     try:
         yield

@@ -23,7 +23,7 @@ from app.runs.tables import RunQueue
 from app.settings import Settings
 
 _MOST_FIELDS = 300
-# Imports have a form of their own, which takes archives.
+# Imports have a separate form, which takes archives.
 IMPORT_FORM = "/admin/data/new"
 
 

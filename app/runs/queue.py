@@ -292,5 +292,5 @@ def _ended(status: RunStatus) -> dict[str, Any]:
 
 def _update(session: Session, *where: ColumnElement[bool], **values: Any) -> bool:
     """Update the rows that match; whether there were any."""
-    # Rows are read anew after a change, see `get_run`.
+    # Rows are read again after a change, see `get_run`.
     return affected_rows(session, update(Run).where(*where).values(**values)) > 0

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.settings import Settings
+from ml.errors import counted
 
 if TYPE_CHECKING:
     from app.core.database import Database
@@ -37,7 +38,7 @@ def clean_up(
             "was removed. Check that the database is theirs, or use --force."
         )
     print(
-        f"Moved {done.moved} file(s) to the trash, deleted {done.deleted}, "
+        f"Moved {counted(done.moved, 'file')} to the trash, deleted {done.deleted}, "
         f"put back {done.put_back}."
     )
     if done.unknown > LARGEST_CLEAN_UP:

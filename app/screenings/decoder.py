@@ -138,12 +138,12 @@ class ImageDecoder:
 
     def _lease(self) -> "_Slot":
         if self._closed:
-            raise DecoderUnavailable("the image decoder is closed")
+            raise DecoderUnavailable("The image decoder is closed.")
         try:
             with DECODER_QUEUE.track_inprogress():
                 return self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
-            raise DecoderUnavailable("the image decoder is busy: try again later") from None
+            raise DecoderUnavailable("The image decoder is busy. Try again later.") from None
 
     def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedImage | UnreadableImage:
         """Decode an image in the slot's child; once more in a new child if that one died."""
@@ -188,7 +188,7 @@ class _Slot:
             try:
                 self._starting = self._spawner.submit(_Child, self._memory_bytes)
             except RuntimeError as error:
-                raise DecoderUnavailable("the image decoder is closed") from error
+                raise DecoderUnavailable("The image decoder is closed.") from error
         return self._starting
 
     def child(self) -> "_Child":
@@ -202,7 +202,7 @@ class _Slot:
             except (OSError, CancelledError, _ChildDied, InvalidReply) as error:
                 logger.warning("image decoder did not start: %r", error)
             self.discard()
-        raise DecoderUnavailable("the image decoder does not start")
+        raise DecoderUnavailable("The image decoder does not start.")
 
     def replace(self) -> int | None:
         """Kill the child and start another in the background; its exit status, if it had one."""

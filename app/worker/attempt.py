@@ -143,7 +143,7 @@ class Attempt:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment | {"PYTHONUNBUFFERED": "1"},
-                # A process group of its own, which Ctrl-C in the terminal does not reach.
+                # A separate process group, which Ctrl-C in the terminal does not reach.
                 start_new_session=True,
                 pass_fds=[self._gpu.fileno()] if self._gpu else [],
             )

@@ -123,7 +123,7 @@ class Worker:
             pool.submit(self.execute, run_id).add_done_callback(_log_failure)
 
     def _requeue(self, run: Run) -> None:
-        """Have another worker, or this one, take a run that goes on later."""
+        """Have another worker, or this one, take a run that continues later."""
         if self.context.stopping.is_set():
             self._returned.append(run)
         else:

@@ -23,7 +23,9 @@ def read_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.from_json((folder / CARD).read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        raise BundleError(f"no {CARD} in {folder}: name the folder of a bundle") from problem
+        raise BundleError(
+            f"There is no {CARD} in {folder}. Give the folder of a bundle."
+        ) from problem
     except (InvalidJson, UnicodeDecodeError) as problem:
         raise BundleError(
             f"{folder / CARD} is not a model card: {problem}. Export the classifier again."
@@ -42,12 +44,12 @@ def read_bundle(folder: Path) -> tuple[ModelCard, bytes]:
     """
     card = read_card(folder)
     if not (folder / GRAPH).is_file():
-        raise BundleError(f"no {GRAPH} in {folder}: name the folder of a bundle")
+        raise BundleError(f"There is no {GRAPH} in {folder}. Give the folder of a bundle.")
     graph = (folder / GRAPH).read_bytes()
     digest = hashlib.sha256(graph).hexdigest()
     if digest != card.sha256:
         raise BundleError(
-            f"{folder / GRAPH} has SHA-256 {digest[:12]}..., its card says "
-            f"{card.sha256[:12]}...: the bundle is damaged or was changed. Copy it again."
+            f"{folder / GRAPH} has SHA-256 {digest[:12]}..., but its card states "
+            f"{card.sha256[:12]}.... The bundle is damaged or was changed. Copy it again."
         )
     return card, graph

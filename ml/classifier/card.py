@@ -108,8 +108,8 @@ class ModelCard(JsonModel):
     def decision_rule(self) -> str:
         """All that turns the graph's outputs into a prediction, as one line of JSON.
 
-        The graph carries the same line, so its SHA-256 names the whole model: a graph that is
-        calibrated anew is another model.
+        The graph carries the same line, so its SHA-256 names the whole model: a graph with
+        another calibration is another model.
         """
         rule = {
             "labels": self.labels,

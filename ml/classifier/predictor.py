@@ -74,8 +74,8 @@ class Predictor:
         carried = predictor._session.get_modelmeta().custom_metadata_map.get(RULE_KEY)
         if carried != card.decision_rule():
             raise BundleError(
-                f"{folder}: the temperature, thresholds or labels of the card are not those that "
-                "the graph was exported with. Copy the bundle again."
+                f"The card in {folder} has other labels, thresholds or another temperature than "
+                "the graph. The bundle was changed. Copy it again."
             )
         return predictor
 

@@ -42,15 +42,15 @@ def sampling_weights(
 
 
 def require_classes(labels: Sequence[str]) -> None:
-    """Check that there is something to tell apart.
+    """Check that there are at least two classes.
 
     Raises:
         DataError: there are fewer than two classes.
     """
     if len(labels) < 2:
         raise DataError(
-            f"every image is of the class {', '.join(labels)}. A classifier needs images of two "
-            "classes or more"
+            f"All images are of the class {', '.join(labels)}. A classifier needs at least two "
+            "classes. Add images of another class."
         )
 
 
@@ -63,8 +63,8 @@ def require_all_classes(records: Sequence[ImageRecord], name: str, labels: Seque
     missing = set(labels) - {record.label for record in records}
     if missing:
         raise DataError(
-            f"the {name} split has no image of {', '.join(sorted(missing))}: "
-            "every class needs images of several patients"
+            f"The {name} split has no image of {', '.join(sorted(missing))}. "
+            "Add images of more patients with this class."
         )
 
 

@@ -83,7 +83,7 @@ def train_classifier(
     start = load_weights(start_from, options.network, labels) if start_from else None
     size = backbone(options.network).size
     if backbone(options.network).flat_side and options.small_epochs:
-        raise XrayError(f"{options.network} takes images of {size} px only: give --small-epochs 0")
+        raise XrayError(f"{options.network} needs images of {size} px. Give --small-epochs 0.")
     records = without_left_out(records, options.leave_out)
     training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
     require_all_classes(real_images(training), "training", labels)
@@ -140,7 +140,9 @@ def load_run(out: Path) -> TrainedRun:
     """
     path = out / OPTIONS
     if not path.is_file():
-        raise CheckpointError(f"{out} holds no training run: name the --out of xray train")
+        raise CheckpointError(
+            f"{out} is not the folder of a training run. Give the --out of xray train classifier."
+        )
     found = json.loads(path.read_text())
     options = ClassifierOptions(**found["options"])
     labels = tuple(found.get("labels", KNOWN_LABELS))
@@ -156,7 +158,9 @@ def load_run(out: Path) -> TrainedRun:
 def _best(out: Path, network_name: str, labels: Sequence[str]) -> ImageClassifier:
     """The averaged weights of the best epoch so far."""
     if not (out / BEST).exists():
-        raise CheckpointError(f"{out} has no epoch with a finite validation loss yet")
+        raise CheckpointError(
+            f"{out} has no epoch with a finite validation loss yet. Continue the training."
+        )
     network = build_classifier(network_name, len(labels))
     network.load_state_dict(load_checkpoint(out / BEST))
     return network.eval()
@@ -206,7 +210,9 @@ class _Run:
         if not seen.any():
             return
         if not seen.all():
-            raise CheckpointError(f"not every process sees {path}: all hosts must share the folder")
+            raise CheckpointError(
+                f"Not every process can see {path}. All hosts must share the folder."
+            )
         state = load_checkpoint(path)
         self.network.load_state_dict(state["network"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
@@ -305,8 +311,8 @@ class _Run:
         value = totals[0] / self.group.world_size
         if not math.isfinite(value):
             raise XrayError(
-                f"the loss became {value} in epoch {self.epoch + 1}: start again with a lower "
-                "--learning-rate and another --out"
+                f"The loss became {value} in epoch {self.epoch + 1}. Start again with a lower "
+                "--learning-rate and another --out."
             )
         return value, totals[1]
 

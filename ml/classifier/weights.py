@@ -45,17 +45,22 @@ def load_weights(path: Path, network: str, labels: Sequence[str]) -> Weights:
             labels.
     """
     if not path.is_file():
-        raise CheckpointError(f"no weights at {path}: make them with xray export weights")
+        raise CheckpointError(
+            f"There are no weights at {path}. Create them with xray export weights."
+        )
     try:
         with safe_open(path, "pt") as opened:
             about = opened.metadata() or {}
         content = path.read_bytes()
         state = load(content)
     except SafetensorError as problem:
-        raise CheckpointError(f"{path} is no file of xray export weights: {problem}") from problem
+        raise CheckpointError(
+            f"{path} was not written by xray export weights ({problem})."
+        ) from problem
     for name, wanted in (("network", network), ("labels", ",".join(labels))):
         if about.get(name) != wanted:
             raise CheckpointError(
-                f"{path} holds weights for the {name} {about.get(name, 'unknown')}, not {wanted}"
+                f"The weights in {path} are for the {name} {about.get(name, 'unknown')}, not "
+                f"{wanted}."
             )
     return Weights(state, hashlib.sha256(content).hexdigest())

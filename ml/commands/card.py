@@ -13,7 +13,7 @@ from ml.reporting.model_card import render_model_card
 def card_command(
     bundle: BundleFolder = PRETRAINED,
     generator: Annotated[
-        Path | None, typer.Option(help="A generator's file, for its card instead.")
+        Path | None, typer.Option(help="File of a generator, to print its card instead.")
     ] = None,
 ) -> None:
     """Print a bundle's or a generator's card as Markdown."""

@@ -34,14 +34,14 @@ def train_classifier_command(
     out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
     synthetic: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder of xray synthesize to train with too; may be repeated."),
+        typer.Option(help="Folder of xray synthesize, to train on as well. Repeatable."),
     ] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Weights of xray export weights to start from, not ImageNet's."),
+        typer.Option(help="Weights of xray export weights to start from; default: ImageNet."),
     ] = None,
     bundle_version: Annotated[
-        str, typer.Option(help="Make the bundle too, in OUT/bundle, under this version's name.")
+        str, typer.Option(help="Also export the bundle to OUT/bundle, with this version name.")
     ] = "",
     device: DeviceName = "auto",
     **given: Any,
@@ -74,7 +74,7 @@ def train_classifier_command(
     if bundle_version:
         _make_bundle(records, out, bundle_version)
     else:
-        print(f"trained: make its bundle with xray export classifier --run {out} --out FOLDER")
+        print(f"trained: export it with xray export classifier --run {out} --out FOLDER")
 
 
 def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
@@ -85,7 +85,7 @@ def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     if not is_bundle_of(bundle, run, version):
         card = export_run(records, run, bundle, version=version)
         _print_metrics(card.metrics)
-    print(f"trained: the bundle of version {version} lies in {bundle}")
+    print(f"trained: the bundle of version {version} is in {bundle}")
 
 
 def print_epoch(row: dict[str, float]) -> None:
@@ -101,7 +101,7 @@ def print_epoch(row: dict[str, float]) -> None:
 def export_classifier_command(
     data: DataFolder,
     run: Annotated[Path, typer.Option(help="The training run's folder.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and evaluate it on the test split."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="XRAY_DATA", help="A data set's folder.")
 ]
-DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")]
+DeviceName = Annotated[str, typer.Option("--device", help="cpu, cuda or auto.")]
 
 
 def device_named(name: str) -> "torch.device":
@@ -36,9 +36,9 @@ def device_named(name: str) -> "torch.device":
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise XrayError(f"unknown device {name!r}: expected cpu, cuda or auto")
+        raise XrayError(f"Unknown device {name!r}. Expected cpu, cuda or auto.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise XrayError("no CUDA device here: give --device cpu")
+        raise XrayError("This machine has no CUDA device. Give --device cpu.")
     return device
 
 
@@ -68,5 +68,5 @@ def until_stopped() -> Iterator[Callable[[], bool]]:
     if received:
         # Of processes that were started together, one speaks.
         if os.environ.get("RANK", "0") == "0":
-            print("stopped: the same command goes on from here", file=sys.stderr)
+            print("Stopped. Run the same command again to resume.", file=sys.stderr)
         raise typer.Exit(128 + received[0])

@@ -37,7 +37,7 @@ def compare_classifiers_command(
     """Compare two classifiers on the same test images.
 
     The candidate passes unless it is significantly worse (95 % interval of the difference), or does
-    not reach the metrics of its own card.
+    not reach the metrics of its card.
     """
     from ml.evaluation.compare import compare_classifiers, write_comparison
     from ml.evaluation.comparison_report import COMPARISON
@@ -54,14 +54,12 @@ def compare_classifiers_command(
 @with_flags(AblationOptions, panel="Options of every training")
 def compare_conditions_command(
     data: DataFolder,
-    synthetic: Annotated[
-        list[Path], typer.Option(help="A folder of xray synthesize; may be repeated.")
-    ],
+    synthetic: Annotated[list[Path], typer.Option(help="Folder of xray synthesize. Repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
     device: DeviceName = "auto",
     **given: Any,
 ) -> None:
-    """Train with synthetic images, with changed copies in their place and without, and compare.
+    """Compare training with synthetic images, with augmented copies, and with real images only.
 
     Every condition is trained with several seeds and measured on the same test images. If it is
     interrupted, the same command resumes the unfinished training. SIGTERM and Ctrl-C end it after

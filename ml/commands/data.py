@@ -1,4 +1,4 @@
-"""`xray data`: import public sets, make new data sets of old ones, freeze, tell what is in one."""
+"""`xray data`: import, build, freeze and summarise data sets."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ml.commands.common import until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import ImageRecord, in_split, labels_of, read_manifest, real_images
 from ml.data.splits import Split
-from ml.errors import XrayError
+from ml.errors import XrayError, counted
 from ml.labels import ordered_labels
 from ml.option_fields import option_values
 from ml.options.data import DataPreparationOptions
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ml.data.importers.import_images import Report
     from ml.data.importers.prepare import Source
     from ml.data.summary import DataSetSummary
-data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Import, build, freeze and summarise data sets.")
 SHOWN = 20
 
 
@@ -31,31 +31,33 @@ def data_import(
     kind: Annotated[
         str,
         typer.Argument(
-            help="covid-chestxray-dataset, radiography, kermany, nih, folders or dicom."
+            help="Layout: covid-chestxray-dataset, radiography, kermany, nih, folders or dicom."
         ),
     ],
-    src: Annotated[Path, typer.Argument(help="The folder as it was downloaded.")],
+    src: Annotated[Path, typer.Argument(help="Folder of the downloaded files.")],
     to: Annotated[Path, typer.Option(help="The data set's folder; images are added to it.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and perhaps patient."),
+        typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and optionally patient."),
     ] = None,
     patient_pattern: Annotated[
-        str, typer.Option(help="folders: expression whose one group finds the patient in a path.")
+        str,
+        typer.Option(help="folders: regular expression whose only group is the patient in a path."),
     ] = "",
     source: Annotated[
-        str, typer.Option(help="folders, dicom: the source's name, by default the folder's.")
+        str, typer.Option(help="folders, dicom: name of the source; default: the folder's name.")
     ] = "",
     short_side: Annotated[
-        int, typer.Option(min=0, help="Reduce images to this, in pixels; 0 keeps their size.")
+        int, typer.Option(min=0, help="Scale down to this short side, in pixels; 0 keeps the size.")
     ] = 256,
     keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Take near-duplicates of one label too.")
+        bool,
+        typer.Option("--keep-duplicates", help="Also import near-duplicates with the same label."),
     ] = False,
 ) -> None:
-    """Take the images of a public set into a data set.
+    """Import images into a data set.
 
-    Interrupted, the same command goes on; the manifest changes at the very end.
+    The manifest is replaced in the last step. The same command resumes an interrupted import.
     """
     from ml.data.importers.import_images import import_images
     from ml.data.importers.records import UNREADABLE, SourceOptions
@@ -70,30 +72,32 @@ def data_import(
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"left out, {reason}: {count}")
     if report.left_out:
-        print(f"each of them: {to / f'left-out-{kind}.csv'}")
-    print(f"added: {_counted(report.added)}; {report.total} images in {to} now")
+        print(f"listed in {to / f'left-out-{kind}.csv'}")
+    print(f"added: {_counted(report.added)}; {to} has {report.total} images")
 
 
 @data_app.command("prepare")
 @with_flags(DataPreparationOptions, panel="Options of the import")
 def data_prepare(
-    out: Annotated[Path, typer.Option(help="Where to: the data set is OUT/set.")],
+    out: Annotated[Path, typer.Option(help="Folder of the result; the data set is OUT/set.")],
     base: Annotated[
-        Path | None, typer.Option(help="A data set whose images come first, as they are.")
+        Path | None, typer.Option(help="Data set to start from; its images are kept unchanged.")
     ] = None,
     add: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder of images to add: a data set, or as --kind says. Repeatable."),
+        typer.Option(
+            help="Folder of images to add: a data set, or a layout of --kind. Repeatable."
+        ),
     ] = None,
     archive: Annotated[
         list[Path] | None,
-        typer.Option(help="The same as a ZIP, TAR or TAR.GZ archive. Repeatable."),
+        typer.Option(help="ZIP, TAR or TAR.GZ archive of images to add. Repeatable."),
     ] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="How images without a manifest are laid out, as in xray data import; one for all, "
-            "or one for each archive. Default: folders, one for each class."
+            help="Layout of images without a manifest, as in xray data import: one for all, or one "
+            "for each archive. Default: folders, one for each class."
         ),
     ] = None,
     labels: Annotated[
@@ -101,10 +105,10 @@ def data_prepare(
     ] = None,
     **given: Any,
 ) -> None:
-    """Make a new, frozen data set of an older one and images that are added to it.
+    """Create a frozen data set from an existing one and new images.
 
-    Images of a data set with a manifest are taken as they are, others as xray data import does.
-    Interrupted, the same command goes on; nothing stands in OUT/set before all of it is there.
+    Images of a data set with a manifest are added unchanged, others as in xray data import. The
+    same command resumes if interrupted; OUT/set appears only when it is complete.
     """
     from ml.data.importers.prepare import LEFT_OUT, PrepareRequest, prepare
 
@@ -119,15 +123,15 @@ def data_prepare(
             prepared = prepare(wanted, out, should_stop)
         except OSError as problem:
             raise XrayError(
-                f"cannot make {out}: {problem.strerror or problem}. Mend that and give the same "
-                "command"
+                f"Cannot write to {out}: {problem.strerror or problem}. Fix the problem and run "
+                "the same command again."
             ) from problem
         for called, report in prepared.reports.items():
             _print_report(called, report)
         if any(report.left_out for report in prepared.reports.values()):
-            print(f"each image that was not taken: {out / LEFT_OUT}")
+            print(f"images that were left out: {out / LEFT_OUT}")
         _print_version(prepared.summary)
-        print(f"the data set is {prepared.folder}")
+        print(f"data set: {prepared.folder}")
 
 
 def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[Source]":
@@ -136,13 +140,15 @@ def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[S
     if len(kinds) < 2:
         return [Source(path, *kinds) for path in [*add, *archives]]
     if len(kinds) != len(archives):
-        raise XrayError("give one --kind for all images, or one for each --archive")
+        raise XrayError("Give one --kind for all images, or one for each --archive.")
     paired = zip(archives, kinds, strict=True)
     return [*(Source(path, FOLDERS) for path in add), *(Source(*pair) for pair in paired)]
 
 
 def _print_report(called: str, report: "Report") -> None:
-    changed = f"; {report.changed} image(s) have another label or patient" if report.changed else ""
+    changed = (
+        f"; {counted(report.changed, 'image')} changed label or patient" if report.changed else ""
+    )
     print(f"{called}: {_counted(report.added)}{changed}")
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"  left out, {reason}: {count}")
@@ -156,14 +162,15 @@ def _counted(added: Counter[str]) -> str:
 
 @data_app.command("demonstration")
 def data_demonstration(
-    to: Annotated[Path, typer.Option(help="The data set's folder, a new one.")],
+    to: Annotated[Path, typer.Option(help="New folder for the data set.")],
     generator: Annotated[
-        Path | None, typer.Option(help="A released generator's folder; default: ours.")
+        Path | None,
+        typer.Option(help="Folder of an exported generator; default: the released one."),
     ] = None,
 ) -> None:
-    """Make the demonstration set again: synthetic images that stand in for patients'.
+    """Create the demonstration set again: synthetic images that stand in for patients.
 
-    What is measured on them says nothing about patients.
+    Metrics on them say nothing about patients.
     """
     from ml.data.demonstration import make_demonstration
     from ml.gan.onnx_generator import PRETRAINED, GeneratorGraph
@@ -175,14 +182,17 @@ def data_demonstration(
 def data_freeze(
     folder: Annotated[Path, typer.Argument(help="The data set's folder.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: is it still what was frozen?")
+        bool,
+        typer.Option(
+            "--check", help="Only verify that the data set is unchanged since it was frozen."
+        ),
     ] = False,
 ) -> None:
-    """Hash the content of a data set and write what is in it: summary.json, contact-sheet.jpg."""
+    """Make a data set immutable: hash it and write summary.json and contact-sheet.jpg."""
     from ml.data.versioning import CONTACT_SHEET, SUMMARY, freeze, verify_version
 
     if check:
-        print(f"{folder} is what was frozen: SHA-256 {verify_version(folder).sha256}")
+        print(f"{folder} is unchanged: SHA-256 {verify_version(folder).sha256}")
         return
     _print_version(freeze(folder))
     print(f"wrote {folder / SUMMARY} and {folder / CONTACT_SHEET}")
@@ -193,8 +203,8 @@ def _print_version(summary: "DataSetSummary") -> None:
     print(f"frozen: {summary.images} images ({labels}) of {summary.patients} patients")
     print(f"SHA-256 {summary.sha256}")
     print(
-        f"near-duplicates: {summary.duplicates} images; on two sides of the split: "
-        f"{summary.leaks} pairs; with labels that disagree: {summary.conflicts} groups"
+        f"near-duplicates: {summary.duplicates} images; in different splits: "
+        f"{summary.leaks} pairs; with conflicting labels: {summary.conflicts} groups"
     )
     for warning in summary.warnings:
         print(f"warning: {warning}")
@@ -204,18 +214,19 @@ def _print_version(summary: "DataSetSummary") -> None:
 def data_summary(
     folder: Annotated[Path | None, typer.Argument(help="The data set's folder.")] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", envvar="XRAY_DATA", help="The same, as an option.")
+        Path | None,
+        typer.Option("--data", envvar="XRAY_DATA", help="The data set's folder, as an option."),
     ] = None,
     duplicates: Annotated[
-        bool, typer.Option(help="Look for near-duplicates, which reads every image.")
+        bool, typer.Option(help="Search for near-duplicates; reads every image.")
     ] = True,
 ) -> None:
-    """Count the images of a data set; tell of near-duplicates, leaks between splits, thin spots."""
+    """Count the images of a data set, and report near-duplicates, leaks and small classes."""
     from ml.data.summary import age_band, count_by, warnings_of
 
     root = folder or data
     if root is None:
-        raise XrayError("no data set named: xray data summary FOLDER, or XRAY_DATA=FOLDER")
+        raise XrayError("No data set is given. Run xray data summary FOLDER, or set XRAY_DATA.")
     records = read_manifest(root)
     labels = labels_of(records)
     features = {
@@ -231,7 +242,7 @@ def data_summary(
         Console().print(table)
     made = len(records) - len(real_images(records))
     if made:
-        print(f"synthetic images: {made}, which train and are in no other split")
+        print(f"synthetic images: {made}, in the training split only")
     for warning in warnings_of(real_images(records) or records):
         print(f"warning: {warning}")
     if duplicates:
@@ -262,8 +273,8 @@ def _print_duplicates(root: Path, records: Sequence[ImageRecord]) -> None:
     found = find_duplicates(records, hash_records(records))
     inner = sum(map(len, found.groups))
     print(f"near-duplicates: {inner} images in {len(found.groups)} groups")
-    print(f"groups whose labels disagree: {len(found.conflicts)}")
-    print(f"near-duplicates on two sides of the split: {found.leak_count} pairs")
+    print(f"groups with conflicting labels: {len(found.conflicts)}")
+    print(f"near-duplicates in different splits: {found.leak_count} pairs")
     for one, other in found.leaks[:SHOWN]:
         names = [f"{image.path.relative_to(root)} ({image.split})" for image in (one, other)]
         print(f"  {' and '.join(names)}")

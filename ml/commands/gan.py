@@ -58,15 +58,16 @@ def train_gan_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
     preset: Annotated[
-        str, typer.Option(help=f"Where to start from: {', '.join(GAN_PRESETS)}; see --presets.")
+        str, typer.Option(help=f"Preset: {', '.join(GAN_PRESETS)}; see --presets.")
     ] = DEFAULT_PRESET,
     budget_minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="Time to train for, over all calls together.")
+        float | None,
+        typer.Option(min=0.0, help="Training time in minutes, over all calls together."),
     ] = None,
     export: Annotated[
         bool,
         typer.Option(
-            "--export", help="Afterwards measure the best generator, and write it to OUT/release."
+            "--export", help="Then evaluate the best generator and export it to OUT/release."
         ),
     ] = False,
     samples: SampleCount = None,
@@ -78,16 +79,16 @@ def train_gan_command(
             "--presets",
             is_eager=True,
             callback=_print_presets,
-            help="List the presets and end.",
+            help="List the presets and exit.",
         ),
     ] = False,
     **given: Any,
 ) -> None:
     """Train a GAN on the training split, and keep the generator with the lowest KID.
 
-    Interrupted, the same command continues; killed, it does so from the last tick. SIGTERM and
-    Ctrl-C end it after the step in hand; the exit status is then 143 or 130. Several processes
-    share the work: accelerate launch -m ml train gan ...
+    The same command resumes an interrupted training; after a crash, from the last evaluation.
+    SIGTERM and Ctrl-C end it after the current step, with exit status 143 or 130. To use several
+    processes: accelerate launch -m ml train gan ...
     """
     import math
 
@@ -95,7 +96,7 @@ def train_gan_command(
     from ml.training.distributed import join_process_group
 
     if preset not in GAN_PRESETS:
-        raise XrayError(f"unknown preset {preset!r}, expected one of {', '.join(GAN_PRESETS)}")
+        raise XrayError(f"Unknown preset {preset!r}. Expected one of {', '.join(GAN_PRESETS)}.")
     options = validated_options(GanOptions, given, GAN_PRESETS[preset])
     place = device_named(device)
     with until_stopped() as should_stop:
@@ -110,7 +111,7 @@ def train_gan_command(
         )
     if not join_process_group(place).is_first:
         return
-    print(f"trained: make images with xray synthesize --generator {generator} --out FOLDER")
+    print(f"trained: generate images with xray synthesize --generator {generator} --out FOLDER")
     if export:
         _release(generator, data, out / RELEASE_FOLDER, samples, features, place)
 
@@ -126,7 +127,7 @@ def _release(
     from ml.gan.release import is_released
 
     if is_released(generator, out):
-        print(f"{out} has the release of this generator already")
+        print(f"{out} already has this generator")
     else:
         release(generator, data, out, samples, features, place)
 

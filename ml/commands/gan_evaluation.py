@@ -24,12 +24,11 @@ FeatureNames = Annotated[
     str,
     typer.Option(
         "--features",
-        help="Where images are compared, commas between: efficientnet-lite0, classifier, "
-        "inception.",
+        help="Feature spaces, separated by commas: efficientnet-lite0, classifier, inception.",
     ),
 ]
 InceptionFile = Annotated[
-    Path | None, typer.Option("--inception", help="The file of Inception's weights.")
+    Path | None, typer.Option("--inception", help="File of Inception's weights.")
 ]
 
 
@@ -37,11 +36,13 @@ InceptionFile = Annotated[
 def evaluate_gan_command(
     data: DataFolder,
     generator: Annotated[
-        Path | None, typer.Option(help="A generator's file; by default the released one.")
+        Path | None, typer.Option(help="File of a generator; default: the released one.")
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="A training run's folder: its best generator, curves in the report."),
+        typer.Option(
+            help="Folder of a training run: evaluates its best generator and adds its curves."
+        ),
     ] = None,
     inception: InceptionFile = None,
     out: Annotated[
@@ -57,7 +58,7 @@ def evaluate_gan_command(
     from ml.training.metrics_log import read_metrics
 
     if generator and run:
-        raise XrayError("give --generator or --run, not both: a run has its own generator")
+        raise XrayError("Give --generator or --run, not both. A run has its own generator.")
     options, place = GanEvaluationOptions(**given), device_named(device)
     loaded = load_generator(run / GENERATOR if run else generator or PRETRAINED, place)
     spaces = spaces_named(options.features, inception, place)
@@ -77,7 +78,7 @@ def spaces_named(
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        raise XrayError(f"--features names nothing: give some, such as {DEFAULT_FEATURES}")
+        raise XrayError(f"--features is empty. Give some, such as {DEFAULT_FEATURES}.")
     return [feature_space(name, weights=inception, device=device) for name in wanted]
 
 
@@ -106,7 +107,7 @@ def compare_gans_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
     budget_minutes: Annotated[
-        float, typer.Option(min=0.0, help="Time to train for, of each preset and seed.")
+        float, typer.Option(min=0.0, help="Training time in minutes for each preset and seed.")
     ],
     inception: InceptionFile = None,
     device: DeviceName = "auto",

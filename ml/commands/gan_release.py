@@ -17,7 +17,7 @@ SampleCount = Annotated[
     typer.Option(
         "--samples",
         min=16,
-        help="How many images are measured; default: as many as the test split has, 64 to 512.",
+        help="Number of images to generate; default: as many as the test split has, 64 to 512.",
     ),
 ]
 
@@ -25,7 +25,7 @@ SampleCount = Annotated[
 def export_generator_command(
     data: DataFolder,
     run: Annotated[Path, typer.Option(help="The training run's folder.")],
-    out: Annotated[Path, typer.Option(help="Where generator, graph, card and samples go.")],
+    out: Annotated[Path, typer.Option(help="Folder for the generator, graph, card and samples.")],
     samples: SampleCount = None,
     features: FeatureNames = DEFAULT_FEATURES,
     device: DeviceName = "auto",

@@ -27,10 +27,10 @@ app = typer.Typer(
     help="Chest X-ray screening: data, models, predictions and the web application.",
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train models.")
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure models.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Evaluate models.")
 compare_app = typer.Typer(no_args_is_help=True, help="Compare models.")
-export_app = typer.Typer(no_args_is_help=True, help="Make releases of trained models.")
-reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat what others published.")
+export_app = typer.Typer(no_args_is_help=True, help="Export trained models.")
+reproduce_app = typer.Typer(no_args_is_help=True, help="Reproduce published results.")
 
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")

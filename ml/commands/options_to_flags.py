@@ -132,7 +132,7 @@ _OPTIONS_FILE = inspect.Parameter(
             metavar="FILE",
             is_eager=True,
             callback=_read_options_file,
-            help="JSON file with the values of these flags; flags given as well come first.",
+            help="JSON file with option values; flags on the command line take precedence.",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from ml.classifier.predictor import Predictor
 from ml.commands.classifier import (
     BundleFolder,
 )
-from ml.errors import XrayError
+from ml.errors import XrayError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
@@ -31,12 +31,13 @@ COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "error"
 def predict(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     csv_path: Annotated[
-        Path | None, typer.Option("--csv", help="Where to write; default: standard output.")
+        Path | None, typer.Option("--csv", help="File to write; default: standard output.")
     ] = None,
     bundle: BundleFolder = PRETRAINED,
 ) -> None:
-    """Answer images. An image that cannot be read gets a row with the error; the exit status is
-    1.
+    """Predict the classes of images as CSV.
+
+    An image that cannot be read gets a row with the error, and the exit status is 1.
     """
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
     images = list(_images(paths))
@@ -52,7 +53,7 @@ def predict(
             writer.writerow(row)
     if failed:
         raise XrayError(
-            f"{failed} of {len(images)} image(s) could not be read, see the error column"
+            f"{failed} of {counted(len(images), 'image')} could not be read. See the column error."
         )
 
 
@@ -62,13 +63,13 @@ def _images(paths: list[Path]) -> Iterator[Path]:
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
             if not found:
                 raise XrayError(
-                    f"no image in {path}: expected files ending in .png, .jpg, .dcm ..."
+                    f"There is no image in {path}. Expected files ending in .png, .jpg, .dcm, …"
                 )
             yield from found
         elif path.is_file():
             yield path
         else:
-            raise XrayError(f"no such file or folder: {path}")
+            raise XrayError(f"There is no file or folder {path}.")
 
 
 @contextmanager

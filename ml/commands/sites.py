@@ -21,7 +21,7 @@ def evaluate_sites_command(
     out: Annotated[Path, typer.Option(help="Folder of the results; the same one resumes.")],
     other: Annotated[
         list[Path] | None,
-        typer.Option(help="A data set of another finding, such as tuberculosis; repeatable."),
+        typer.Option(help="Data set of another finding, such as tuberculosis. Repeatable."),
     ] = None,
     device: DeviceName = "auto",
     **given: Any,

@@ -31,7 +31,7 @@ NO_PRIVACY_CHECK = (
     "generator, and one of them may reproduce a patient's image"
 )
 GeneratorFile = Annotated[
-    Path | None, typer.Option("--generator", help="A generator's file; default: the released one.")
+    Path | None, typer.Option("--generator", help="File of a generator; default: the released one.")
 ]
 ComparedData = Annotated[
     Path | None,
@@ -43,7 +43,7 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option(
         "--cache",
-        help="Folder for embeddings of real images, which speed up the next call; default: "
+        help="Cache folder for embeddings of real images; default: "
         "xray-screening in ~/.cache or XDG_CACHE_HOME.",
     ),
 ]

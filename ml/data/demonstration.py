@@ -65,7 +65,7 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
         DataError: there is a data set already.
     """
     if (to / MANIFEST).exists():
-        raise DataError(f"{to} is a data set already: name another folder")
+        raise DataError(f"{to} is already a data set. Give another folder.")
     rows = []
     for one in choose(generator):
         image = f"images/{one.label}-{one.seed}.png"
@@ -83,8 +83,8 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
 def choose(generator: GeneratorGraph) -> list[Chosen]:
     """The images of the first seeds that give every split its images of each class.
 
-    As in `xray synthesize`, the remainder of a seed tells its class. None is a near-duplicate of
-    another: it would be taken for an image of the same person.
+    As in `xray synthesize`, the remainder of a seed determines its class. None is a near-duplicate
+    of another: it would be taken for an image of the same person.
     """
     missing = {(label, part): count for part, count in IMAGES.items() for label in generator.labels}
     chosen: list[Chosen] = []

@@ -38,7 +38,7 @@ def without_left_out(records: Sequence[ImageRecord], leave_out: str) -> list[Ima
     unknown = [name for name in left_out_names(leave_out) if name not in sites | sources]
     if unknown:
         raise DataError(
-            f"cannot leave out {', '.join(map(repr, unknown))}: the data set has the sites "
-            f"{', '.join(sorted(sites))} and the sources {', '.join(sorted(sources))}"
+            f"Cannot leave out {', '.join(map(repr, unknown))}. The data set has the sites "
+            f"{', '.join(sorted(sites))} and the sources {', '.join(sorted(sources))}."
         )
     return [record for record in records if not is_left_out(record, leave_out)]

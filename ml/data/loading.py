@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from ml.data.manifest import ImageRecord, labels_of, listed
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
@@ -103,7 +103,7 @@ def load_images(
         except (UnreadableImage, BlankImage) as problem:
             faults.append(f"{record.path}: {problem}")
     if faults:
-        raise DataError(f"{len(faults)} image(s) cannot be read:{listed(faults)}")
+        raise DataError(f"{counted(len(faults), 'image')} cannot be read:{listed(faults)}")
     labels = np.array([classes.index(record.label) for record in kept], dtype=np.int64)
     return ImageSet(kept, images[: len(kept)], labels)
 
@@ -117,6 +117,7 @@ def require_known(records: Sequence[ImageRecord], classes: Sequence[str]) -> Non
     unknown = [record for record in records if record.label not in classes]
     if unknown:
         raise DataError(
-            f"{len(unknown)} image(s) are of {', '.join(labels_of(unknown))}, which is not among "
-            f"the classes {', '.join(classes)}. Use a data set of these classes"
+            f"The data set has {counted(len(unknown), 'image')} of "
+            f"{', '.join(labels_of(unknown))}. Use a data set with the classes "
+            f"{', '.join(classes)} only."
         )

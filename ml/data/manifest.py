@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ml.data.splits import Split, split_of
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.imaging.types import MIN_SIDE, MIN_SYNTHETIC_SIDE
 from ml.labels import MOST_LABELS, label_fault, ordered_labels
 
@@ -119,9 +119,9 @@ def read_synthetic_manifest(root: Path) -> list[ImageRecord]:
     real = real_images(records)
     if real:
         raise DataError(
-            f"{root} has {len(real)} image(s) that no generator made by its manifest, such as "
-            f"{real[0].path.name}: real images belong to the data set itself (--data), where "
-            "patients are kept on one side of the split"
+            f"{root} has {counted(len(real), 'image')} not marked as synthetic, such as "
+            f"{real[0].path.name}. Add real images to the data set (--data), so that they are "
+            "split by patient."
         )
     return records
 
@@ -153,22 +153,23 @@ def read_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"no {MANIFEST} in {root}: name a data set's folder (--data DIR or XRAY_DATA)"
+            f"There is no {MANIFEST} in {root}. Give the folder of a data set with --data or "
+            "XRAY_DATA."
         )
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, restval="")
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+        raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if missing:
-        raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
+        raise DataError(f"{path} has no column {', '.join(missing)}. Add it.")
     if not rows:
-        raise DataError(f"{path} has no rows: a data set needs images")
+        raise DataError(f"{path} has no rows. Add images.")
     faults = _faults(root, rows)
     if faults:
-        raise DataError(f"{path} has {len(faults)} fault(s):{listed(faults)}")
+        raise DataError(f"{path} has {counted(len(faults), 'error')}:{listed(faults)}")
     return columns, rows
 
 
@@ -206,7 +207,7 @@ def _faults(root: Path, rows: list[dict[str, str]]) -> list[str]:
         # Resolved, so that a.png and ./a.png are one image.
         path = (home / image).resolve()
         if path in first_seen:
-            faults.append(f"row {number}: {image} stands in row {first_seen[path]} already")
+            faults.append(f"row {number}: {image} is already in row {first_seen[path]}")
             continue
         first_seen[path] = number
         faults += [f"row {number}: {fault}" for fault in _row_faults(home, path, row)]
@@ -231,14 +232,14 @@ def _row_faults(home: Path, path: Path, row: dict[str, str]) -> list[str]:
     if None in row:
         faults.append("more cells than columns")
     if not _is_within(home, row["image"]):
-        faults.append(f"{row['image']} lies outside the data set")
+        faults.append(f"{row['image']} is outside the data set")
     elif not path.is_file():
-        faults.append(f"no such file: {row['image']!r}")
+        faults.append(f"there is no file {row['image']!r}")
     mask = row.get("lung_mask", "")
     if mask and not _is_within(home, mask):
-        faults.append(f"{mask} lies outside the data set")
+        faults.append(f"{mask} is outside the data set")
     elif mask and not (home / mask).is_file():
-        faults.append(f"no such lung mask: {mask!r}")
+        faults.append(f"there is no lung mask {mask!r}")
     if fault := label_fault(row["label"]):
         faults.append(f"label {fault}")
     generator = row.get(SYNTHETIC_COLUMN, "")

@@ -1,7 +1,7 @@
 """Near-duplicates: perceptual hashes of images, the pairs that are close, their groups.
 
 Public sets copy from each other, resized, compressed again, a margin cut off. Two such copies
-on two sides of the split would let a model be tested on what it has learnt by heart.
+on two sides of the split would let a model be tested on what it has memorised.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ml.data.manifest import ImageRecord, listed
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.types import MIN_SIDE, Pixels, UnreadableImage
 
@@ -105,7 +105,7 @@ def _hash_files(
             faults.append(f"{path}: {problem}")
         on_image()
     if faults:
-        raise DataError(f"{len(faults)} image(s) cannot be read:{listed(faults)}")
+        raise DataError(f"{counted(len(faults), 'image')} cannot be read:{listed(faults)}")
     return hashes
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ml.data.manifest import DEMONSTRATION, ImageRecord, labels_of
 from ml.data.near_duplicates import Hashes, ImageGroups, close_images
 from ml.data.splits import Split
+from ml.errors import counted
 from ml.json_model import JsonModel
 from ml.labels import ordered_labels
 
@@ -146,8 +147,8 @@ def warnings_of(records: Sequence[ImageRecord]) -> list[str]:
     stand_ins = sum(record.source == DEMONSTRATION for record in records)
     if stand_ins:
         warnings.append(
-            f"{stand_ins} image(s) are synthetic demonstration images that stand in for patients. "
-            "Metrics measured on them say nothing about patients."
+            f"The data set has {counted(stand_ins, 'demonstration image')}, synthetic stand-ins "
+            "for patients. Metrics on them say nothing about patients."
         )
     patients: dict[str, set[str]] = {}
     for record in records:

@@ -85,7 +85,7 @@ def compare_conditions(
     """Train all conditions, measure them on the same images, and write `conditions.json` and
     `conditions.html`.
 
-    Interrupted anywhere, the same call goes on with the training that is not finished, from its
+    After an interruption the same call continues with the training that is not finished, from its
     last whole epoch. `metrics.jsonl` has a row for every training that is over.
 
     Args:
@@ -107,9 +107,7 @@ def compare_conditions(
         XrayError: several processes were started together.
     """
     if join_process_group(device).world_size > 1:
-        raise XrayError(
-            "several processes share one training, not a comparison: start a single one"
-        )
+        raise XrayError("A comparison runs in one process. Start it without accelerate.")
     out.mkdir(parents=True, exist_ok=True)
     real, size = real_images(records), backbone(options.network).size
     settings = [
@@ -163,7 +161,7 @@ class _Trainings:
             seconds += found.metrics.seconds
             counted = {"step": len(rows) + 1, "of": len(trainings)}
             rows.append(counted | found.metrics.model_dump(mode="json") | {"seconds": seconds})
-            # Not while a resumed call goes past what is over: progress would seem to begin anew.
+            # Not while a resumed call goes past what is over: progress would seem to start again.
             if len(rows) > written:
                 lines = "".join(json.dumps(row) + "\n" for row in rows)
                 write_whole(self.out / METRICS, lines)
@@ -216,7 +214,7 @@ def _finished(path: Path, inputs: TrainingInputs) -> FinishedTraining | None:
     found = FinishedTraining.from_json(path.read_bytes())
     if found.inputs != inputs:
         raise CheckpointError(
-            f"{path.parent} is of other options or other images: give the same, or another --out"
+            f"{path.parent} has other options or images. Give the same ones, or another --out."
         )
     return found
 

@@ -77,9 +77,8 @@ def load_setting(
     learned = without_leaks([*real, *synthetic], left_out)
     if not synthetic_images(learned):
         raise DataError(
-            "there is no synthetic image to learn from that is not nearly an image measured on: "
-            "make "
-            "some with xray synthesize, and name their folder with --synthetic"
+            "All synthetic images are near-duplicates of the images to measure on. Generate "
+            "others with xray synthesize, and give their folder with --synthetic."
         )
     if left_out:
         measured = images_left_out(real, left_out)

@@ -77,7 +77,7 @@ def verdict(difference: Interval) -> str:
 def effect_sentence(
     condition: str, differences: MetricDifferences, setting: AblationSetting, seeds: int
 ) -> str:
-    """The effect of a condition beside that of real images alone, in one sentence.
+    """The effect of a condition compared with real images alone, in one sentence.
 
     It goes by the macro AUROC, which no threshold enters; where the images are of one class, by the
     accuracy.

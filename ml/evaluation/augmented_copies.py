@@ -44,7 +44,7 @@ def plan_copies(
 
 
 def write_copies(pairs: Sequence[tuple[ImageRecord, ImageRecord]], size: int, seed: int) -> None:
-    """Make the copies that are not there yet; each has randomness of its own."""
+    """Make the copies that are not there yet; each has its own random numbers."""
     for number, (image, copy) in enumerate(track(pairs, "changing images", transient=True)):
         if copy.path.exists():
             continue

@@ -2,7 +2,7 @@
 
 Both predict the same images, so their difference is known far more precisely than either metric
 alone: the bootstrap draws the same patients for both. A candidate passes unless it is significantly
-worse, or does not reach the metrics of its own card.
+worse, or does not reach the metrics of its card.
 """
 
 from collections.abc import Sequence

@@ -89,8 +89,8 @@ def plan_folds(
     labels, sites = labels_of(real), sorted({image.site for image in real})
     if not {target, healthy} <= set(labels) or len(sites) < 2:
         raise DataError(
-            f"the data set has the classes {', '.join(labels)} and the sites {', '.join(sites)}. "
-            f"Leaving sites out needs {target}, {healthy} and two sites or more"
+            f"The data set has the classes {', '.join(labels)} and the sites {', '.join(sites)}. "
+            f"Leaving sites out needs {target}, {healthy} and at least two sites."
         )
     with_healthy, with_target = (
         [site for site in sites if _patients(real, site, label) >= least_pair_patients]

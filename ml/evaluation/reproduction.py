@@ -161,7 +161,7 @@ def _finished(path: Path, inputs: ReproductionInputs) -> ConditionResult | None:
     found = ConditionResult.from_json(path.read_bytes())
     if (found.options, found.images_sha256) != (inputs.options, inputs.images_sha256):
         raise CheckpointError(
-            f"{path} is of other options or other images: give the same, or another --out"
+            f"{path} has other options or images. Give the same ones, or another --out."
         )
     return found
 
@@ -268,7 +268,9 @@ def _train_epoch(
         torch.autograd.backward(loss)
         optimizer.step()
         if not math.isfinite(loss.item()):
-            raise XrayError(f"the loss became {loss.item()}: give another --seed or float32")
+            raise XrayError(
+                f"The loss became {loss.item()}. Give another --seed, or --precision float32."
+            )
         total += loss.item() * len(chosen)
         right += int((logits.argmax(dim=1) == labels).sum())
         on_step()

@@ -97,13 +97,13 @@ def measure_classifier_sites(
         XrayError: the options leave something out already.
     """
     if options.leave_out:
-        raise XrayError("Each site is left out in turn. Remove --leave-out")
+        raise XrayError("Each site is left out in turn. Remove --leave-out.")
     real = real_images(records)
     plan = plan_folds(real)
     if known := sorted({image.label for image in others} & set(plan.labels)):
         raise DataError(
-            f"images of other findings are of the class {', '.join(known)}. Other findings need "
-            "labels that the data set does not have"
+            f"The images of other findings have the label {', '.join(known)}. Use labels that the "
+            "data set does not have."
         )
     found: dict[Fold, SitePredictions] = {}
     for fold in plan.folds:
@@ -171,10 +171,12 @@ def _read_stored(
     try:
         stored = StoredPredictions.from_json(path.read_bytes())
     except InvalidJson as problem:
-        raise CheckpointError(f"{path} is damaged: {problem}. Remove it to predict again") from None
+        raise CheckpointError(
+            f"{path} is damaged: {problem}. Delete it to predict again."
+        ) from None
     if stored.options != options or any(getattr(stored, key) != sha for key, sha in shas.items()):
         raise CheckpointError(
-            f"{path.parent} is of other options or other images. Give the same, or another --out"
+            f"{path.parent} has other options or images. Give the same ones, or another --out."
         )
     return stored
 

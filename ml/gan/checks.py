@@ -46,7 +46,7 @@ def check_batch_size(options: GanOptions, processes: int) -> None:
     if options.batch_std and options.batch_size // processes % STD_GROUP:
         raise XrayError(
             f"--batch-std compares groups of {STD_GROUP} images. Give a --batch-size that is a "
-            f"multiple of {STD_GROUP * processes} for {processes} process(es)."
+            f"multiple of {STD_GROUP * processes}."
         )
 
 

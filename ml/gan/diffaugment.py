@@ -1,6 +1,6 @@
 """Differentiable augmentation: the critic never sees an image as it is.
 
-With few images a critic learns them by heart. Zhao et al. ("Differentiable Augmentation for
+With few images a critic memorises them. Zhao et al. ("Differentiable Augmentation for
 Data-Efficient GAN Training", 2020) change real and fake images alike, and let the generator's
 gradient pass through the change, so that the changes do not end up in the samples.
 

@@ -61,7 +61,9 @@ def load_generator(path: Path, device: torch.device | None = None) -> LoadedGene
             version can build.
     """
     if not path.is_file():
-        raise CheckpointError(f"no generator at {path}: name a .safetensors file of xray train gan")
+        raise CheckpointError(
+            f"There is no generator at {path}. Give a .safetensors file of xray train gan."
+        )
     content = path.read_bytes()
     card = _card_of(content, path)
     # Nothing is allocated before the file's own weights have been found to fit.
@@ -70,7 +72,9 @@ def load_generator(path: Path, device: torch.device | None = None) -> LoadedGene
     try:
         network.load_state_dict(rename_weights(load(content)), assign=True)
     except (SafetensorError, RuntimeError) as problem:
-        raise CheckpointError(f"{path} does not hold the weights of its card") from problem
+        raise CheckpointError(
+            f"{path} does not contain the weights of its card. Copy it again."
+        ) from problem
     network.float().to(memory_format=torch.channels_last)
     network.to(device or torch.device("cpu")).eval().requires_grad_(False)
     return LoadedGenerator(network, card, hashlib.sha256(content).hexdigest())
@@ -86,9 +90,10 @@ def _card_of(content: bytes, path: Path) -> GeneratorCard:
         check_options(card.options)
     except (XrayError, ValueError, KeyError, TypeError, RecursionError) as problem:
         why = f": {problem}" if isinstance(problem, XrayError) else ""
-        raise CheckpointError(f"{path} is no generator of xray train gan{why}") from problem
+        raise CheckpointError(f"{path} is not a generator of xray train gan{why}") from problem
     if card.format != GENERATOR_CARD_FORMAT:
         raise CheckpointError(
-            f"{path} has a card of format {card.format}, this version reads {GENERATOR_CARD_FORMAT}"
+            f"{path} has a card of format {card.format}. This version reads "
+            f"{GENERATOR_CARD_FORMAT}. Export the generator again."
         )
     return card

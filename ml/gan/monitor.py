@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ml.data.loading import ImageSet
-from ml.errors import Collapsed, DataError, Diverged
+from ml.errors import Collapsed, DataError, Diverged, counted
 from ml.gan.evaluation.distances import diversity, pixel_points
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.kid import kid
@@ -62,7 +62,8 @@ class GanMonitor:
         """
         if len(validation) < LEAST_IMAGES:
             raise DataError(
-                f"The validation split has {len(validation)} image(s) of {options.labels}, and KID "
+                f"The validation split has {counted(len(validation), 'image')} of "
+                f"{options.labels}, and KID "
                 f"needs at least {LEAST_IMAGES}. Add images of more patients."
             )
         self._options, self._out, self._log = options, out, log

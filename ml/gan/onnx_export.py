@@ -78,4 +78,7 @@ def require_same_images(loaded: LoadedGenerator, graph: GeneratorGraph) -> None:
         made = graph.images_of_latents(latents, number)
         gap = int(np.abs(expected.astype(int) - made).max())
         if gap > TOLERANCE:
-            raise BundleError(f"the graph's images of {label} differ from torch by {gap} levels")
+            raise BundleError(
+                f"The graph's images of {label} differ from torch by {gap} grey levels. The export "
+                "is not usable."
+            )

@@ -84,8 +84,8 @@ class GeneratorGraph:
         # ONNX Runtime's own errors have no common base.
         except Exception as problem:
             raise BundleError(
-                f"{GRAPH} is no generator's graph ({type(problem).__name__}): make it with "
-                "xray export generator"
+                f"{GRAPH} is not the graph of a generator ({type(problem).__name__}). Create it "
+                "with xray export generator."
             ) from problem
 
     @classmethod
@@ -101,18 +101,23 @@ class GeneratorGraph:
         """
         for name in (CARD, GRAPH):
             if not (folder / name).is_file():
-                raise BundleError(f"no {name} in {folder}: name a folder of xray export generator")
+                raise BundleError(
+                    f"There is no {name} in {folder}. Give a folder of xray export generator."
+                )
         content = (folder / GRAPH).read_bytes()
         card = _card_in(folder)
         digest = hashlib.sha256(content).hexdigest()
         if digest != card.get(GRAPH_SHA256):
             raise BundleError(
-                f"{folder / GRAPH} has SHA-256 {digest[:12]}..., which is not the one in its card: "
-                "it is damaged or was changed, export the generator again"
+                f"{folder / GRAPH} has SHA-256 {digest[:12]}..., not the one in its card. It is "
+                "damaged or was changed. Export the generator again."
             )
         graph = cls(content, threads=threads)
         if graph.sha256 != card.get("sha256"):
-            raise BundleError(f"{folder}: the graph is of another generator than the card")
+            raise BundleError(
+                f"The graph and the card in {folder} are of different generators. Export the "
+                "generator again."
+            )
         return graph
 
     @property
@@ -209,7 +214,9 @@ def _card_in(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except ValueError as problem:
-        raise BundleError(f"{folder / CARD} is no card: export the generator again") from problem
+        raise BundleError(
+            f"{folder / CARD} is not a card. Export the generator again."
+        ) from problem
     if not isinstance(card, dict):
-        raise BundleError(f"{folder / CARD} is no card: export the generator again")
+        raise BundleError(f"{folder / CARD} is not a card. Export the generator again.")
     return card

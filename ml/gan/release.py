@@ -1,4 +1,4 @@
-"""A trained generator becomes a released one: measured, described, with samples nobody chose."""
+"""A trained generator becomes a released one: measured, described, with unselected samples."""
 
 import hashlib
 import json

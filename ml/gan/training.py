@@ -19,7 +19,7 @@ import torch
 from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.splits import Split
-from ml.errors import CheckpointError, DataError
+from ml.errors import CheckpointError, DataError, counted
 from ml.gan.averaged_generator import refresh_batch_statistics
 from ml.gan.checks import check_batch_size, check_options
 from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
@@ -205,8 +205,8 @@ def _on_device(train_set: ImageSet, options: GanOptions, device: torch.device) -
     """
     if len(train_set) < options.batch_size:
         raise DataError(
-            f"{len(train_set)} training image(s) do not fill a batch of {options.batch_size}. "
-            "Give a smaller --batch-size, or more images."
+            f"A batch of {options.batch_size} needs as many training images, and there are only "
+            f"{counted(len(train_set), 'image')}. Give a smaller --batch-size, or add images."
         )
     classes = torch.from_numpy(train_set.numbers_in(options.label_names))
     chances = (1 / torch.bincount(classes).double())[classes]

@@ -141,13 +141,15 @@ class LungSegmenter:
         except OSError as problem:
             raise BundleError(
                 f"{folder} holds no lung segmentation network ({problem}). Train one with xray "
-                "train lungs"
+                "train lungs."
             ) from problem
         except InvalidJson as problem:
-            raise BundleError(f"{folder / CARD} is not a card: {problem}") from problem
+            raise BundleError(
+                f"{folder / CARD} is not a card: {problem}. Export the network again."
+            ) from problem
         if hashlib.sha256(graph).hexdigest() != card.sha256:
             raise BundleError(
-                f"{folder / GRAPH} is not the graph that its card describes. Fetch both again"
+                f"{folder / GRAPH} is not the graph that its card describes. Copy both again."
             )
         return cls(card, graph, threads=threads)
 

@@ -1,6 +1,6 @@
 """Charts as SVG text: pure functions of numbers, without a drawing library.
 
-A chart has no colours of its own. Its parts carry classes (`frame`, `grid`, `s0`, `s1`, ...), and
+A chart contains no colours. Its parts carry classes (`frame`, `grid`, `s0`, `s1`, ...), and
 the page it stands in says how they look on paper, on a light and on a dark screen. Lines differ by
 dashes as well as by colour.
 """

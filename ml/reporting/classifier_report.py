@@ -102,7 +102,7 @@ def read_training_rows(run: Path, card: ModelCard) -> list[dict[str, float]]:
         changed = ", ".join(name for name in ours if theirs.get(name) != ours[name])
         raise CheckpointError(
             f"{run} did not train classifier {card.version}: they differ in {changed}. Give the "
-            "folder of its own run."
+            "folder of its run."
         )
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 

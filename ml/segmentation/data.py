@@ -12,7 +12,7 @@ from rich.progress import track
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, read_rows, record_of
 from ml.data.splits import Split
-from ml.errors import DataError
+from ml.errors import DataError, counted
 
 _MASK_COLUMN = "lung_mask"
 
@@ -68,8 +68,8 @@ def load_masked_images(root: Path, size: int) -> tuple[MaskedImages, MaskedImage
     ]
     if not all(parts):
         raise DataError(
-            f"{root} has {len(parts[0])} image(s) with a lung mask to train on and "
-            f"{len(parts[1])} held out. Add masks of several patients in the column {_MASK_COLUMN}"
+            f"{root} has {counted(len(parts[0]), 'image')} with a lung mask to train on and "
+            f"{len(parts[1])} held out. Add masks of several patients in the column {_MASK_COLUMN}."
         )
     training, held_out = (_load(part, size) for part in parts)
     return training, held_out
@@ -86,7 +86,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
         with Image.open(path) as opened:
             mask: NDArray[np.bool_] = np.asarray(opened.convert("L")) > 0
     except OSError as problem:
-        raise DataError(f"{path} is not an image: {problem}. Replace the lung mask") from problem
+        raise DataError(f"{path} is not an image: {problem}. Replace the lung mask.") from problem
     return mask
 
 

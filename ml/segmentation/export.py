@@ -172,4 +172,6 @@ def _require_equal(
     gap = float(np.abs(ours - segmenter.probabilities(images)).max())
     # Written so that a gap that is no number is refused as well.
     if not gap <= TOLERANCE:
-        raise BundleError(f"the graph's probabilities differ from torch by {gap:.1e}")
+        raise BundleError(
+            f"The graph's probabilities differ from torch by {gap:.1e}. The export is not usable."
+        )

@@ -31,7 +31,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
         raise CheckpointError(
-            f"{path} is not a readable checkpoint ({type(problem).__name__}): "
-            "delete it to start again"
+            f"{path} is not a readable checkpoint ({type(problem).__name__}). "
+            "Delete it to start again."
         ) from problem
     return state

@@ -72,7 +72,7 @@ class MetricsLog:
         """Replace all rows: a crash may have come between a checkpoint and the log.
 
         Args:
-            rows: those of the checkpoint that the run goes on from.
+            rows: those of the checkpoint that the run resumes from.
         """
         if self._writes:
             text = "".join(json.dumps(row) + "\n" for row in rows)

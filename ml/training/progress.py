@@ -14,11 +14,11 @@ from ml.training.metrics_log import METRICS
 class ImageLog:
     """How many images are there, as rows of `metrics.jsonl`: step, of, seconds, images_per_second.
 
-    A call that goes on from an earlier one counts its images again and adds to its seconds.
+    A call that resumes an earlier one counts its images again and adds to its seconds.
     """
 
     def __init__(self, folder: Path, of: int):
-        """Begin the file anew.
+        """Start the file again.
 
         Args:
             folder: of the file; it is made where it is missing.

@@ -130,6 +130,6 @@ def _synchronised(layer: nn.Module, group: ProcessGroup) -> nn.Module:
         case nn.modules.batchnorm._BatchNorm() | nn.modules.dropout._DropoutNd():
             raise TypeError(
                 f"{type(layer).__name__} has no synchronised counterpart. "
-                "Add one to ml/training/synchronised_layers.py"
+                "Add one to ml/training/synchronised_layers.py."
             )
     return synchronise_layers(layer, group)

@@ -79,11 +79,14 @@ def test_image_that_cannot_be_read_gets_a_row_and_the_status_says_so(images: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "no-such-file.png"], "no such file or folder: no-such-file.png"),
+        (["predict", "no-such-file.png"], "There is no file or folder no-such-file.png."),
         (["predict", "LICENSE", "--bundle", "docs"], "card.json"),
         (["data", "summary", "--data", "docs"], "no manifest.csv in docs"),
         (["evaluate", "classifier", "--data", "docs"], "no manifest.csv in docs"),
-        (["export", "classifier", "--data", "docs", "--run", "docs", "--out", "x"], "no training"),
+        (
+            ["export", "classifier", "--data", "docs", "--run", "docs", "--out", "x"],
+            "not the folder of a training run",
+        ),
         (["key", "revoke", "3b0f3d7e-0000-4000-8000-000000000000"], "no key"),
     ],
 )
@@ -129,7 +132,7 @@ def test_completion_is_of_the_program_xray() -> None:
 
 def test_clean_up_counts_what_it_deletes(tmp_path: Path) -> None:
     done = xray("storage", "clean-up", XRAY_HOME=str(tmp_path))
-    assert done.stdout.strip() == ("Moved 0 file(s) to the trash, deleted 0, put back 0."), (
+    assert done.stdout.strip() == ("Moved 0 files to the trash, deleted 0, put back 0."), (
         done.stderr
     )
 

@@ -24,7 +24,7 @@ from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS
 
 @pytest.fixture
 def version(live_database: Database, live_home: Path, tmp_path: Path) -> DataVersion:
-    """A data version of the server, grown out of another one."""
+    """A data version of the server, based on another one."""
     settings = Settings(_env_file=None, home=live_home)
     with live_database.session() as session:
         register = {"kind": DataKind.IMAGES, "by": "user:somebody"}
@@ -123,7 +123,7 @@ def test_archive_is_sent_without_script(
     page.get_by_label("Add to data set").select_option(version.sha256)
     page.get_by_label("Archive to upload").set_input_files(no_image)
     page.get_by_role("button", name="Start import").click()
-    expect(page.get_by_text("neither a ZIP nor a TAR archive")).to_be_visible()
+    expect(page.get_by_text("not a ZIP or TAR archive")).to_be_visible()
     faults.expect("Failed to load resource")
     # What was typed is there still; a browser does not choose a file again.
     expect(page.get_by_label("Data set name")).to_have_value("Images of autumn")

@@ -145,12 +145,12 @@ def test_gallery_and_quiz_work_without_a_script(
     assert zipfile.is_zipfile(downloading.value.path())
 
     page.goto("/gallery/quiz")
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Start").click()
     for group in page.get_by_role("group", name=re.compile("Image ")).all():
         group.get_by_label("synthetic").check()
-    page.get_by_role("button", name="See how I did").click()
-    expect(page.get_by_role("heading", name="10 of 20 right")).to_be_visible()
-    expect(page.get_by_text("You took 0 of 10 synthetic images for real")).to_be_visible()
+    page.get_by_role("button", name="Show result").click()
+    expect(page.get_by_role("heading", name="10 of 20 correct")).to_be_visible()
+    expect(page.get_by_text("You judged 0 of 10 synthetic images real")).to_be_visible()
     context.close()
 
 
@@ -161,7 +161,7 @@ def test_no_page_of_the_gallery_is_hard_to_read(page: Page, scheme: str, width: 
     page.goto("/gallery")
     older = page.locator("a[rel=next]").get_attribute("href")
     page.goto("/gallery/quiz")
-    page.get_by_role("button", name="Begin").click()
+    page.get_by_role("button", name="Start").click()
     addresses = [
         "/gallery",
         older or "",

@@ -100,7 +100,7 @@ def wait_until_done(page: Page, seconds: float = 200) -> None:
 
 
 def watch_samples(page: Page) -> None:
-    """See the grid of samples change while the training goes on, without a reload."""
+    """See the grid of samples change during the training, without a reload."""
     page.evaluate("window.stayed = true")
     picture = page.locator("#sample-image")
     first = picture.get_attribute("src", timeout=180_000)

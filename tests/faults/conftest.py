@@ -1,4 +1,4 @@
-"""Deployments to break: everything embedded, and a database and a broker of their own."""
+"""Deployments to break: everything embedded, and a separate database and broker."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.postgres import fresh_database
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    # Tests in the process beside this one have a database of their own.
+    # Tests in the process beside this one have a separate database.
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     usual = f"redis://127.0.0.1:6379/{15 - process % 8}"
     if answers(usual):
@@ -48,7 +48,7 @@ def embedded(tmp_path: Path) -> Iterator[Deployment]:
 
 @pytest.fixture(params=["embedded", "postgresql and redis"])
 def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
-    """Everything embedded, or a database and a broker of their own."""
+    """Everything embedded, or a separate database and broker."""
     if request.param == "embedded":
         yield request.getfixturevalue("embedded")
         return

@@ -1,4 +1,4 @@
-"""A database, a broker, workers and a server, each a process of its own that can be killed."""
+"""A database, a broker, workers and a server, each a separate process that can be killed."""
 
 import os
 import shutil
@@ -95,7 +95,7 @@ class Deployment:
         return self.settings.home / "processes.log"
 
     def alive(self) -> list[psutil.Process]:
-        """All processes of this deployment, whoever started them."""
+        """All processes of this deployment, including those started by other processes."""
         home = str(self.settings.home)
         return [each for each in psutil.process_iter() if _is_of(each, home)]
 

@@ -1,6 +1,6 @@
 """A stand-in for a trainer: it counts, keeps its count in a file, and resumes from it.
 
-And for what comes of a training: when it has counted to the end, it is registered as a model.
+And for the result of a training: when it has counted to the end, it is registered as a model.
 """
 
 import hashlib

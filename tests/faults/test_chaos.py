@@ -1,4 +1,4 @@
-"""Everything is killed at random moments, and every run is done once all the same."""
+"""Everything is killed at random moments, and every run is done exactly once."""
 
 import json
 import random
@@ -98,7 +98,7 @@ def test_runs_are_done_once_each_whatever_is_killed(breakable: tuple[Deployment,
             broker.start()
         else:
             kill_a_trainer(deployment, chance)
-    # A run that lost its worker goes on when the lease is over.
+    # A run that lost its worker continues when the lease is over.
     for run_id, (attempts, killed_at) in left.items():
         deployment.wait(run_id, lambda run, before=attempts: run.attempts > before or ended(run))
         # A busy machine takes some seconds for each run that comes before it.

@@ -1,4 +1,4 @@
-"""Workers and trainers that are killed, stopped, told twice or not told at all."""
+"""Workers and trainers that are killed, stopped, notified twice or not at all."""
 
 import os
 import signal

@@ -112,7 +112,7 @@ def _write(root: Path, rows: Sequence[tuple[str, str, str, str]]) -> Path:
 
 
 def stripes(label: str) -> NDArray[np.float64]:
-    """What tells a class, (256, 224): finer than what near-duplicates are told by."""
+    """What identifies a class, (256, 224): finer than what identifies near-duplicates."""
     wave = 60 * np.sin(np.arange(256) * 2 * np.pi / 32)
     across, along = np.tile(wave[:, None], (1, 224)), np.tile(wave[:224], (256, 1))
     both = np.where(across + along > 0, 200, -200)

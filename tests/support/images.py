@@ -135,7 +135,7 @@ def lossless_jpeg(stored: Greys, precision: int) -> bytes:
     """Lossless JPEG, process 14 with the left neighbour as prediction: (H, W) -> codestream.
 
     Every category of difference has the same code length, which makes files large and the
-    encoder short; no library at hand writes this kind.
+    encoder short; no installed library writes this kind.
     """
     height, width = stored.shape
     values = stored.astype(np.int64)

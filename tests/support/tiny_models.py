@@ -47,7 +47,7 @@ def _upgrade(url: str) -> None:
 
 
 def settings_for(url: str, home: Path, **given: Any) -> Settings:
-    """Settings of an application of its own."""
+    """Settings of a separate application."""
     return Settings(
         _env_file=None,
         home=home,

@@ -64,7 +64,7 @@ def write_manifest(
             meanwhile.
     """
     if fault := class_count_fault(row["label"] for row in rows):
-        raise DataError(f"{to} would not be a data set: {fault}")
+        raise DataError(f"The images cannot be added to {to}. {fault}")
     others: dict[str, list[str]] = {}
     for other, key in (present.aliases() | dict(aliases)).items():
         others.setdefault(key, []).append(other)
@@ -79,5 +79,5 @@ def write_manifest(
     manifest = to / MANIFEST
     now = manifest.read_bytes() if manifest.exists() else b""
     if now != present.text:
-        raise DataError(f"{manifest} was changed by something else meanwhile: import again")
+        raise DataError(f"{manifest} was changed during the import. Import again.")
     write_whole(manifest, text.getvalue().encode())

@@ -118,7 +118,7 @@ class Stage:
                 size = (decoded.width, decoded.height)
                 lungs = picture.convert("L").resize(size, Image.Resampling.BILINEAR)
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as problem:
-            raise ValueError(f"unreadable lung mask {source.name}") from problem
+            raise ValueError(f"The lung mask {source.name} cannot be read.") from problem
         mask = lungs.point(lambda grey: 255 * (grey >= 128)).convert("1")
         write_whole(self.mask(decoded.digest), lambda file: mask.save(file, "PNG"))
 

@@ -19,7 +19,7 @@ from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.records import MISSING, UNREADABLE, Candidate, Skipped, SourceOptions
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.data.near_duplicates import Hashes, hash_images
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.files import write_whole
 from ml.imaging.preprocessing import BlankImage
 from ml.imaging.types import UnreadableImage
@@ -56,10 +56,10 @@ def import_images(
     keep_duplicates: bool = False,
     on_image: Callable[[], None] = lambda: None,
 ) -> Report:
-    """Take the images of a public data set into a data set of ours.
+    """Import the images of a public data set.
 
-    The manifest is replaced as the last step: until then the data set is as it was. Interrupted,
-    the same import goes on with the images not decoded yet.
+    The manifest is replaced as the last step: until then the data set is unchanged. The same
+    call resumes an interrupted import.
 
     Args:
         kind: the layout of `src`, one of `LAYOUTS`.
@@ -75,26 +75,27 @@ def import_images(
             faults.
     """
     if kind not in LAYOUTS:
-        raise DataError(f"unknown kind {kind!r}, expected one of {', '.join(LAYOUTS)}")
+        raise DataError(f"Unknown kind {kind!r}. Expected one of {', '.join(LAYOUTS)}.")
     if not src.is_dir():
-        raise DataError(f"no such folder: {src}")
+        raise DataError(f"There is no folder {src}.")
     options = options or SourceOptions(salt_file=to / ".patient-salt")
     present = Present.read(to)
     found = list(LAYOUTS[kind](src, options))
     left_out = [one for one in found if isinstance(one, Skipped)]
     candidates = [one for one in found if isinstance(one, Candidate)]
     if not candidates:
-        raise DataError(f"no image to import in {src}{_reasons(left_out)}")
+        raise DataError(f"{src} has no image to import{_reasons(left_out)}")
     stage = Stage(to / STAGING, short_side)
     images, unused = _decode(candidates, stage, present, on_image)
     left_out += unused
     if not images and all(one.reason in (MISSING, UNREADABLE) for one in unused):
-        raise DataError(f"none of the {len(candidates)} image(s) can be read{_reasons(left_out)}")
+        found_images = counted(len(candidates), "image")
+        raise DataError(f"None of {found_images} in {src} can be read{_reasons(left_out)}")
 
     settled, refused = _settle(present, to, images, keep_duplicates=keep_duplicates)
     left_out += refused
     if not settled.taken and not present.rows:
-        raise DataError(f"every image of {src} was left out{_reasons(left_out)}")
+        raise DataError(f"All images of {src} were left out{_reasons(left_out)}")
     taken = [(*images[number], patient) for number, patient in settled.taken.items()]
     added = [_move_in(to, stage, *image) for image in taken]
     if added or settled.aliases:
@@ -116,7 +117,7 @@ def _reasons(left_out: Sequence[Skipped]) -> str:
     counts = Counter(one.reason for one in left_out).most_common()
     lines = [f"\n  {count} {reason}" for reason, count in counts]
     examples = [f"\n  {one.path}: {one.detail or one.reason}" for one in left_out[:5]]
-    return ":" + "".join(lines + examples) if lines else ": it has none"
+    return ":" + "".join(lines + examples) if lines else ". It is empty."
 
 
 def _decode(
@@ -165,7 +166,7 @@ def _settle(
     if not images:
         return Resolution(), []
     aliases = present.aliases()
-    # A synthetic image is nobody's: it ties no patients together and keeps no image out.
+    # A synthetic image shows no person: it ties no patients together and keeps no image out.
     rows = [row for row in present.rows if not row.get(SYNTHETIC_COLUMN)]
     old = [Known(row["image"], _digest(row), row["label"], row["patient"]) for row in rows]
     new = []

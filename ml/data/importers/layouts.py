@@ -89,8 +89,8 @@ def radiography(src: Path, _options: SourceOptions) -> Found:
     }
     if not any(folders.values()):
         raise DataError(
-            f"{src} is no COVID-19 Radiography Database: expected the folders COVID, Normal, "
-            "Viral Pneumonia"
+            f"{src} is not the COVID-19 Radiography Database. Expected the folders COVID, Normal "
+            "and Viral Pneumonia."
         )
     for label, folder in folders.items():
         if folder is None:
@@ -137,7 +137,8 @@ def kermany(src: Path, _options: SourceOptions) -> Found:
     ]
     if not folders:
         raise DataError(
-            f"{src} is no chest_xray folder: expected train, val or test with NORMAL and PNEUMONIA"
+            f"{src} is not a chest_xray folder. Expected train, val or test with NORMAL and "
+            "PNEUMONIA."
         )
     for folder in folders:
         label = folder.name.lower()
@@ -166,7 +167,9 @@ def nih(src: Path, _options: SourceOptions) -> Found:
     """ChestX-ray14: `Data_Entry_2017*.csv`, images in any subfolder."""
     tables = sorted(src.glob("Data_Entry_2017*.csv"))
     if not tables:
-        raise DataError(f"{src} is no ChestX-ray14: expected Data_Entry_2017.csv or ..._v2020.csv")
+        raise DataError(
+            f"{src} is not ChestX-ray14. Expected Data_Entry_2017.csv or Data_Entry_2017_v2020.csv."
+        )
     images = {path.name: path for path in images_below(src)}
     for row in read_table(tables[-1], ("image index", "finding labels", "patient id")):
         name, finding = row["image index"], row["finding labels"]
@@ -206,7 +209,7 @@ def folders(src: Path, options: SourceOptions) -> Found:
         finding = class_folder.of(inner)
         patient = pattern.search(inner.as_posix()) if pattern else None
         if not finding:
-            yield Skipped(path, NO_LABEL, "in no folder named after a class")
+            yield Skipped(path, NO_LABEL, "not in a folder named after a class")
         elif pattern and not (patient and patient[1]):
             yield Skipped(path, NO_PATIENT, f"{pattern.pattern} does not match")
         else:
@@ -254,10 +257,10 @@ def _patient_pattern(text: str) -> re.Pattern[str] | None:
         pattern = re.compile(text)
     except re.error as problem:
         raise DataError(
-            f"--patient-pattern {text!r} is no regular expression: {problem}"
+            f"--patient-pattern {text!r} is not a regular expression: {problem}."
         ) from problem
     if pattern.groups != 1:
-        raise DataError(f"--patient-pattern {text!r} needs one group, such as (p[0-9]+)_")
+        raise DataError(f"--patient-pattern {text!r} needs exactly one group, such as (p[0-9]+)_.")
     return pattern
 
 
@@ -267,11 +270,14 @@ _LATERAL_VIEWS = ("LL", "RL", "LAT", "LATERAL", "LLO", "RLO", "RAO", "LAO")
 def dicom(src: Path, options: SourceOptions) -> Found:
     """DICOM files below a folder and a CSV of labels, by file or by SOPInstanceUID."""
     if options.labels is None:
-        raise DataError("DICOM files need --labels FILE: columns file or SOPInstanceUID, and label")
+        raise DataError(
+            "DICOM files need --labels FILE, a CSV file with the columns file or SOPInstanceUID, "
+            "and label."
+        )
     table = read_table(options.labels, ("label",))
     key = next((name for name in ("file", "sopinstanceuid") if table and name in table[0]), None)
     if key is None:
-        raise DataError(f"{options.labels} needs rows and a column file or SOPInstanceUID")
+        raise DataError(f"{options.labels} needs rows and a column file or SOPInstanceUID.")
     rows = {row[key]: row for row in table}
     seen = set()
     for path in files_below(src):
@@ -342,17 +348,19 @@ def source_slug(text: str) -> str:
 def _source_name(src: Path, options: SourceOptions) -> str:
     name = options.source or source_slug(src.resolve().name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise DataError(f"{name!r} is no source's name: give --source with a-z, 0-9 and -")
+        raise DataError(
+            f"{name!r} cannot be the name of a source. Give --source with a-z, 0-9 and -."
+        )
     if name == DEMONSTRATION:
         raise DataError(
-            f"the source's name {name!r} is that of the demonstration images: give another --source"
+            f"The source {name!r} is reserved for the demonstration set. Give another --source."
         )
     return name
 
 
 def _expected_file(src: Path, name: str, what: str) -> Path:
     if not (src / name).is_file():
-        raise DataError(f"{src} is not {what}: expected {name} in it")
+        raise DataError(f"{src} is not {what}. Expected {name} in it.")
     return src / name
 
 

@@ -22,7 +22,7 @@ from ml.data.manifest import (
     record_of,
 )
 from ml.data.near_duplicates import Hashes, hash_records
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.files import link_or_copy
 from ml.gan.synthesis.folder import (
     PRIVACY_CHECKS,
@@ -95,7 +95,7 @@ def copy_whole(root: Path, to: Path, *, link: bool, on_image: Callable[[], None]
 
 
 def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
-    """By their source images are known to be nobody's: only those that are shipped may have it."""
+    """The source marks images as synthetic, so only the released ones may have it."""
     named = [row["image"] for row in rows if row["source"] == DEMONSTRATION]
     if not named:
         return
@@ -105,9 +105,9 @@ def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
     false = [image for image in named if _sha256(root / image) not in shipped]
     if false:
         raise DataError(
-            f"{len(false)} image(s) of {root} have the source {DEMONSTRATION!r} and are none of "
-            f"the "
-            f"demonstration set's, such as {false[0]}: give their source another name"
+            f"The source {DEMONSTRATION!r} is reserved for the demonstration set, but it is "
+            f"the source of {counted(len(false), 'other image')} of {root}, such as {false[0]}. "
+            "Rename that source."
         )
 
 
@@ -184,7 +184,7 @@ def _settle(
 ) -> Resolution:
     """Which of the new images come in; numbers are places in `new`."""
     settled = Resolution()
-    # A synthetic image is nobody's: it ties no patients together and keeps no image out.
+    # A synthetic image shows no person: it ties no patients together and keeps no image out.
     real = []
     for n, number in enumerate(new):
         if rows[number].get(SYNTHETIC_COLUMN):

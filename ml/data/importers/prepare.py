@@ -1,7 +1,7 @@
 """A new data set made of an older one and images that are added to it, frozen at the end.
 
 Everything is done in a folder beside the result, which gets its name when it is whole. What was
-done there is written down step by step: the same call after an interruption goes on.
+done there is written down step by step: the same call resumes after an interruption.
 """
 
 import json
@@ -57,7 +57,7 @@ class PrepareRequest:
     """The data set that is wanted.
 
     Attributes:
-        base: the data set that it grows out of.
+        base: the data set that it is based on.
         sources: what is added, in this order.
         name: what people call it.
         source: name of the source of images whose layout knows none; made of the name or the file's
@@ -108,13 +108,13 @@ def prepare(
 
     Raises:
         DataError: names every fault of what is to be added, or of the base; nothing is left of it.
-        CheckpointError: it was to stop; the same call goes on.
+        CheckpointError: it was stopped; the same call resumes.
     """
     inputs = _checked(wanted)
     finished, receipt, work = out / SET, out / RECEIPT, out / WORK
     if finished.exists():
         if not (receipt.exists() and json.loads(receipt.read_text())["inputs"] == inputs):
-            raise DataError(f"{finished} is another data set: give another --out")
+            raise DataError(f"{finished} is another data set. Give another --out.")
         # An interruption at the very end leaves what was unpacked.
         shutil.rmtree(work, ignore_errors=True)
         reports = json.loads(receipt.read_text())["reports"]
@@ -139,10 +139,10 @@ def _checked(wanted: PrepareRequest) -> dict[str, Any]:
     """What the data set is made of, as it is written down."""
     unknown = [one.kind for one in wanted.sources if one.kind not in KINDS]
     paths = [*([wanted.base] if wanted.base else []), *(one.path for one in wanted.sources)]
-    faults = [f"unknown kind {kind!r}, expected one of {', '.join(KINDS)}" for kind in unknown]
-    faults += [f"no such file or folder: {path}" for path in paths if not path.exists()]
+    faults = [f"Unknown kind {kind!r}. Expected one of {', '.join(KINDS)}." for kind in unknown]
+    faults += [f"There is no file or folder {path}." for path in paths if not path.exists()]
     if not paths:
-        faults.append("nothing to make a data set of: give a base, or images to add")
+        faults.append("There are no images. Give a base, or images to add.")
     if faults:
         raise DataError("\n".join(faults))
     inputs: dict[str, Any] = json.loads(json.dumps(asdict(wanted), default=str))
@@ -156,7 +156,7 @@ def _make(
     to = work / SET
     names = _names(wanted.sources)
     missing = [name for name in names if name not in journal.reports]
-    # Faults of all sources are told together, before the first image is taken.
+    # Faults of all sources are reported together, before the first image is taken.
     opened = _open_all(wanted, {name: names[name] for name in missing}, work, progress)
     if wanted.base and _BASE not in journal.reports:
         progress.expect(len(read_rows(wanted.base)[1]))
@@ -206,7 +206,7 @@ def _open_all(
         try:
             opened[name] = _open(wanted, source, work, name, progress)
         except DataError as problem:
-            # Where it was unpacked says nothing to whoever packed it.
+            # Where it was unpacked means nothing to the user.
             faults.append(str(problem).replace(f"{_place_of(work, name)}", source.path.name))
     if faults:
         raise DataError("\n".join(faults))
@@ -230,8 +230,8 @@ def _open(
         return _Opened(root, DATA_SET, DataSet.read(root, progress), owned, SourceOptions())
     if source.kind == DATA_SET:
         raise DataError(
-            f"{source.path.name} has no {MANIFEST}: say how its images are laid out (--kind "
-            f"{', '.join(LAYOUTS)})"
+            f"{source.path.name} has no {MANIFEST}. Give the layout of its images: --kind "
+            f"{', '.join(LAYOUTS)}."
         )
     labels = wanted.labels
     if not labels:

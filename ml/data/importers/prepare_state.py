@@ -32,7 +32,7 @@ class PrepareJournal:
 
     @classmethod
     def open(cls, work: Path, inputs: Mapping[str, Any]) -> "PrepareJournal":
-        """Go on where the same work was interrupted, or begin."""
+        """Resume the same work where it was interrupted, or start it."""
         path = work / cls.NAME
         if path.exists():
             found = json.loads(path.read_text())
@@ -97,7 +97,9 @@ class PrepareProgress:
     def stop_if_asked(self) -> None:
         """Nothing is counted, but this may be the end."""
         if self.should_stop():
-            raise CheckpointError("stopped before the data set was whole")
+            raise CheckpointError(
+                "Stopped before the data set was complete. Run the same command again to resume."
+            )
 
     def __call__(self) -> None:
         """One more has passed."""

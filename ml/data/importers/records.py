@@ -154,8 +154,8 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             # Some releases end each row, but not the header, with a comma.
             rows = [dict(zip(header, row, strict=False)) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path} cannot be read as a CSV in UTF-8: {problem}") from problem
+        raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     missing = [name for name in columns if name not in header]
     if missing:
-        raise DataError(f"{path} lacks the column(s) {', '.join(missing)}")
+        raise DataError(f"{path} has no column {', '.join(missing)}. Add it.")
     return [{name: row.get(name, "").strip() for name in header} for row in rows]

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ml.data.manifest import listed
-from ml.errors import DataError
+from ml.errors import DataError, counted
 
 GIGABYTE = 1_000_000_000
 _CHUNK = 1 << 20
@@ -28,7 +28,7 @@ _RESERVE = GIGABYTE // 2
 _LONGEST_NAME, _LONGEST_PATH = 255, 2000
 # C: and the like.
 _DRIVE = re.compile("[A-Za-z]:")
-_LINK = "it is a link or a device: pack the files themselves"
+_LINK = "It is a link or a device. Pack the files themselves."
 # What lies between two files of a TAR archive: headers, their padding, the reader's own buffer.
 _BETWEEN = 4 << 20
 
@@ -111,7 +111,7 @@ def unpack(
             _unpack_tar(archive, unpacker, most)
         else:
             raise DataError(
-                f"{archive.name} is neither a ZIP nor a TAR archive: pack the images so"
+                f"{archive.name} is not a ZIP or TAR archive. Pack the images as one of these."
             )
     except _TooMuch as problem:
         raise DataError(f"{archive.name} {problem}") from problem
@@ -122,12 +122,12 @@ def unpack(
         EOFError,
         gzip.BadGzipFile,
     ) as problem:
-        unpacker.faults.append(f"it is damaged or cut short ({problem}): pack or send it again")
+        unpacker.faults.append(f"It is damaged or incomplete ({problem}). Pack or upload it again.")
     if unpacker.faults:
         faults = unpacker.faults
-        raise DataError(f"{archive.name} has {len(faults)} fault(s):{listed(faults)}")
+        raise DataError(f"{archive.name} has {counted(len(faults), 'error')}:{listed(faults)}")
     if not unpacker.files:
-        raise DataError(f"{archive.name} is empty")
+        raise DataError(f"{archive.name} is empty. Pack it again.")
     return unpacker.files
 
 
@@ -149,7 +149,7 @@ class _Unpacker:
         for member in members:
             self._members += 1
             if self._members > self._most_files:
-                raise _TooMuch(f"has more than {self._most_files:,} files: split it into several")
+                raise _TooMuch(f"has more than {self._most_files:,} files. Split it.")
             fault = member.fault or _name_fault(member.name)
             if not fault and not member.is_folder:
                 fault = self._write(member)
@@ -169,15 +169,15 @@ class _Unpacker:
                     if self._bytes > self._most_bytes:
                         raise _TooMuch(
                             f"unpacks to more than {self._most_bytes / 1e6:,.0f} MB, which is too "
-                            "much for its size or for the disk: split it, or unpack it yourself "
-                            "and name the folder"
+                            "much for its size or for the disk. Split it, or unpack it yourself "
+                            "and import the folder."
                         )
                     target.write(chunk)
                     self._on_chunk()
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return "another file of the archive has its name"
+            return "Another file in the archive has the same name."
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as bad:
-            return f"it cannot be unpacked ({bad})"
+            return f"It cannot be unpacked ({bad})."
         self.files += 1
         return ""
 
@@ -187,13 +187,13 @@ def _name_fault(name: str) -> str:
     try:
         longest = max((len(part.encode()) for part in path.parts), default=0)
     except UnicodeEncodeError:
-        return "its name is no UTF-8"
+        return "Its name is not valid UTF-8."
     if "\\" in name or "\0" in name or _DRIVE.match(name):
-        return "no name of a file here: pack it with / between folders"
+        return "Its name is not valid here. Pack it with / between folders."
     if path.is_absolute() or ".." in path.parts:
-        return "it leads out of the archive's folder"
+        return "Its path leads out of the folder."
     if longest > _LONGEST_NAME or len(name) > _LONGEST_PATH:
-        return "its name is too long"
+        return "Its name is too long."
     return ""
 
 
@@ -213,7 +213,7 @@ def _zip_fault(info: zipfile.ZipInfo) -> str:
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return _LINK
     if info.flag_bits & 1:
-        return "it is encrypted: pack it without a password"
+        return "It is encrypted. Pack it without a password."
     return ""
 
 
@@ -237,7 +237,9 @@ class _Counted(io.RawIOBase):
         self.allowed -= len(chunk)
         self._left -= len(chunk)
         if self._left < 0 or self.allowed < 0:
-            raise _TooMuch("has headers of a size that no archive of images has: pack it again")
+            raise _TooMuch(
+                "has headers that are too large for an archive of images. Pack it again."
+            )
         return chunk
 
 
@@ -272,6 +274,6 @@ def _tar_members(archive: tarfile.TarFile, counted: _Counted) -> Iterator[_Membe
         fault = (
             ""
             if info.isreg() or info.isdir()
-            else "it is a link or a device: pack the files themselves"
+            else "It is a link or a device. Pack the files themselves."
         )
         yield _Member(info.name, fault, info.isdir(), partial(archive.extractfile, info))

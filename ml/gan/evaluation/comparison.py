@@ -83,13 +83,13 @@ class ComparisonOptions:
         unknown = {*self.presets, *self.changes_of} - set(GAN_PRESETS)
         if unknown or not self.presets:
             raise XrayError(
-                f"Unknown preset(s): {', '.join(sorted(unknown)) or 'none given'}. Give some of "
+                f"Unknown presets: {', '.join(sorted(unknown)) or 'none given'}. Give some of "
                 f"{', '.join(GAN_PRESETS)}."
             )
         if self.seeds < 1 or not self.budget_minutes > 0:
             raise XrayError(
-                f"{self.seeds} seed(s) of {self.budget_minutes:g} minute(s) train nothing. Give "
-                "--seeds 1 or more, and --budget-minutes above 0."
+                f"With --seeds {self.seeds} and --budget-minutes {self.budget_minutes:g} nothing "
+                "is trained. Give --seeds 1 or more, and --budget-minutes above 0."
             )
         runs = [
             ComparisonRun(preset, seed) for seed in range(self.seeds) for preset in self.presets

@@ -132,7 +132,7 @@ def feature_space(
         return _classifier_space(bundle)
     if name == INCEPTION:
         return _inception_space(weights, device)
-    raise XrayError(f"unknown feature space {name!r}, expected one of {', '.join(FEATURE_SPACES)}")
+    raise XrayError(f"Unknown feature space {name!r}. Expected one of {', '.join(FEATURE_SPACES)}.")
 
 
 def _imagenet_space(device: torch.device) -> FeatureSpace:
@@ -181,21 +181,21 @@ def _inception_space(weights: Path | None, device: torch.device) -> FeatureSpace
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as missing:
         raise XrayError(
-            "Inception is not installed: pip install torch-fidelity, and name the file of its "
-            f"weights ({_INCEPTION_FILE})"
+            "Inception is not installed. Run pip install torch-fidelity, and give the file of its "
+            f"weights ({_INCEPTION_FILE}) with --inception."
         ) from missing
     # Without a file the library would fetch one from the network.
     if weights is None or not weights.is_file():
         raise XrayError(
-            f"no file of Inception's weights at {weights}: fetch {_INCEPTION_FILE}, which "
-            "torch-fidelity publishes, and name it"
+            f"There is no file of Inception's weights at {weights}. Download {_INCEPTION_FILE}, "
+            "which torch-fidelity publishes, and give it with --inception."
         )
     digest = _digest(weights)
     # The library unpickles the file, which may run anything: only the published one is let in.
     if digest != _INCEPTION_DIGEST:
         raise XrayError(
-            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST[:12]}...: fetch "
-            f"{_INCEPTION_FILE} again"
+            f"{weights} has SHA-256 {digest[:12]}..., not {_INCEPTION_DIGEST[:12]}.... "
+            f"Download {_INCEPTION_FILE} again."
         )
     network = FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)

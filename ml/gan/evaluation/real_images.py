@@ -16,7 +16,7 @@ from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.near_duplicates import Hashes
 from ml.data.splits import Split
-from ml.errors import DataError, TooFewImages
+from ml.errors import DataError, TooFewImages, counted
 from ml.gan.evaluation.comparison import DEFAULT_SAMPLES
 from ml.gan.evaluation.distances import Points
 from ml.gan.evaluation.divergences import BINS
@@ -210,13 +210,13 @@ def _groups(labels: Sequence[str], numbers: Ints, classes: Ints, *, by_class: bo
 def _require(training: Flags, test: Flags, labels: Sequence[str], size: int, samples: int) -> None:
     if samples < LEAST_IMAGES:
         raise DataError(
-            f"{samples} sample(s) are too few for an evaluation. Compare {LEAST_IMAGES} or more."
+            f"An evaluation needs at least {LEAST_IMAGES} samples, not {samples}. Give more."
         )
     for chosen, part in ((training, Split.TRAIN), (test, Split.TEST)):
         if chosen.sum() < LEAST_IMAGES:
             raise TooFewImages(
-                f"The {part} split has {chosen.sum()} image(s) of {', '.join(labels)} with "
-                f"{size} px or more on each side, and an evaluation needs {LEAST_IMAGES}. Add "
+                f"The {part} split has {counted(chosen.sum(), 'image')} of {', '.join(labels)} "
+                f"with {size} px or more on each side, and an evaluation needs {LEAST_IMAGES}. Add "
                 "images of more patients."
             )
 

@@ -1,7 +1,7 @@
 """A data set of synthetic images: a manifest as any other's, a privacy check and thumbnail of each.
 
 Images come first, privacy checks second, the manifest last: whatever interrupts, the manifest names
-complete images alone, and the same command goes on from there.
+complete images alone, so the same command resumes there.
 """
 
 import csv
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
-from ml.errors import DataError
+from ml.errors import DataError, counted
 from ml.files import write_whole
 from ml.legacy import rename_keys
 
@@ -71,8 +71,9 @@ class SyntheticFolder:
         real = [row["image"] for row in rows if not row.get(SYNTHETIC_COLUMN)]
         if real:
             raise DataError(
-                f"{root} has {len(real)} image(s) that are not synthetic, such as {real[0]}: give "
-                "synthetic images a separate folder, or they would count as patients"
+                f"{root} has {counted(len(real), 'image')} not marked as synthetic, such as "
+                f"{real[0]}. Write synthetic images to a separate folder, so that they do not "
+                "count as patients."
             )
         self._columns = list(dict.fromkeys([*COLUMNS, SYNTHETIC_COLUMN, *columns]))
         self.rows = {row["image"]: row for row in rows}
@@ -112,7 +113,7 @@ class SyntheticFolder:
         manifest = self.root / MANIFEST
         now = manifest.read_bytes() if manifest.exists() else b""
         if now != self._text:
-            raise DataError(f"{manifest} was changed by something else: give the command again")
+            raise DataError(f"{manifest} was changed by another program. Run the command again.")
         if not self.rows:
             # A manifest without rows is none.
             manifest.unlink()
@@ -142,7 +143,7 @@ def read_privacy_checks(path: Path) -> dict[str, Row]:
         with path.open(newline="", encoding="utf-8") as lines:
             rows = [rename_keys(row) for row in csv.DictReader(lines, restval="")]
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path} is no CSV in UTF-8: {problem}") from problem
+        raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     return {row.get("file", ""): row for row in rows}
 
 

@@ -21,7 +21,7 @@ from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, real_images
 from ml.data.near_duplicates import Hashes, close_to
 from ml.data.splits import Split
-from ml.errors import CheckpointError, DataError
+from ml.errors import CheckpointError, DataError, counted
 from ml.gan.evaluation.distances import (
     Floats,
     Points,
@@ -189,7 +189,9 @@ class PrivacyChecker:
     def _embed_real(self, images: GreyImages) -> Embeddings:
         def go_on() -> None:
             if self._should_stop():
-                raise CheckpointError("stopped before the real images were embedded")
+                raise CheckpointError(
+                    "Stopped before the embeddings of the real images were complete."
+                )
 
         return embed(self.space, images, title="real images", quiet=self._quiet, on_batch=go_on)
 
@@ -257,6 +259,7 @@ def _require(images: ImageSet, label: str, part: Split, least: int) -> None:
     found = int(images.shows(label).sum())
     if found < least:
         raise DataError(
-            f"the {part} split has {found} image(s) of {label} of the generator's size, and a "
-            f"privacy check needs {least}: give images of more patients, or --no-privacy check"
+            f"The {part} split has {counted(found, 'image')} of {label} with the generator's size "
+            f"or more, and a privacy check needs {least}. Add images of more patients, or give "
+            "--no-privacy-check."
         )

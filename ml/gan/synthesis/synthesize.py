@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ml.data.manifest import SYNTHETIC_COLUMN
-from ml.errors import XrayError
+from ml.errors import XrayError, counted
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
 from ml.gan.synthesis.folder import NewImage, Row, SyntheticFolder
@@ -91,9 +91,9 @@ def synthesize(
     refused = synthesizer.result.refused
     if missing:
         raise XrayError(
-            f"{missing} of {request.count} image(s) are missing, because {refused.total()} were "
-            f"refused: {', '.join(refused)}. The generator copies its training images. Train it on "
-            "more images, or for a shorter time."
+            f"Only {request.count - missing} of {counted(request.count, 'image')} could be made. "
+            f"{refused.total()} were refused: {', '.join(refused)}. The generator copies its "
+            "training images. Train it on more images, or for a shorter time."
         )
     return synthesizer.result
 

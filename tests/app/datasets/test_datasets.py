@@ -245,7 +245,7 @@ def test_many_at_once_make_one_version(
     services: Services, tmp_path: Path, database_url: str
 ) -> None:
     folders = [make_folder(tmp_path / str(number), seed=2) for number in range(6)]
-    # Each with connections of its own, as processes have.
+    # Each with its own connections, as processes have.
     databases = [Database(database_url) for _ in folders]
     begin, made, problems = threading.Barrier(len(folders)), [], []
 
@@ -544,7 +544,7 @@ def test_archive_that_is_no_data_set_is_refused_where_one_was_meant(
         flags = ImportData().prepare(Preparation(session, services.settings, run, tmp_path))
     file = write_options(run, tmp_path, {}, flags)
     answer = CliRunner().invoke(ml_app, ["data", "prepare", "--options", str(file)])
-    assert "archive has no manifest.csv: say how its images are laid out" in str(answer.exception)
+    assert "archive has no manifest.csv. Give the layout of its images" in str(answer.exception)
     shutil.rmtree(staging)
 
 

@@ -135,7 +135,7 @@ def test_real_images_are_refused(
     session: Session, settings: Settings, generator: ModelVersion
 ) -> None:
     version = new_set(session, settings, ModelVersion(sha256=""), [(COVID, 1)])
-    with pytest.raises(Conflict, match="no generator made"):
+    with pytest.raises(Conflict, match="not synthetic"):
         register_images(session, version, folder_of(settings, version))
 
 
@@ -301,7 +301,7 @@ def test_image_page_tells_its_origin_in_words(
     page = visitor.get(f"/gallery/{image.id}").text
     assert f"/models/{generator.sha256}" in page
     assert "percentile 42.2 among held-out images" in page or "percentile 42.3" in page
-    assert "Neither it nor its mirror image is a near copy" in page
+    assert "Neither the image nor its mirror image is a near copy" in page
     assert f"/gallery/{images[7].id}" in page
     assert f"/gallery/{images[3].id}" in page
 
@@ -318,10 +318,10 @@ def test_privacy_check_warns_of_what_is_near() -> None:
         "generator_learned_from_them": "no",
     }
     words = " ".join(describe_privacy_check(near))
-    assert "Less than 1 % of those come as near" in words
+    assert "Less than 1 % of the held-out images are as close" in words
     assert "It is a near copy" in words
-    assert "outside of what" in words
-    assert "learned from other images than these" in words
+    assert "outside the range" in words
+    assert "trained on other images" in words
 
 
 # --- pictures --------------------------------------------------------------------------------
@@ -452,11 +452,11 @@ def test_make_without_a_seed_leads_to_any(visitor: TestClient, released: str) ->
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
-        ("label=covid&seed=4294967296", "a seed is a whole number from 0 to 4294967295"),
-        ("label=covid&seed=-1", "a seed is a whole number"),
-        ("label=covid&seed=²", "a seed is a whole number"),
-        ("label=cat&seed=1", "this generator makes COVID-19, Pneumonia, Normal"),
-        ("model=none&seed=1", "no such generator makes images here"),
+        ("label=covid&seed=4294967296", "Enter a whole number from 0 to 4294967295"),
+        ("label=covid&seed=-1", "Enter a whole number"),
+        ("label=covid&seed=²", "Enter a whole number"),
+        ("label=cat&seed=1", "classes: COVID-19, Pneumonia, Normal"),
+        ("model=none&seed=1", "This generator is not available"),
     ],
 )
 def test_make_says_what_is_wrong(

@@ -174,7 +174,7 @@ def test_without_images_of_people_a_round_is_practice(
     other = new_generator(session, LABELS)
     found = choose_source(session, settings, model, LABELS, [model, other])
     assert (found.counts, found.other) == (False, other)
-    # Images are not nobody's because their set says so: nobody allowed them.
+    # The name of a data set does not make its images synthetic; nobody allowed them.
     image_set(session, settings, ["CC BY 4.0"] * 12, allowed=False, demonstration=12)
     assert choose_source(session, settings, model, LABELS, [model, other]).other == other
     shipped = ensure_demonstration(session, settings)
@@ -296,7 +296,7 @@ def test_reader_gets_a_score_and_the_generator_a_metric(
     found = round_at(session, address)
     assert visitor.post(address, data=answers(found, wrong=5)).status_code == 303
     page = visitor.get(address).text
-    assert "15 of 20 right" in page
+    assert "15 of 20 correct" in page
     expected = binomtest(15, 20).proportion_ci(method="wilson")
     assert f"{100 * expected.low:.0f} to {100 * expected.high:.0f} %" in page
     assert "source hospital-of-people, CC BY 4.0" in page
@@ -433,11 +433,11 @@ def test_one_address_cannot_begin_rounds_without_end(
     few = RateLimit(1, 60)
     monkeypatch.setattr(application.state.services.quiz_rounds, "take", few.take)
     first = begin(visitor, released)
-    # To go on with a round is to begin none.
+    # Continuing a round does not start another.
     assert begin(visitor, released) == first
     answer = outsider.post("/gallery/quiz", data={"model": released})
     assert answer.status_code == 429
-    assert "rounds a day are begun from one address" in answer.text
+    assert "rounds a day. Try again tomorrow." in answer.text
 
 
 def test_round_of_no_generator_says_what_to_do(
@@ -445,7 +445,7 @@ def test_round_of_no_generator_says_what_to_do(
 ) -> None:
     answer = visitor.post("/gallery/quiz", data={"model": "none"})
     assert answer.status_code == 409
-    assert "Choose a generator of the list." in answer.text
+    assert "Choose a generator from the list." in answer.text
     assert visitor.get(f"/gallery/quiz/{uuid.uuid4()}").status_code == 404
     assert visitor.get("/gallery/quiz/x").status_code == 404
 

@@ -223,7 +223,7 @@ def test_restart_answers_with_the_classifier_that_was_activated(
 
 @pytest.fixture
 def follower(settings: Settings, pair: list[ModelCard]) -> Iterator[ActiveClassifier]:
-    """Another process's classifier, which looks when it is told to; the first one is active."""
+    """Another process's classifier, which looks when a test says so; the first one is active."""
     database = Database(settings.effective_database_url)
     activate_model(database, settings, pair[0])
     followed = ActiveClassifier(settings, database)
@@ -294,7 +294,7 @@ def test_database_that_is_away_changes_nothing(
             follower.follow()
             starting.follow()
         assert follower.get(0).card == pair[0]
-        with pytest.raises(NotReady, match="records cannot be reached"):
+        with pytest.raises(NotReady, match="database is not available"):
             starting.get(0)
     assert len(caplog.records) == 2  # one for each of them
     activate_model(database, settings, pair[1])

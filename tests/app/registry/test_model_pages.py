@@ -156,7 +156,7 @@ def room(application: FastAPI, settings: Settings, tmp_path: Path) -> Iterator[R
         others = ModelVersion.sha256.not_in([released.sha256])
         session.execute(delete(ModelVersion).where(others, ModelVersion.kind == "classifier"))
         session.execute(delete(AuditEvent))
-    # Nothing is activated any more, so this process is told to begin anew.
+    # Nothing is activated any more, so this process starts again.
     services.classifier._predictor = None
     services.classifier.follow()
 
@@ -538,5 +538,5 @@ def test_files_are_downloaded_as_they_are(room: Room, admin: TestClient) -> None
 
 @pytest.fixture(autouse=True)
 def _no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is started here rings for nobody."""
+    """A run that is started here notifies no worker."""
     monkeypatch.setattr("app.registry.routes.notify_workers", lambda *_about: None)

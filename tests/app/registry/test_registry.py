@@ -77,7 +77,7 @@ UNKNOWN_IMAGES = (
 
 @dataclass
 class World:
-    """A registry of its own; `released` is active until something is activated."""
+    """A separate registry; `released` is active until something is activated."""
 
     settings: Settings
     database: Database
@@ -223,7 +223,7 @@ def test_row_of_a_card_alone_gets_its_folder(world: World, session: Session) -> 
     VersionRegister(world.database).keep(card)
     row = find_model(session, card.sha256)
     assert row not in list_models(session, ModelKind.CLASSIFIER)
-    with pytest.raises(Conflict, match="register its folder"):
+    with pytest.raises(Conflict, match="Register its folder"):
         model_folder(world.settings, row)
     # What a crash left under the name is no model.
     garbage = world.settings.home.resolve() / "models" / card.sha256

@@ -50,7 +50,7 @@ GENERATOR = "c" * 64
 
 @pytest.fixture(autouse=True)
 def notified(monkeypatch: pytest.MonkeyPatch) -> list[uuid.UUID]:
-    """The runs that the workers were told of."""
+    """The runs that the workers were notified of."""
     heard: list[uuid.UUID] = []
     monkeypatch.setattr(broker, "_publish", lambda _settings, run: heard.append(run.id))
     return heard

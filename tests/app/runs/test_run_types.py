@@ -1,4 +1,4 @@
-"""Kinds of runs: what they may be told, and that their programs take it."""
+"""Run types: their options, and that their programs accept them."""
 
 import json
 import uuid

@@ -56,7 +56,7 @@ def test_another_database_is_refused(
     record_screenings(database, storage, 2)
     with pytest.raises(StorageMismatch, match="xray storage adopt"):
         require_one_installation(other_database, storage)
-    # Also one that has a storage of its own.
+    # Also one that has its own storage.
     require_one_installation(other_database, elsewhere := Storage(MemoryStore()))
     with pytest.raises(StorageMismatch, match="XRAY_STORAGE_URL"):
         require_one_installation(other_database, storage)

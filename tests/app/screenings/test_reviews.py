@@ -167,7 +167,7 @@ def test_stale_review_is_refused_and_keeps_what_was_typed(
     assert late.status_code == 409
     assert "in the meantime" in late.text
     assert "seen on CT" in late.text
-    # Nor does the refusal tell what the other reader said.
+    # Nor does the refusal reveal what the other reader said.
     assert "Confirmed as" not in late.text
     assert len(reviews(application, address)) == 1
     seen = re.search('name="seen" value="([^"]+)"', late.text)
@@ -236,7 +236,7 @@ def test_only_who_sees_a_image_and_is_signed_in_reviews_it(
         assert stranger.get(of_clinic).status_code == 404
         for address in (of_clinic, of_visitor):
             assert stranger.post(f"{address}/review", data=confirmed).status_code == 404
-    # A visitor has no form, not for an image of their own either.
+    # A visitor has no form, not even for their own image.
     assert 'name="why"' not in visitor.get(of_visitor).text
     json = {"accept": "application/json"}
     for address in (of_clinic, of_visitor):

@@ -73,7 +73,7 @@ def test_outsider_gets_404(
     visitor: TestClient, outsider: TestClient, clinic: TestClient, image_bytes: bytes
 ) -> None:
     address = upload(visitor, image_bytes)
-    upload(outsider, image_bytes)  # an outsider with a cookie of their own
+    upload(outsider, image_bytes)  # an outsider with their own cookie
     for path in ("", "/image", "/thumbnail", "/heatmaps/covid.png"):
         assert visitor.get(address + path).status_code == 200
         assert outsider.get(address + path).status_code == 404

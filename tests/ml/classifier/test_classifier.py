@@ -162,7 +162,7 @@ def test_a_split_without_a_class_is_refused_before_training(
     with pytest.raises(DataError, match="validation split has no image of normal"):
         train_classifier(without, tmp_path, options(), device=CPU)
     covid = [record for record in records if record.label == "covid"]
-    with pytest.raises(DataError, match="images of two classes or more"):
+    with pytest.raises(DataError, match="needs at least two classes"):
         train_classifier(covid, tmp_path, options(), device=CPU)
     assert not list(tmp_path.iterdir())
 
@@ -241,7 +241,7 @@ def test_bundle_computes_what_torch_computes(
 def test_weights_in_the_graph_are_those_of_the_run(
     bundle: Path, run_folder: Path, records: list[ImageRecord], tmp_path: Path
 ) -> None:
-    """A run goes on from a bundle alone: its weights are read back and begin the next one."""
+    """A run continues from a bundle alone: its weights are read back and begin the next one."""
     file = tmp_path / "weights.safetensors"
     sha256 = export_weights(bundle, file)
     trained = load_run(run_folder).network.state_dict()
@@ -271,7 +271,7 @@ def test_weights_that_do_not_fit_are_refused(bundle: Path, tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match="for the labels covid,normal"):
         load_weights(file, "report-cnn", LABELS)
     file.write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match="no file of xray export weights"):
+    with pytest.raises(CheckpointError, match="was not written by xray export weights"):
         load_weights(file, "report-cnn", LABELS)
     with pytest.raises(CheckpointError, match="no weights at"):
         load_weights(tmp_path / "other", "report-cnn", LABELS)

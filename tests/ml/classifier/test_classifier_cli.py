@@ -32,7 +32,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = xray(*command(data, out))
     assert done.exit_code == 0, done.output
     assert "macro AUROC" in done.stdout
-    assert f"the bundle of version 7 lies in {out / 'bundle'}" in done.stdout
+    assert f"the bundle of version 7 is in {out / 'bundle'}" in done.stdout
     return out
 
 

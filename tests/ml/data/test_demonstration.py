@@ -155,4 +155,4 @@ def test_the_card_of_a_classifier_says_it_first(records: list[ImageRecord]) -> N
 def test_summary_warns_of_it() -> None:
     done = CliRunner().invoke(data_app, ["summary", str(DEMONSTRATION_FOLDER), "--no-duplicates"])
     assert done.exit_code == 0
-    assert "Metrics measured on them say nothing about patients" in " ".join(done.output.split())
+    assert "Metrics on them say nothing about patients" in " ".join(done.output.split())

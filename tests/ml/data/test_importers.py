@@ -36,7 +36,7 @@ def put(path: Path, content: bytes | str) -> Path:
 
 
 def image(path: Path, seed: int) -> Path:
-    """An image of its own for each seed, in the format of the path's ending."""
+    """A different image for each seed, in the format of the path's ending."""
     encode = png if path.suffix == ".png" else jpeg
     return put(path, encode(textured_image(seed)))
 
@@ -316,13 +316,13 @@ def _uid(path: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("covid-chestxray-dataset", r"expected metadata\.csv"),
-        ("radiography", "expected the folders COVID, Normal, Viral Pneumonia"),
-        ("kermany", "expected train, val or test"),
-        ("nih", r"expected Data_Entry_2017\.csv"),
+        ("covid-chestxray-dataset", r"Expected metadata\.csv"),
+        ("radiography", "Expected the folders COVID, Normal and Viral Pneumonia"),
+        ("kermany", "Expected train, val or test"),
+        ("nih", r"Expected Data_Entry_2017\.csv"),
         ("folders", "no image to import"),
         ("dicom", "--labels"),
-        ("mammograms", "expected one of covid-chestxray-dataset, radiography"),
+        ("mammograms", "Expected one of covid-chestxray-dataset, radiography"),
     ],
 )
 def test_other_layout_says_what_was_expected(tmp_path: Path, kind: str, expected: str) -> None:
@@ -334,7 +334,7 @@ def test_other_layout_says_what_was_expected(tmp_path: Path, kind: str, expected
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     put(tmp_path / "metadata.csv", "patientid,finding,filename\n")
-    with pytest.raises(DataError, match=r"metadata\.csv lacks the column\(s\) view, modality"):
+    with pytest.raises(DataError, match=r"metadata\.csv has no column view, modality"):
         import_images("covid-chestxray-dataset", tmp_path, tmp_path / "set")
 
 
@@ -348,7 +348,7 @@ def test_useless_patient_pattern(tmp_path: Path, pattern: str) -> None:
 def test_unreadable_images_are_left_out_unless_all_are(tmp_path: Path) -> None:
     bad = put(tmp_path / "src" / "covid" / "bad.png", b"<html>")
     put(bad.parent / "flat.png", png(np.full((100, 100), 9, np.uint8)))
-    with pytest.raises(DataError, match="none of the 2 image"):
+    with pytest.raises(DataError, match="None of 2 images"):
         import_images("folders", tmp_path / "src", tmp_path / "set")
     image(bad.parent / "good.png", 0)
     report = import_images("folders", tmp_path / "src", tmp_path / "set")
@@ -461,7 +461,7 @@ def test_manifest_changed_meanwhile_is_not_overwritten(
         return resolve_duplicates(present, new, hashes, keep_duplicates=keep_duplicates)
 
     monkeypatch.setattr(importing, "resolve_duplicates", meanwhile)
-    with pytest.raises(DataError, match="changed by something else"):
+    with pytest.raises(DataError, match="changed during the import"):
         import_images("folders", classes(tmp_path / "b", covid_1=textured_image(1)), to)
 
 
@@ -589,17 +589,17 @@ def test_faults_of_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         read_manifest(tmp_path)
     for part in (
-        "row 3: ./a.png stands in row 2 already",
-        "row 4: no such lung mask: 'm.png'",
+        "row 3: ./a.png is already in row 2",
+        "row 4: there is no lung mask 'm.png'",
         "row 4: patient is empty",
         "row 5: more cells than columns",
-        "row 5: no such file: ''",
+        "row 5: there is no file ''",
         "row 6: label '' is not the name of a class",
         "row 6: source is empty",
     ):
         assert part in str(refused.value)
     (tmp_path / "manifest.csv").write_bytes(b"image,label,source,patient\n\xff\xfe")
-    with pytest.raises(DataError, match="no CSV in UTF-8"):
+    with pytest.raises(DataError, match="not a CSV file in UTF-8"):
         read_manifest(tmp_path)
 
 
@@ -632,7 +632,7 @@ def test_summary(tmp_path: Path) -> None:
         done = CliRunner().invoke(data_app, ["summary", *arguments], env=environment)
         assert done.exit_code == 0, done.output
         assert "Every image has the label covid." in done.output
-        assert "near-duplicates on two sides of the split: 0 pairs" in done.output
+        assert "near-duplicates in different splits: 0 pairs" in done.output
 
 
 def test_summary_warns_of_a_source_with_one_patient() -> None:

@@ -83,7 +83,7 @@ FOLDERS: Files = {
 def test_an_archive_becomes_a_frozen_data_set(
     tmp_path: Path, pack: Callable[[Path, Files], Path], name: str
 ) -> None:
-    """What an archive is, its content tells; what is no image is reported."""
+    """What an archive is, its content decides; what is no image is reported."""
     others = {"README.txt": b"hello", "covid/broken.png": b"nothing", "other/e.png": image(4)}
     archive = pack(tmp_path / name, FOLDERS | others)
     out = tmp_path / "out"
@@ -140,7 +140,7 @@ def test_images_are_added_to_a_base(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_frozen_is_copied(tmp_path: Path) -> None:
-    """Whoever may still change it must not change the new one."""
+    """A later change of the old one must not change the new one."""
     base = data_set(tmp_path / "base", range(3))
     out = tmp_path / "out"
     prepare(PrepareRequest(base=base), out)
@@ -183,13 +183,13 @@ def test_data_sets_join_without_duplicates_or_leaks(tmp_path: Path) -> None:
 
 
 def test_only_the_shipped_images_have_the_source_of_the_demonstration(tmp_path: Path) -> None:
-    """Pages show images of this source to anybody, as nobody's."""
+    """Pages show images of this source to everyone, as synthetic."""
     false = data_set(tmp_path / "false", range(3), source=DEMONSTRATION)
     for wanted in (PrepareRequest(base=false), PrepareRequest(sources=[Source(false, DATA_SET)])):
-        with pytest.raises(DataError, match="none of the demonstration set's"):
+        with pytest.raises(DataError, match="reserved for the demonstration set"):
             prepare(wanted, tmp_path / "refused")
     archive = zip_of(tmp_path / "images.zip", FOLDERS)
-    with pytest.raises(DataError, match="give another --source"):
+    with pytest.raises(DataError, match="Give another --source"):
         prepare(
             PrepareRequest(sources=[Source(archive)], name="Demonstration"), tmp_path / "refused"
         )
@@ -267,7 +267,7 @@ def test_dicom_archive_with_its_labels(tmp_path: Path) -> None:
     assert sorted(record.label for record in read_manifest(out / "set")) == ["covid", "normal"]
     salt = out / "set" / ".patient-salt"
     assert stat.S_IMODE(salt.stat().st_mode) == 0o600
-    # Whoever comes later of the same patients gets the same keys.
+    # Later images of the same patients get the same keys.
     prepare(PrepareRequest(base=out / "set"), tmp_path / "next")
     assert (tmp_path / "next" / "set" / ".patient-salt").read_text() == salt.read_text()
 
@@ -292,7 +292,7 @@ def test_hostile_zip_is_refused_with_every_fault(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         prepare(PrepareRequest(sources=[Source(path)]), out)
     message = str(refused.value)
-    assert "bad.zip has 8 fault(s)" in message
+    assert "bad.zip has 8 errors" in message
     for part in ("../up.png", "/etc/abs.png", "a/../../b.png", "C:x.png", "link", "covid/a.png/b"):
         assert part in message
     assert not (tmp_path / "up.png").exists()
@@ -310,7 +310,7 @@ def test_tar_with_links_or_devices_is_refused(tmp_path: Path, kind: bytes) -> No
         archive.addfile(member)
         for name in ("/abs.png", "../up.png"):
             archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(DataError, match=r"3 fault\(s\)(.|\n)*link or a device"):
+    with pytest.raises(DataError, match=r"3 errors(.|\n)*link or a device"):
         unpack(path, tmp_path / "to")
     assert not (tmp_path / "up.png").exists()
 
@@ -352,7 +352,7 @@ def test_tar_header_of_gigabytes_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(member.tobuf(tarfile.USTAR_FORMAT))
         file.truncate(3_000_000_000)
-    with pytest.raises(DataError, match="headers of a size"):
+    with pytest.raises(DataError, match="headers that are too large"):
         unpack(path, tmp_path / "to")
 
 
@@ -363,14 +363,14 @@ def test_damaged_archives_are_refused(
 ) -> None:
     path = pack(tmp_path / "images.tar.gz", FOLDERS)
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(DataError, match=r"damaged or cut short|neither a ZIP nor a TAR"):
+    with pytest.raises(DataError, match=r"damaged or incomplete|not a ZIP or TAR"):
         prepare(PrepareRequest(sources=[Source(path)]), tmp_path / "out")
     assert not (tmp_path / "out" / "set").exists()
 
 
 def test_no_archive_and_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"no archive at all")
-    with pytest.raises(DataError, match="neither a ZIP nor a TAR"):
+    with pytest.raises(DataError, match="not a ZIP or TAR"):
         unpack(tmp_path / "a.zip", tmp_path / "a")
     with pytest.raises(DataError, match="is empty"):
         unpack(zip_of(tmp_path / "b.zip", {}), tmp_path / "b")
@@ -402,14 +402,14 @@ def test_manifest_that_leads_elsewhere_is_refused(tmp_path: Path, column: str, n
     rows = [image_row(folder, 0)]
     rows[0][column] = name.format(home=tmp_path)
     write_manifest(folder, rows)
-    with pytest.raises(DataError, match="lies outside the data set"):
+    with pytest.raises(DataError, match="is outside the data set"):
         prepare(PrepareRequest(sources=[Source(folder, DATA_SET)]), tmp_path / "out")
 
 
 def test_nothing_to_do_and_unknown_words(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to make"):
+    with pytest.raises(DataError, match="There are no images"):
         prepare(PrepareRequest(), tmp_path)
-    with pytest.raises(DataError, match=r"unknown kind 'x'(.|\n)*no such file"):
+    with pytest.raises(DataError, match=r"Unknown kind 'x'(.|\n)*no file or folder"):
         prepare(PrepareRequest(sources=[Source(tmp_path / "gone", "x")]), tmp_path)
     assert (DATA_SET, *LAYOUTS) == KINDS
 
@@ -439,9 +439,9 @@ def test_stopped_anywhere_the_same_call_goes_on(tmp_path: Path) -> None:
     assert prepared.summary == whole.summary
     assert not list(out.rglob(STAGING))
     verify_version(out / "set")
-    # Once it is there, the same call finds it, and another one is told so.
+    # Once it is there, the same call finds it, and another one gets an error.
     assert prepare(wanted, out, stop_after(0)) == prepared
-    with pytest.raises(DataError, match="give another --out"):
+    with pytest.raises(DataError, match="Give another --out"):
         prepare(replace(wanted, base=None), out)
 
 
@@ -515,4 +515,4 @@ def test_the_command_needs_room(tmp_path: Path) -> None:
     base = data_set(tmp_path.parent / f"{tmp_path.name}-base", range(2))
     done = CliRunner().invoke(data_app, ["prepare", f"--out={tmp_path / 'out'}", f"--base={base}"])
     assert isinstance(done.exception, XrayError)
-    assert "cannot make" in str(done.exception)
+    assert "Cannot write to" in str(done.exception)

@@ -45,7 +45,7 @@ def write_manifest(folder: Path, rows: Rows) -> None:
 
 
 def image_row(folder: Path, seed: int, **cells: str) -> dict[str, str]:
-    """An image of its own for each seed, and its row."""
+    """A different image for each seed, and its row."""
     image = f"images/{seed}.png"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / image).write_bytes(png(textured_image(seed)))
@@ -187,7 +187,7 @@ def test_images_that_cannot_be_read_are_named_and_nothing_is_frozen(data_set: Pa
     (data_set / "images" / "4.png").write_bytes(b"")
     with pytest.raises(DataError) as refused:
         freeze(data_set)
-    for part in ("2 image(s)", "3.png: expected PNG", "4.png: the file is empty"):
+    for part in ("2 images cannot be read", "3.png: expected PNG", "4.png: the file is empty"):
         assert part in str(refused.value)
     assert not (data_set / SUMMARY).exists()
 

@@ -1,4 +1,4 @@
-"""Three conditions in a tiny world: what each learns from, what is claimed, and how it goes on."""
+"""Three conditions in a tiny world: what each learns from, what is claimed, and how it resumes."""
 
 import json
 import signal
@@ -102,7 +102,7 @@ def out(
         patch.setattr(ablation, "train_classifier", stopped_once)
         stopped = xray(*command, *FLAGS)
         assert stopped.exit_code == 143, stopped.output
-        assert "the same command goes on from here" in stopped.stderr
+        assert "Run the same command again to resume" in stopped.stderr
         assert not (folder / "conditions.json").exists()
         assert len(rows_of(folder)) == 3
         done = xray(*command, *FLAGS)
@@ -249,13 +249,13 @@ def test_page_says_what_the_metrics_say(out: Path, result: AblationResult) -> No
 
 def test_other_options_or_images_are_refused(out: Path, world: tuple[Path, Path]) -> None:
     real, made = read_manifest(world[0]), read_synthetic_manifest(world[1])
-    with pytest.raises(CheckpointError, match="other options or other images"):
+    with pytest.raises(CheckpointError, match="other options or images"):
         compare_conditions(real, made, out, replace(OPTIONS, batch_size=8), device=CPU)
-    with pytest.raises(CheckpointError, match="other options or other images"):
+    with pytest.raises(CheckpointError, match="other options or images"):
         compare_conditions(real, made[1:], out, OPTIONS, device=CPU)
-    with pytest.raises(DataError, match="cannot leave out 'west'"):
+    with pytest.raises(DataError, match="Cannot leave out 'west'"):
         compare_conditions(real, made, out, replace(OPTIONS, leave_out="west"), device=CPU)
-    with pytest.raises(DataError, match="no synthetic image"):
+    with pytest.raises(DataError, match="All synthetic images are near-duplicates"):
         compare_conditions(real, [], out, OPTIONS, device=CPU)
 
 

@@ -149,7 +149,7 @@ def test_difference_that_may_be_chance_is_no_fault() -> None:
 
 
 def test_intervals_are_paired() -> None:
-    """A classifier that errs on the same images is compared more sharply than one of its own."""
+    """A classifier that errs on the same images is compared more sharply than an unrelated one."""
     nearly = replace(GOOD, probabilities=GOOD.probabilities.copy())
     nearly.probabilities[:3] = np.roll(nearly.probabilities[:3], 1, axis=1)
     alone = metrics_of(GOOD).accuracy

@@ -172,7 +172,7 @@ def test_plan_pairs_sites_and_skips_what_cannot_be_learned() -> None:
     # Without c nobody has COVID-19.
     assert plan.sites == ("a", "b")
     assert plan.skipped == (Fold(("c",)), Fold(("a", "c")), Fold(("b", "c")))
-    with pytest.raises(DataError, match="two sites or more"):
+    with pytest.raises(DataError, match="at least two sites"):
         plan_folds([image for image in images if image.site == "c"])
 
 

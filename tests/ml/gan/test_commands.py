@@ -183,7 +183,7 @@ def test_stopped_run_is_resumed_by_the_same_command(
     monkeypatch.setattr(training, "draw_step", signal_in_step_two)
     stopped = xray(*command)
     assert stopped.exit_code == status
-    assert "the same command goes on from here" in stopped.stderr
+    assert "Run the same command again to resume" in stopped.stderr
     # The step in hand was finished and saved, though no tick was due.
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 3
     assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
@@ -224,13 +224,13 @@ def test_export_releases_what_was_trained_once(
     first = xray(*command)
     assert first.exit_code == 0, first.exception
     # The tiny world has hardly a test image.
-    assert "Not measured. The test split has 2 image(s)" in first.stdout
+    assert "Not measured. The test split has 2 images" in first.stdout
     assert f"wrote {run / 'release'}: generator.safetensors, generator.onnx" in first.stdout
     require_equal_weights(run / "release", run)
     assert GeneratorGraph.load(run / "release").images([1], "covid").shape == (1, SIDE, SIDE)
     before = snapshot(run / "release")
     again = xray(*command)
-    assert f"{run / 'release'} has the release of this generator already" in again.stdout
+    assert f"{run / 'release'} already has this generator" in again.stdout
     assert snapshot(run / "release") == before
 
 
@@ -242,12 +242,12 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--preset", "stylegan"], "unknown preset 'stylegan', expected one of gan, dcgan"),
+        (["--preset", "stylegan"], "Unknown preset 'stylegan'. Expected one of gan, dcgan"),
         (["--labels", "covid,flu"], "The training split has no image of flu"),
         (["--network", "unet"], "network: Expected one of mlp, report, resnet, got 'unet'"),
-        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "tpu"], "Unknown device 'tpu'"),
         (["--labels", "pneumonia"], "The training split has no image of pneumonia"),
-        (["--batch-size", "64"], "do not fill a batch of 64"),
+        (["--batch-size", "64"], "A batch of 64 needs"),
     ],
 )
 def test_training_that_cannot_be_is_refused_before_it_begins(
@@ -283,7 +283,7 @@ def test_faults_of_a_data_set_are_told_before_training(data: Path, tmp_path: Pat
     broken.write_bytes(broken.read_bytes()[:-900])
     assert broken.name in run(tmp_path / "damaged")
     broken.unlink()
-    assert f"no such file: '{broken.name}'" in run(tmp_path / "missing")
+    assert f"there is no file '{broken.name}'" in run(tmp_path / "missing")
     train = in_split(records, Split.TRAIN)[1:]
     write_manifest(folder, [*train, *in_split(records, Split.VALIDATION)[:1]])
     assert "KID needs" in run(tmp_path / "few")
@@ -346,7 +346,7 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     assert (frozen.images, frozen.synthetic) == (6, 6)
     assert f"frozen {tmp_path / 'made'}: SHA-256 {frozen.sha256}" in done.stdout
     assert len(list((tmp_path / "made" / "thumbnails").rglob("*.jpg"))) == 6
-    # The seconds of a call that goes on are added to those before; a torn row is no row.
+    # The seconds of a call that resumes are added to those before; a torn row is no row.
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 6, "seco')
     more = make("--count", 8, "--progress")
@@ -354,7 +354,7 @@ def test_synthesize_says_how_far_it_is_and_freezes(
     again = read_metrics(tmp_path)
     assert again[-1]["step"] == again[-1]["of"] == 8
     assert again[-1]["seconds"] > again[0]["seconds"] == rows[-1]["seconds"]
-    # What was frozen is frozen anew.
+    # What was frozen is frozen again.
     assert verify_version(tmp_path / "made").images == 8
 
 
@@ -372,7 +372,7 @@ def test_stopped_synthesis_goes_on_with_the_same_command(
         patch.setattr(PrivacyChecker, "check", signal_in_first_class)
         stopped = make("--count", 6, "--freeze")
     assert stopped.exit_code == 143
-    assert "the same command goes on from here" in stopped.stderr
+    assert "Run the same command again to resume" in stopped.stderr
     # The images in hand were finished.
     assert len(read_manifest(tmp_path / "made")) == 3
     assert not (tmp_path / "made" / "summary.json").exists()
@@ -400,7 +400,7 @@ def test_synthesize_says_what_it_refused(
     assert "refused, nearer to a training image than 97.5 % of held-out images: 4\n" in done.stdout
     assert "generated: 0, already present: 0" in done.stdout
     given_up = make("--count", 1, "--refuse-below", 2.5)
-    assert "1 of 1 image(s) are missing, because 10 were refused" in str(given_up.exception)
+    assert "Only 0 of 1 image could be made. 10 were refused" in str(given_up.exception)
     # By default such images may pass, as the help says.
     assert REFUSE_BELOW == 1.0
     assert "[default: (1.0)]" in xray("synthesize", "--help").stdout
@@ -437,7 +437,7 @@ def test_synthesize_warns_of_another_data_set(
         (["--seeds", "x"], 1, "is not a list of seeds"),
         (["--label", "flu"], 1, "This generator makes covid, normal, not 'flu'"),
         (["--generator", "no-such-file"], 1, "no generator at no-such-file"),
-        (["--generator", "README.md"], 1, "README.md is no generator of xray train gan"),
+        (["--generator", "README.md"], 1, "README.md is not a generator of xray train gan"),
         (["--against", "docs"], 1, "no manifest.csv in docs"),
     ],
 )
@@ -488,4 +488,4 @@ def test_real_images_are_not_mixed_with_synthetic_ones(
     image = synthetic_image(np.random.default_rng(0))
     (folder / "1.png").write_bytes(png(image))
     write_manifest(folder, [ImageRecord(folder / "1.png", "covid", "s", "p")])
-    assert "that are not synthetic, such as 1.png" in str(make("--count", 1).exception)
+    assert "not marked as synthetic, such as 1.png" in str(make("--count", 1).exception)

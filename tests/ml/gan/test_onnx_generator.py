@@ -165,7 +165,7 @@ def test_graph_that_makes_other_images_than_torch_is_refused(
     changed = load_generator(folder / GENERATOR)
     with torch.no_grad():
         changed.network.get_parameter("image.bias").add_(0.1)
-    with pytest.raises(BundleError, match=r"the graph's images of covid differ from torch by \d+"):
+    with pytest.raises(BundleError, match=r"The graph's images of covid differ from torch by \d+"):
         require_same_images(changed, graph)
 
 
@@ -184,16 +184,16 @@ def test_damaged_or_foreign_files_are_refused(
         return str(caught.value)
 
     assert "is damaged or was changed" in refused(whole[:-1], json.dumps(card))
-    assert "of another generator" in refused(whole, json.dumps(card | {"sha256": "0" * 64}))
+    assert "of different generators" in refused(whole, json.dumps(card | {"sha256": "0" * 64}))
     for text in ("{", "[]"):
-        assert "card.json is no card" in refused(whole, text)
+        assert "card.json is not a card" in refused(whole, text)
     (folder / GRAPH).unlink()
     with pytest.raises(BundleError, match=r"no generator\.onnx in"):
         GeneratorGraph.load(folder)
-    with pytest.raises(BundleError, match="is no generator's graph"):
+    with pytest.raises(BundleError, match="is not the graph of a generator"):
         GeneratorGraph(whole[:100])
     classifier = REPOSITORY / "ml" / "pretrained" / "classifier" / "classifier.onnx"
-    with pytest.raises(BundleError, match=r"is no generator's graph \(KeyError\)"):
+    with pytest.raises(BundleError, match=r"is not the graph of a generator \(KeyError\)"):
         GeneratorGraph(classifier.read_bytes())
 
 

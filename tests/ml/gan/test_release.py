@@ -128,7 +128,7 @@ def test_generator_that_cannot_be_measured_is_released_and_says_so(
     )
     assert released.evaluation is None
     note = released.generator.card.notes[-1]
-    assert note.startswith("Not measured. The test split has 3 image(s) of covid, normal with")
+    assert note.startswith("Not measured. The test split has 3 images of covid, normal with")
     page = render_generator_card(released.generator)
     assert note in page
     assert "## Metrics" not in page

@@ -36,7 +36,7 @@ IMAGE = synthetic_image(np.random.default_rng(1), 96, 80)
 DEEP = IMAGE.astype(np.uint16) * 16  # 12 bits in 16
 SECRETS = ("MUSTERMANN", "ERIKA", "19391224", "4711-0815", "Sankt Nimmerlein", "10.99.88.77")
 
-# A horizontal ramp of 64 x 64 pixels in steps of 64, 12 bits; nothing at hand writes JPEG-LS.
+# A horizontal ramp of 64 x 64 pixels in steps of 64, 12 bits; no installed library writes JPEG-LS.
 JPEG_LS_RAMP = zlib.decompress(
     base64.b64decode(
         "eNr7f+P/dwZuHgYHBgdGRkGG/7cYOBgZGYBg/v379+OA6F7s3Zg70bejbkXejLgRfj3sWujVkCvBl4MuBV4MuFD/"

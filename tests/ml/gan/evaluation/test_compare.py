@@ -1,4 +1,4 @@
-"""GANs compared in a tiny world: nothing is trained twice, and a failure is a row of its own."""
+"""GANs compared in a tiny world: nothing is trained twice, and a failure has its own row."""
 
 import json
 import math

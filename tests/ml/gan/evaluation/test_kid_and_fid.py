@@ -61,7 +61,7 @@ def cloud(seed: int, count: int = 60, shift: float = 0.0, features: int = 12) ->
 
 
 def textured_images(seed: int, count: int, side: int = 64) -> GreyImages:
-    """Images with a coarse structure of their own each, as images of different people have."""
+    """Images with their own coarse structure each, as images of different people have."""
     random = np.random.default_rng(seed)
     images = []
     for _ in range(count):
