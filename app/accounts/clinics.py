@@ -33,7 +33,7 @@ def chosen_clinic(session: Session, name: str) -> Clinic:
     """
     found = session.scalar(select(Clinic).where(Clinic.name == name))
     if found is None:
-        raise BadForm({"clinic": "Choose a clinic of the list. Add it first if it is new."})
+        raise BadForm({"clinic": "Choose a clinic from the list. Add it first if it is new."})
     return found
 
 
@@ -48,7 +48,7 @@ def create_clinic(session: Session, name: str, *, by: str) -> Clinic:
     if not 0 < len(name) <= LONGEST_CLINIC_NAME:
         raise BadForm({"name": f"Enter a name of 1 to {LONGEST_CLINIC_NAME} characters."})
     if name.casefold() in {clinic.name.casefold() for clinic in list_clinics(session)}:
-        raise BadForm({"name": "There is a clinic of this name."})
+        raise BadForm({"name": "There is already a clinic with this name. Enter another name."})
     clinic = Clinic(name=name)
     session.add(clinic)
     session.flush()

@@ -40,7 +40,7 @@ def csv_rows(
     A review that the user must not know yet is left out.
 
     Args:
-        database: is asked page by page, with a connection of its own.
+        database: is asked page by page, with its own connection.
         owner: whose screenings.
         chosen: which of them.
         user: who downloads it.

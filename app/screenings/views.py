@@ -121,7 +121,7 @@ class ScreeningSummary:
     ) -> Self:
         """Summarise a row, and what its review says unless that is hidden from the reader.
 
-        `query` is the filter of the list, which the page of the screening goes on with.
+        `query` is the filter of the list, which the page of the screening keeps.
         """
         url = f"/screenings/{row.id}"
         return cls(

@@ -1,4 +1,4 @@
-"""A small disk of its own, which a test can fill to the last byte."""
+"""A small separate disk, which a test can fill to the last byte."""
 
 import os
 import subprocess

@@ -206,7 +206,7 @@ def test_inputs_are_chosen_among_what_is_registered_and_usable(session: Session)
         (digest("a"), "set a, 1,200 images (aaaaaaaa)")
     ]
     assert data.value == digest("a")
-    # Of several none is the default: whoever starts a run says on which images.
+    # Of several none is the default: the user who starts a run chooses the images.
     add_data(session, "9")
     assert field_of(session, "train-gan", "data").value == ""
     synthetic = field_of(session, "train-classifier", "synthetic")
