@@ -19,7 +19,7 @@ def backup(
 ) -> None:
     """Back up the database, images, models, data sets, run results and secret key.
 
-    The server may go on meanwhile. Files that a backup in the same folder has already are not
+    The server may continue meanwhile. Files that a backup in the same folder has already are not
     copied again. Everything that is written is read back and checked.
     """
     # Late, so that `xray --help` need not load the database and the storage.

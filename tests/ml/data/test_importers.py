@@ -623,7 +623,7 @@ def test_summary(tmp_path: Path) -> None:
     classes(src, covid_1=textured_image(1), covid_2=textured_image(2))
     done = CliRunner().invoke(data_app, ["import", "folders", str(src), "--to", str(to)])
     assert done.exit_code == 0, done.output
-    assert "added: 2 covid; " in done.output
+    assert f"added: 2 covid; {to} has 2 images" in done.output
     for arguments, environment in (
         ([str(to)], {}),
         (["--data", str(to)], {}),
