@@ -232,7 +232,7 @@ def test_admin_makes_a_clinician_who_signs_in_and_is_disabled(
 ) -> None:
     form = {"name": "Dr Who", "role": "clinician", "clinic": "Tardis"}
     # A clinic that was mistyped is not made by the way.
-    assert "Choose a clinic of the list" in admin.post("/admin/users", data=form).text
+    assert "Choose a clinic from the list" in admin.post("/admin/users", data=form).text
     assert admin.post("/admin/clinics", data={"name": " Tardis"}).status_code == 303
     made = admin.post("/admin/users", data=form)
     assert made.status_code == 200
@@ -286,7 +286,7 @@ def test_admin_makes_and_revokes_a_key(
     admin: TestClient, application: FastAPI, visitor: TestClient
 ) -> None:
     wanted = {"clinic": "Key Clinic", "name": "scanner"}
-    assert "Choose a clinic of the list" in admin.post("/admin/keys", data=wanted).text
+    assert "Choose a clinic from the list" in admin.post("/admin/keys", data=wanted).text
     admin.post("/admin/clinics", data={"name": "Key Clinic"})
     made = admin.post("/admin/keys", data=wanted)
     key = shown_secret(made.text)
