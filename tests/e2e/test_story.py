@@ -176,7 +176,7 @@ def test_from_no_image_to_a_classifier_serving_sha256_and_back(
     # stand open.
     if page.locator("#override").count():
         page.locator("#override").fill(WHY)
-    page.locator("#service").get_by_role("button").click()
+    page.locator("#activation").get_by_role("button").click()
     expect(page.locator(".page-head")).to_contain_text("active", ignore_case=True)
     assert screen(page, images[1]) == NAME
 
