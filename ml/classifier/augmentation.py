@@ -6,10 +6,9 @@ brightness curve of a hospital's scanner and the compression of an archive revea
 image, and with it its label.
 
 A transform of torchvision v2 draws once per call: a batch would share one rotation. Image by image
-v2
-costs a CPU about as much as the code here, but starts every operation once for each image, where a
-GPU wants it once for a batch. So what differs in an amount alone is batched here, and v2 does what
-is done image by image anyway: compression.
+v2 costs a CPU about as much as the code here, but starts every operation once for each image, where
+a GPU wants it once for a batch. So what differs in an amount alone is batched here, and v2 does
+what is done image by image anyway: compression.
 """
 
 import math
@@ -22,42 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import jpeg  # type: ignore[import-untyped]  # no hints
 
-
-@dataclass(frozen=True, slots=True)
-class Draws:
-    """Random numbers for the images of a global batch, of which those in hand are a part.
-
-    What an image gets does not depend on how many processes share the batch.
-
-    Attributes:
-        generator: source of all randomness, on the CPU.
-        count: images of the global batch.
-        part: those in hand.
-    """
-
-    generator: torch.Generator
-    count: int
-    part: slice
-
-    def uniform(self, *shape: int) -> Tensor:
-        """(B, *shape) in [0, 1)."""
-        return torch.rand(self.count, *shape, generator=self.generator)[self.part]
-
-    def spread(self, reach: float, *shape: int) -> Tensor:
-        """(B, *shape) uniform in [-reach, reach]."""
-        return (self.uniform(*shape) * 2 - 1) * reach
-
-    def chance(self, share: float) -> Tensor:
-        """(B,) true with the given probability."""
-        return self.uniform() < share
-
-    def grain(self, images: Tensor) -> Tensor:
-        """Standard normal noise of the images' shape, drawn for those in hand alone."""
-        seeds = torch.randint(2**62, (self.count,), generator=self.generator)[self.part]
-        noise = torch.empty(images.shape)
-        for one, seed in zip(noise, seeds.tolist(), strict=True):
-            one.normal_(generator=torch.Generator().manual_seed(seed))
-        return noise.to(images)
+from ml.classifier.draws import Draws
+from ml.classifier.harmonisation import Harmonisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +44,7 @@ class Augmentation:
     compression: float = 0.25
     lowest_quality: int = 25  # of JPEG, 1 to 100
     highest_quality: int = 90
+    harmonisation: Harmonisation | None = None
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """Change every image of the batch separately.
@@ -93,6 +59,8 @@ class Augmentation:
         images = self._compress(images, draws)
         images = self._warp(images, draws)
         images = self._soften(images, draws)
+        if self.harmonisation:
+            images = self.harmonisation(images, draws)
         images = self._change_intensity(images, draws)
         return self._mask(images, draws)
 

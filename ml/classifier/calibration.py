@@ -1,6 +1,7 @@
 """Making probabilities mean what they say, and knowing when not to answer.
 
-Everything here is fitted on the validation split and never on the test split.
+Everything here is fitted on the validation split and never on the test split. Thresholds may be
+fitted on left-out sites instead: `ml.evaluation.site_calibration`.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.evaluation.metrics import Floats, Ints, log_loss, softmax
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRule:
+    """Thresholds that hold at every site that was left out in turn.
+
+    Attributes:
+        by_label: label -> least probability of a definite prediction; above 1 for never.
+        answered: site -> share of its images with a definite prediction.
+    """
+
+    by_label: dict[str, float]
+    answered: dict[str, float]
 
 
 def fit_temperature(logits: Floats, truth: Ints) -> float:

@@ -7,7 +7,7 @@ was trained on, and the metrics it reached on the test split.
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,12 +27,22 @@ class Thresholds(JsonModel):
     Attributes:
         confidence: below this probability of the most likely class the image is uncertain.
         ood_score: above this distance from the training images it is out of distribution.
-        target_accuracy: the accuracy that `confidence` was chosen for, on validation.
+        target_accuracy: the accuracy that the confidence was chosen for, on validation or, by
+            class, at every left-out site.
+        by_label: label -> confidence below which a prediction of this class is uncertain; above 1
+            where it always is. Empty where `confidence` holds for every class.
+        left_out_sites: those that `by_label` was fitted on.
     """
 
     confidence: JsonFloat
     ood_score: JsonFloat
     target_accuracy: JsonFloat
+    by_label: dict[str, JsonFloat] = Field(default_factory=dict)
+    left_out_sites: list[str] = Field(default_factory=list)
+
+    def confidence_for(self, label: str) -> float:
+        """Below this probability an image whose most likely class this is is uncertain."""
+        return self.by_label.get(label, self.confidence)
 
 
 class TrainingData(JsonModel):
@@ -105,6 +115,13 @@ class ModelCard(JsonModel):
         datetime.fromisoformat(text)
         return text
 
+    @model_validator(mode="after")
+    def _has_thresholds_of_its_classes(self) -> Self:
+        own = self.thresholds.by_label
+        if own and set(own) != set(self.labels):
+            raise ValueError("the thresholds by class are not those of the labels")
+        return self
+
     def decision_rule(self) -> str:
         """All that turns the graph's outputs into a prediction, as one line of JSON.
 
@@ -120,8 +137,11 @@ class ModelCard(JsonModel):
         }
         return json.dumps(rule, sort_keys=True)
 
-    def _thresholds_in_rule(self) -> dict[str, float]:
-        thresholds: dict[str, float] = self.thresholds.model_dump()
+    def _thresholds_in_rule(self) -> dict[str, object]:
+        thresholds: dict[str, object] = self.thresholds.model_dump()
+        # Graphs that have no thresholds by class carry a rule without these fields.
+        if not self.thresholds.by_label:
+            del thresholds["by_label"], thresholds["left_out_sites"]
         if self.format == 1:
             # The graphs of 0.1.0 carry this name, and what a graph carries never changes.
             thresholds["novelty"] = thresholds.pop("ood_score")

@@ -9,6 +9,10 @@ PREPROCESSING = (
     "grey image, higher is brighter; squeezed to the input size as a whole; grey levels stretched "
     "from the 1st to the 99th percentile to 0 to 255; the graph scales them to [-1, 1]"
 )
+LUNG_CROP = (
+    f"{PREPROCESSING}. Within the graph a network finds the lungs, the image is cropped to the box "
+    "around them, and its grey levels are stretched again"
+)
 INTENDED_USE = (
     "Research and education: to study chest X-ray screening for {findings} and its pitfalls. "
     "Frontal images of adults and children. Not a medical device: its predictions are not a "

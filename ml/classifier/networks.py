@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +161,30 @@ def backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise XrayError(f"Unknown network {name!r}. Expected one of {', '.join(BACKBONES)}.")
     return BACKBONES[name]
+
+
+def freeze_blocks(network: ImageClassifier, count: int) -> list[nn.Module]:
+    """Exempt the stem and the first blocks of an EfficientNet from training.
+
+    Args:
+        network: the classifier.
+        count: of the blocks; 0 freezes nothing, not even the stem.
+
+    Returns:
+        The parts that stay in evaluation mode, so that their batch norms keep ImageNet's averages.
+
+    Raises:
+        XrayError: the network has no such blocks.
+    """
+    if not count:
+        return []
+    body: Any = network.backbone
+    if not hasattr(body, "blocks"):
+        raise XrayError("Only efficientnet-lite0 has blocks to freeze. Give --frozen-blocks 0")
+    frozen: list[nn.Module] = [body.conv_stem, body.bn1, *body.blocks[:count]]
+    for part in frozen:
+        part.requires_grad_(requires_grad=False)
+    return frozen
 
 
 def build_classifier(name: str, classes: int, *, pretrained: bool = False) -> ImageClassifier:

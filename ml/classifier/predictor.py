@@ -113,7 +113,7 @@ class Predictor:
     ) -> Prediction:
         best = int(probabilities.argmax())
         label = self.card.labels[best]
-        reason = self._reason(float(probabilities[best]), float(ood_score))
+        reason = self._reason(label, float(probabilities[best]), float(ood_score))
         return Prediction(
             label=label,
             decision=UNCERTAIN if reason else label,
@@ -124,10 +124,10 @@ class Predictor:
             activation_map=activation_map,
         )
 
-    def _reason(self, confidence: float, ood_score: float) -> Reason | None:
+    def _reason(self, label: str, confidence: float, ood_score: float) -> Reason | None:
         # Written so that a score or probability of NaN is uncertain.
         if not ood_score <= self.card.thresholds.ood_score:
             return Reason.OUT_OF_DISTRIBUTION
-        if not confidence >= self.card.thresholds.confidence:
+        if not confidence >= self.card.thresholds.confidence_for(label):
             return Reason.LOW_CONFIDENCE
         return None

@@ -14,8 +14,16 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
-from ml.classifier.augmentation import Augmentation, Draws
-from ml.classifier.networks import ImageClassifier, backbone, build_classifier
+from ml.classifier.augmentation import Augmentation
+from ml.classifier.draws import Draws
+from ml.classifier.harmonisation import Harmonisation
+from ml.classifier.inputs import InputCache, load_whole, network_inputs
+from ml.classifier.networks import (
+    ImageClassifier,
+    backbone,
+    build_classifier,
+    freeze_blocks,
+)
 from ml.classifier.sampling import (
     count_synthetic,
     require_all_classes,
@@ -24,7 +32,7 @@ from ml.classifier.sampling import (
 )
 from ml.classifier.weights import Weights, load_weights
 from ml.data.left_out import without_left_out
-from ml.data.loading import ImageSet, load_images
+from ml.data.loading import ImageSet
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
@@ -49,6 +57,7 @@ def train_classifier(
     start_from: Path | None = None,
     on_tick: Callable[[dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    cache: InputCache | None = None,
 ) -> ImageClassifier:
     """Train on the training split, stop and choose by the validation split.
 
@@ -63,10 +72,10 @@ def train_classifier(
         device: where to compute. Processes that were started together share the work: each
             trains on its part of every batch, and the first one writes.
         start_from: weights of a classifier of the same network (`ml.classifier.weights`), in place
-            of those
-            of ImageNet.
+            of those of ImageNet.
         on_tick: called with the metrics of every finished epoch, in the first process.
         should_stop: asked after every batch; a true answer ends the run at the last whole epoch.
+        cache: images that other trainings in this process share.
 
     Returns:
         The averaged weights of the epoch with the lowest validation loss, on the CPU.
@@ -103,12 +112,17 @@ def train_classifier(
         run.resume()
         if not run.finished:
             train_set, validation_set = (
-                load_images(
-                    images,
-                    size,
-                    title=f"reading {name} images",
-                    classes=labels,
-                    quiet=not group.is_first,
+                network_inputs(
+                    load_whole(
+                        images,
+                        options,
+                        title=f"reading {name} images",
+                        classes=labels,
+                        quiet=not group.is_first,
+                        cache=cache,
+                    ),
+                    options,
+                    cache,
                 )
                 for name, images in (("training", training), ("validation", validation))
             )
@@ -186,13 +200,17 @@ class _Run:
         if start:
             network.load_state_dict(start.state)
         synchronise_layers(network, group)
+        self.frozen = freeze_blocks(network, options.frozen_blocks)
         # Convolutions on the CPU and on tensor cores want channels last.
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            [one for one in network.parameters() if one.requires_grad],
+            lr=options.learning_rate,
+            weight_decay=options.weight_decay,
         )
-        self.augment = Augmentation()
+        strong = options.augmentation == "strong"
+        self.augment = Augmentation(harmonisation=Harmonisation() if strong else None)
         self.epoch = 0
         self.best_loss = math.inf
         self.best_epoch = 0
@@ -266,6 +284,8 @@ class _Run:
         )
         batches = torch.split(order, options.batch_size)
         self.network.train()
+        for part in self.frozen:
+            part.eval()
         total, right = 0.0, 0.0
         with Progress(transient=True, disable=not self.group.is_first) as progress:
             task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))

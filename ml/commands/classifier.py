@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.classifier.bundle import PRETRAINED
+from ml.classifier.calibration import SiteRule
 from ml.classifier.predictor import Predictor
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
@@ -103,16 +104,35 @@ def export_classifier_command(
     run: Annotated[Path, typer.Option(help="The training run's folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of xray evaluate sites: fit the thresholds on its left-out sites."
+        ),
+    ] = None,
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and evaluate it on the test split."""
     from ml.classifier.export import export_run
     from ml.classifier.training import load_run
     from ml.data.leaks import without_leaks
 
-    leave_out = load_run(run).options.leave_out
-    records = without_leaks(real_images(read_manifest(data)), leave_out)
-    card = export_run(records, run, out, version=version)
+    options = load_run(run).options
+    rule = _site_rule(sites, options) if sites else None
+    records = without_leaks(real_images(read_manifest(data)), options.leave_out)
+    card = export_run(records, run, out, version=version, rule=rule)
     _print_metrics(card.metrics)
+
+
+def _site_rule(sites: Path, options: ClassifierOptions) -> SiteRule:
+    """The thresholds fitted on left-out sites, after saying how much they answer there."""
+    from ml.evaluation.site_calibration import fit_site_rule, read_left_out
+
+    rule = fit_site_rule(read_left_out(sites, options))
+    for label, threshold in rule.by_label.items():
+        print(f"threshold of {label}: " + (f"{threshold:.3f}" if threshold <= 1 else "never"))
+    for site, answered in rule.answered.items():
+        print(f"{site}, left out: {answered:.1%} of the images have a definite prediction")
+    return rule
 
 
 def export_weights_command(

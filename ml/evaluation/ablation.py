@@ -109,9 +109,9 @@ def compare_conditions(
     if join_process_group(device).world_size > 1:
         raise XrayError("A comparison runs in one process. Start it without accelerate.")
     out.mkdir(parents=True, exist_ok=True)
-    real, size = real_images(records), backbone(options.network).size
+    real = real_images(records)
     settings = [
-        load_setting(real, synthetic, left_out, size)
+        load_setting(real, synthetic, left_out, options)
         for left_out in dict.fromkeys(("", options.leave_out))
     ]
     program = _Trainings(out, options, device, on_tick, should_stop)

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ml.classifier.inputs import load_whole, network_inputs
 from ml.classifier.sampling import require_all_classes, require_classes
 from ml.data.leaks import without_leaks
 from ml.data.left_out import images_left_out, without_left_out
-from ml.data.loading import ImageSet, load_images, require_known
+from ml.data.loading import ImageSet, require_known
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import DataError
 from ml.evaluation.ablation_result import ConditionDescription
+from ml.options.classifier import ClassifierOptions
 
 REAL, AUGMENTED, SYNTHETIC = "real", "augmented", "synthetic"
 CONDITIONS = {
@@ -55,7 +57,10 @@ class AblationSetting:
 
 
 def load_setting(
-    real: Sequence[ImageRecord], synthetic: Sequence[ImageRecord], left_out: str, size: int
+    real: Sequence[ImageRecord],
+    synthetic: Sequence[ImageRecord],
+    left_out: str,
+    options: ClassifierOptions,
 ) -> AblationSetting:
     """Choose the images of a setting, and load those that are measured.
 
@@ -64,7 +69,7 @@ def load_setting(
         synthetic: the images that the synthetic condition is trained with.
         left_out: sites or sources to exclude from training and to measure; empty: the test split is
             measured.
-        size: side of the loaded images, in pixels.
+        options: of the trainings.
 
     Raises:
         DataError: there are no synthetic images, images cannot be read, a split lacks a class, or
@@ -86,9 +91,8 @@ def load_setting(
         measured = in_split(real, Split.TEST)
         require_all_classes(measured, "test", labels)
     title = f"reading images of {left_out}" if left_out else "reading test images"
-    return AblationSetting(
-        left_out, learned, load_images(measured, size, title=title, classes=labels)
-    )
+    whole = load_whole(measured, options, title=title, classes=labels)
+    return AblationSetting(left_out, learned, network_inputs(whole, options))
 
 
 def synthetic_images(records: Sequence[ImageRecord]) -> list[ImageRecord]:

@@ -147,3 +147,14 @@ def nested_threshold(inner: Sequence[SitePredictions], target: str, healthy: str
     if not scores:
         return None
     return max(float(np.quantile(own, INNER_SPECIFICITY, method="higher")) for own in scores)
+
+
+def join_predictions(parts: Sequence[SitePredictions]) -> SitePredictions:
+    """Predictions of several classifiers with the same classes, one after the other."""
+    return SitePredictions(
+        parts[0].labels,
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("truth", "sites", "patients", "probabilities", "definite")
+        ),
+    )

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from ml.classifier.export import export_run
+from ml.classifier.inputs import InputCache, load_whole
 from ml.classifier.predictor import UNCERTAIN, Predictor
 from ml.classifier.training import train_classifier
 from ml.data.leaks import without_leaks
-from ml.data.loading import load_images
-from ml.data.manifest import ImageRecord, in_split, real_images
+from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, XrayError
 from ml.evaluation.leave_site_out import Fold, Plan, SitesReport, measure_sites, plan_folds
@@ -106,13 +106,14 @@ def measure_classifier_sites(
             "data set does not have."
         )
     found: dict[Fold, SitePredictions] = {}
+    cache = InputCache()
     for fold in plan.folds:
         if on_fold:
             on_fold(fold, len(plan.folds))
         own = replace(options, leave_out=",".join(fold.left_out))
         measured = _measured(plan, fold, real, others)
         stored = _predict_fold(
-            real, measured, out / FOLDS / fold.name, own, device, on_tick, should_stop
+            real, measured, out / FOLDS / fold.name, own, device, on_tick, should_stop, cache
         )
         if stored is None:
             return None
@@ -144,6 +145,7 @@ def _predict_fold(
     device: torch.device,
     on_tick: OnTick | None,
     should_stop: ShouldStop | None,
+    cache: InputCache,
 ) -> StoredPredictions | None:
     """Train, or continue, one fold's classifier and predict; stored ones are read again."""
     shas = {"learned_sha256": fingerprint(real), "measured_sha256": fingerprint(measured)}
@@ -152,13 +154,19 @@ def _predict_fold(
         return _read_stored(path, options, shas)
     records = without_leaks(real, options.leave_out)
     train_classifier(
-        records, folder, options, device=device, on_tick=on_tick, should_stop=should_stop
+        records,
+        folder,
+        options,
+        device=device,
+        on_tick=on_tick,
+        should_stop=should_stop,
+        cache=cache,
     )
     if should_stop and should_stop():
         return None
-    export_run(records, folder, folder / BUNDLE, version=folder.name)
+    export_run(records, folder, folder / BUNDLE, version=folder.name, cache=cache)
     predictor = Predictor.load(folder / BUNDLE, threads=torch.get_num_threads())
-    stored = _predict(predictor, measured, options, shas)
+    stored = _predict(predictor, measured, options, shas, cache)
     write_whole(path, stored.to_json())
     # The best weights stay; what a training is continued from is five times as large.
     (folder / CHECKPOINT).unlink()
@@ -186,9 +194,16 @@ def _predict(
     records: Sequence[ImageRecord],
     options: ClassifierOptions,
     shas: Mapping[str, str],
+    cache: InputCache,
 ) -> StoredPredictions:
     """Predict images of any label."""
-    loaded = load_images(records, predictor.card.input_size, title="reading images left out")
+    loaded = load_whole(
+        records,
+        options,
+        title="reading images left out",
+        classes=labels_of(records),
+        cache=cache,
+    )
     given = [
         prediction
         for start in range(0, len(loaded), BATCH)

@@ -40,6 +40,22 @@ class ClassifierOptions:
         title="Small image size",
         description="Side of the smaller images, in pixels.",
     )
+    crop: Literal["none", "lungs"] = Field(
+        default="none",
+        description="Show the network the whole image, or only the box around the lungs.",
+        json_schema_extra=BASIC,
+    )
+    augmentation: Literal["standard", "strong"] = Field(
+        default="standard",
+        description="Strong also varies what scanners differ in: tone curve, sharpness, texture.",
+    )
+    frozen_blocks: int = Field(
+        default=0,
+        ge=0,
+        le=7,
+        title="Frozen blocks",
+        description="First blocks of efficientnet-lite0 that keep their ImageNet weights.",
+    )
     batch_size: int = Field(
         default=32, ge=2, description="Images per step.", json_schema_extra=BASIC
     )

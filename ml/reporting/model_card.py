@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ml.classifier.card import ModelCard
+from ml.classifier.card import ModelCard, Thresholds
 from ml.evaluation.results import EvaluationMetrics
 from ml.labels import label_name
 from ml.reporting.format import images_by_source, interval, markdown_table, three
@@ -38,8 +38,7 @@ def _technical(card: ModelCard) -> str:
         ("temperature", f"{card.temperature:.3f}"),
         (
             "uncertain",
-            f"below a confidence of {thresholds.confidence:.3f} (chosen on validation for an "
-            f"accuracy of {thresholds.target_accuracy:.2f} of confident predictions), or above an "
+            f"{_confidence_rule(thresholds)}, or above an "
             f"out-of-distribution score of {thresholds.ood_score:.2f}",
         ),
         ("SHA-256 of the graph", f"`{card.sha256}`"),
@@ -125,3 +124,21 @@ def _data(card: ModelCard) -> str:
         f"{text}\n\nSynthetic images, in the training split only. Of the images drawn of a class "
         f"that has them, a share of {card.options.synthetic_share:.2f} is synthetic.\n\n"
     ) + markdown_table(("generator", *names), synthetic)
+
+
+def _confidence_rule(thresholds: Thresholds) -> str:
+    """The thresholds of confidence, and what they were chosen for."""
+    if not thresholds.by_label:
+        return (
+            f"below a confidence of {thresholds.confidence:.3f} (chosen on validation for an "
+            f"accuracy of {thresholds.target_accuracy:.2f} of confident predictions)"
+        )
+    each = ", ".join(
+        f"{value:.3f} for {label_name(label)}" if value <= 1 else f"always for {label_name(label)}"
+        for label, value in thresholds.by_label.items()
+    )
+    return (
+        f"below a confidence of {each} (chosen for an accuracy of "
+        f"{thresholds.target_accuracy:.2f} of confident predictions at every left-out site: "
+        f"{', '.join(thresholds.left_out_sites)})"
+    )

@@ -94,7 +94,7 @@ def splits(records: list[ImageRecord]) -> ImageSplits:
 def bundle(run_folder: Path, splits: ImageSplits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = load_run(run_folder)
     out = tmp_path_factory.mktemp("bundle")
-    export_bundle(run.network, splits, out, version="tiny-1", options=run.options)
+    export_bundle(run, splits, out, version="tiny-1")
     return out
 
 

@@ -13,7 +13,7 @@ from ml.classifier import networks
 from ml.classifier.export import export_bundle
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor
-from ml.classifier.training import ClassifierOptions, train_classifier
+from ml.classifier.training import ClassifierOptions, load_run, train_classifier
 from ml.data.loading import ImageSet, ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split
@@ -89,10 +89,10 @@ def test_logit_is_the_mean_of_its_activation_map_plus_bias() -> None:
 
 def test_report_network_is_trained_and_exported(records: list[ImageRecord], tmp_path: Path) -> None:
     options = ClassifierOptions(network="report-cnn", epochs=1, small_epochs=0, weight_decay=0.0)
-    network = train_classifier(records, tmp_path / "run", options, device=CPU)
+    train_classifier(records, tmp_path / "run", options, device=CPU)
     splits = ImageSplits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
     # Export itself compares the graph with torch.
-    export_bundle(network, splits, tmp_path / "bundle", version="r", options=options)
+    export_bundle(load_run(tmp_path / "run"), splits, tmp_path / "bundle", version="r")
     answer = Predictor.load(tmp_path / "bundle").predict(splits.test.images[0])
     assert answer.activation_map.shape == (3, SIDE // 8, SIDE // 8)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ml.classifier.augmentation import Augmentation, Draws
+from ml.classifier.augmentation import Augmentation
+from ml.classifier.draws import Draws
 from ml.classifier.training import to_unit
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord

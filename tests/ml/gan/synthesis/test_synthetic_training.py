@@ -134,14 +134,7 @@ def test_run_and_card_tell_of_synthetic_images(
 
     loaded = load_run(run)
     splits = ImageSplits(*(load_images(in_split(records, part), SIDE, title="") for part in Split))
-    card = export_bundle(
-        loaded.network,
-        splits,
-        tmp_path / "bundle",
-        version="1",
-        options=options,
-        synthetic=loaded.synthetic,
-    )
+    card = export_bundle(loaded, splits, tmp_path / "bundle", version="1")
     assert card.data.synthetic == counts
     assert SOURCE not in card.data.by_source["train"]
     assert f"| `{GENERATOR[:12]}` | 12 | 0 | 0 |" in render_model_card(card)
