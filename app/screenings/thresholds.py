@@ -28,8 +28,11 @@ def why_uncertain(row: Screening, thresholds: Thresholds) -> str:
     """
     match row.reason:
         case Reason.LOW_CONFIDENCE:
-            top = max(row.probabilities.values())
-            return f"top class {100 * top:.1f} %, threshold {100 * thresholds.confidence:.1f} %"
+            label, top = max(row.probabilities.items(), key=lambda pair: pair[1])
+            threshold = thresholds.confidence_for(label)
+            if threshold > 1:
+                return f"top class {100 * top:.1f} %, a class that is never certain"
+            return f"top class {100 * top:.1f} %, threshold {100 * threshold:.1f} %"
         case Reason.OUT_OF_DISTRIBUTION:
             return (
                 f"out of distribution: score {row.ood_score:.2f}, limit {thresholds.ood_score:.2f}"
