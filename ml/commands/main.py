@@ -16,6 +16,7 @@ from ml.commands.gan_evaluation import compare_gans_command, evaluate_gan_comman
 from ml.commands.gan_release import export_generator_command
 from ml.commands.interpolate import interpolate_command
 from ml.commands.lungs import train_lungs_command
+from ml.commands.orientation import train_orientation_command
 from ml.commands.predict import predict
 from ml.commands.reproduce import reproduce_report_command
 from ml.commands.sites import evaluate_sites_command
@@ -41,6 +42,7 @@ app.add_typer(reproduce_app, name="reproduce")
 train_app.command("classifier")(train_classifier_command)
 train_app.command("gan")(train_gan_command)
 train_app.command("lungs")(train_lungs_command)
+train_app.command("orientation")(train_orientation_command)
 app.command("synthesize")(synthesize_command)
 app.command("interpolate")(interpolate_command)
 export_app.command("classifier")(export_classifier_command)

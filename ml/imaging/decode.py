@@ -1,8 +1,8 @@
 """The one place where bytes become an image.
 
-`read_image` takes the bytes of a PNG, JPEG, TIFF, WebP or DICOM file and gives a greyscale image,
-or refuses with an `UnreadableImage` that says what was wrong and what to do. The format of a
-file is recognized by its first bytes, never by its name.
+`read_image` takes the bytes of a PNG, JPEG, JPEG 2000, TIFF, WebP, BMP or DICOM file and gives a
+greyscale image, or refuses with an `UnreadableImage` that says what was wrong and what to do. The
+format of a file is recognized by its first bytes, never by its name.
 
 Decoders are large C libraries: a server reads strangers' files in a child process only.
 """
@@ -14,11 +14,21 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageOps,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
+from ml.imaging.colour import grey_of_colour
 from ml.imaging.grey_levels import look_up
 from ml.imaging.png import grey_png
-from ml.imaging.strip_metadata import strip_jpeg, strip_png
+from ml.imaging.strip_metadata import jpeg_segments, strip_jpeg, strip_png
 from ml.imaging.types import (
     MIN_SIDE,
     THUMBNAIL_SIDE,
@@ -32,12 +42,16 @@ from ml.imaging.types import (
 
 # A progressive JPEG has about ten; each is a pass over the whole picture, even an empty one.
 _MOST_SCANS = 100
-# An image is grey. A tint of the image base and a small coloured mark are let through; a picture
-# with colour on more than this share of its area is something else.
-COLOUR_SPREAD = 40
-COLOUR_SHARE = 0.05
-# Named here so that Pillow knows these four formats without importing all of its plugins.
-PLUGINS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+# Named here so that Pillow knows these formats without importing all of its plugins.
+PLUGINS = (
+    *(BmpImagePlugin, Jpeg2KImagePlugin, JpegImagePlugin),
+    *(PngImagePlugin, TiffImagePlugin, WebPImagePlugin),
+)
+# Pages of a TIFF that are looked at for one that is not a thumbnail.
+_MOST_PAGES = 16
+# Bits to read where a JPEG without an end marker may have ended too early.
+_JUNK = bytes.fromhex("5ac39639") * 16
+_NO_ALPHA = {"LA": "L", "La": "L", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB"}
 
 
 def read_image(
@@ -125,30 +139,40 @@ _SIGNATURES: tuple[tuple[bytes, Format | Literal["GIF"]], ...] = (
     (b"MM\0*", "TIFF"),
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
-    # File meta information without its preamble: (0002,0000), value representation UL, 4 bytes.
-    (b"\x02\0\0\0UL\x04\0", "DICOM"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"BM", "BMP"),
 )
 _STRANGERS = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
-    (b"BM", "a BMP"),
-    (b"\0\0\0\x0cjP  ", "a bare JPEG 2000 file"),
-    (b"\xff\x4f\xff\x51", "a bare JPEG 2000 file"),
 )
 
 
 def _sniff(content: bytes) -> Format | Literal["GIF"]:
     if not content:
         raise UnreadableImage("the file is empty: choose the image again", "empty")
+    # First, for the preamble of a DICOM file may look like any other format.
+    if content[128:132] == b"DICM":
+        return "DICOM"
     for signature, kind in _SIGNATURES:
         if content.startswith(signature):
             return kind
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "WebP"
-    if content[128:132] == b"DICM":
+    if _is_bare_dicom(content):
         return "DICOM"
     raise _not_an_image(_stranger(content))
+
+
+def _is_bare_dicom(content: bytes) -> bool:
+    """Whether bytes may be a DICOM file without its preamble, or a data set alone."""
+    if content[:1] not in (b"\x02", b"\x08") and content[:2] != b"\0\x08":
+        return False
+    from ml.imaging.dicom import is_dicom
+
+    return is_dicom(content)
 
 
 def _not_an_image(name: str) -> UnreadableImage:
@@ -178,20 +202,14 @@ _MULTI_FRAME: tuple[str, Refusal] = (
     "the file holds several pictures or pages: export the one image as a single picture",
     "multi-frame",
 )
-_ALPHA = "an alpha channel"
 _REFUSED_MODES = {
     "CMYK": "CMYK colours",
-    "LA": _ALPHA,
-    "La": _ALPHA,
-    "PA": _ALPHA,
-    "RGBA": _ALPHA,
-    "RGBa": _ALPHA,
     "1": "only black and white",
-    "I": "32-bit pixels",
-    "F": "floating-point pixels",
 }
 _DEEP_MODES = ("I;16", "I;16L", "I;16B")
+_WIDE_MODES = ("I", "F")
 _COLOUR_MODES = ("RGB", "P", "YCbCr")
+_PILLOW_NAMES = {"JPEG 2000": "JPEG2000"}
 
 
 def _read(
@@ -218,11 +236,11 @@ def _gif_refusal(content: bytes) -> UnreadableImage:
 
 
 def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Radiograph:
-    if kind == "JPEG" and content.count(b"\xff\xda") > _MOST_SCANS:
-        raise UnreadableImage(
-            "the JPEG is cut into too many scans: export the image as an ordinary JPEG", "too-slow"
-        )
-    with Image.open(io.BytesIO(content), formats=[kind]) as image:
+    if kind == "JPEG":
+        content = _checked_jpeg(content)
+    formats = [_PILLOW_NAMES.get(kind, kind)]
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        _choose_picture(image, kind)
         _check_header(image, least_side)
         mode, (width, height) = image.mode, image.size
         if shortest is not None:
@@ -247,49 +265,135 @@ def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: 
     )
 
 
+def _checked_jpeg(content: bytes) -> bytes:
+    """A JPEG with an end marker, of a bearable number of scans.
+
+    Raises:
+        UnreadableImage: it has too many scans, or ends before its picture does.
+    """
+    scans, sequential, ended = _jpeg_structure(content)
+    if scans > _MOST_SCANS:
+        raise UnreadableImage(
+            "the JPEG is cut into too many scans: export the image as an ordinary JPEG", "too-slow"
+        )
+    if ended or not sequential or scans == 0:
+        return content
+    # A picture that ends too early goes on with whatever bits follow; a whole one ignores them.
+    whole, other = content + b"\xff\xd9", content + _JUNK + b"\xff\xd9"
+    pictures = []
+    for each in (whole, other):
+        with Image.open(io.BytesIO(each), formats=["JPEG"]) as image:
+            check_size(*image.size, 1)
+            pictures.append(image.tobytes())
+    if pictures[0] != pictures[1]:
+        raise UnreadableImage("the JPEG file is cut short: export the image again", "damaged")
+    return whole
+
+
+def _jpeg_structure(content: bytes) -> tuple[int, bool, bool]:
+    """How many scans a JPEG has, whether it is sequential, and whether it has an end marker.
+
+    Scans are counted by walking the segments, for comments and what phones append hold anything.
+    """
+    scans, sequential, end = 0, False, 0
+    try:
+        for marker, payload in jpeg_segments(content):
+            sequential = sequential or marker in (0xC0, 0xC1)
+            scans += marker == 0xDA
+            end = content.index(payload, end) + len(payload)
+    except ValueError:
+        return scans, sequential, True  # damaged, as the decoder will say
+    return scans, sequential, content[end : end + 2] == b"\xff\xd9"
+
+
+def _choose_picture(image: Image.Image, kind: Format) -> None:
+    """Go to the one picture of a file: the first of a phone's, the whole one beside thumbnails."""
+    pages = getattr(image, "n_frames", 1)
+    if pages == 1 or kind == "JPEG":
+        return
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and pages <= _MOST_PAGES:
+        whole = [page for page in range(pages) if not _is_reduced(image, page)]
+        if len(whole) == 1:
+            image.seek(whole[0])
+            return
+    raise UnreadableImage(*_MULTI_FRAME)
+
+
+def _is_reduced(image: TiffImagePlugin.TiffImageFile, page: int) -> bool:
+    image.seek(page)
+    # NewSubfileType: a bit for reduced resolution, one for a mask; the older SubfileType: 2.
+    return bool(int(image.tag_v2.get(254, 0)) & 5) or image.tag_v2.get(255) == 2
+
+
 def _check_header(image: Image.Image, least_side: int) -> None:
     check_size(*image.size, least_side)
-    if getattr(image, "is_animated", False):
-        raise UnreadableImage(*_MULTI_FRAME)
     colours = _REFUSED_MODES.get(image.mode)
-    if "transparency" in image.info:
-        colours = "transparent parts"
-    if colours is None and image.mode not in ("L", *_DEEP_MODES, *_COLOUR_MODES):
+    known = ("L", *_DEEP_MODES, *_WIDE_MODES, *_COLOUR_MODES, *_NO_ALPHA)
+    if colours is None and image.mode not in known:
         colours = f"the colour model {image.mode}"
     if colours is not None:
-        raise UnreadableImage(
-            f"the picture has {colours}: export the image in greyscale, 8 or 16 bits",
-            "unsupported-colour",
-        )
+        raise _refused_colours(colours)
+
+
+def _refused_colours(colours: str) -> UnreadableImage:
+    return UnreadableImage(
+        f"the picture has {colours}: export the image in greyscale, 8 or 16 bits",
+        "unsupported-colour",
+    )
 
 
 def _grey(image: Image.Image) -> Pixels:
     """A loaded image of an accepted mode -> (H, W)."""
+    image = _opaque(image)
     if image.mode in _DEEP_MODES:
         deep = np.asarray(image).astype(np.uint16)
         return ~deep if _is_white_zero(image) else deep
+    if image.mode in _WIDE_MODES:
+        wide = _sixteen_bits(np.asarray(image))
+        return ~wide if _is_white_zero(image) else wide
     if image.mode in _COLOUR_MODES:
-        picture = image.convert("RGB")
-        _refuse_colourful(picture)
-        image = picture.convert("L")
+        return grey_of_colour(image.convert("RGB"))
     return np.asarray(image)
 
 
+def _opaque(image: Image.Image) -> Image.Image:
+    """Drop an alpha channel, or a transparent colour, that makes nothing transparent.
+
+    Raises:
+        UnreadableImage: some of the picture is transparent.
+    """
+    key = image.info.get("transparency")
+    if image.mode in _DEEP_MODES:
+        if key is not None and (np.asarray(image) == key).any():
+            raise _refused_colours("transparent parts")
+        return image
+    if image.mode not in _NO_ALPHA:
+        if key is None:
+            return image
+        # As the format describes it: one colour of RGB or L, a table of a palette.
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
+    if image.getchannel("A" if image.mode[-1] == "A" else "a").getextrema() != (255, 255):
+        raise _refused_colours("an alpha channel or transparent parts")
+    return image.convert(_NO_ALPHA[image.mode])
+
+
+def _sixteen_bits(values: NDArray[np.int32 | np.float32]) -> NDArray[np.uint16]:
+    """Signed or floating-point grey levels, moved and if need be scaled to 16 bits."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite((low, high)).all():
+        raise UnreadableImage(
+            "The picture has pixels that are no numbers. Export it in 8 or 16 bits.", "damaged"
+        )
+    whole = np.issubdtype(values.dtype, np.integer)
+    offset = 0.0 if whole and low >= 0 and high <= 65535 else low
+    scale = 1.0 if whole and high - offset <= 65535 else 65535.0 / ((high - low) or 1.0)
+    return np.rint((values.astype(np.float64) - offset) * scale).astype(np.uint16)
+
+
 def _is_white_zero(image: Image.Image) -> bool:
-    # Pillow inverts such TIFF files of 8 bits, but leaves those of 16 bits as they are.
+    # Pillow inverts such TIFF files of 8 bits, but leaves the others as they are.
     photometric = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
     return isinstance(image, TiffImagePlugin.TiffImageFile) and (image.tag_v2.get(photometric) == 0)
-
-
-def _refuse_colourful(picture: Image.Image) -> None:
-    # Averaged to about 256 pixels: cheap for any size, and the colour noise of JPEG goes away.
-    small = picture.reduce(max(1, min(picture.size) // 256))
-    spread = np.ptp(np.asarray(small), axis=2)
-    if np.mean(spread > COLOUR_SPREAD) > COLOUR_SHARE:
-        raise UnreadableImage(
-            "the picture is in colour, a chest X-ray is grey: export the image itself",
-            "not-a-radiograph",
-        )
 
 
 def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:

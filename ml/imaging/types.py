@@ -14,7 +14,7 @@ MIN_SIDE = 64
 # A generator's images may be smaller than any that came out of an X-ray machine.
 MIN_SYNTHETIC_SIDE = 16
 THUMBNAIL_SIDE = 256
-Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM"]
+Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM", "JPEG 2000", "BMP"]
 Pixels = NDArray[np.uint8 | np.uint16]
 GreyImage = NDArray[np.uint8]  # (H, W), higher is brighter
 GreyImages = NDArray[np.uint8]  # (N, H, W)
@@ -31,8 +31,36 @@ Refusal = Literal[
     "unsupported-colour",
     "unsupported-encoding",
     "not-a-radiograph",
+    "not-a-chest",
+    "not-frontal",
     "blank",
 ]
+
+# What is said of an image that is answered all the same; codes of the API.
+ImageWarning = Literal[
+    "inverted",
+    "rotated",
+    "no-frontal-chest",
+    "for-processing",
+    "grey-scale-unclear",
+    "window-ignored",
+    "not-an-x-ray-modality",
+]
+IMAGE_WARNINGS: dict[ImageWarning, str] = {
+    "inverted": "The image looked inverted, with dark bones. Its grey levels were inverted before "
+    "the prediction.",
+    "rotated": "The image looked rotated. It was turned upright before the prediction.",
+    "no-frontal-chest": "The image does not look like a frontal chest X-ray. The prediction means "
+    "nothing for other images.",
+    "for-processing": "The DICOM file is marked FOR PROCESSING: raw detector values, not processed "
+    "for display. The prediction may be wrong. Use the image FOR PRESENTATION.",
+    "grey-scale-unclear": "The DICOM header contradicts itself about which grey levels are bright. "
+    "Check that bones are bright in the image.",
+    "window-ignored": "The display window of the DICOM file cannot be used. The full range of grey "
+    "levels is shown instead.",
+    "not-an-x-ray-modality": "The DICOM modality does not say that this is an X-ray image. Check "
+    "that it shows a chest X-ray.",
+}
 
 
 class UnreadableImage(XrayError, ValueError):
@@ -59,7 +87,8 @@ class Radiograph:
         format: what the file was.
         bits: grey depth of the stored pixels, 1 to 16.
         metadata: a short allow-list of technical values; nothing that names a person or place.
-        turned: the file carried an orientation flag, so its stored rows are not upright.
+        turned: the pixels were turned or inverted, so the stored picture cannot be shown as it is.
+        warnings: what has to be said of the image; codes of `IMAGE_WARNINGS`.
     """
 
     pixels: Pixels
@@ -69,6 +98,7 @@ class Radiograph:
     bits: int
     metadata: Mapping[str, str] = field(default_factory=dict)
     turned: bool = False
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:

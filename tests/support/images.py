@@ -131,7 +131,7 @@ def _encapsulate(dataset: Dataset, codestream: bytes) -> None:
     dataset["PixelData"].is_undefined_length = True
 
 
-def lossless_jpeg(stored: Greys, precision: int) -> bytes:
+def lossless_jpeg(stored: Greys, precision: int, *, wrap: bool = False) -> bytes:
     """Lossless JPEG, process 14 with the left neighbour as prediction: (H, W) -> codestream.
 
     Every category of difference has the same code length, which makes files large and the
@@ -143,7 +143,11 @@ def lossless_jpeg(stored: Greys, precision: int) -> bytes:
     predicted[:, 1:] = values[:, :-1]
     predicted[1:, 0] = values[:-1, 0]
     predicted[0, 0] = 2 ** (precision - 1)
-    bits = "".join(_difference_bits(int(step)) for step in (values - predicted).ravel())
+    steps = values - predicted
+    if wrap:
+        half = 2 ** (precision - 1)
+        steps = (steps + half) % (2 * half) - half
+    bits = "".join(_difference_bits(int(step)) for step in steps.ravel())
     bits += "1" * (-len(bits) % 8)
     scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
     frame = bytes((precision,)) + height.to_bytes(2, "big") + width.to_bytes(2, "big")

@@ -1,0 +1,205 @@
+"""The orientation check: is an image an upright frontal chest X-ray with bright bones? No torch.
+
+A small network looks at the picture alone, whatever the file's header says. What it finds is
+corrected and said, or said; it never changes an image without a warning.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.errors import BundleError
+from ml.evaluation.metrics import Interval, softmax
+from ml.files import write_whole
+from ml.imaging.preprocessing import standardise
+from ml.imaging.types import ImageWarning
+from ml.json_model import InvalidJson, JsonModel
+from ml.onnx_runtime import onnxruntime
+from ml.options.orientation import OrientationOptions
+
+GRAPH, CARD = "orientation.onnx", "card.json"
+PRETRAINED_ORIENTATION = Path(__file__).parents[1] / "pretrained" / "orientation"
+_Depth = TypeVar("_Depth", np.uint8, np.uint16, np.uint8 | np.uint16)
+ROTATIONS = 4
+# An image is corrected, or doubted, from this probability on.
+PROBABILITY = 0.9
+
+
+class OrientationMetrics(JsonModel):
+    """How well the check does on one group of images.
+
+    Attributes:
+        images: that it was measured on, upright and with bright bones.
+        patients: of these images.
+        inverted_found: share of the images whose inversion was found and corrected.
+        rotated_found: the same for rotations by 90, 180 and 270 degrees.
+        false_alarms: share of the untouched images that were corrected.
+        chest_doubted: share of the untouched images that were taken for no frontal chest.
+    """
+
+    images: int
+    patients: int
+    inverted_found: Interval
+    rotated_found: Interval
+    false_alarms: Interval
+    chest_doubted: Interval
+
+
+class OrientationCard(JsonModel):
+    """What an orientation check is and how well it does.
+
+    Attributes:
+        sha256: of the graph.
+        created_at: ISO 8601, UTC.
+        input_size: side of the square that it reads, in pixels.
+        options: of training.
+        by_site: site -> training images.
+        left_out: the site that had no part in training.
+        metrics: by group, `left_out_site` and `held_out_patients`.
+        not_chest_found: share of pictures of other things that were doubted, by kind.
+    """
+
+    sha256: str
+    created_at: str
+    network: str
+    parameters: int
+    input_size: int
+    options: OrientationOptions
+    by_site: dict[str, int]
+    left_out: str
+    metrics: dict[str, OrientationMetrics]
+    not_chest_found: dict[str, Interval]
+    limitations: list[str]
+    licence: str
+    code_version: str
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """What was found in one image.
+
+    Attributes:
+        quarter_turns: counter-clockwise turns by 90 degrees that make it upright, 0 to 3.
+        inverted: its bones are dark.
+        chest: it looks like a frontal chest X-ray.
+    """
+
+    quarter_turns: int = 0
+    inverted: bool = False
+    chest: bool = True
+
+    @property
+    def upright(self) -> bool:
+        """Whether nothing has to be corrected."""
+        return not self.quarter_turns and not self.inverted
+
+    @property
+    def warnings(self) -> tuple[ImageWarning, ...]:
+        """What has to be said of the image."""
+        found: list[ImageWarning] = []
+        if self.inverted:
+            found.append("inverted")
+        if self.quarter_turns:
+            found.append("rotated")
+        if not self.chest:
+            found.append("no-frontal-chest")
+        return tuple(found)
+
+    def correct(self, pixels: NDArray[_Depth]) -> NDArray[_Depth]:
+        """Turn and invert an image, (H, W) -> (H, W) or (W, H), unsigned integers."""
+        turned = np.rot90(pixels, self.quarter_turns)
+        return np.ascontiguousarray(np.invert(turned) if self.inverted else turned)
+
+
+class OrientationCheck:
+    """The orientation network of one folder; safe to use from several threads at once."""
+
+    def __init__(self, card: OrientationCard, graph: bytes):
+        """Build the session.
+
+        Args:
+            card: describes the graph.
+            graph: a serialised ONNX model.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self.card = card
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+
+    @classmethod
+    def load(cls, folder: Path = PRETRAINED_ORIENTATION) -> Self:
+        """Read and verify a network.
+
+        Raises:
+            BundleError: a file is missing or damaged, or the graph is not what its card says.
+        """
+        try:
+            card = OrientationCard.from_json((folder / CARD).read_bytes())
+            graph = (folder / GRAPH).read_bytes()
+        except OSError as problem:
+            raise BundleError(
+                f"{folder} holds no orientation check ({problem}). Train one with xray train "
+                "orientation"
+            ) from problem
+        except InvalidJson as problem:
+            raise BundleError(f"{folder / CARD} is not a card: {problem}") from problem
+        if hashlib.sha256(graph).hexdigest() != card.sha256:
+            raise BundleError(
+                f"{folder / GRAPH} is not the graph that its card describes. Fetch both again"
+            )
+        return cls(card, graph)
+
+    def find(self, square: NDArray[np.uint8]) -> Orientation:
+        """Check one standardised image, (S, S), such as the input of a classifier."""
+        return self.find_all(standardise(square, self.card.input_size)[None])[0]
+
+    def find_all(self, squares: NDArray[np.uint8]) -> list[Orientation]:
+        """Check standardised images of the card's input size, (B, S, S)."""
+        logits = self.logits(squares)
+        turns = softmax(logits[:, :ROTATIONS])
+        inverted, chest = 1 / (1 + np.exp(-np.clip(logits[:, ROTATIONS:].T, -50.0, 50.0)))
+        return [
+            _decide(*parts)
+            for parts in zip(turns, map(float, inverted), map(float, chest), strict=True)
+        ]
+
+    def logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(B, S, S) -> (B, 6): four rotations, inverted, frontal chest.
+
+        Raises:
+            ValueError: the images have another shape or type than the card says.
+        """
+        side = self.card.input_size
+        if squares.dtype != np.uint8 or squares.shape[1:] != (side, side):
+            raise ValueError(
+                f"expected uint8 images of shape (B, {side}, {side}), got {squares.dtype} "
+                f"{squares.shape}: standardise them first"
+            )
+        found: NDArray[np.float32] = self._session.run(None, {"images": squares[:, None]})[0]
+        return found.astype(np.float64)
+
+
+def _decide(turns: NDArray[np.float64], inverted: float, chest: float) -> Orientation:
+    # Rotation and greys of a picture of something else mean nothing.
+    if 1 - chest >= PROBABILITY:
+        return Orientation(chest=False)
+    best = int(turns.argmax())
+    return Orientation(
+        quarter_turns=best if turns[best] >= PROBABILITY else 0,
+        inverted=inverted >= PROBABILITY,
+    )
+
+
+def write_orientation(folder: Path, card: OrientationCard, graph: bytes) -> None:
+    """Write a network; the card goes last, so that what an interruption leaves is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / GRAPH, graph)
+    write_whole(folder / CARD, card.to_json())

@@ -1,0 +1,1 @@
+"""Training and export of the orientation check. Without torch: `ml.imaging.orientation`."""
