@@ -28,6 +28,7 @@ TRIAL_NOTICE = (
 )
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
 METADATA_NAMES: dict[str, str] = {
+    "Warnings": "Warnings",
     "Modality": "Modality",
     "BodyPartExamined": "Body part",
     "ViewPosition": "View",

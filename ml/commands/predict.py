@@ -20,12 +20,12 @@ from ml.commands.classifier import (
 from ml.errors import XrayError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
-from ml.imaging.types import UnreadableImage
+from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
-COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "error")
+COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "warnings", "error")
 
 
 def predict(
@@ -78,9 +78,10 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield file
         partial.replace(path)
     finally:
@@ -94,8 +95,8 @@ def _columns(predictor: Predictor) -> tuple[str, ...]:
 def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
     size = predictor.card.input_size
     try:
-        pixels = read_image(path.read_bytes(), shortest=2 * size).pixels
-        answer = predictor.predict(standardise(pixels, size))
+        image = read_image(path.read_bytes(), shortest=2 * size)
+        answer = predictor.predict(standardise(image.pixels, size))
     except (UnreadableImage, BlankImage, OSError) as problem:
         return dict.fromkeys(_columns(predictor), "") | {"path": str(path), "error": str(problem)}
     return {
@@ -107,5 +108,6 @@ def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
         "ood_score": f"{answer.ood_score:.4f}",
         "model_version": predictor.card.version,
         "model_sha256": predictor.card.sha256,
+        "warnings": " ".join(f"Warning: {IMAGE_WARNINGS[code]}" for code in image.warnings),
         "error": "",
     }

@@ -278,7 +278,7 @@ def _checked_jpeg(content: bytes) -> bytes:
         )
     if ended or not sequential or scans == 0:
         return content
-    # A picture that ends too early goes on with whatever bits follow; a whole one ignores them.
+    # A picture that ends too early continues with whatever bits follow; a whole one ignores them.
     whole, other = content + b"\xff\xd9", content + _JUNK + b"\xff\xd9"
     pictures = []
     for each in (whole, other):
@@ -286,7 +286,9 @@ def _checked_jpeg(content: bytes) -> bytes:
             check_size(*image.size, 1)
             pictures.append(image.tobytes())
     if pictures[0] != pictures[1]:
-        raise UnreadableImage("the JPEG file is cut short: export the image again", "damaged")
+        raise UnreadableImage(
+            "the JPEG file is damaged or cut short: export the image again", "damaged"
+        )
     return whole
 
 

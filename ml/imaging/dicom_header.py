@@ -24,7 +24,7 @@ _OTHER_PARTS = (
     *("SPINE", "STERN", "TEETH", "THIGH", "THUMB", "TIBIA", "TOOTH", "ULNA", "WRIST", "BRAIN"),
     *("CALF", "FIBULA", "HEEL", "BLADDER", "UTERUS", "COLON", "FOREARM", "UPPERARM", "UPPERLEG"),
 )
-_OTHER_WORDS = ("ARM", "EAR", "EYE", "HIP", "JAW", "LEG", "TOE", "CSP", "LSP", "TSP", "SSP")
+_OTHER_WORDS = ("EAR", "EYE", "HIP", "JAW", "LEG", "TOE", "CSP", "LSP", "TSP", "SSP")
 _LATERAL = ("LL", "RL", "LLO", "RLO", "LPO", "RPO", "LAO", "RAO")
 # A short table of what may leave the file, and the only forms it may have.
 _NUMBER = r"[0-9][0-9.]{0,15}"

@@ -36,7 +36,7 @@ Refusal = Literal[
     "blank",
 ]
 
-# What is said of an image that is answered all the same; codes of the API.
+# What is said of an image that is predicted anyway.
 ImageWarning = Literal[
     "inverted",
     "rotated",
