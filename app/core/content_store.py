@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import update
@@ -99,8 +99,10 @@ class ContentStore:
 
     def _remove_stale_copies(self) -> None:
         for copy in self.root.glob(f"{_STAGED}*"):
-            if copy.stat().st_mtime < time.time() - _STALE_S:
-                shutil.rmtree(copy, ignore_errors=True)
+            # Another process may finish with its copy while this one looks.
+            with suppress(FileNotFoundError):
+                if copy.stat().st_mtime < time.time() - _STALE_S:
+                    shutil.rmtree(copy, ignore_errors=True)
 
 
 FindLost = Callable[[Path, Path], list[str]]

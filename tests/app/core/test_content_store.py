@@ -52,6 +52,16 @@ def test_named_files_alone_are_copied(store: ContentStore, source: Path) -> None
     assert not list(store.root.iterdir())
 
 
+def test_copy_that_goes_while_it_is_looked_at_stops_nobody(
+    store: ContentStore, source: Path
+) -> None:
+    store.root.mkdir(parents=True)
+    # A name that is there, and nothing behind it: as of a copy that is just being moved away.
+    (store.root / ".copy-gone").symlink_to(store.root / "nowhere")
+    put(store, source)
+    assert contents(store.folder(SHA256)) == contents(source)
+
+
 def test_copy_is_removed_after_an_error(store: ContentStore, source: Path) -> None:
     with pytest.raises(ValueError, match="damaged"), store.staged_copy(source):
         raise ValueError("damaged")
