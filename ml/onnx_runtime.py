@@ -1,4 +1,4 @@
-"""ONNX Runtime, imported with its telemetry disabled.
+"""ONNX Runtime, imported with its telemetry disabled, and the one way to open a graph.
 
 It reports its use to its maker unless `ORT_DISABLE_TELEMETRY` is set before it is imported. A
 program that sees patients' images sends nothing anywhere, so every module takes it from here.
@@ -9,3 +9,38 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as onnxruntime
+
+from ml.errors import BundleError
+from ml.onnx_external_data import has_external_data
+
+
+def open_graph(graph: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
+    """Open a graph that reads nothing but its own bytes.
+
+    Args:
+        graph: a serialised ONNX model.
+        threads: cores that one call may use.
+
+    Raises:
+        BundleError: it is no model, or has weights in other files. Other errors are ONNX Runtime's
+            own.
+    """
+    try:
+        is_external = has_external_data(graph)
+    except ValueError as problem:
+        raise BundleError(
+            f"The graph cannot be run: it is no ONNX model, as it has {problem}."
+        ) from problem
+    if is_external:
+        raise BundleError(
+            "The graph has weights in other files, which could be any file of this machine. "
+            "Export it as one file."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # The arena would hold the memory of the largest batch for as long as the server runs.
+    options.enable_cpu_mem_arena = False
+    # Its other format would not be read by `has_external_data`.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

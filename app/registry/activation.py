@@ -12,13 +12,14 @@ from app.core.database import affected_rows, now
 from app.core.errors import BadForm, Conflict
 from app.registry.activation_history import roll_back_target, was_rolled_back
 from app.registry.comparisons import find_deciding_comparison
-from app.registry.files import load_classifier, model_folder
+from app.registry.files import model_folder
 from app.registry.promotion import Blocker, PromotionCase, promotion_blockers
 from app.registry.queries import newest_activation, serving_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
 from app.registry.trial import trial_reasons
 from app.settings import Settings
 from ml.errors import BundleError
+from ml.model_check import load_classifier
 
 MIN_OVERRIDE_LENGTH = 20
 

@@ -4,13 +4,11 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
-
 from app.core.errors import Conflict
+from app.registry.model_check import check_in_child
 from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
-from ml.classifier.predictor import Predictor
 from ml.errors import BundleError
 from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
@@ -20,8 +18,6 @@ from ml.options.gan import GanOptions
 
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"
-# Sides in pixels between which a classifier's images are decoded.
-LEAST_SIDE, MOST_SIDE = 16, 1024
 CLASSIFIER_FILES = (GRAPH, CARD)
 GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
 
@@ -37,43 +33,6 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
             f"The files of model {model.version} are missing. Register its folder first."
         )
     return settings.home_folder.resolve(model.folder)
-
-
-def load_classifier(folder: Path) -> Predictor:
-    """The classifier of a bundle, after it has answered an image.
-
-    Raises:
-        BundleError: the bundle is missing, damaged, not what its card says, or cannot be run.
-    """
-    try:
-        predictor = Predictor.load(folder)
-        _try_out(predictor)
-    except BundleError:
-        raise
-    # ONNX Runtime's own errors have no common base.
-    except Exception as problem:
-        raise BundleError(
-            f"The graph in {folder} cannot be run ({type(problem).__name__}). Export the run again."
-        ) from problem
-    return predictor
-
-
-def _try_out(predictor: Predictor) -> None:
-    side, classes = predictor.card.input_size, len(predictor.card.labels)
-    if not LEAST_SIDE <= side <= MOST_SIDE:
-        raise BundleError(
-            f"The classifier needs images of {side} px. The server supports {LEAST_SIDE} to "
-            f"{MOST_SIDE} px."
-        )
-    ramp = np.tile(np.linspace(0, 255, side).astype(np.uint8), (side, 1))
-    answer = predictor.predict(ramp)
-    maps = answer.activation_map
-    if maps.ndim != 3 or len(maps) != classes or len(answer.probabilities) != classes:
-        raise BundleError(
-            "The graph's output has another shape than its card states. Export the run again."
-        )
-    if not all(np.isfinite([*answer.probabilities.values(), answer.ood_score])):
-        raise BundleError("The graph's output is not a number. Export the run again.")
 
 
 def check_generator(folder: Path) -> ReleasedGeneratorCard:
@@ -99,6 +58,7 @@ def check_generator(folder: Path) -> ReleasedGeneratorCard:
             f"{card.sha256[:12]}.... The generator is damaged or was changed. Export it again."
         )
     if (folder / GENERATOR_GRAPH).is_file():
+        check_in_child("generator", folder)
         _check_graph(GeneratorGraph.load(folder).facts, card.options)
     return card
 

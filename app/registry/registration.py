@@ -23,9 +23,9 @@ from app.registry.files import (
     WEIGHTS,
     carded_sha256,
     check_generator,
-    load_classifier,
     model_folder,
 )
+from app.registry.model_check import check_in_child
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.tables import Run
 from app.settings import Settings
@@ -34,6 +34,7 @@ from ml.files import write_whole
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
+from ml.model_check import load_classifier
 
 RELEASE = "release"  # who registered what the application came with
 _LONGEST_VERSION = 100
@@ -57,6 +58,7 @@ def register_classifier(
         BundleError: the bundle is damaged, not what its card says, or cannot be run.
     """
     with _store(settings).staged_copy(bundle_folder, CLASSIFIER_FILES) as copy:
+        check_in_child("classifier", copy)
         card = load_classifier(copy).card
         model = ModelVersion(
             sha256=card.sha256,

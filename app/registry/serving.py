@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from app.core.audit import AuditEvent
 from app.core.database import Database
 from app.core.errors import AppError, NotReady
-from app.registry.files import load_classifier, model_folder
+from app.registry.files import model_folder
 from app.registry.queries import active_sha256, find_model
 from app.registry.registration import register_released
 from app.registry.tables import ModelVersion
@@ -20,6 +20,7 @@ from app.settings import Settings
 from ml.classifier.card import ModelCard
 from ml.classifier.predictor import Predictor
 from ml.errors import BundleError, XrayError
+from ml.model_check import load_classifier
 
 logger = logging.getLogger(__name__)
 # Within this time after an activation every process answers with the new classifier.

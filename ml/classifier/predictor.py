@@ -12,7 +12,7 @@ from ml.classifier.bundle import RULE_KEY, read_bundle
 from ml.classifier.card import ModelCard
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
-from ml.onnx_runtime import onnxruntime
+from ml.onnx_runtime import open_graph
 
 UNCERTAIN = "uncertain"
 
@@ -48,16 +48,8 @@ class Predictor:
             graph: a serialised ONNX model.
             threads: cores that one call may use; 1 serves several callers best.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # The arena would hold the memory of the largest batch for as long as the server runs.
-        options.enable_cpu_mem_arena = False
         self.card = card
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
-
+        self._session = open_graph(graph, threads=threads)
         # By position: graphs of 0.1.0 have other names for the input and the last output.
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()[:4]]

@@ -14,7 +14,7 @@ import numpy as np
 from ml.errors import BundleError, XrayError
 from ml.gan.latents import Latents, interpolate_latents, latents_of
 from ml.imaging.types import GreyImages
-from ml.onnx_runtime import onnxruntime
+from ml.onnx_runtime import open_graph
 
 GRAPH, CARD = "generator.onnx", "card.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained" / "generator"
@@ -70,17 +70,12 @@ class GeneratorGraph:
         Raises:
             BundleError: it is no such model.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # As in `ml.classifier.predictor`: the memory of the largest batch is given back.
-        options.enable_cpu_mem_arena = False
         try:
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_graph(graph, threads=threads)
             carried = self._session.get_modelmeta().custom_metadata_map[FACTS_KEY]
             self.facts = GraphFacts.from_json(carried)
+        except BundleError:
+            raise
         # ONNX Runtime's own errors have no common base.
         except Exception as problem:
             raise BundleError(
