@@ -85,6 +85,12 @@ def serve(
     database = _migrated_database(settings)
     _require_one_installation(database, settings)
     embedded = settings.environment is Environment.EMBEDDED
+    if embedded and host not in LOOPBACK:
+        console.print(
+            f"Warning: everyone who can reach {host} can use this server, and what they send is not"
+            " encrypted. Use XRAY_ENVIRONMENT=production behind a proxy, or --host 127.0.0.1.",
+            soft_wrap=True,
+        )
     # In production the output is a log that others read, so that no secret is printed there:
     # `xray key create` makes keys and `xray admin create` admins.
     if embedded:
@@ -167,8 +173,7 @@ def worker_alive(
 
 
 def _settings_of_server(host: str) -> Settings:
-    """Read the settings; make new files private and allow many connections."""
-    os.umask(0o077)
+    """Read the settings; allow many connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     settings = Settings()
@@ -209,6 +214,8 @@ def db_upgrade() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line, not a traceback."""
+    # Whatever command comes first creates the home folder, with patients' images and the key.
+    os.umask(0o077)
     try:
         # One name for completion, also as `python -m app`.
         xray(prog_name="xray")

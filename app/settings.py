@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ml.classifier.bundle import PRETRAINED
 
+# Memory that one decoder may take for an image, on top of what it takes when idle.
+DECODER_MEMORY = 1536 * 2**20
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _SHORTEST_SECRET = 32
 # Long strings of few characters, repetitions and placeholders are no secrets.
 _FEWEST_CHARACTERS = 10
@@ -135,6 +138,21 @@ def secret_fault(secret: str) -> str | None:
     return None
 
 
+def default_decoder_workers() -> int:
+    """As many decoders as there are cores, 8 at most, and as fit in half of the memory."""
+    affordable = _memory_bytes() // 2 // DECODER_MEMORY
+    return max(1, min(8, max(2, os.cpu_count() or 2), affordable))
+
+
+def _memory_bytes() -> int:
+    """Memory of this machine, or of the container."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        # "max" where there is no limit.
+        memory = min(memory, int(_CONTAINER_MEMORY.read_text(encoding="ascii")))
+    return memory
+
+
 class LogLevel(StrEnum):
     """Severity of log records."""
 
@@ -237,10 +255,11 @@ class Settings(BaseSettings):
         description="Images screened at once; more get status 503 with Retry-After.",
     )
     decoder_workers: int = Field(
-        default_factory=lambda: max(2, min(8, os.cpu_count() or 2)),
+        default_factory=default_decoder_workers,
         ge=1,
         le=64,
-        description="Child processes that decode images.",
+        description="Child processes that decode images. Default: as many as there are cores, 8 at"
+        " most, and as fit in half of the memory.",
     )
     decode_timeout_s: float = Field(
         15.0, gt=0, le=120, description="Seconds after which decoding an image is aborted."
@@ -268,7 +287,8 @@ class Settings(BaseSettings):
         token = self.metrics_token.get_secret_value()
         if token and (fault := secret_fault(token)):
             faults.append(f"XRAY_METRICS_TOKEN {fault}. Create one with openssl rand -hex 32.")
-        if "*" in self.allowed_hosts:
+        # Starlette takes a leading "*." for any subdomain; with nothing behind it, for any host.
+        if not self.allowed_hosts or any(not host.strip("*. ") for host in self.allowed_hosts):
             faults.append(
                 'XRAY_ALLOWED_HOSTS needs the host names that are served, such as ["xray.org"].'
             )

@@ -22,16 +22,10 @@ def open_graph(graph: bytes, *, threads: int = 1) -> onnxruntime.InferenceSessio
         threads: cores that one call may use.
 
     Raises:
-        BundleError: it is no model, or has weights in other files. Other errors are ONNX Runtime's
-            own.
+        BundleError: it has weights in other files.
+        ValueError: it is no ONNX model. Other errors are ONNX Runtime's own.
     """
-    try:
-        is_external = has_external_data(graph)
-    except ValueError as problem:
-        raise BundleError(
-            f"The graph cannot be run: it is no ONNX model, as it has {problem}."
-        ) from problem
-    if is_external:
+    if has_external_data(graph):
         raise BundleError(
             "The graph has weights in other files, which could be any file of this machine. "
             "Export it as one file."

@@ -18,6 +18,8 @@ from sqlalchemy import (
     MetaData,
     create_engine,
     event,
+    func,
+    select,
 )
 from sqlalchemy.dialects import postgresql as postgresql_dialect
 from sqlalchemy.dialects import sqlite as sqlite_dialect
@@ -153,6 +155,18 @@ class Database:
 def now() -> datetime:
     """The present time in UTC."""
     return datetime.now(UTC)
+
+
+def database_time(session: Session) -> datetime:
+    """The present time by the database's clock, which all machines share.
+
+    SQLite has no clock: its file is on this machine, and so are all its users.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return now()
+    # Not `now()`, which is when the transaction began.
+    present: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return present
 
 
 def enum_values(kind: type[StrEnum]) -> Enum:

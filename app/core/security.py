@@ -66,7 +66,16 @@ def require_same_origin(headers: Mapping[str, str]) -> None:
             )
         return
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    # A malformed origin is that of nobody; "" is no host either.
+    if origin is not None and (_host_of(origin) or None) != headers.get("host", ""):
         raise CrossSite(
             "The form was sent from another site. Open the page here and send it again."
         )
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None where it is malformed."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

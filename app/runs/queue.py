@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
-from app.core.database import affected_rows, now
+from app.core.database import affected_rows, database_time, now
 from app.core.errors import AppError, Conflict, NotFound
 from app.runs.handlers.base import RunResult
 from app.runs.handlers.import_data import UPLOAD
@@ -109,7 +109,7 @@ def claim(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Run | 
         status=RunStatus.RUNNING,
         attempts=Run.attempts + 1,
         lease_owner=owner,
-        lease_until=now() + timedelta(seconds=lease_s),
+        lease_until=database_time(session) + timedelta(seconds=lease_s),
         started_at=func.coalesce(Run.started_at, now()),
     )
     return get_run(session, id) if taken else None
@@ -128,7 +128,7 @@ def claim_next(
 
 def renew(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Lease:
     """Renew a claim; says whether the run has to be stopped."""
-    until = now() + timedelta(seconds=lease_s)
+    until = database_time(session) + timedelta(seconds=lease_s)
     if not _update(session, *_held(id, owner), lease_until=until):
         return Lease.LOST
     asked = session.scalar(select(Run.cancel_requested_at).where(Run.id == id))
@@ -266,7 +266,7 @@ def reap(session: Session) -> list[uuid.UUID]:
 
 
 def _free_expired(session: Session, *which: ColumnElement[bool]) -> list[uuid.UUID]:
-    expired = (Run.status == RunStatus.RUNNING, Run.lease_until < now(), *which)
+    expired = (Run.status == RunStatus.RUNNING, Run.lease_until < database_time(session), *which)
     _update(session, *expired, _STOP_ASKED, **_ended(RunStatus.CANCELLED))
     again = update(Run).where(*expired, _ATTEMPT_LEFT).returning(Run.id)
     freed = session.scalars(

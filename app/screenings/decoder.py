@@ -30,10 +30,10 @@ from app.screenings.decoder_protocol import (
     read_reply,
     section_lengths,
 )
+from app.settings import DECODER_MEMORY
 from ml.imaging.types import UnreadableImage
 
 logger = logging.getLogger(__name__)
-DEFAULT_MEMORY = 1536 * 2**20
 # A child is replaced after so many images: the decoders may leak memory.
 IMAGES_PER_CHILD = 500
 # Generous, for a loaded machine; it is well below a second otherwise.
@@ -70,7 +70,7 @@ class ImageDecoder:
         self,
         workers: int,
         timeout_s: float = 15.0,
-        memory_bytes: int = DEFAULT_MEMORY,
+        memory_bytes: int = DECODER_MEMORY,
     ) -> None:
         if workers < 1:
             raise ValueError(f"expected at least one worker, got {workers}")

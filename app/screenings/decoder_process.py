@@ -16,6 +16,7 @@ from pathlib import Path
 from app.core.parent_death import end_when_parent_ends
 from app.screenings.decoder_protocol import READY, REQUEST, Reply
 from ml.imaging.decode import display_image, read_image, thumbnail_image
+from ml.imaging.decode_budget import require_affordable
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
 
@@ -44,6 +45,7 @@ def main() -> None:
 
 def _decode(content: bytes, size: int) -> Reply:
     try:
+        require_affordable(content)
         # Large enough for the model input and for a sharp thumbnail.
         image = read_image(content, shortest=max(2 * size, THUMBNAIL_SIDE))
         model_input = standardise(image.pixels, size)

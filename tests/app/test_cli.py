@@ -188,3 +188,11 @@ def test_real_images_are_answered_as_the_card_says(data_folder: Path, tmp_path: 
     right = np.mean([answers[str(record.path)] == record.label for record in chosen])
     interval = read_bundle(PRETRAINED)[0].metrics.accuracy
     assert interval.low - 0.08 <= right <= 1
+
+
+def test_first_command_makes_a_private_home_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = xray("key", "create", "--clinic", "North", XRAY_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    for path in (home, *home.rglob("*")):
+        assert path.stat().st_mode & 0o077 == 0, path

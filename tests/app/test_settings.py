@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import LogFormat, Settings
+from app.settings import LogFormat, Settings, default_decoder_workers
 
 SAFE = {
     "environment": "production",
@@ -44,6 +44,23 @@ def test_weak_metrics_token_is_refused_in_production() -> None:
     with pytest.raises(ValidationError, match=r"XRAY_METRICS_TOKEN .*32 characters"):
         production(secret_key=secret, metrics_token="short")
     assert production(secret_key=secret, metrics_token=secrets.token_hex(32))
+
+
+@pytest.mark.parametrize("hosts", [[], [""], ["*"], ["xray.example", "*"], ["*."], [" "]])
+def test_empty_or_wildcard_host_is_refused_in_production(hosts: list[str]) -> None:
+    with pytest.raises(ValidationError, match="XRAY_ALLOWED_HOSTS"):
+        production(secret_key=secrets.token_hex(32), allowed_hosts=hosts)
+
+
+def test_decoders_fit_in_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("app.settings._CONTAINER_MEMORY", limit)
+    monkeypatch.setattr("os.cpu_count", lambda: 32)
+    for content, workers in (("2147483648", 1), (f"{9 * 2**30}", 3)):
+        limit.write_text(f"{content}\n")
+        assert default_decoder_workers() == workers
+    limit.write_text("max\n")
+    assert 1 <= default_decoder_workers() <= 8
 
 
 @pytest.mark.parametrize("number", range(50))

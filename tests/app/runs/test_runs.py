@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -372,3 +373,26 @@ def test_progress_of_a_program_that_says_how_many_steps_there_are(tmp_path: Path
     progress = read_progress(tmp_path, run)
     assert (progress.step, progress.of, progress.eta_s) == (20, 80, 30.0)
     assert progress.images_per_second == 2.0
+
+
+def test_lease_goes_by_the_clock_of_the_database(
+    database: Database, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.engine.dialect.name == "sqlite":
+        return  # its users are all on one machine
+    run_id = create(database, data)
+    # The clock of this worker is an hour ahead.
+    monkeypatch.setattr(runs, "now", lambda: now() + timedelta(hours=1))
+    monkeypatch.setattr("app.core.database.now", lambda: now() + timedelta(hours=1))
+    with database.session() as session:
+        assert runs.claim(session, run_id, "ahead", EXPIRED_S)
+    # It was killed; another worker need not wait for an hour.
+    with database.session() as session:
+        run = runs.claim(session, run_id, "other", LONG_S)
+        assert run is not None
+        assert run.lease_until is not None
+        assert run.lease_until < now() + timedelta(seconds=2 * LONG_S)
+        assert runs.renew(session, run_id, "other", LONG_S) is Lease.HELD
+        renewed = runs.get_run(session, run_id).lease_until
+        assert renewed is not None
+        assert renewed < now() + timedelta(seconds=2 * LONG_S)

@@ -181,6 +181,7 @@ def test_deleted_screening_leaves_only_the_audit_event(
         {"sec-fetch-site": "same-site"},
         {"origin": "https://elsewhere.example"},
         {"origin": "null"},
+        {"origin": "http://[bad"},
     ],
 )
 def test_form_of_another_site_is_refused(
