@@ -1,6 +1,6 @@
 """The crop of an image to its lungs, as a torch module that training and the exported graph share.
 
-What lies outside the lungs (letters, borders, shoulders, the shape of the collimator) tells hospitals
+What lies outside the lungs (letters, borders, shoulders, the collimator's shape) tells hospitals
 apart, and with them the labels. A classifier that sees the lungs alone cannot learn it there.
 """
 
