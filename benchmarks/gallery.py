@@ -23,7 +23,7 @@ from starlette.testclient import TestClient
 
 from app.core.database import Database, now
 from app.datasets.tables import DataKind, DataVersion
-from app.gallery.queries import PAGE_SIZE, Choice, gallery_page, queries
+from app.gallery.queries import PAGE_SIZE, GalleryFilter, gallery_page, queries
 from app.gallery.tables import SyntheticImage
 from app.main import create_app
 from app.migrations import upgrade
@@ -72,7 +72,7 @@ def fill(database: Database, images: int) -> None:
             session.execute(insert(SyntheticImage), rows)
 
 
-def plain(session: Session, choice: Choice, skipped: int) -> list[SyntheticImage]:
+def plain(session: Session, choice: GalleryFilter, skipped: int) -> list[SyntheticImage]:
     """The page after so many images, counted from the top."""
     query = select(SyntheticImage).order_by(SyntheticImage.id.desc())
     if choice.model:
@@ -103,10 +103,10 @@ def measure(url: str, images: int, table: Table, name: str) -> None:
         settings = Settings(_env_file=None, home=home, database_url=str(database_url(database)))
         with TestClient(create_app(settings)) as client:
             choices = {
-                "all": Choice(),
-                "one class": Choice(label=LABELS[0]),
-                "one generator": Choice(MODELS[0]),
-                "both": Choice(MODELS[0], LABELS[0]),
+                "all": GalleryFilter(),
+                "one class": GalleryFilter(label=LABELS[0]),
+                "one generator": GalleryFilter(MODELS[0]),
+                "both": GalleryFilter(MODELS[0], LABELS[0]),
             }
             for text, choice in choices.items():
                 for place, share in (("first", 0.0), ("last", 1.0)):
@@ -119,14 +119,14 @@ def database_url(database: Database) -> str:
     return database.engine.url.render_as_string(hide_password=False)
 
 
-def _count(session: Session, choice: Choice) -> int:
+def _count(session: Session, choice: GalleryFilter) -> int:
     found = queries(choice)
     return sum(
         session.scalar(select(func.count()).select_from(query.subquery())) or 0 for query in found
     )
 
 
-def _row(database: Database, client: TestClient, choice: Choice, share: float) -> list[str]:
+def _row(database: Database, client: TestClient, choice: GalleryFilter, share: float) -> list[str]:
     with database.sessions() as session:
         skipped = int(share * (_count(session, choice) - PAGE_SIZE - 1))
         # The cursor of a page that begins after so many images.

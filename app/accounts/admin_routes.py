@@ -14,8 +14,8 @@ from app.accounts.dependencies import ActingAdmin, Admin
 from app.accounts.tables import Role
 from app.accounts.users import (
     create_user,
-    disable,
-    enable,
+    disable_user,
+    enable_user,
     find_user,
     list_users,
     new_password,
@@ -92,16 +92,16 @@ def new_password_for(
 
 
 @router.post("/users/{id}/disable")
-def disable_user(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
+def disable(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
     """Let a user sign in no more."""
-    disable(opened, find_user(opened, id), by=user.actor)
+    disable_user(opened, find_user(opened, id), by=user.actor)
     return _done(opened)
 
 
 @router.post("/users/{id}/enable")
-def enable_user(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
+def enable(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
     """Let a user sign in again."""
-    enable(opened, find_user(opened, id), by=user.actor)
+    enable_user(opened, find_user(opened, id), by=user.actor)
     return _done(opened)
 
 

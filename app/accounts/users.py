@@ -162,7 +162,7 @@ def new_password() -> str:
     return "-".join(groups)
 
 
-def disable(session: Session, user: User, *, by: str) -> None:
+def disable_user(session: Session, user: User, *, by: str) -> None:
     """Sign a user out everywhere and let them sign in no more.
 
     Raises:
@@ -179,7 +179,7 @@ def disable(session: Session, user: User, *, by: str) -> None:
     session.add(AuditEvent(actor=by, action="user.disabled", subject=user.name))
 
 
-def enable(session: Session, user: User, *, by: str) -> None:
+def enable_user(session: Session, user: User, *, by: str) -> None:
     """Let a user sign in again."""
     user.disabled_at = None
     session.add(AuditEvent(actor=by, action="user.enabled", subject=user.name))

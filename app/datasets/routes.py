@@ -13,11 +13,13 @@ from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.errors import AppError, BadForm, NotFound
 from app.core.templating import page
 from app.datasets.imports import LAYOUT_NAMES, new_staging_folder, read_order, start_import
+from app.datasets.links import data_url
 from app.datasets.tables import DataKind
-from app.datasets.upload import ArchiveForm, ArchiveLimits, read_form
+from app.datasets.upload import ArchiveForm, ArchiveLimits, read_archive_form
 from app.datasets.versions import allow_in_quiz, data_folder, find_data, list_data, rename_data
-from app.datasets.views import CONTACT_SHEET, DataView, summaries
+from app.datasets.views import CONTACT_SHEET, DataView, data_summaries
 from app.runs.broker import notify_workers
+from app.runs.links import run_url
 from app.screenings.reviews import count_reviewed
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.services import CurrentServices, CurrentSession
@@ -31,7 +33,7 @@ _PRIVATE = {"Cache-Control": "private, no-store", "Content-Security-Policy": "sa
 @router.get("/data")
 def versions(request: Request, opened: CurrentSession, _user: Admin) -> HTMLResponse:
     """List all data set versions, newest first."""
-    found = summaries(list_data(opened))
+    found = data_summaries(list_data(opened))
     labels = ordered_labels(label for version in found for label in version.by_label)
     return page(
         request,
@@ -90,7 +92,7 @@ async def _sent_form(
     form, folder = ArchiveForm(), new_staging_folder(settings)
     try:
         try:
-            form = await read_form(request, folder, limits)
+            form = await read_archive_form(request, folder, limits)
         except AppError as refused:
             form.refusal = refused
         yield form
@@ -118,7 +120,7 @@ def create(
     opened.commit()
     form.kept = form.archive is not None
     notify_workers(current.settings, run)
-    return RedirectResponse(f"/admin/runs/{run.id}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(run_url(run.id), HTTPStatus.SEE_OTHER)
 
 
 @router.get("/data/{sha256}")
@@ -175,7 +177,7 @@ def rename(
     except BadForm as refused:
         return _version_page(request, sha256, current, opened, typed_name=name, refusal=refused)
     opened.commit()
-    return RedirectResponse(f"/admin/data/{sha256}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(data_url(sha256), HTTPStatus.SEE_OTHER)
 
 
 @router.post("/data/{sha256}/quiz")
@@ -188,4 +190,4 @@ def switch_quiz(
     """Let "Real or synthetic?" show images of this version, or stop it."""
     allow_in_quiz(opened, find_data(opened, sha256), allowed, by=user.actor)
     opened.commit()
-    return RedirectResponse(f"/admin/data/{sha256}#quiz", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(f"{data_url(sha256)}#quiz", HTTPStatus.SEE_OTHER)

@@ -62,7 +62,7 @@ class ArchiveForm:
     kept: bool = False
 
 
-async def read_form(request: Request, folder: Path, limits: ArchiveLimits) -> ArchiveForm:
+async def read_archive_form(request: Request, folder: Path, limits: ArchiveLimits) -> ArchiveForm:
     """Read a multipart form; a file in the field `archive` goes to `folder` as it arrives.
 
     Args:

@@ -10,11 +10,14 @@ from typing import Self
 from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
+from app.core.links import PageLink
+from app.datasets.links import data_link, data_mark, data_url
 from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import data_folder
-from app.registry.tables import ModelKind, ModelVersion
-from app.runs.run_types import run_type_title
+from app.registry.links import model_link
+from app.registry.tables import ModelVersion
+from app.runs.links import run_link
 from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
@@ -25,14 +28,6 @@ from ml.labels import label_name, ordered_labels
 CONTACT_SHEET = "contact-sheet.jpg"
 # Links of one kind on a page; the newest are shown.
 _MOST_LINKS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A name and the page it leads to."""
-
-    name: str
-    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +47,26 @@ class DataSummary:
     by_label: dict[str, int]
     created_at: datetime
     by: str
-    parent: Link | None
+    parent: PageLink | None
 
     @classmethod
     def of(cls, version: DataVersion, parent: DataVersion | None) -> Self:
         """A version and its parent."""
         return cls(
             sha256=version.sha256,
-            url=_url(version.sha256),
+            url=data_url(version.sha256),
             name=version.name,
-            mark=mark_of(version),
+            mark=data_mark(version),
             images=version.images,
             by_label=version.contents.by_label,
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
-            parent=_link(parent) if parent else None,
+            parent=data_link(parent) if parent else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ClassChange:
     """How many images of one class changed since the parent version."""
 
     name: str
@@ -104,9 +99,9 @@ class DataView:
     tables: list[CountTable]
     created_at: datetime
     by: str
-    parent: Link | None
-    difference: list[Change]
-    lineage: list[tuple[str, list[Link]]]
+    parent: PageLink | None
+    difference: list[ClassChange]
+    lineage: list[tuple[str, list[PageLink]]]
     contact_sheet: str | None
     may_be_quizzed: bool
     quiz_allowed: bool
@@ -114,7 +109,7 @@ class DataView:
     @classmethod
     def of(cls, session: Session, settings: Settings, version: DataVersion) -> Self:
         """Read a version's parent, files and lineage."""
-        summary, url = version.contents, _url(version.sha256)
+        summary, url = version.contents, data_url(version.sha256)
         labels = ordered_labels(summary.by_label)
         parent = session.get(DataVersion, version.parent_sha256) if version.parent_sha256 else None
         folder = data_folder(settings, version)
@@ -122,7 +117,7 @@ class DataView:
             sha256=version.sha256,
             url=url,
             name=version.name,
-            mark=mark_of(version),
+            mark=data_mark(version),
             lead=_lead(version),
             labels=[label_name(label) for label in labels],
             metrics=_metrics(summary),
@@ -134,7 +129,7 @@ class DataView:
             ],
             created_at=version.created_at,
             by=version.created_by.removeprefix("user:"),
-            parent=_link(parent) if parent else None,
+            parent=data_link(parent) if parent else None,
             difference=changes(data_folder(settings, parent), folder) if parent else [],
             lineage=_lineage(session, version, parent),
             contact_sheet=f"{url}/{CONTACT_SHEET}" if (folder / CONTACT_SHEET).is_file() else None,
@@ -143,16 +138,9 @@ class DataView:
         )
 
 
-def mark_of(version: DataVersion) -> str:
-    """The mark beside a version's name; empty where there is none."""
-    if version.contents.demonstration:
-        return "demonstration"
-    return "synthetic" if version.kind is DataKind.SYNTHETIC else ""
-
-
 def _lead(version: DataVersion) -> str:
     demonstration = version.contents.demonstration
-    match mark_of(version):
+    match data_mark(version):
         case "demonstration" if demonstration < version.images:
             return (
                 f"{demonstration:,} images are from the demonstration set: synthetic images that "
@@ -201,14 +189,14 @@ def _rows(
     ]
 
 
-def changes(before: Path, after: Path) -> list[Change]:
+def changes(before: Path, after: Path) -> list[ClassChange]:
     """The differences between two versions, by class.
 
     An image is identified by its path in the data set, which is derived from its source's bytes.
     """
     old, new = _labels_of(before), _labels_of(after)
     return [
-        Change(
+        ClassChange(
             name=label_name(label),
             added=sum(new[image] == label for image in new.keys() - old.keys()),
             removed=sum(old[image] == label for image in old.keys() - new.keys()),
@@ -226,7 +214,7 @@ def _labels_of(folder: Path) -> dict[str, str]:
 
 def _lineage(
     session: Session, version: DataVersion, parent: DataVersion | None
-) -> list[tuple[str, list[Link]]]:
+) -> list[tuple[str, list[PageLink]]]:
     """Where a version comes from and what used it, newest first, without empty rows."""
     sha256 = version.sha256
     made_by = session.get(Run, version.run_id) if version.run_id else None
@@ -242,40 +230,22 @@ def _lineage(
     newest = ModelVersion.registered_at.desc()
     models = select(ModelVersion).where(trained).order_by(newest).limit(_MOST_LINKS)
     found = [
-        ("Parent version", [_link(parent)] if parent else []),
-        ("Created by run", [_run_link(made_by)] if made_by else []),
+        ("Parent version", [data_link(parent)] if parent else []),
+        ("Created by run", [run_link(made_by)] if made_by else []),
         (
             "Child versions",
-            [_link(child) for child in session.scalars(children)],
+            [data_link(child) for child in session.scalars(children)],
         ),
-        ("Used by runs", [_run_link(run) for run in used_by]),
+        ("Used by runs", [run_link(run) for run in used_by]),
         (
             "Models trained on it",
-            [_model_link(model) for model in session.scalars(models)],
+            [model_link(model) for model in session.scalars(models)],
         ),
     ]
     return [(name, links) for name, links in found if links]
 
 
-def _url(sha256: str) -> str:
-    return f"/admin/data/{sha256}"
-
-
-def _link(version: DataVersion) -> Link:
-    return Link(version.name, _url(version.sha256))
-
-
-def _run_link(run: Run) -> Link:
-    title = run_type_title(run.run_type)
-    return Link(f"{title}, {run.created_at:%Y-%m-%d}", f"/admin/runs/{run.id}")
-
-
-def _model_link(model: ModelVersion) -> Link:
-    what = "generator" if model.kind is ModelKind.GENERATOR else "classifier"
-    return Link(f"{what} {model.version}", f"/admin/models/{model.sha256}")
-
-
-def summaries(versions: Sequence[DataVersion]) -> list[DataSummary]:
+def data_summaries(versions: Sequence[DataVersion]) -> list[DataSummary]:
     """The rows of a list that has every version's parent in it."""
     by_sha256 = {version.sha256: version for version in versions}
     return [

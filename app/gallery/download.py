@@ -50,7 +50,9 @@ class ArchivedImage:
     privacy_check: dict[str, str]
 
 
-def choose(images: Sequence[SyntheticImage], folders: Mapping[str, Path]) -> list[ArchivedImage]:
+def archived_images(
+    images: Sequence[SyntheticImage], folders: Mapping[str, Path]
+) -> list[ArchivedImage]:
     """Look the images up in their data sets; the same image out of two of them comes once.
 
     Args:

@@ -10,11 +10,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFound
+from app.core.links import with_query
 from app.core.rate_limit import address_of
 from app.core.templating import page
+from app.gallery.generators import GeneratorOption, find_generator, generator_options
 from app.gallery.images import FRAME_SIDE, png_response, shown_picture, strip_picture
-from app.gallery.queries import find_generator
-from app.gallery.views import GeneratorOption, address, generator_options
 from app.registry.files import model_folder
 from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession
@@ -75,7 +75,7 @@ def make(
     seed: str = "",
 ) -> Response:
     """The image of a seed; without one, that of any seed."""
-    makers = generator_options(current, opened)
+    makers = generator_options(current.settings, opened)
     if not makers:
         return _nothing_made(request)
     wish = _wish(makers, model, label)
@@ -92,14 +92,14 @@ def make(
         names={label: label_name(label) for maker in makers for label in maker.labels},
         seed=seed,
         most_seed=SEEDS - 1,
-        picture_url=address("/gallery/make.png", **same, seed=number),
-        another_url=address("/gallery/make", **same),
-        blend_url=address("/gallery/between", **same) + f"&from={number}",
+        picture_url=with_query("/gallery/make.png", **same, seed=number),
+        another_url=with_query("/gallery/make", **same),
+        blend_url=with_query("/gallery/between", **same) + f"&from={number}",
     )
 
 
 def _again(path: str, wish: OnDemandRequest, **seeds: int) -> RedirectResponse:
-    url = address(path, model=wish.maker.sha256, label=wish.label, **seeds)
+    url = with_query(path, model=wish.maker.sha256, label=wish.label, **seeds)
     return RedirectResponse(url, HTTPStatus.SEE_OTHER)
 
 
@@ -143,14 +143,14 @@ def between(
     steps: str = str(STEPS),
 ) -> Response:
     """The way from one seed's image to another's."""
-    makers = generator_options(current, opened)
+    makers = generator_options(current.settings, opened)
     if not makers:
         return _nothing_made(request)
     wish = _wish(makers, model, label)
     if not (from_ and to) and not wish.faults:
         first, last = (text or secrets.randbelow(SEEDS) for text in (from_, to))
         same = {"model": wish.maker.sha256, "label": wish.label, "from": first, "to": last}
-        return RedirectResponse(address("/gallery/between", **same), HTTPStatus.SEE_OTHER)
+        return RedirectResponse(with_query("/gallery/between", **same), HTTPStatus.SEE_OTHER)
     first, last = wish.seed("from", from_), wish.seed("to", to)
     if not (steps.isdecimal() and len(steps) < 3 and 2 <= int(steps) <= MOST_STEPS):
         wish.faults["steps"] = f"Enter a number of images from 2 to {MOST_STEPS}."
@@ -170,9 +170,9 @@ def between(
         most_seed=SEEDS - 1,
         most_steps=MOST_STEPS,
         count=count,
-        strip_url=address("/gallery/between.png", **same, **ends, steps=count),
-        end_urls=[address("/gallery/make", **same, seed=seed) for seed in (first, last)],
-        back_url=address("/gallery/between", **same, **{"from": last, "to": first}, steps=count),
+        strip_url=with_query("/gallery/between.png", **same, **ends, steps=count),
+        end_urls=[with_query("/gallery/make", **same, seed=seed) for seed in (first, last)],
+        back_url=with_query("/gallery/between", **same, **{"from": last, "to": first}, steps=count),
     )
 
 

@@ -6,41 +6,17 @@ from dataclasses import dataclass, field
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, defer
 
-from app.core.errors import NotFound
 from app.core.pagination import Page, paginate_merged
+from app.gallery.generators import labels_made_by
 from app.gallery.tables import SyntheticImage, Visibility
-from app.registry.files import model_folder
-from app.registry.queries import find_model, list_models
 from app.registry.tables import ModelKind, ModelVersion
-from app.settings import Settings
-from ml.gan.onnx_generator import GRAPH
 from ml.labels import ordered_labels
-
-# --- made on the spot ------------------------------------------------------------------------
-
-
-def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]:
-    """The generators that make images of a class here, the newest first."""
-    return [
-        model
-        for model in list_models(opened, ModelKind.GENERATOR)
-        if classes_of(model) and (model_folder(settings, model) / GRAPH).is_file()
-    ]
-
-
-def find_generator(opened: Session, sha256: str) -> ModelVersion:
-    """Generators that can make images here, newest first."""
-    model = find_model(opened, sha256)
-    if model.kind is not ModelKind.GENERATOR:
-        raise NotFound("This model does not generate images.")
-    return model
-
 
 PAGE_SIZE = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class GalleryFilter:
     """Which images of the gallery: of one generator or all, of one class or all.
 
     Attributes:
@@ -55,7 +31,7 @@ class Choice:
 
 
 def gallery_page(
-    session: Session, choice: Choice, cursor: str | None, size: int
+    session: Session, choice: GalleryFilter, cursor: str | None, size: int
 ) -> Page[SyntheticImage]:
     """One page of the images of a choice, newest first.
 
@@ -65,7 +41,7 @@ def gallery_page(
     return paginate_merged(session, queries(session, choice), (SyntheticImage.id,), cursor, size)
 
 
-def queries(session: Session, choice: Choice) -> list[Select[SyntheticImage]]:
+def queries(session: Session, choice: GalleryFilter) -> list[Select[SyntheticImage]]:
     """Queries that together find the images of a choice, each in the order of an index.
 
     The index of a generator's images begins with the class, so that images of all classes take one
@@ -83,7 +59,7 @@ def queries(session: Session, choice: Choice) -> list[Select[SyntheticImage]]:
     if choice.model is None:
         return [query]
     model = session.get(ModelVersion, choice.model)
-    labels = _labels_of(model) if model else ()
+    labels = labels_made_by(model) if model else ()
     return [query.where(SyntheticImage.label == label) for label in labels]
 
 
@@ -126,19 +102,8 @@ def generators_with_counts(
     return list(found.values())
 
 
-def classes_in_gallery(shelves: Iterable[GeneratorCount]) -> tuple[str, ...]:
+def classes_in_gallery(counts: Iterable[GeneratorCount]) -> tuple[str, ...]:
     """The classes that generators make or have made images of."""
     return ordered_labels(
-        label for shelf in shelves for label in (*shelf.images, *_labels_of(shelf.model))
+        label for count in counts for label in (*count.images, *labels_made_by(count.model))
     )
-
-
-def classes_of(model: ModelVersion) -> tuple[str, ...]:
-    """The classes that a generator makes on demand; none for one that mixes several."""
-    labels = _labels_of(model)
-    return labels if model.card["options"]["conditional"] or len(labels) == 1 else ()
-
-
-def _labels_of(model: ModelVersion) -> tuple[str, ...]:
-    """The classes that a generator learned."""
-    return tuple(str(model.card["options"]["labels"]).split(","))

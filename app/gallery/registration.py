@@ -11,7 +11,7 @@ from app.core.errors import Conflict
 from app.datasets.tables import DataVersion
 from app.gallery.tables import SyntheticImage, Visibility
 from app.registry.tables import ModelKind, ModelVersion
-from ml.data.manifest import SYNTHETIC_COLUMN, read_rows
+from ml.data.manifest import SYNTHETIC_COLUMN, read_manifest_rows
 from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
 
 
@@ -38,7 +38,7 @@ def register_images(session: Session, data_version: DataVersion, folder: Path) -
         DataError: the manifest has faults, such as an image that lies outside of the folder.
     """
     privacy_checks = read_privacy_checks(folder / PRIVACY_CHECKS)
-    rows = read_rows(folder)[1]
+    rows = read_manifest_rows(folder)[1]
     _require_generators(session, {row.get(SYNTHETIC_COLUMN, "") for row in rows})
     of_version = SyntheticImage.data_sha256 == data_version.sha256
     before = _count_of(session, of_version)

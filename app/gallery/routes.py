@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import Role, User
 from app.core.archives import zip_response
 from app.core.errors import BadForm, NotFound, UploadTooLarge
+from app.core.links import with_query
 from app.core.rate_limit import address_of
 from app.core.safe_files import file_in
 from app.core.templating import page
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
-from app.gallery.download import FOLDER, MOST_IMAGES, choose, entries
+from app.gallery.download import FOLDER, MOST_IMAGES, archived_images, entries
+from app.gallery.generators import find_generator, generator_options
 from app.gallery.images import (
     _LASTING,
     SAMPLE_GRID,
@@ -29,9 +31,8 @@ from app.gallery.images import (
 )
 from app.gallery.queries import (
     PAGE_SIZE,
-    Choice,
+    GalleryFilter,
     classes_in_gallery,
-    find_generator,
     gallery_page,
     generators_with_counts,
     neighbours,
@@ -41,8 +42,6 @@ from app.gallery.tables import SyntheticImage, Visibility
 from app.gallery.views import (
     ImageCard,
     ImageView,
-    address,
-    generator_options,
     label_filters,
     model_filters,
 )
@@ -69,7 +68,7 @@ def index(
     """One page of images, newest first; an admin also sees those that are not public."""
     hidden = shown == Visibility.HIDDEN and _is_admin(request)
     visibility = Visibility.HIDDEN if hidden else Visibility.PUBLIC
-    choice = Choice(model or None, label or None, visibility)
+    choice = GalleryFilter(model or None, label or None, visibility)
     return _page_of_images(request, current, opened, choice, before)
 
 
@@ -82,12 +81,12 @@ def _page_of_images(
     request: Request,
     current: Services,
     opened: Session,
-    choice: Choice,
+    choice: GalleryFilter,
     before: str | None = None,
     fault: str = "",
 ) -> HTMLResponse:
     found = generators_with_counts(opened, choice.visibility)
-    if choice.model and choice.model not in {shelf.model.sha256 for shelf in found}:
+    if choice.model and choice.model not in {count.model.sha256 for count in found}:
         raise NotFound("This generator is not registered.")
     if choice.label and choice.label not in (known := classes_in_gallery(found)):
         raise NotFound(f"There is no class {choice.label!r:.60}. Choose one of {', '.join(known)}.")
@@ -104,13 +103,13 @@ def _page_of_images(
         "gallery/index.html",
         HTTPStatus.UNPROCESSABLE_ENTITY if fault else HTTPStatus.OK,
         images=[ImageCard.of(image) for image in shown.rows],
-        next_url=address("/gallery", **following) if shown.next_cursor else None,
+        next_url=with_query("/gallery", **following) if shown.next_cursor else None,
         first=before is None,
         models=model_filters(found, choice),
         labels=label_filters(found, choice),
         choice=choice,
-        total=sum(shelf.total for shelf in found),
-        makers=generator_options(current, opened),
+        total=sum(count.total for count in found),
+        makers=generator_options(current.settings, opened),
         most_images=MOST_IMAGES,
         fault=fault,
         is_admin=_is_admin(request),
@@ -227,7 +226,9 @@ def download(
         for sha256 in sorted({image.data_sha256 for image in images})
     }
     try:
-        chosen = choose(images, folders)
+        chosen = archived_images(images, folders)
     except BadForm as refused:
-        return _page_of_images(request, current, opened, Choice(), fault=refused.faults["images"])
+        return _page_of_images(
+            request, current, opened, GalleryFilter(), fault=refused.faults["images"]
+        )
     return zip_response(f"{FOLDER}.zip", entries(chosen))

@@ -2,33 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlencode
 
-from sqlalchemy.orm import Session
-
+from app.core.links import with_query
+from app.gallery.generators import classes_of, model_title
 from app.gallery.queries import (
-    Choice,
+    GalleryFilter,
     GeneratorCount,
     classes_in_gallery,
-    classes_of,
-    usable_generators,
 )
 from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
-from app.services import Services
 from ml.labels import label_name
-
-
-def model_title(model: ModelVersion) -> str:
-    """What people call a generator."""
-    return f"{model.version} ({model.sha256[:8]})"
-
-
-def address(path: str, **query: object) -> str:
-    """A link with the parts of its query that are given."""
-    given = {name: value for name, value in query.items() if value is not None}
-    return f"{path}?{urlencode(given)}" if given else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +82,7 @@ class ImageView:
             percentile=image.nearest_percentile,
             newer_url=f"/gallery/{newer}" if newer else None,
             older_url=f"/gallery/{older}" if older else None,
-            all_url=address("/gallery", model=image.model_sha256, label=image.label),
+            all_url=with_query("/gallery", model=image.model_sha256, label=image.label),
             can_be_blended=bool(image.seed) and whole and image.label in classes_of(model),
         )
 
@@ -150,26 +136,30 @@ class Filter:
     chosen: bool
 
 
-def model_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choice) -> list[Filter]:
+def model_filters(
+    generators_with_counts: Sequence[GeneratorCount], choice: GalleryFilter
+) -> list[Filter]:
     """The generators that have images in the gallery."""
     return [
         Filter(
-            shelf.model.sha256,
-            f"{model_title(shelf.model)}: {shelf.total:,}",
-            shelf.model.sha256 == choice.model,
+            count.model.sha256,
+            f"{model_title(count.model)}: {count.total:,}",
+            count.model.sha256 == choice.model,
         )
-        for shelf in generators_with_counts
-        if shelf.total
+        for count in generators_with_counts
+        if count.total
     ]
 
 
-def label_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choice) -> list[Filter]:
+def label_filters(
+    generators_with_counts: Sequence[GeneratorCount], choice: GalleryFilter
+) -> list[Filter]:
     """The classes, with the number of images of the chosen generator or of all."""
     shown = [
-        shelf for shelf in generators_with_counts if choice.model in (None, shelf.model.sha256)
+        count for count in generators_with_counts if choice.model in (None, count.model.sha256)
     ]
     counts = {
-        label: sum(shelf.images.get(label, 0) for shelf in shown)
+        label: sum(count.images.get(label, 0) for count in shown)
         for label in classes_in_gallery(shown)
     }
     return [
@@ -177,24 +167,3 @@ def label_filters(generators_with_counts: Sequence[GeneratorCount], choice: Choi
         for label, count in counts.items()
         if count
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorOption:
-    """A generator that makes images on the spot."""
-
-    sha256: str
-    title: str
-    labels: tuple[str, ...]
-    size: int
-
-    @classmethod
-    def of(cls, model: ModelVersion) -> Self:
-        """Show a row."""
-        options: dict[str, Any] = model.card["options"]
-        return cls(model.sha256, model_title(model), classes_of(model), int(options["size"]))
-
-
-def generator_options(current: Services, opened: Session) -> list[GeneratorOption]:
-    """The generators to choose from."""
-    return [GeneratorOption.of(model) for model in usable_generators(current.settings, opened)]

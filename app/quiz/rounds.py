@@ -12,7 +12,7 @@ from app.core.database import affected_rows, now
 from app.core.errors import AppError, Conflict, NotFound
 from app.core.rate_limit import RateLimit, RateLimits
 from app.quiz.selection import HALF, choose_source, draw
-from app.quiz.statistics import Guesses, Realism, realism_of
+from app.quiz.statistics import Guesses, Realism, realism_over_readers
 from app.quiz.tables import QuizRound
 from app.registry.tables import ModelVersion
 from app.settings import Settings
@@ -124,7 +124,7 @@ def has_expired(found: QuizRound) -> bool:
     return found.finished_at is None and found.started_at <= now() - EXPIRES
 
 
-def finish(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
+def finish_round(session: Session, found: QuizRound, guesses: Sequence[bool]) -> None:
     """Keep the guesses, once and for all; commit afterwards.
 
     Args:
@@ -171,7 +171,7 @@ def realism(session: Session, sha256: str) -> Realism | None:
         )
         .group_by(QuizRound.visitor_id)
     )
-    return realism_of(
+    return realism_over_readers(
         [
             Guesses(rounds, synthetic or 0, real or 0, rounds * HALF)
             for rounds, synthetic, real in session.execute(query)

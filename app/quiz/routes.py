@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
 from app.core.errors import AppError, Conflict, NotFound
+from app.core.links import with_query
 from app.core.multipart import read_fields
 from app.core.rate_limit import address_of
 from app.core.security import VISITOR_COOKIE, new_visitor, read_visitor, require_same_origin
 from app.core.templating import page
-from app.gallery.queries import usable_generators
-from app.gallery.views import GeneratorOption, address
+from app.gallery.generators import GeneratorOption, usable_generators
 from app.quiz.contact_sheet import RIM, STEP, TILE, generators_of, sheet
-from app.quiz.rounds import TooManyRounds, begin, find_round, finish, open_round, realism
+from app.quiz.rounds import TooManyRounds, begin, find_round, finish_round, open_round, realism
 from app.quiz.selection import COLUMNS, HALF, IMAGES, choose_source
 from app.quiz.statistics import Realism, wilson
 from app.quiz.tables import QuizRound
@@ -173,7 +173,7 @@ def answer(request: Request, opened: CurrentSession, found: OwnRound, given: Fie
     missing = [number for number, word in words.items() if word not in (_REAL, _SYNTHETIC)]
     if missing:
         return _questions(request, found, words, missing)
-    finish(opened, found, [words[number] == _REAL for number in range(IMAGES)])
+    finish_round(opened, found, [words[number] == _REAL for number in range(IMAGES)])
     opened.commit()
     return RedirectResponse(f"/gallery/quiz/{found.id}", HTTPStatus.SEE_OTHER)
 
@@ -219,7 +219,7 @@ def _answered(found: QuizRound, number: int, image: dict[str, Any], said: bool) 
     else:
         sha256 = image.get("model", found.model_sha256)
         origin = f"{label_name(image['label'])}; seed {image['seed']}"
-        url = address("/gallery/make", model=sha256, label=image["label"], seed=image["seed"])
+        url = with_query("/gallery/make", model=sha256, label=image["label"], seed=image["seed"])
     return AnsweredImage(
         number=number + 1,
         was=_REAL if image["real"] else _SYNTHETIC,

@@ -55,7 +55,7 @@ class Guesses:
     half: int  # images of each half, in all rounds
 
 
-def realism_of(readers: Sequence[Guesses]) -> Realism | None:
+def realism_over_readers(readers: Sequence[Guesses]) -> Realism | None:
     """The metrics of the readers of rounds that count; None where there are none."""
     if not readers:
         return None

@@ -45,7 +45,7 @@ def archive(session: Session, settings: Settings, model: ModelVersion, *, by: st
     session.add(AuditEvent(actor=by, action="model.archived", subject=model.sha256))
 
 
-def restore(session: Session, model: ModelVersion, *, by: str) -> None:
+def restore_model(session: Session, model: ModelVersion, *, by: str) -> None:
     """Make an archived model available again.
 
     Raises:

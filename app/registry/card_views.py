@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import Self
 
 from app.registry.tables import ModelVersion
-from app.screenings.views import percent
 from ml.classifier.card import ModelCard
 from ml.evaluation.results import EvaluationMetrics
 from ml.gan.evaluation.results import GeneratorEvaluation
 from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.labels import label_name
-from ml.reporting.format import images_by_source, interval, three
+from ml.reporting.format import images_by_source, interval, percent, three
 from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
 
 

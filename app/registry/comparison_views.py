@@ -10,17 +10,19 @@ from typing import Self
 
 from sqlalchemy.orm import Session
 
+from app.core.links import PageLink
+from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
 from app.datasets.versions import data_folder
 from app.registry.comparisons import find_comparisons
+from app.registry.links import model_link
 from app.registry.model_views import blockers_by_comparison, comparison_url
 from app.registry.promotion import Blocker
 from app.registry.tables import Comparison, ModelVersion
-from app.registry.views import data_link, run_link
+from app.runs.links import run_link
 from app.runs.tables import Run
-from app.runs.views import Link, model_link
-from app.screenings.views import decision_name
 from app.settings import Settings
+from ml.classifier.predictor import decision_name
 from ml.evaluation.comparison_report import (
     ChangedPrediction,
     ComparisonReport,
@@ -33,7 +35,7 @@ from ml.reporting.format import interval, three
 IMAGES_PER_PAGE = 24
 
 
-class Change(StrEnum):
+class PredictionChange(StrEnum):
     """How the prediction for an image changes."""
 
     BETTER = "better"  # correct with the candidate, not with the reference
@@ -85,13 +87,13 @@ class ChangedImageView:
         )
 
 
-def change_of(changed: ChangedPrediction) -> Change:
+def change_of(changed: ChangedPrediction) -> PredictionChange:
     """Whether the candidate's decision is better than the reference's."""
     is_right = changed.candidate.decision == changed.label
     was_right = changed.reference.decision == changed.label
     if is_right == was_right:
-        return Change.OTHER
-    return Change.BETTER if is_right else Change.WORSE
+        return PredictionChange.OTHER
+    return PredictionChange.BETTER if is_right else PredictionChange.WORSE
 
 
 def _prediction_text(prediction: ImagePrediction) -> str:
@@ -118,15 +120,15 @@ class ComparisonView:
     id: uuid.UUID
     url: str
     at: datetime
-    candidate: Link
-    reference: Link
+    candidate: PageLink
+    reference: PageLink
     blockers: list[Blocker]
     card_reproduced: bool | None
     images: int
     patients: int
     metrics: list[MetricComparison]
-    data: Link | None
-    run: Link | None
+    data: PageLink | None
+    run: PageLink | None
     counts: dict[str, int]
     shown: list[ChangedImageView]
     page: int
@@ -162,7 +164,7 @@ class ComparisonView:
             metrics=compared_metrics(report),
             data=data_link(data) if data else None,
             run=run_link(run) if run else None,
-            counts={each.value: changes.count(each) for each in Change},
+            counts={each.value: changes.count(each) for each in PredictionChange},
             shown=[ChangedImageView.of(n, report.changed[n], folder) for n in shown],
             page=page,
             pages=pages,

@@ -8,9 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
+from app.core.links import PageLink
+from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
 from app.registry.activation_history import was_rolled_back
 from app.registry.comparisons import deciding_comparison, find_comparisons
+from app.registry.links import model_link, model_url
 from app.registry.promotion import (
     ComparisonFindings,
     PromotionCase,
@@ -23,13 +26,11 @@ from app.registry.trial import trial_reasons
 from app.registry.views import (
     MetricText,
     ModelState,
-    data_link,
     headline_metrics,
-    run_link,
     state_of,
 )
+from app.runs.links import run_link
 from app.runs.tables import Run
-from app.runs.views import Link, model_link
 from app.settings import Settings
 
 _MAX_ACTIVATIONS = 20
@@ -50,8 +51,8 @@ class ModelSummary:
     state: ModelState
     promotion: str
     metrics: list[MetricText]
-    data: Link | None
-    run: Link | None
+    data: PageLink | None
+    run: PageLink | None
     code_version: str
     registered_at: datetime
 
@@ -102,7 +103,7 @@ def _summary(model: ModelVersion, related: _Related) -> ModelSummary:
     data = related.data.get(model.data_sha256 or "")
     run = related.runs.get(model.run_id)
     return ModelSummary(
-        url=f"/admin/models/{model.sha256}",
+        url=model_url(model.sha256),
         version=model.version,
         sha256=model.sha256,
         state=state,
@@ -143,7 +144,7 @@ class ActivationView:
 
     at: datetime
     by: str
-    model: Link
+    model: PageLink
     override: str
 
 

@@ -8,9 +8,12 @@ from typing import Self
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.links import PageLink
+from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
 from app.registry.activation import find_blockers
 from app.registry.comparisons import comparisons_of
+from app.registry.links import model_link, model_url
 from app.registry.promotion import (
     Blocker,
     ComparisonFindings,
@@ -22,12 +25,10 @@ from app.registry.tables import ModelKind, ModelVersion
 from app.registry.views import (
     MetricText,
     ModelState,
-    data_link,
     headline_metrics,
-    run_link,
     state_of,
 )
-from app.runs.views import Link, model_link
+from app.runs.links import run_link
 from app.settings import Settings
 
 
@@ -41,10 +42,10 @@ class ComparisonSummary:
 
     url: str
     at: datetime
-    other: Link
+    other: PageLink
     is_candidate: bool
     blockers: list[Blocker]
-    data: Link | None
+    data: PageLink | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class ModelDetail:
     metrics: list[MetricText]
     blockers: list[Blocker] | None
     comparisons: list[ComparisonSummary]
-    lineage: list[tuple[str, list[Link]]]
+    lineage: list[tuple[str, list[PageLink]]]
     unknown_parents: list[str]
     has_files: bool
     data_sha256: str
@@ -91,7 +92,7 @@ class ModelDetail:
         is_candidate = model.kind is ModelKind.CLASSIFIER and state is ModelState.REGISTERED
         found = lineage(session, model)
         return cls(
-            url=f"/admin/models/{model.sha256}",
+            url=model_url(model.sha256),
             version=model.version,
             sha256=model.sha256,
             kind=model.kind,
@@ -109,7 +110,7 @@ class ModelDetail:
         )
 
 
-def _lineage_links(found: Lineage) -> list[tuple[str, list[Link]]]:
+def _lineage_links(found: Lineage) -> list[tuple[str, list[PageLink]]]:
     named = (
         ("Run", [run_link(found.run)] if found.run else []),
         ("Training data", [data_link(found.data)] if found.data else []),
@@ -120,7 +121,7 @@ def _lineage_links(found: Lineage) -> list[tuple[str, list[Link]]]:
     return [(name, links) for name, links in named if links]
 
 
-def _model_links(models: Iterable[ModelVersion | None]) -> list[Link]:
+def _model_links(models: Iterable[ModelVersion | None]) -> list[PageLink]:
     return [model_link(model) for model in models if model is not None]
 
 
@@ -168,4 +169,4 @@ def blockers_by_comparison(
 
 def comparison_url(found: ComparisonFindings) -> str:
     """The page of a comparison."""
-    return f"/admin/models/{found.candidate_sha256}/compare/{found.id}"
+    return f"{model_url(found.candidate_sha256)}/compare/{found.id}"

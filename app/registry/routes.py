@@ -20,18 +20,20 @@ from app.registry.activation import (
     MIN_OVERRIDE_LENGTH,
     activate,
     archive,
-    restore,
+    restore_model,
     roll_back,
 )
 from app.registry.activation_history import roll_back_target
-from app.registry.comparison_views import Change, ComparisonView
+from app.registry.comparison_views import ComparisonView, PredictionChange
 from app.registry.files import CLASSIFIER_FILES, GENERATOR_FILES, model_folder
+from app.registry.links import model_url
 from app.registry.list_views import list_activations, list_load_faults, list_summaries
 from app.registry.model_views import ModelDetail
 from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
 from app.registry.views import headline_metrics
 from app.runs.broker import notify_workers
+from app.runs.links import run_url
 from app.runs.service import create_run
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
@@ -171,7 +173,7 @@ def _model_page(
 
 
 def _to_page(model: ModelVersion) -> RedirectResponse:
-    return RedirectResponse(f"/admin/models/{model.sha256}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(model_url(model.sha256), HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{sha256}/activate")
@@ -215,7 +217,7 @@ def archive_model(
 
 
 @router.post("/{sha256}/restore")
-def restore_model(
+def restore(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -224,7 +226,7 @@ def restore_model(
 ) -> Response:
     """Make an archived model available again."""
     model = find_model(opened, sha256)
-    refusal = _attempt(opened, lambda: restore(opened, model, by=user.actor))
+    refusal = _attempt(opened, lambda: restore_model(opened, model, by=user.actor))
     if refusal:
         return _model_page(request, current, opened, model, refusal=refusal)
     return _to_page(model)
@@ -253,7 +255,7 @@ def start_comparison(
         return _model_page(request, current, opened, model, refusal=refusal, data=data)
     opened.commit()
     notify_workers(current.settings, run)
-    return RedirectResponse(f"/admin/runs/{run.id}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(run_url(run.id), HTTPStatus.SEE_OTHER)
 
 
 @router.get("/{sha256}/bundle.zip")
@@ -282,7 +284,7 @@ def comparison_page(
     number: Annotated[int, Query(alias="page", ge=1, le=100_000)] = 1,
 ) -> HTMLResponse:
     """Two classifiers compared: metrics, and the images whose prediction changes."""
-    change = change if change in set(Change) else ""
+    change = change if change in set(PredictionChange) else ""
     row = _comparison(opened, sha256, id)
     shown = ComparisonView.of(opened, current.settings, row, change, number)
     return page(request, "registry/comparison.html", comparison=shown, change=change)

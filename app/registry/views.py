@@ -1,15 +1,10 @@
-"""What the pages of the registry share: a model's state, its metrics, links to what it names."""
+"""What the pages of the registry share: a model's state and its metrics."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.datasets.tables import DataVersion
-from app.datasets.views import mark_of
 from app.registry.card_views import generator_metrics
 from app.registry.tables import ModelKind, ModelVersion
-from app.runs.run_types import run_type_title
-from app.runs.tables import Run
-from app.runs.views import Link
 from ml.reporting.format import interval
 
 
@@ -48,14 +43,3 @@ def headline_metrics(model: ModelVersion) -> list[MetricText]:
     metrics = model.classifier_card.metrics
     named = {"Accuracy": metrics.accuracy, "Macro AUROC": metrics.macro_auroc}
     return [MetricText(name, *interval(metric)) for name, metric in named.items()]
-
-
-def data_link(version: DataVersion) -> Link:
-    """A link to a data set version; synthetic and demonstration images are marked as such."""
-    return Link(mark_of(version) or "data set", version.name, f"/admin/data/{version.sha256}")
-
-
-def run_link(run: Run) -> Link:
-    """A link to a run."""
-    title = f"{run_type_title(run.run_type)}, {run.created_at:%Y-%m-%d}"
-    return Link("run", title, f"/admin/runs/{run.id}")

@@ -69,7 +69,7 @@ class Curves:
 
 def read_curves(folder: Path) -> Curves | None:
     """The curves of a run; None where it has no metrics yet."""
-    rows = read_rows(folder / METRICS)
+    rows = read_curve_rows(folder / METRICS)
     axis = next((name for name in _AXES if rows and name in rows[-1]), "")
     rows = [row for row in rows if _number(row.get(axis)) is not None]
     if not rows:
@@ -100,7 +100,7 @@ def read_curves(folder: Path) -> Curves | None:
     )
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_curve_rows(path: Path) -> list[dict[str, Any]]:
     """At most `MOST_POINTS` rows of a file of JSON lines, evenly picked, the last one included."""
     try:
         lines = path.read_bytes().splitlines()

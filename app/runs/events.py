@@ -94,10 +94,10 @@ def _look(services: Services, id: uuid.UUID, token: str) -> tuple[str, bool] | N
         if run is None or user is None or user.role is not Role.ADMIN:
             return None
     files = state_of_files(run_folder(services.settings, id), (METRICS, SAMPLES))
-    return mark_of(run, files), run.status in ENDED
+    return state_digest(run, files), run.status in ENDED
 
 
-def mark_of(run: Run, files: Sequence[int]) -> str:
+def state_digest(run: Run, files: Sequence[int]) -> str:
     """The state of a run in a few letters, different for whatever its page would show."""
     shown = [
         run.status,

@@ -92,7 +92,7 @@ class FormPage:
         common: dict[str, object] = {
             "run_type": run_type,
             "form": form,
-            "labels": {**forms.labels_of(form), **self.labels},
+            "labels": {**forms.field_labels(form), **self.labels},
             "presets": {name: forms.preset_texts(run_type, name) for name in run_type.presets},
             "queues": list(RunQueue),
             "workers": workers_alive(settings),

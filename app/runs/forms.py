@@ -49,7 +49,7 @@ _CONTROLS = {bool: Control.SWITCH, int: Control.WHOLE, float: Control.NUMBER}
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FieldChoice:
     """A value that a field may have."""
 
     value: str
@@ -85,7 +85,7 @@ class FormField:
     control: Control
     value: str = ""
     values: tuple[str, ...] = ()
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[FieldChoice, ...] = ()
     low: float | None = None
     high: float | None = None
     required: bool = True
@@ -136,7 +136,7 @@ def _with_classes(field: FormField, session: Session) -> FormField:
     labels = ordered_labels(label for each in sets for label in each.contents.by_label)
     if not labels:
         return field
-    choices = tuple(Choice(label, _class_text(label, sets)) for label in labels)
+    choices = tuple(FieldChoice(label, _class_text(label, sets)) for label in labels)
     return replace(
         field,
         help="Classes to learn, with the number of images in each data set.",
@@ -186,7 +186,7 @@ def _input_field(of: Input, session: Session, serving_sha256: str | None) -> For
     )
 
 
-def _registered(of: Input, session: Session, serving_sha256: str | None) -> tuple[Choice, ...]:
+def _registered(of: Input, session: Session, serving_sha256: str | None) -> tuple[FieldChoice, ...]:
     """What an input may refer to, newest first, by name and the first digits of its digest."""
     match of.type:
         case InputType.DATA:
@@ -201,10 +201,10 @@ def _registered(of: Input, session: Session, serving_sha256: str | None) -> tupl
             return _run_choices(session, of.run_type)
 
 
-def _data_choices(session: Session, kind: DataKind) -> tuple[Choice, ...]:
+def _data_choices(session: Session, kind: DataKind) -> tuple[FieldChoice, ...]:
     newest = select(DataVersion).where(DataVersion.kind == kind)
     newest = newest.order_by(DataVersion.created_at.desc()).limit(MOST_CHOICES)
-    return tuple(Choice(each.sha256, _data_text(each)) for each in session.scalars(newest))
+    return tuple(FieldChoice(each.sha256, _data_text(each)) for each in session.scalars(newest))
 
 
 def _data_text(version: DataVersion) -> str:
@@ -216,7 +216,7 @@ def _data_text(version: DataVersion) -> str:
 
 def _model_choices(
     session: Session, kind: ModelKind, serving_sha256: str | None
-) -> tuple[Choice, ...]:
+) -> tuple[FieldChoice, ...]:
     newest = select(ModelVersion).where(
         ModelVersion.kind == kind,
         # Without a folder only its card is here.
@@ -225,7 +225,7 @@ def _model_choices(
     )
     newest = newest.order_by(ModelVersion.registered_at.desc()).limit(MOST_CHOICES)
     return tuple(
-        Choice(
+        FieldChoice(
             each.sha256,
             f"{each.version} ({each.sha256[:8]}{', active' * (each.sha256 == serving_sha256)})",
         )
@@ -233,11 +233,11 @@ def _model_choices(
     )
 
 
-def _run_choices(session: Session, run_type: str) -> tuple[Choice, ...]:
+def _run_choices(session: Session, run_type: str) -> tuple[FieldChoice, ...]:
     newest = select(Run).where(Run.run_type == run_type, Run.status == RunStatus.SUCCEEDED)
     newest = newest.order_by(Run.created_at.desc()).limit(MOST_CHOICES)
     return tuple(
-        Choice(str(run.id), f"{run.created_at:%d %b %Y, %H:%M} UTC ({str(run.id)[:8]})")
+        FieldChoice(str(run.id), f"{run.created_at:%d %b %Y, %H:%M} UTC ({str(run.id)[:8]})")
         for run in session.scalars(newest)
     )
 
@@ -248,7 +248,7 @@ def _option_field(of: OptionField) -> FormField:
         label=of.title,
         help=of.help,
         control=Control.ONE if of.choices else _CONTROLS.get(of.type, Control.TEXT),
-        choices=tuple(Choice(word, word or "any") for word in of.choices),
+        choices=tuple(FieldChoice(word, word or "any") for word in of.choices),
         low=of.low,
         high=of.high,
         is_first=of.is_basic,
@@ -286,7 +286,7 @@ def fill(form: Sequence[FormField], options: Mapping[str, Any]) -> list[FormFiel
     ]
 
 
-def choose(form: Sequence[FormField], wanted: Mapping[str, str]) -> list[FormField]:
+def choose_inputs(form: Sequence[FormField], wanted: Mapping[str, str]) -> list[FormField]:
     """The form with the inputs that a link names; what cannot be chosen is ignored."""
     return [
         filled(each, [value] if each.control is Control.MANY else value)
@@ -300,7 +300,7 @@ def _with_folder(field: FormField, value: Any) -> FormField:
     """The field with a folder among its choices, as runs of the command line may name one."""
     if not field.choices or not str(value).startswith("/"):
         return field
-    return replace(field, choices=(Choice(str(value), str(value)), *field.choices))
+    return replace(field, choices=(FieldChoice(str(value), str(value)), *field.choices))
 
 
 def preset_options(run_type: RunType, preset: str) -> dict[str, OptionValue]:
@@ -308,7 +308,7 @@ def preset_options(run_type: RunType, preset: str) -> dict[str, OptionValue]:
     return option_values(run_type.presets[preset])
 
 
-def labels_of(form: Sequence[FormField]) -> dict[str, str]:
+def field_labels(form: Sequence[FormField]) -> dict[str, str]:
     """The label of each field, and of device and priority."""
     return {each.name: each.label for each in form} | {
         QUEUE_FIELD: "Device",
@@ -340,7 +340,7 @@ def keep_typed(
     return kept
 
 
-def read_form(run_type: RunType, typed: FormData) -> dict[str, object]:
+def read_run_form(run_type: RunType, typed: FormData) -> dict[str, object]:
     """The inputs and options in a form, as texts for `create_run` to check.
 
     A switch that is off sends nothing, so switches are recognised by the types of the options.

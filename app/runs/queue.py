@@ -145,7 +145,9 @@ def record(
     return _update(session, *_held(id, owner), progress=stored, log_tail=text)
 
 
-def finish(session: Session, id: uuid.UUID, owner: str, result: RunResult | None = None) -> bool:
+def finish_run(
+    session: Session, id: uuid.UUID, owner: str, result: RunResult | None = None
+) -> bool:
     """Record that the owner's run succeeded; False if the lease was lost."""
     produced = result.model_dump(mode="json") if result else {}
     succeeded = {**_ended(RunStatus.SUCCEEDED), "reason": None, "result": produced}

@@ -25,6 +25,7 @@ from app.runs.files import is_sample, list_reports, list_samples, run_folder, se
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of, to_import_form
 from app.runs.heartbeat import workers_alive
 from app.runs.labels import label_run
+from app.runs.links import run_url
 from app.runs.phases import phases_of, runs_ahead
 from app.runs.progress import LOG
 from app.runs.queue import STATUS_NAMES
@@ -109,7 +110,7 @@ def new_run(
         earlier = runs.get_run(opened, like)
         form = forms.fill(form, earlier.options)
         changed = {"queue": earlier.queue, "priority": str(earlier.priority)}
-    form = forms.choose(form, request.query_params)
+    form = forms.choose_inputs(form, request.query_params)
     return _FORM.show(request, current.settings, run_type, form, preset=preset, **changed)
 
 
@@ -130,7 +131,7 @@ def start(
         run = create_run(
             opened,
             run_type.name,
-            forms.read_form(run_type, typed),
+            forms.read_run_form(run_type, typed),
             requested_by=user.actor,
             queue=queue,
             priority=priority,
@@ -145,7 +146,7 @@ def start(
 
 
 def _to_page(id: uuid.UUID) -> RedirectResponse:
-    return RedirectResponse(f"/admin/runs/{id}", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(run_url(id), HTTPStatus.SEE_OTHER)
 
 
 @router.get("/{id}")

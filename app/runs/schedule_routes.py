@@ -24,8 +24,8 @@ from app.runs.schedules import (
     Timing,
     create_schedule,
     delete_schedule,
-    disable,
-    enable,
+    disable_schedule,
+    enable_schedule,
     find_schedule,
     list_schedules,
     next_slot,
@@ -138,7 +138,7 @@ def create(
             opened,
             name,
             run_type.name,
-            forms.read_form(run_type, typed),
+            forms.read_run_form(run_type, typed),
             timing=Timing(at, days),
             queue=queue,
             priority=priority,
@@ -173,7 +173,7 @@ def switch_on(
     opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
 ) -> RedirectResponse:
     """Enable a schedule."""
-    enable(opened, schedule, by=user.actor)
+    enable_schedule(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()
 
@@ -183,7 +183,7 @@ def switch_off(
     opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
 ) -> RedirectResponse:
     """Disable a schedule."""
-    disable(opened, schedule, by=user.actor)
+    disable_schedule(opened, schedule, by=user.actor)
     opened.commit()
     return _to_list()
 

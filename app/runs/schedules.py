@@ -119,14 +119,14 @@ def find_schedule(session: Session, id: uuid.UUID) -> Schedule:
     return schedule
 
 
-def enable(session: Session, schedule: Schedule, *, by: str) -> None:
+def enable_schedule(session: Session, schedule: Schedule, *, by: str) -> None:
     """Enable a schedule, from its next slot on."""
     if not schedule.enabled:
         schedule.enabled, schedule.enabled_at = True, now()
         _note(session, schedule, "enabled", by)
 
 
-def disable(session: Session, schedule: Schedule, *, by: str) -> None:
+def disable_schedule(session: Session, schedule: Schedule, *, by: str) -> None:
     """Disable a schedule; runs that it has started continue."""
     if schedule.enabled:
         schedule.enabled = False

@@ -11,12 +11,16 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import now
+from app.core.links import PageLink
 from app.core.pagination import Page, paginate
+from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
+from app.registry.links import model_link
 from app.registry.tables import ModelVersion
 from app.runs.forms import number_text
 from app.runs.handlers.base import InputType
 from app.runs.labels import split_tags
+from app.runs.links import run_url
 from app.runs.options import names_in
 from app.runs.presets import preset_of
 from app.runs.progress import RunProgress
@@ -135,7 +139,7 @@ class RunSummary:
         """Summarise a row."""
         return cls(
             id=run.id,
-            url=f"/admin/runs/{run.id}",
+            url=run_url(run.id),
             title=run_type_title(run.run_type),
             name=run.name or run_type_title(run.run_type),
             tags=split_tags(run.tags),
@@ -161,16 +165,7 @@ def _so_far(run: Run) -> str:
     return f"{duration((now() - run.started_at).total_seconds())} so far"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """Something registered: what it is, its name, its page."""
-
-    what: str
-    name: str
-    url: str
-
-
-def data_of_each(session: Session, found: Sequence[Run]) -> dict[str, Link]:
+def data_of_each(session: Session, found: Sequence[Run]) -> dict[str, PageLink]:
     """The data sets that runs work on, by SHA-256."""
     digests = {run.data_sha256 for run in found if run.data_sha256}
     query = select(DataVersion).where(DataVersion.sha256.in_(digests))
@@ -184,19 +179,19 @@ def took(run: Run) -> str:
     return duration((run.finished_at - run.started_at).total_seconds())
 
 
-def registered_by(session: Session, run: Run) -> list[Link]:
+def registered_by(session: Session, run: Run) -> list[PageLink]:
     """The models and data set versions that a run has registered or names in its result."""
     return registered_by_each(session, [run])[run.id]
 
 
-def registered_by_each(session: Session, found: Sequence[Run]) -> dict[uuid.UUID, list[Link]]:
+def registered_by_each(session: Session, found: Sequence[Run]) -> dict[uuid.UUID, list[PageLink]]:
     """The same for several runs, with two queries in all."""
     with_result = [run for run in found if run.result]
     named = {run.id: _digests(run) for run in with_result}
     digests = set().union(*named.values())
     models = _made_by(session, ModelVersion, [*named], digests)
     data = _made_by(session, DataVersion, [*named], digests)
-    links: dict[uuid.UUID, list[Link]] = {run.id: [] for run in found}
+    links: dict[uuid.UUID, list[PageLink]] = {run.id: [] for run in found}
     for run_id, own in named.items():
         links[run_id] += [
             model_link(each) for each in models if each.run_id == run_id or each.sha256 in own
@@ -263,23 +258,13 @@ def _texts(value: Any) -> list[str]:
     return []
 
 
-def model_link(model: ModelVersion) -> Link:
-    """Where a model is shown."""
-    return Link(model.kind.value, model.version, f"/admin/models/{model.sha256}")
-
-
-def data_link(version: DataVersion) -> Link:
-    """Where a data version is shown."""
-    return Link("data set", version.name, f"/admin/data/{version.sha256}")
-
-
 @dataclass(frozen=True, slots=True)
 class OptionText:
     """An option of a run."""
 
     name: str
     value: str
-    links: list[Link]
+    links: list[PageLink]
 
 
 def option_texts(session: Session, run: Run) -> list[OptionText]:
@@ -310,12 +295,12 @@ def _option_value(value: Any) -> str:
     return str(value)
 
 
-def _input_links(session: Session, input_type: InputType, value: Any) -> list[Link]:
+def _input_links(session: Session, input_type: InputType, value: Any) -> list[PageLink]:
     """What an input names; empty if it is a folder's path, or no longer registered."""
     links = []
     for name in names_in(value):
         if input_type is InputType.RUN:
-            links.append(Link("run", name[:8], f"/admin/runs/{name}"))
+            links.append(PageLink("run", name[:8], run_url(uuid.UUID(name))))
         elif input_type in (InputType.CLASSIFIER, InputType.GENERATOR):
             if model := session.get(ModelVersion, name):
                 links.append(model_link(model))

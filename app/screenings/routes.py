@@ -56,11 +56,10 @@ from app.screenings.views import (
     ReviewView,
     ScreeningSummary,
     ScreeningView,
-    decision_name,
     heatmap_of,
 )
 from app.services import CurrentServices, CurrentSession
-from ml.classifier.predictor import UNCERTAIN
+from ml.classifier.predictor import UNCERTAIN, decision_name
 from ml.labels import NO_CLASS, label_name, listed_labels
 
 router = APIRouter(include_in_schema=False)

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
-from app.screenings.views import REASONS, TRIAL_NOTICE, decision_name
+from app.screenings.views import REASONS, TRIAL_NOTICE
+from ml.classifier.predictor import decision_name
 from ml.labels import label_name
 
 _EXAMPLE: dict[str, Any] = {

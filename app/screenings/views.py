@@ -8,9 +8,10 @@ from app.core.errors import NotFound
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
-from ml.classifier.predictor import UNCERTAIN, Reason
+from ml.classifier.predictor import Reason, decision_name
 from ml.imaging.heatmap import render_heatmap, unpack_map
 from ml.labels import label_name
+from ml.reporting.format import percent
 
 REASONS: dict[str, str] = {
     Reason.LOW_CONFIDENCE: (
@@ -46,11 +47,6 @@ TIMING_NAMES: dict[str, str] = {
 }
 
 
-def decision_name(decision: str) -> str:
-    """The words for a decision."""
-    return "Uncertain" if decision == UNCERTAIN else label_name(decision)
-
-
 def heatmap_of(row: Screening, label: str) -> bytes:
     """Where the model's evidence for a class lies, as a transparent PNG.
 
@@ -61,11 +57,6 @@ def heatmap_of(row: Screening, label: str) -> bytes:
     if label not in labels:
         raise NotFound(f"There is no class {label!r:.60}. Choose one of {', '.join(labels)}.")
     return render_heatmap(unpack_map(row.activation_map), labels.index(label))
-
-
-def percent(value: float) -> str:
-    """0.931 -> "93.1 %"."""
-    return f"{value * 100:.1f} %"
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ class Attempt:
             self._context.database.session() as session,
         ):
             done = Completion(session, self._context.settings, self._run, self._folder)
-            if not runs.finish(session, *self._claim, self._run_type.complete(done)):
+            if not runs.finish_run(session, *self._claim, self._run_type.complete(done)):
                 raise _LeaseLost
 
     @contextmanager

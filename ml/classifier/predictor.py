@@ -12,6 +12,7 @@ from ml.classifier.bundle import RULE_KEY, read_bundle
 from ml.classifier.card import ModelCard
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
+from ml.labels import label_name
 from ml.onnx_runtime import open_graph
 
 UNCERTAIN = "uncertain"
@@ -22,6 +23,11 @@ class Reason(StrEnum):
 
     LOW_CONFIDENCE = "low-confidence"
     OUT_OF_DISTRIBUTION = "out-of-distribution"
+
+
+def decision_name(decision: str) -> str:
+    """What people call a decision: "Uncertain", or the name of the class."""
+    return "Uncertain" if decision == UNCERTAIN else label_name(decision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,11 @@ def evaluate_classifier_command(
         metrics_of,
         predict_images,
     )
-    from ml.reporting.classifier_report import describe, read_training_rows, write_evaluation
+    from ml.reporting.classifier_report import (
+        describe,
+        read_training_rows,
+        write_classifier_evaluation,
+    )
 
     if run and not out:
         raise XrayError("--run adds curves to the report. Give its folder with --out.")
@@ -187,7 +191,7 @@ def evaluate_classifier_command(
         evaluation = describe(
             predictor.card, chosen, predictions, metrics, rows, leave_out=leave_out
         )
-        write_evaluation(out, evaluation)
+        write_classifier_evaluation(out, evaluation)
         print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 

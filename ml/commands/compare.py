@@ -39,7 +39,7 @@ def compare_classifiers_command(
     The candidate passes unless it is significantly worse (95 % interval of the difference), or does
     not reach the metrics of its card.
     """
-    from ml.evaluation.compare import compare_classifiers, write_comparison
+    from ml.evaluation.compare import compare_classifiers, write_classifier_comparison
     from ml.evaluation.comparison_report import COMPARISON
 
     threads = os.cpu_count() or 1
@@ -47,7 +47,7 @@ def compare_classifiers_command(
     comparison = compare_classifiers(candidate, other, data)
     _print_comparison(comparison)
     if out:
-        write_comparison(out, comparison)
+        write_classifier_comparison(out, comparison)
         print(f"wrote {out / COMPARISON}")
 
 

@@ -54,7 +54,7 @@ def evaluate_gan_command(
     """Measure a generator against the test split: distance, variety, copies of training images."""
     from ml.gan.evaluation.evaluate import evaluate_gan
     from ml.gan.generator_file import GENERATOR, PRETRAINED, load_generator
-    from ml.reporting.gan_report import draw_sheet, write_evaluation
+    from ml.reporting.gan_report import draw_sheet, write_generator_evaluation
     from ml.training.metrics_log import read_metrics
 
     if generator and run:
@@ -66,7 +66,7 @@ def evaluate_gan_command(
     print_evaluation(evaluation)
     if out:
         rows = read_metrics(run) if run else []
-        write_evaluation(out, evaluation, draw_sheet(loaded), rows)
+        write_generator_evaluation(out, evaluation, draw_sheet(loaded), rows)
         print(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 

@@ -67,7 +67,7 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
     if (to / MANIFEST).exists():
         raise DataError(f"{to} is already a data set. Give another folder.")
     rows = []
-    for one in choose(generator):
+    for one in choose_images(generator):
         image = f"images/{one.label}-{one.seed}.png"
         (to / image).parent.mkdir(parents=True, exist_ok=True)
         write_whole(to / image, _picture(one, generator.sha256))
@@ -80,7 +80,7 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
     return freeze(to)
 
 
-def choose(generator: GeneratorGraph) -> list[Chosen]:
+def choose_images(generator: GeneratorGraph) -> list[Chosen]:
     """The images of the first seeds that give every split its images of each class.
 
     As in `xray synthesize`, the remainder of a seed determines its class. None is a near-duplicate

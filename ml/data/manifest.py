@@ -141,10 +141,10 @@ def read_manifest(root: Path) -> list[ImageRecord]:
             than `MOST_LABELS` classes, duplicate rows, rows without a patient, rows with more cells
             than columns, a generator that is no SHA-256.
     """
-    return [record_of(root, row) for row in read_rows(root)[1]]
+    return [record_of(root, row) for row in read_manifest_rows(root)[1]]
 
 
-def read_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_manifest_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read and check `root/manifest.csv` as `read_manifest` does, keeping every column.
 
     Returns:
@@ -181,7 +181,7 @@ def listed(faults: Collection[str]) -> str:
 
 
 def record_of(root: Path, row: dict[str, str]) -> ImageRecord:
-    """The image of a row that `read_rows` found to be in order."""
+    """The image of a row that `read_manifest_rows` found to be in order."""
     return ImageRecord(
         path=root / row["image"],
         label=row["label"],

@@ -17,7 +17,7 @@ from ml.data.manifest import (
     DEMONSTRATION,
     ImageRecord,
     labels_of,
-    read_rows,
+    read_manifest_rows,
     real_images,
     record_of,
 )
@@ -71,7 +71,7 @@ def freeze(folder: Path, on_image: Callable[[], None] = lambda: None) -> DataSet
     Raises:
         DataError: lists every fault of the manifest, or the images that cannot be read.
     """
-    rows = read_rows(folder)[1]
+    rows = read_manifest_rows(folder)[1]
     records = [record_of(folder, row) for row in rows]
     digests = [_file_sha256(folder / row["image"], on_image) for row in rows]
     sha256 = _content_sha256(folder, rows, digests)
@@ -106,7 +106,7 @@ def verify_version(folder: Path) -> DataSetSummary:
         DataError: it is not frozen, or its content has changed.
     """
     summary = read_version(folder)
-    rows = read_rows(folder)[1]
+    rows = read_manifest_rows(folder)[1]
     found = _content_sha256(folder, rows, [_file_sha256(folder / row["image"]) for row in rows])
     if found != summary.sha256:
         raise DataError(

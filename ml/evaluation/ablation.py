@@ -28,13 +28,13 @@ from ml.evaluation import metrics
 from ml.evaluation.ablation_result import (
     AblationResult,
     ConditionMetrics,
+    ConditionTraining,
     FinishedTraining,
     FinishedTrainingMetrics,
     SettingResult,
     SourceMetrics,
     TrainingImageCounts,
     TrainingInputs,
-    TrainingMetrics,
 )
 from ml.evaluation.ablation_setting import (
     AUGMENTED,
@@ -288,10 +288,10 @@ def _setting_result(
     )
 
 
-def _each_training(truth: Ints, probabilities: Floats, seed: int) -> list[TrainingMetrics]:
+def _each_training(truth: Ints, probabilities: Floats, seed: int) -> list[ConditionTraining]:
     """Metrics of each training of a condition, of (S, N, C) probabilities."""
     return [
-        TrainingMetrics(
+        ConditionTraining(
             seed=seed + number,
             accuracy=metrics.accuracy(truth, own),
             macro_auroc=metrics.macro_auroc(truth, own),

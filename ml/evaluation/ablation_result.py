@@ -41,7 +41,7 @@ class TrainingImageCounts(JsonModel):
     synthetic: dict[str, int]
 
 
-class TrainingMetrics(JsonModel):
+class ConditionTraining(JsonModel):
     """Metrics of one training on the measured images."""
 
     seed: int
@@ -69,7 +69,7 @@ class SettingResult(JsonModel):
     patients: int
     learned: TrainingImageCounts
     conditions: dict[str, ConditionMetrics]
-    trainings: dict[str, list[TrainingMetrics]]
+    trainings: dict[str, list[ConditionTraining]]
     sources: list[SourceMetrics]
     sentences: list[str]
 
@@ -93,7 +93,7 @@ class AblationResult(JsonModel):
     sentences: list[str]
 
 
-class FinishedTrainingMetrics(TrainingMetrics):
+class FinishedTrainingMetrics(ConditionTraining):
     """Metrics of a training that is over, and what it took."""
 
     epochs: int

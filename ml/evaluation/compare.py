@@ -21,7 +21,7 @@ from ml.evaluation import metrics
 from ml.evaluation.comparison_report import (
     COMPARISON,
     ChangedPrediction,
-    ComparedModel,
+    ComparedClassifier,
     ComparisonReport,
     ImagePrediction,
     MetricDifferences,
@@ -100,7 +100,7 @@ def labels_differ(candidate: ModelCard, reference: ModelCard) -> str:
     )
 
 
-def write_comparison(out: Path, comparison: ComparisonReport) -> None:
+def write_classifier_comparison(out: Path, comparison: ComparisonReport) -> None:
     """Write `comparison.json`; the folder is made where it is missing."""
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / COMPARISON, comparison.to_json())
@@ -232,5 +232,7 @@ def _image_predictions(predictions: Predictions) -> list[ImagePrediction]:
     ]
 
 
-def _compared(card: ModelCard, predictions: Predictions) -> ComparedModel:
-    return ComparedModel(sha256=card.sha256, version=card.version, metrics=metrics_of(predictions))
+def _compared(card: ModelCard, predictions: Predictions) -> ComparedClassifier:
+    return ComparedClassifier(
+        sha256=card.sha256, version=card.version, metrics=metrics_of(predictions)
+    )

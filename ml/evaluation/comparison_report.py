@@ -11,7 +11,7 @@ from ml.json_model import JsonModel
 COMPARISON = "comparison.json"
 
 
-class ComparedModel(JsonModel):
+class ComparedClassifier(JsonModel):
     """One of the two classifiers, and its metrics on the images of the comparison."""
 
     sha256: str
@@ -71,8 +71,8 @@ class ComparisonReport(JsonModel):
         changed: images whose prediction changes.
     """
 
-    candidate: ComparedModel
-    reference: ComparedModel
+    candidate: ComparedClassifier
+    reference: ComparedClassifier
     images: int
     patients: int
     data: dict[str, dict[str, int]] = Field(default_factory=dict)

@@ -25,7 +25,6 @@ from ml.evaluation.metrics import Floats, Interval, Ints
 from ml.evaluation.results import (
     ClassMetrics,
     EvaluationMetrics,
-    ReliabilityBin,
     SelectiveMetrics,
     WithinSourceMetric,
 )
@@ -144,10 +143,7 @@ def metrics_of(
             patients,
             least_patients=least_patients,
         ),
-        reliability=[
-            ReliabilityBin(confidence=part.confidence, accuracy=part.accuracy, count=part.count)
-            for part in metrics.reliability(truth, probabilities)
-        ],
+        reliability=metrics.reliability(truth, probabilities),
         selective=SelectiveMetrics(**_with_intervals(SELECTIVE, selective)),
     )
 

@@ -113,7 +113,7 @@ def confusion_matrix(truth: Ints, predicted: Ints, classes: int) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassMetrics:
+class ClassScores:
     """Precision, recall (sensitivity) and F1 of one class; NaN where undefined."""
 
     precision: float
@@ -122,7 +122,7 @@ class ClassMetrics:
     support: int
 
 
-def per_class(confusion: Ints) -> list[ClassMetrics]:
+def per_class(confusion: Ints) -> list[ClassScores]:
     """Precision, recall and F1 of every class of a confusion matrix."""
     metrics = []
     for k in range(len(confusion)):
@@ -130,16 +130,20 @@ def per_class(confusion: Ints) -> list[ClassMetrics]:
         with np.errstate(invalid="ignore"):
             precision, recall = np.float64(hits) / named, np.float64(hits) / support
             f1 = 2 * np.float64(hits) / (named + support)
-        metrics.append(ClassMetrics(float(precision), float(recall), float(f1), int(support)))
+        metrics.append(ClassScores(float(precision), float(recall), float(f1), int(support)))
     return metrics
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Images whose confidence fell into one bin of a reliability diagram."""
+    """Images whose confidence fell into one bin of a reliability diagram.
 
-    confidence: float
-    accuracy: float
+    Attributes:
+        accuracy: share of them that was classified correctly.
+    """
+
+    confidence: JsonFloat
+    accuracy: JsonFloat
     count: int
 
 

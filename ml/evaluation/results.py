@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from ml.evaluation.metrics import Interval
+from ml.evaluation.metrics import Interval, ReliabilityBin
 from ml.json_model import JsonFloat, JsonModel
 from ml.options.classifier import ClassifierOptions
 
@@ -32,14 +32,6 @@ class WithinSourceMetric(JsonModel):
     positive: str
     negative: str
     auroc: Interval
-
-
-class ReliabilityBin(JsonModel):
-    """Images of about the same probability, and the share that was classified correctly."""
-
-    confidence: JsonFloat
-    accuracy: JsonFloat
-    count: int
 
 
 class SelectiveMetrics(JsonModel):

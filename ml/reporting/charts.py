@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ml.evaluation.results import ReliabilityBin
+from ml.evaluation.metrics import ReliabilityBin
 
 Point = tuple[float, float]
 # Left, top, right and bottom margins hold the labels of the axes.

@@ -34,7 +34,7 @@ _TRAINING_COLUMNS = {
 }
 
 
-def write_evaluation(out: Path, evaluation: ClassifierEvaluation) -> None:
+def write_classifier_evaluation(out: Path, evaluation: ClassifierEvaluation) -> None:
     """Write `metrics.json` and `report.html`; the folder is made where it is missing."""
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / METRICS, evaluation.to_json())

@@ -12,6 +12,11 @@ def three(value: float | None) -> str:
     return "not defined" if value is None or isnan(value) else f"{value:.3f}"
 
 
+def percent(value: float) -> str:
+    """0.931 -> "93.1 %"."""
+    return f"{value * 100:.1f} %"
+
+
 def interval(metric: Interval | Mapping[str, float | None]) -> tuple[str, str]:
     """The value of a metric and its 95 % interval."""
     if isinstance(metric, Interval):

@@ -57,7 +57,7 @@ def draw_sheet(loaded: LoadedGenerator, side: int = 8) -> bytes:
     return file.getvalue()
 
 
-def write_evaluation(
+def write_generator_evaluation(
     out: Path, evaluation: MeasuredGenerator, sheet: bytes, rows: Sequence[TrainingRow] = ()
 ) -> None:
     """Write `metrics.json` and `report.html`.
@@ -77,7 +77,7 @@ def write_evaluation(
 def render_evaluation(
     evaluation: MeasuredGenerator, sheet: bytes, rows: Sequence[TrainingRow] = ()
 ) -> str:
-    """The page of one generator; arguments as for `write_evaluation`."""
+    """The page of one generator; arguments as for `write_generator_evaluation`."""
     samples, held_out = evaluation.samples.images, evaluation.real.held_out_images
     return render_page(
         _EVALUATION,

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 from ml.evaluation.metrics import Interval
-from ml.gan.evaluation.comparison import ComparedModel, GanComparison
+from ml.gan.evaluation.comparison import ComparedGenerator, GanComparison
 from ml.gan.evaluation.measured_generator import TrainingRow
 from ml.gan.evaluation.results import GroupMetrics, KidMetric, PixelMetrics, SpaceMetrics
 from ml.reporting.format import markdown_table
@@ -270,14 +270,14 @@ def model_table(comparison: GanComparison) -> Table:
     return head, [_model_row(model, title) for title, model in titled_models(comparison)]
 
 
-def titled_models(comparison: GanComparison) -> Iterator[tuple[str, ComparedModel]]:
+def titled_models(comparison: GanComparison) -> Iterator[tuple[str, ComparedGenerator]]:
     """Each model with its name, which includes the seed where there are several."""
     several = {model.seed for model in comparison.models} != {0}
     for model in comparison.models:
         yield model.preset + (f", seed {model.seed}" if several else ""), model
 
 
-def _model_row(model: ComparedModel, title: str) -> list[str]:
+def _model_row(model: ComparedGenerator, title: str) -> list[str]:
     start: TrainingRow = {"step": 0, "images": 0, "seconds": 0.0}
     last = model.rows[-1] if model.rows else start
     best = ""

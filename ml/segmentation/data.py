@@ -10,7 +10,7 @@ from PIL import Image
 from rich.progress import track
 
 from ml.data.loading import load_images
-from ml.data.manifest import ImageRecord, read_rows, record_of
+from ml.data.manifest import ImageRecord, read_manifest_rows, record_of
 from ml.data.splits import Split
 from ml.errors import DataError, counted
 
@@ -59,7 +59,7 @@ def load_masked_images(root: Path, size: int) -> tuple[MaskedImages, MaskedImage
     """
     found = [
         (record_of(root, row), root / row[_MASK_COLUMN])
-        for row in read_rows(root)[1]
+        for row in read_manifest_rows(root)[1]
         if row.get(_MASK_COLUMN)
     ]
     parts = [

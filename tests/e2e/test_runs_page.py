@@ -23,6 +23,7 @@ from app.runs.tables import Run
 from tests.e2e.conftest import Faults, OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS
 from tests.support.images import png
+from tests.support.synthetic_set import summary_of_classes
 
 OWNER = "browser-test:1"
 DATA = "7" * 64
@@ -55,7 +56,7 @@ class Training:
 
     def end(self) -> None:
         with self.database.session() as session:
-            assert runs.finish(session, self.id, OWNER)
+            assert runs.finish_run(session, self.id, OWNER)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def data(live_database: Database) -> Iterator[str]:
                 name="images of the browser",
                 folder=f"data/{DATA}",
                 images=180,
-                summary={},
+                summary=summary_of_classes(DATA).as_json(),
                 created_by="test",
             )
         )

@@ -14,9 +14,11 @@ from app.gallery.registration import register_images
 from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.data.manifest import COLUMNS, SYNTHETIC_COLUMN
+from ml.data.splits import Split
 from ml.data.summary import DataSetSummary, DuplicateExamples
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.gan.synthesis.watermark import Provenance, png_of
+from ml.labels import KNOWN_LABELS
 
 SIDE = 32
 LICENCE = "CC BY 4.0"
@@ -121,6 +123,15 @@ def summary_of(sha256: str, images: int = 0, demonstration: int = 0) -> DataSetS
         warnings=[],
         synthetic=0,
         demonstration=demonstration,
+    )
+
+
+def summary_of_classes(sha256: str) -> DataSetSummary:
+    """The summary of a data set that has images of the known classes in every split."""
+    by_label = dict.fromkeys(KNOWN_LABELS, 20)
+    by_split = {split.value: by_label for split in Split}
+    return summary_of(sha256, images=180).model_copy(
+        update={"by_label": by_label, "by_split": by_split}
     )
 
 

@@ -28,7 +28,7 @@ class ComparisonResult(RunResult):
     faults: list[str]
 
 
-class AblationResult(RunResult):
+class ConditionsResult(RunResult):
     """Whether synthetic images help, in sentences."""
 
     answer: list[str]
@@ -81,6 +81,6 @@ class CompareConditions(RunType):
     )
     Options = AblationOptions
 
-    def complete(self, done: Completion) -> AblationResult:
+    def complete(self, done: Completion) -> ConditionsResult:
         """Read the findings from the report."""
-        return AblationResult.model_validate({"answer": done.read_json(CONDITIONS)["sentences"]})
+        return ConditionsResult.model_validate({"answer": done.read_json(CONDITIONS)["sentences"]})

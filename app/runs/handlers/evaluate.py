@@ -21,7 +21,7 @@ class Estimate(BaseModel):
     high: float | None = None
 
 
-class ClassifierEvaluation(RunResult):
+class ClassifierEvaluationResult(RunResult):
     """The main metrics of a classifier."""
 
     images: int
@@ -29,7 +29,7 @@ class ClassifierEvaluation(RunResult):
     macro_auroc: Estimate
 
 
-class GeneratorEvaluation(RunResult):
+class GeneratorEvaluationResult(RunResult):
     """The main metrics of a generator; the KID of each feature space is a field `kid_SPACE`."""
 
     samples: int
@@ -53,11 +53,11 @@ class EvaluateClassifier(RunType):
     Options = ClassifierEvaluationOptions
     uses_device = False
 
-    def complete(self, done: Completion) -> ClassifierEvaluation:
+    def complete(self, done: Completion) -> ClassifierEvaluationResult:
         """Read the main metrics from the report."""
         metrics = _object(done.read_json(METRICS), "metrics")
-        names = ClassifierEvaluation.model_fields
-        return ClassifierEvaluation.model_validate({name: metrics[name] for name in names})
+        names = ClassifierEvaluationResult.model_fields
+        return ClassifierEvaluationResult.model_validate({name: metrics[name] for name in names})
 
 
 class EvaluateGan(RunType):
@@ -86,7 +86,7 @@ class EvaluateGan(RunType):
             return {"generator": "Choose either a generator or the run that trained it."}
         return {}
 
-    def complete(self, done: Completion) -> GeneratorEvaluation:
+    def complete(self, done: Completion) -> GeneratorEvaluationResult:
         """Read the main metrics from the report."""
         report = done.read_json(METRICS)
         spaces, pixels = report["spaces"], _object(report, "pixels")
@@ -96,7 +96,7 @@ class EvaluateGan(RunType):
             for space in (spaces if isinstance(spaces, list) else [])
             if isinstance(space, dict)
         }
-        return GeneratorEvaluation.model_validate(
+        return GeneratorEvaluationResult.model_validate(
             {
                 "samples": _object(report, "samples")["images"],
                 **kids,

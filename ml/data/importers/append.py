@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.data.manifest import COLUMNS, MANIFEST, class_count_fault, read_rows
+from ml.data.manifest import COLUMNS, MANIFEST, class_count_fault, read_manifest_rows
 from ml.errors import DataError
 from ml.files import write_whole
 
@@ -26,12 +26,12 @@ class Present:
         """Read and check a manifest; none is a data set without images.
 
         Raises:
-            DataError: as `ml.data.manifest.read_rows`.
+            DataError: as `ml.data.manifest.read_manifest_rows`.
         """
         manifest = root / MANIFEST
         if not manifest.exists():
             return cls(b"", [], [])
-        return cls(manifest.read_bytes(), *read_rows(root))
+        return cls(manifest.read_bytes(), *read_manifest_rows(root))
 
     def aliases(self) -> dict[str, str]:
         """Other key of a patient -> the key in the manifest."""

@@ -18,7 +18,7 @@ from ml.data.manifest import (
     DEMONSTRATION_FOLDER,
     MANIFEST,
     SYNTHETIC_COLUMN,
-    read_rows,
+    read_manifest_rows,
     record_of,
 )
 from ml.data.near_duplicates import Hashes, hash_records
@@ -61,7 +61,7 @@ class DataSet:
             DataError: names every fault of the manifest, or the images that cannot be read; or
                 images of people call themselves those of the demonstration.
         """
-        rows = read_rows(root)[1]
+        rows = read_manifest_rows(root)[1]
         _refuse_false_stand_ins(root, rows)
         records = [record_of(root, row) for row in rows]
         digests = [_sha256(record.path) for record in records]
@@ -81,7 +81,7 @@ def copy_whole(root: Path, to: Path, *, link: bool, on_image: Callable[[], None]
         DataError: names every fault of the manifest; or images of people call themselves those of
             the demonstration.
     """
-    rows = read_rows(root)[1]
+    rows = read_manifest_rows(root)[1]
     _refuse_false_stand_ins(root, rows)
     for row in rows:
         on_image()
@@ -100,7 +100,8 @@ def _refuse_false_stand_ins(root: Path, rows: Sequence[Row]) -> None:
     if not named:
         return
     shipped = {
-        _sha256(DEMONSTRATION_FOLDER / row["image"]) for row in read_rows(DEMONSTRATION_FOLDER)[1]
+        _sha256(DEMONSTRATION_FOLDER / row["image"])
+        for row in read_manifest_rows(DEMONSTRATION_FOLDER)[1]
     }
     false = [image for image in named if _sha256(root / image) not in shipped]
     if false:

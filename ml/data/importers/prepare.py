@@ -23,7 +23,7 @@ from ml.data.importers.merge import DataSet, add_data_set, copy_whole
 from ml.data.importers.prepare_state import PrepareJournal, PrepareProgress, as_reports
 from ml.data.importers.records import Skipped, SourceOptions, files_below
 from ml.data.importers.unpack import unpack
-from ml.data.manifest import MANIFEST, read_rows
+from ml.data.manifest import MANIFEST, read_manifest_rows
 from ml.data.summary import DataSetSummary
 from ml.data.versioning import SUMMARY, freeze, read_version
 from ml.errors import DataError
@@ -159,7 +159,7 @@ def _make(
     # Faults of all sources are reported together, before the first image is taken.
     opened = _open_all(wanted, {name: names[name] for name in missing}, work, progress)
     if wanted.base and _BASE not in journal.reports:
-        progress.expect(len(read_rows(wanted.base)[1]))
+        progress.expect(len(read_manifest_rows(wanted.base)[1]))
         frozen = (wanted.base / SUMMARY).exists()
         journal.add(_BASE, copy_whole(wanted.base, to, link=frozen, on_image=progress))
     for name, source in opened.items():
@@ -168,7 +168,7 @@ def _make(
         except DataError as problem:
             shown = str(problem).replace(f"{_place_of(work, name)}", names[name].path.name)
             raise DataError(shown) from problem
-    total = len(read_rows(to)[1])
+    total = len(read_manifest_rows(to)[1])
     progress.of = progress.step + 2 * total
     return journal.reports
 
@@ -226,7 +226,7 @@ def _open(
     folders = _down_to_images(top)
     root = next((folder for folder in folders if (folder / MANIFEST).is_file()), None)
     if root:
-        progress.expect(len(read_rows(root)[1]))
+        progress.expect(len(read_manifest_rows(root)[1]))
         return _Opened(root, DATA_SET, DataSet.read(root, progress), owned, SourceOptions())
     if source.kind == DATA_SET:
         raise DataError(

@@ -18,7 +18,7 @@ from ml.errors import CheckpointError, Collapsed, TrainingFailed, XrayError
 from ml.files import write_whole
 from ml.gan.checks import check_options
 from ml.gan.evaluation.comparison import (
-    ComparedModel,
+    ComparedGenerator,
     ComparisonOptions,
     ComparisonRun,
     GanComparison,
@@ -110,7 +110,7 @@ def compare_gans(
             if ending is None:
                 break
             results[run] = job.measure(run, real, ending)
-        write_comparison(out, job.comparison(results))
+        write_gan_comparison(out, job.comparison(results))
     return job.comparison(results)
 
 
@@ -137,13 +137,13 @@ class _ComparisonJob:
             features=[space.title for space in self.spaces],
         )
 
-    def finished(self, run: ComparisonRun) -> ComparedModel | None:
+    def finished(self, run: ComparisonRun) -> ComparedGenerator | None:
         """The result of a training, where there is one."""
         path = self.out / run.folder / RESULT
         if not path.exists():
             return None
         try:
-            result = ComparedModel.from_json(path.read_bytes())
+            result = ComparedGenerator.from_json(path.read_bytes())
         except InvalidJson as problem:
             raise CheckpointError(
                 f"{path} is not a result of this version: {problem}. Delete it to measure the "
@@ -214,7 +214,7 @@ class _ComparisonJob:
         steps = seconds / evaluations / seconds_per_step(options, self.device)
         return replace(options, evaluation_interval=max(1, round(steps)))
 
-    def measure(self, run: ComparisonRun, real: RealImages, ending: Ending) -> ComparedModel:
+    def measure(self, run: ComparisonRun, real: RealImages, ending: Ending) -> ComparedGenerator:
         """Measure a trained model; write its result and its grid of samples."""
         folder = self.out / run.folder
         best, evaluation = folder / GENERATOR, None
@@ -222,7 +222,7 @@ class _ComparisonJob:
             loaded = load_generator(best, self.device)
             evaluation = measure_generator(loaded, real, quiet=self.quiet)
             (folder / GRID).write_bytes(draw_sheet(loaded, GRID_SIDE))
-        result = ComparedModel(
+        result = ComparedGenerator(
             **dict(self.settings(run)),
             verdict=ending.verdict,
             problem=ending.problem,
@@ -234,7 +234,9 @@ class _ComparisonJob:
         write_whole(folder / RESULT, result.to_json())
         return result
 
-    def comparison(self, results: Mapping[ComparisonRun, ComparedModel | None]) -> GanComparison:
+    def comparison(
+        self, results: Mapping[ComparisonRun, ComparedGenerator | None]
+    ) -> GanComparison:
         """The results so far."""
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         models = [result for result in results.values() if result]
@@ -270,7 +272,7 @@ def _count_weights(options: GanOptions) -> dict[str, int]:
     }
 
 
-def write_comparison(out: Path, comparison: GanComparison) -> None:
+def write_gan_comparison(out: Path, comparison: GanComparison) -> None:
     """Write `comparison.json`, `.html` and `.md` to the comparison's folder, beside its grids."""
     write_whole(out / JSON, comparison.to_json())
     write_whole(out / MARKDOWN, comparison_markdown(comparison))

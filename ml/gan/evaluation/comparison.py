@@ -129,7 +129,7 @@ class ModelSettings(JsonModel):
     features: list[str]
 
 
-class ComparedModel(ModelSettings):
+class ComparedGenerator(ModelSettings):
     """The result of one training of a comparison: the contract of `result.json`.
 
     Attributes:
@@ -160,4 +160,4 @@ class GanComparison(JsonModel):
 
     options: ComparisonOptions
     device: str
-    models: list[ComparedModel]
+    models: list[ComparedGenerator]

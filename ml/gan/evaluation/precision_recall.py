@@ -49,7 +49,7 @@ def manifold(real: Points, samples: Points, k: int = NEIGHBOURS) -> ManifoldMetr
     )
 
 
-def realism_of(distance: Floats, radii: Floats) -> Floats:
+def sample_realism(distance: Floats, radii: Floats) -> Floats:
     """How realistic each sample is (section 5 of Kynkaanniemi et al.).
 
     The largest ratio of a ball's radius to the sample's distance from its centre, over the smaller

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_rows
+from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_manifest_rows
 from ml.errors import DataError, counted
 from ml.files import write_whole
 from ml.legacy import rename_keys
@@ -67,7 +67,7 @@ class SyntheticFolder:
         self.root = root
         manifest, privacy_checks = root / MANIFEST, root / PRIVACY_CHECKS
         self._text = manifest.read_bytes() if manifest.exists() else b""
-        columns, rows = read_rows(root) if self._text else ([], [])
+        columns, rows = read_manifest_rows(root) if self._text else ([], [])
         real = [row["image"] for row in rows if not row.get(SYNTHETIC_COLUMN)]
         if real:
             raise DataError(

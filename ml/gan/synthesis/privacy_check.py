@@ -33,7 +33,7 @@ from ml.gan.evaluation.distances import (
 from ml.gan.evaluation.embedding_cache import EmbeddingCache
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
 from ml.gan.evaluation.memorisation import hash_all, nearest_percentiles
-from ml.gan.evaluation.precision_recall import NEIGHBOURS, realism_of
+from ml.gan.evaluation.precision_recall import NEIGHBOURS, sample_realism
 from ml.gan.evaluation.real_images import embed
 from ml.gan.generator_file import LoadedGenerator
 from ml.imaging.types import GreyImages
@@ -163,7 +163,7 @@ class PrivacyChecker:
             )
         )
         centres, radii = self._neighbourhood(label)
-        realism = realism_of(distances(points, centres), radii)
+        realism = sample_realism(distances(points, centres), radii)
         rows = zip(pixel, embedding, self._near_copies(images), realism, strict=True)
         return [PrivacyCheck(float(p), float(e), bool(c), float(r)) for p, e, c, r in rows]
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from app.accounts.sign_in import MOST_BY_ADDRESS, MOST_BY_NAME, TooManyTries
 from app.accounts.sign_in import sign_in as open_session
 from app.accounts.tables import Role, User, UserSession
-from app.accounts.users import create_first_admin, create_user, disable, signed_in_user
+from app.accounts.users import create_first_admin, create_user, disable_user, signed_in_user
 from app.core.audit import AuditEvent
 from app.core.database import Database
 from app.core.errors import BadForm, Conflict
@@ -317,7 +317,7 @@ def test_last_admin_stays(database_url: str, tmp_path_factory: pytest.TempPathFa
         assert create_first_admin(session) is None
         user = session.scalars(select(User)).one()
         with pytest.raises(Conflict, match="last admin"):
-            disable(session, user, by="test")
+            disable_user(session, user, by="test")
         found = open_session(session, "admin", password, "127.0.0.1")
         assert found
         assert signed_in_user(session, found[1]) == user
@@ -365,7 +365,7 @@ def test_admins_who_disable_each_other_at_once_leave_one(kind: str, tmp_path: Pa
             together.wait(10)
             try:
                 with own.session() as session:
-                    disable(session, session.get_one(User, user.id), by="test")
+                    disable_user(session, session.get_one(User, user.id), by="test")
             except Conflict:
                 return False
             return True

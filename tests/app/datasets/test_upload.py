@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 
 from app.core.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
-from app.datasets.upload import ArchiveForm, ArchiveLimits, read_form
+from app.datasets.upload import ArchiveForm, ArchiveLimits, read_archive_form
 from tests.app.screenings.test_uploads import BOUNDARY, END, request
 
 LIMITS = ArchiveLimits(max_bytes=3_000_000, min_free_bytes=0, stall_s=5.0)
@@ -28,7 +28,7 @@ def file(content: bytes, name: str = "archive", filename: str = "../images.zip")
 
 
 def read(sent: Request, folder: Path, limits: ArchiveLimits = LIMITS) -> ArchiveForm:
-    return asyncio.run(read_form(sent, folder, limits))
+    return asyncio.run(read_archive_form(sent, folder, limits))
 
 
 def test_archive_goes_to_its_folder_and_texts_are_read(tmp_path: Path) -> None:

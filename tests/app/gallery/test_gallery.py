@@ -26,7 +26,13 @@ from app.core.pagination import page_query
 from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataVersion
 from app.gallery.on_demand import MOST_PER_MINUTE, Generators, TooManyPictures
-from app.gallery.queries import Choice, gallery_page, generators_with_counts, neighbours, queries
+from app.gallery.queries import (
+    GalleryFilter,
+    gallery_page,
+    generators_with_counts,
+    neighbours,
+    queries,
+)
 from app.gallery.registration import register_images
 from app.gallery.tables import SyntheticImage, Visibility
 from app.gallery.views import describe_privacy_check
@@ -62,7 +68,7 @@ def images(session: Session, settings: Settings, generator: ModelVersion) -> lis
     kinds = [(COVID, seed) if seed % 2 else (NORMAL, seed) for seed in range(12)]
     in_gallery(session, settings, generator, kinds)
     session.commit()
-    return gallery_page(session, Choice(generator.sha256), None, 100).rows[::-1]
+    return gallery_page(session, GalleryFilter(generator.sha256), None, 100).rows[::-1]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +89,7 @@ def test_registered_images_have_seed_and_privacy_check(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 7), (NORMAL, 2**32 - 1)])
     assert register_images(session, version, folder_of(settings, version)) == 2
-    normal, covid = gallery_page(session, Choice(generator.sha256), None, 9).rows
+    normal, covid = gallery_page(session, GalleryFilter(generator.sha256), None, 9).rows
     assert (covid.label, covid.seed, covid.nearest_percentile) == (COVID, "7", 44.25)
     assert covid.privacy_check["held_out_images"] == "214"
     assert (normal.label, normal.seed) == (NORMAL, str(2**32 - 1))
@@ -116,7 +122,7 @@ def test_images_without_privacy_check_say_so(
 ) -> None:
     version = new_set(session, settings, generator, [(COVID, 99)], certified=False)
     register_images(session, version, folder_of(settings, version))
-    hidden = Choice(generator.sha256, visibility=Visibility.HIDDEN)
+    hidden = GalleryFilter(generator.sha256, visibility=Visibility.HIDDEN)
     (image,) = gallery_page(session, hidden, None, 9).rows
     assert (image.seed, image.nearest_percentile, image.privacy_check) == ("99", None, {})
     assert "not compared with real images" in describe_privacy_check(image.privacy_check)[0]
@@ -194,7 +200,7 @@ def test_pages_show_every_image_of_a_choice_once(
         found: list[int] = []
         cursor: str | None = None
         while found == [] or cursor:
-            shown = gallery_page(session, Choice(generator.sha256, label), cursor, size=5)
+            shown = gallery_page(session, GalleryFilter(generator.sha256, label), cursor, size=5)
             found += [image.id for image in shown.rows]
             cursor = shown.next_cursor
         assert found == wanted
@@ -218,9 +224,12 @@ def test_shelves_count_the_images(
     assert (shelf.images, shelf.total) == ({COVID: 6, NORMAL: 6}, 12)
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice(label=COVID), Choice("a"), Choice("a", COVID)])
+@pytest.mark.parametrize(
+    "choice",
+    [GalleryFilter(), GalleryFilter(label=COVID), GalleryFilter("a"), GalleryFilter("a", COVID)],
+)
 def test_no_page_is_sorted_or_read_whole(
-    session: Session, images: list[SyntheticImage], generator: ModelVersion, choice: Choice
+    session: Session, images: list[SyntheticImage], generator: ModelVersion, choice: GalleryFilter
 ) -> None:
     """Each query walks an index backwards, from the key on, and stops when its page is full."""
     engine = session.get_bind()
@@ -605,7 +614,7 @@ def test_same_image_of_two_sets_comes_once(
     chosen = [
         image
         for model in (generator, other)
-        for image in gallery_page(session, Choice(model.sha256), None, 9).rows
+        for image in gallery_page(session, GalleryFilter(model.sha256), None, 9).rows
     ]
     assert len(chosen) == 5
     answer = visitor.post("/gallery/download", data={"image": [str(image.id) for image in chosen]})
@@ -625,7 +634,7 @@ def test_sets_that_name_their_images_alike_do_not_overwrite_each_other(
         manifest.write_text(manifest.read_text().replace(old, "images/1.png"))
         register_images(session, version, folder)
     session.commit()
-    ids = [str(image.id) for image in gallery_page(session, Choice(), None, 2).rows]
+    ids = [str(image.id) for image in gallery_page(session, GalleryFilter(), None, 2).rows]
     answer = visitor.post("/gallery/download", data={"image": ids})
     records = read_synthetic_manifest(unpacked(answer.content, tmp_path))
     assert len({record.path for record in records}) == 2
@@ -664,7 +673,7 @@ def unchecked_image(session: Session, settings: Settings, generator: ModelVersio
     version = new_set(session, settings, generator, [(COVID, 5)], certified=False)
     register_images(session, version, folder_of(settings, version))
     session.commit()
-    hidden = Choice(generator.sha256, visibility=Visibility.HIDDEN)
+    hidden = GalleryFilter(generator.sha256, visibility=Visibility.HIDDEN)
     (image,) = gallery_page(session, hidden, None, 9).rows
     return image.id
 

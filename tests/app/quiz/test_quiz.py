@@ -25,7 +25,7 @@ from app.datasets.versions import DEMONSTRATION_NAME, allow_in_quiz, ensure_demo
 from app.quiz import rounds as quiz
 from app.quiz.contact_sheet import RIM, STEP, TILE
 from app.quiz.selection import HALF, IMAGES, choose_source, may_be_shown
-from app.quiz.statistics import Guesses, realism_of, share_over_readers, wilson
+from app.quiz.statistics import Guesses, realism_over_readers, share_over_readers, wilson
 from app.quiz.tables import QuizRound
 from app.registry.queries import find_model
 from app.registry.registration import register_generator
@@ -338,7 +338,7 @@ def test_answers_count_once(
     for _ in range(2):
         assert visitor.post(address, data=answers(found, wrong=20)).status_code == 409
     with pytest.raises(Conflict):
-        quiz.finish(session, found, [True] * IMAGES)
+        quiz.finish_round(session, found, [True] * IMAGES)
     session.rollback()
     found = round_at(session, address)
     assert (found.right, session.scalar(select(QuizRound.right))) == (20, 20)
@@ -484,8 +484,8 @@ def test_readers_who_differ_widen_the_interval() -> None:
 
 
 def test_rounds_of_one_reader_are_one_reader() -> None:
-    metric = realism_of([Guesses(2, 8, 18, 20), Guesses(1, 4, 8, 10)])
+    metric = realism_over_readers([Guesses(2, 8, 18, 20), Guesses(1, 4, 8, 10)])
     assert metric
     assert (metric.readers, metric.rounds, metric.images) == (2, 3, 30)
     assert metric.synthetic.value == pytest.approx(12 / 30)
-    assert realism_of([]) is None
+    assert realism_over_readers([]) is None

@@ -24,7 +24,7 @@ from app.registry.activation import (
     activate,
     archive,
     find_blockers,
-    restore,
+    restore_model,
     roll_back,
 )
 from app.registry.activation_history import roll_back_target
@@ -712,11 +712,11 @@ def test_archived_models_are_kept_and_not_used(world: World, session: Session) -
     with pytest.raises(Conflict, match="is archived"):
         activate(session, world.settings, model, by=BY, override=REASON)
     assert active_sha256(session) is None
-    restore(session, model, by=BY)
+    restore_model(session, model, by=BY)
     activate(session, world.settings, model, by=BY, override=REASON)
     assert active_sha256(session) == model.sha256
     with pytest.raises(Conflict, match="not archived"):
-        restore(session, model, by=BY)
+        restore_model(session, model, by=BY)
 
 
 def test_decision_on_an_old_page_is_refused(world: World, session: Session) -> None:

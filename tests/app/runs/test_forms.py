@@ -23,7 +23,7 @@ from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import option_fields
 from ml.options.gan import GAN_PRESETS
-from tests.support.synthetic_set import summary_of
+from tests.support.synthetic_set import summary_of, summary_of_classes
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def add_data(session: Session, letter: str, kind: DataKind = DataKind.IMAGES) ->
             name=f"set {letter}",
             folder="data/x",
             images=1200,
-            summary={},
+            summary=summary_of_classes(digest(letter)).as_json(),
             created_by="test",
         )
     )
@@ -148,7 +148,7 @@ def test_classes_are_check_boxes_with_their_counts(session: Session) -> None:
         ("normal", "Normal: 120 in set a"),
     ]
     assert field.values == ("covid",)
-    told = forms.read_form(
+    told = forms.read_run_form(
         RUN_TYPES["train-gan"], FormData([("labels", "covid"), ("labels", "normal")])
     )
     assert told["labels"] == "covid,normal"
@@ -235,7 +235,7 @@ def test_link_chooses_what_can_be_chosen(session: Session) -> None:
     add_data(session, "a", DataKind.SYNTHETIC)
     form = forms.fields_of(RUN_TYPES["train-classifier"], session)
     wanted = {"synthetic": digest("a"), "data": digest("z"), "epochs": "3"}
-    chosen = {each.name: each for each in forms.choose(form, wanted)}
+    chosen = {each.name: each for each in forms.choose_inputs(form, wanted)}
     assert chosen["synthetic"].values == (digest("a"),)
     assert (chosen["data"].value, chosen["epochs"].value) == ("", "12")
 
@@ -272,7 +272,7 @@ def test_form_gives_the_options_back_that_it_was_filled_with(session: Session) -
         {"data": data, "steps": 7, "generator_learning_rate": 3e-5, "conditional": True},
     )
     form = forms.fill(forms.fields_of(RUN_TYPES["train-gan"], session), options)
-    told = forms.read_form(RUN_TYPES["train-gan"], posted(form))
+    told = forms.read_run_form(RUN_TYPES["train-gan"], posted(form))
     assert checked_options(session, "train-gan", told) == options
 
 
@@ -280,7 +280,7 @@ def test_form_gives_the_options_back_that_it_was_filled_with(session: Session) -
 def test_form_filled_with_a_preset_is_the_preset(session: Session, preset: str) -> None:
     kind, data = RUN_TYPES["train-gan"], add_data(session, "a")
     form = forms.fill(forms.fields_of(kind, session), forms.preset_options(kind, preset))
-    checked = checked_options(session, "train-gan", forms.read_form(kind, posted(form)))
+    checked = checked_options(session, "train-gan", forms.read_run_form(kind, posted(form)))
     assert checked == {"data": data} | asdict(GAN_PRESETS[preset])
     texts = forms.preset_texts(kind, preset)
     assert texts == {each.name: each.value for each in form if each.name != "data"}
@@ -290,15 +290,15 @@ def test_folder_that_an_earlier_run_named_can_be_chosen_again(session: Session) 
     add_data(session, "a")
     form = forms.fill(forms.fields_of(RUN_TYPES["train-gan"], session), {"data": "/images"})
     assert form[0].value == "/images"
-    assert form[0].choices[0] == forms.Choice("/images", "/images")
+    assert form[0].choices[0] == forms.FieldChoice("/images", "/images")
 
 
 def test_switch_that_is_off_is_told_from_one_that_is_on(session: Session) -> None:
     form = forms.fields_of(RUN_TYPES["train-gan"], session)
     sent = [(name, text) for name, text in posted(form).multi_items() if name != "generator_norm"]
-    told = forms.read_form(RUN_TYPES["train-gan"], FormData(sent))
+    told = forms.read_run_form(RUN_TYPES["train-gan"], FormData(sent))
     assert told["generator_norm"] is False
-    assert forms.read_form(RUN_TYPES["train-gan"], posted(form))["generator_norm"] is True
+    assert forms.read_run_form(RUN_TYPES["train-gan"], posted(form))["generator_norm"] is True
 
 
 def test_what_was_typed_is_kept_beside_its_fault(session: Session) -> None:

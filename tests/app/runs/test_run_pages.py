@@ -31,7 +31,7 @@ from app.runs import broker
 from app.runs import events as run_events
 from app.runs import queue as runs
 from app.runs.curves import MOST_POINTS, read_curves
-from app.runs.events import STREAMS, follow, mark_of
+from app.runs.events import STREAMS, follow, state_digest
 from app.runs.files import run_folder
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
@@ -41,6 +41,7 @@ from app.server import Server
 from app.services import Services
 from app.settings import Settings
 from tests.support.console import FormReader
+from tests.support.synthetic_set import summary_of_classes
 
 DATA = "d" * 64
 SYNTHETIC = "e" * 64
@@ -74,7 +75,7 @@ def registered(services: Services) -> Iterator[None]:
                     name=f"set {sha256[0]}",
                     folder=f"data/{sha256}",
                     images=180,
-                    summary={},
+                    summary=summary_of_classes(sha256).as_json(),
                     created_by="test",
                 )
             )
@@ -803,6 +804,6 @@ def test_whatever_the_page_shows_changes_the_mark(values: dict[str, Any]) -> Non
     }
     before: Any = SimpleNamespace(**plain)
     after: Any = SimpleNamespace(**(plain | values))
-    assert mark_of(before, [1]) != mark_of(after, [1])
-    assert mark_of(before, [1]) != mark_of(before, [2])
-    assert mark_of(before, [1]) == mark_of(before, [1])
+    assert state_digest(before, [1]) != state_digest(after, [1])
+    assert state_digest(before, [1]) != state_digest(before, [2])
+    assert state_digest(before, [1]) == state_digest(before, [1])

@@ -25,6 +25,7 @@ from app.settings import Settings
 from ml.commands.main import app as ml_commands
 from ml.data.importers.layouts import LAYOUTS
 from ml.option_fields import option_fields
+from tests.support.synthetic_set import summary_of_classes
 
 IMAGES, SYNTHETIC = "a" * 64, "b" * 64
 CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY = ("c" * 64, "d" * 64, "e" * 64, "9" * 64)
@@ -83,7 +84,7 @@ def _data(sha256: str, kind: DataKind) -> DataVersion:
         name="some",
         folder=f"data/{sha256}",
         images=1,
-        summary={},
+        summary=summary_of_classes(sha256).as_json(),
         created_by="test",
     )
 

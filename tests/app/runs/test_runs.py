@@ -168,7 +168,7 @@ def test_expired_run_is_taken_and_its_first_owner_refused(database: Database, da
     with database.session() as session:
         assert runs.renew(session, run_id, "first", LONG_S) is Lease.LOST
         assert not runs.record(session, run_id, "first", RunProgress(step=9), "late")
-        assert not runs.finish(session, run_id, "first")
+        assert not runs.finish_run(session, run_id, "first")
         assert not runs.fail(session, run_id, "first", "late")
         assert not runs.fail(session, run_id, "first", "late", try_again=True)
         assert not runs.give_back(session, run_id, "first")
@@ -195,7 +195,7 @@ def test_finished_run_keeps_its_progress_and_takes_no_more(database: Database, d
     progress = RunProgress(step=3, of=9, metrics={"loss": 0.5})
     with database.session() as session:
         assert runs.record(session, run_id, "owner", progress, "x\0" * runs.MAX_LOG_TAIL)
-        assert runs.finish(session, run_id, "owner")
+        assert runs.finish_run(session, run_id, "owner")
         assert not runs.fail(session, run_id, "owner", "too late")
     run = fetch(database, run_id)
     assert (run.status, run.progress, run.lease_owner) == (

@@ -14,6 +14,7 @@ from app.datasets.tables import DataKind, DataVersion
 from app.runs.schedules import Timing, create_schedule, next_slot, start_due
 from app.runs.tables import Run, RunStatus, Schedule
 from tests.support.console import FormReader
+from tests.support.synthetic_set import summary_of_classes
 
 DATA = "9" * 64
 FORM = "/admin/schedules/new/train-classifier"
@@ -32,7 +33,7 @@ def database(application: FastAPI) -> Iterator[Database]:
                 name="images",
                 folder=f"data/{DATA}",
                 images=180,
-                summary={},
+                summary=summary_of_classes(DATA).as_json(),
                 created_by="test",
             )
         )

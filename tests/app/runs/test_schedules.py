@@ -20,6 +20,7 @@ from app.registry.tables import ModelKind, ModelVersion
 from app.runs import schedules
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus, Schedule
+from tests.support.synthetic_set import summary_of_classes
 
 TUESDAY = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -124,11 +125,13 @@ def test_many_workers_start_one_run(database: Database, data: str) -> None:
 def test_disabled_schedule_rests_and_makes_up_for_nothing(database: Database, data: str) -> None:
     schedule = nightly(database, data)
     with database.session() as session:
-        schedules.disable(session, schedules.find_schedule(session, schedule.id), by="somebody")
+        schedules.disable_schedule(
+            session, schedules.find_schedule(session, schedule.id), by="somebody"
+        )
     assert start(database, at(3)) == []
     with database.session() as session:
         found = schedules.find_schedule(session, schedule.id)
-        schedules.enable(session, found, by="somebody")
+        schedules.enable_schedule(session, found, by="somebody")
         found.enabled_at = at(4)
     assert start(database, at(5)) == []
     assert start(database, at(3, days=1)) == ["2026-11-25T02:00"]
@@ -205,7 +208,7 @@ def test_data_set_that_has_grown_is_taken_as_it_is_now(database: Database, data:
                     name="images",
                     folder=f"data/{sha256}",
                     images=1,
-                    summary={},
+                    summary=summary_of_classes(sha256).as_json(),
                     created_by="schedules",
                     parent_sha256=parent,
                 )

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from ml.classifier.card_texts import LIMITATIONS, STAND_INS, limitations_of
 from ml.commands.data import data_app
 from ml.data import demonstration as demonstration_set
-from ml.data.demonstration import IMAGES, choose, make_demonstration, patient_of
+from ml.data.demonstration import IMAGES, choose_images, make_demonstration, patient_of
 from ml.data.manifest import (
     DEMONSTRATION,
     DEMONSTRATION_FOLDER,
@@ -125,7 +125,7 @@ def test_the_set_is_made_by_a_rule(
         first[place] += 1
         if first[place] <= 2:
             expected.append(seed)
-    found = [one.seed for one in choose(generator)]
+    found = [one.seed for one in choose_images(generator)]
     assert found == expected
 
 

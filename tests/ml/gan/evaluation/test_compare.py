@@ -17,7 +17,7 @@ from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, Diverged, XrayError
 from ml.gan.evaluation import compare as module
 from ml.gan.evaluation import comparison as contract
-from ml.gan.evaluation.compare import compare_gans, write_comparison
+from ml.gan.evaluation.compare import compare_gans, write_gan_comparison
 from ml.gan.evaluation.comparison import ComparisonOptions, ComparisonRun, GanComparison
 from ml.gan.evaluation.evaluate import evaluate_gan
 from ml.gan.generator_file import load_generator
@@ -118,7 +118,7 @@ def test_a_seed_can_be_added_and_another_budget_cannot(
             compare(records, folder, changed)
     with pytest.raises(CheckpointError, match="images_sha256"):
         compare(records[:-1], folder, OPTIONS)
-    write_comparison(folder, comparison)
+    write_gan_comparison(folder, comparison)
 
 
 def failing(at: str) -> Callable[..., Path]:

@@ -41,7 +41,7 @@ from ml.gan.evaluation.memorisation import (
     nearest_percentiles,
     with_mirrored,
 )
-from ml.gan.evaluation.precision_recall import NEIGHBOURS, manifold, realism_of
+from ml.gan.evaluation.precision_recall import NEIGHBOURS, manifold, sample_realism
 from ml.gan.evaluation.real_floor import real_floor
 from ml.gan.evaluation.train_synthetic_test_real import (
     LabelledPoints,
@@ -342,7 +342,7 @@ def test_realism_falls_with_the_distance_from_real_images() -> None:
     real = cloud(0)
     samples = np.concatenate([real[:20], cloud(1, 20, 3), cloud(2, 20, 30)])
     radii = neighbour_radii(real, NEIGHBOURS)
-    realism = realism_of(distances(samples, real), radii).reshape(3, 20)
+    realism = sample_realism(distances(samples, real), radii).reshape(3, 20)
     assert realism[0].min() >= realism[1].max()
     assert realism[1].min() > realism[2].max()
     assert np.isfinite(realism).all()

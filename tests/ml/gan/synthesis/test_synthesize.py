@@ -21,7 +21,7 @@ from ml.gan.evaluation import embedding_cache
 from ml.gan.evaluation.distances import distances, neighbour_radii
 from ml.gan.evaluation.embedding_cache import EmbeddingCache
 from ml.gan.evaluation.features import Embeddings, FeatureSpace
-from ml.gan.evaluation.precision_recall import NEIGHBOURS, realism_of
+from ml.gan.evaluation.precision_recall import NEIGHBOURS, sample_realism
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator
 from ml.gan.sampling import sample_images
@@ -219,7 +219,7 @@ def test_privacy_check_measures_what_it_says(
     space = pixel_space()
     own = privacy_checker.training.images[privacy_checker.training.labels == 0]
     centres = space.embed(own)
-    expected = realism_of(
+    expected = sample_realism(
         distances(space.embed(real), centres), neighbour_radii(centres, NEIGHBOURS)
     )
     assert [one.realism for one in found] == pytest.approx(expected)
