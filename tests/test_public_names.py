@@ -1,4 +1,4 @@
-"""Public classes and functions have names of their own: one name, one thing."""
+"""A public class or function has a name that no other module gives to something else."""
 
 import ast
 from collections import defaultdict

@@ -169,10 +169,10 @@ def measure(check: OrientationCheck, images: ImageSet) -> OrientationMetrics:
     return OrientationMetrics(
         images=len(images),
         patients=len(set(images.patients.tolist())),
-        inverted_found=share([found == Orientation(inverted=True) for found in inverted]),
-        rotated_found=share(np.mean(turned, axis=0)),
-        false_alarms=share([not found.upright for found in plain]),
-        chest_doubted=share([not found.chest for found in plain]),
+        inverted_found=wilson_share([found == Orientation(inverted=True) for found in inverted]),
+        rotated_found=wilson_share(np.mean(turned, axis=0)),
+        false_alarms=wilson_share([not found.upright for found in plain]),
+        chest_doubted=wilson_share([not found.chest for found in plain]),
     )
 
 
@@ -181,7 +181,7 @@ def turned_by(images: NDArray[np.uint8], quarter_turns: int) -> NDArray[np.uint8
     return np.ascontiguousarray(np.rot90(images, quarter_turns, (1, 2)))
 
 
-def share(found: Sequence[bool] | NDArray[np.float64]) -> Interval:
+def wilson_share(found: Sequence[bool] | NDArray[np.float64]) -> Interval:
     """The mean of (N,) values from 0 to 1 with the 95 % score interval of Wilson (1927).
 
     Near 0 and 1 a bootstrap draws nothing but the same value.
@@ -207,7 +207,7 @@ def _not_chest_found(check: OrientationCheck, examples: Examples) -> dict[str, I
         pictures = [
             one_of(kind, xrays, examples.other_photographs, random) for _ in range(DRAWN_PER_KIND)
         ]
-        found[kind] = share([not each.chest for each in _find(check, np.stack(pictures))])
+        found[kind] = wilson_share([not each.chest for each in _find(check, np.stack(pictures))])
     return found
 
 
