@@ -32,6 +32,8 @@ from tests.support.images import png, synthetic_image
 from tests.support.postgres import fresh_database
 
 IN_CI = bool(os.environ.get("CI"))
+# Read at once: some tests change the environment.
+REAL_IMAGES = os.environ.get("XRAY_DATA")
 
 
 def leave_out(reason: str) -> None:
@@ -50,10 +52,9 @@ def image_bytes() -> bytes:
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The real images that XRAY_DATA names."""
-    folder = os.environ.get("XRAY_DATA")
-    if not folder:
+    if not REAL_IMAGES:
         leave_out("XRAY_DATA names no data set of real images")
-    return Path(str(folder))
+    return Path(str(REAL_IMAGES))
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

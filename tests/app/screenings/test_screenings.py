@@ -233,7 +233,10 @@ def cmyk() -> bytes:
 
 
 def alpha() -> bytes:
-    return png(Image.effect_noise((200, 200), 50).convert("RGBA"))
+    """A picture with transparent parts; one that is opaque throughout is read."""
+    picture = Image.effect_noise((200, 200), 50).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize((200, 200)))
+    return png(picture)
 
 
 BAD_IMAGES = {

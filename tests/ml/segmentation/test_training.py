@@ -59,7 +59,7 @@ def test_images_with_masks_are_split_by_patient(data: Path) -> None:
 
 
 def test_data_without_held_out_masks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"2 image.s. with a lung mask to train on and 0 held out"):
+    with pytest.raises(DataError, match=r"2 images with a lung mask to train on and 0 held out"):
         load_masked_images(write_data(tmp_path / "set", (Split.TRAIN, Split.TRAIN)), 32)
 
 

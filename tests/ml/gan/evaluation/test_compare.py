@@ -228,9 +228,9 @@ def test_images_that_are_too_few_cost_no_training(
     [
         ({"presets": ("gan", "stylegan")}, r"stylegan\. Give some of gan, dcgan"),
         ({"presets": ()}, "Unknown preset"),
-        ({"seeds": 0}, "train nothing"),
-        ({"budget_minutes": 0.0}, "train nothing"),
-        ({"budget_minutes": math.nan}, "train nothing"),
+        ({"seeds": 0}, "nothing is trained"),
+        ({"budget_minutes": 0.0}, "nothing is trained"),
+        ({"budget_minutes": math.nan}, "nothing is trained"),
         ({"labels": "Flu"}, "--labels 'Flu'"),
         ({"changes_of": {"gan": {"size": 32}}}, "at the same size"),
         (
