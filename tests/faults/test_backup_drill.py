@@ -25,6 +25,7 @@ from app.registry.registration import register_classifier
 from app.registry.tables import ModelVersion
 from app.screenings.tables import Screening
 from app.settings import Settings
+from tests.faults.deployment import wait_for
 from tests.support import REPOSITORY
 from tests.support.ports import free_port
 from tests.support.tiny_models import DATABASES, own_database, settings_for, write_classifier
@@ -130,6 +131,13 @@ def rows(database: Database) -> Rows:
         return {table.__tablename__: dict(_rows_of(session, table)) for table in TABLES}
 
 
+def unfiled_models(database: Database) -> list[str]:
+    """Models whose files are not in the home folder yet."""
+    with database.sessions() as session:
+        query = select(ModelVersion.sha256).where(ModelVersion.folder.is_(None))
+        return list(session.scalars(query))
+
+
 def _rows_of(session: Any, table: Any) -> Iterator[tuple[str, tuple[object, ...]]]:
     keys = [column.name for column in table.__table__.primary_key]
     for row in session.execute(select(table.__table__)).mappings():
@@ -175,6 +183,8 @@ def test_backup_under_load_restores_every_row_image_and_model(
             uploads = Uploads(screenings, key, image_bytes)
             with uploads.going_on():
                 uploads.wait_for(20)
+                # The server files the released models while it already answers.
+                wait_for(lambda: not unfiled_models(database), lambda: "models without files")
                 before, images = rows(database), files(settings.home_folder.artefacts)
                 answered = list(uploads.answered)
                 printed = xray(settings, "backup", target)
