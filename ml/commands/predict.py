@@ -18,11 +18,10 @@ from ml.commands.classifier import (
     BundleFolder,
 )
 from ml.errors import XrayError, counted
-from ml.imaging.decode import read_image
+from ml.imaging.decode import has_image_signature, read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
 COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "warnings", "error")
@@ -60,16 +59,34 @@ def predict(
 def _images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not found:
-                raise XrayError(
-                    f"There is no image in {path}. Expected files ending in .png, .jpg, .dcm, …"
-                )
-            yield from found
+            yield from _images_in(path)
         elif path.is_file():
             yield path
         else:
             raise XrayError(f"There is no file or folder {path}.")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder by their contents; names on standard error what is left out."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = [path for path in files if not _is_leftover(path) and _begins_as_image(path)]
+    if not found:
+        raise XrayError(f"There is no image in {folder}. Choose a folder of X-ray images.")
+    skipped = [path for path in files if path not in set(found)]
+    if skipped:
+        names = ", ".join(repr(path.name) for path in skipped)
+        print(f"skipped {len(skipped)} files that are no images: {names}", file=sys.stderr)
+    return found
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a file is one that systems and CD exports put beside images."""
+    return path.name.startswith(".") or path.name == "DICOMDIR" or "__MACOSX" in path.parts
+
+
+def _begins_as_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        return has_image_signature(file.read(512))
 
 
 @contextmanager

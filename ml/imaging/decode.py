@@ -92,6 +92,14 @@ def read_image(
         ) from error
 
 
+def has_image_signature(head: bytes) -> bool:
+    """Whether the first bytes of a file, 512 are enough, are those of a format that is read."""
+    try:
+        return _sniff(head) != "GIF"
+    except UnreadableImage:
+        return False
+
+
 def display_image(image: Radiograph, content: bytes) -> tuple[bytes, str]:
     """Make the picture that is stored and shown, free of the source's metadata.
 
