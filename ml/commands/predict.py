@@ -22,6 +22,7 @@ from ml.imaging.decode import has_image_signature, read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
 COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "warnings", "error")
@@ -85,6 +86,9 @@ def _is_leftover(path: Path) -> bool:
 
 
 def _begins_as_image(path: Path) -> bool:
+    # A damaged image has lost its signature and still gets a row with its error.
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
     with path.open("rb") as file:
         return has_image_signature(file.read(512))
 
