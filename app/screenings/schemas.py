@@ -10,6 +10,7 @@ from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.views import REASONS, TRIAL_NOTICE
 from ml.classifier.predictor import decision_name
+from ml.classifier.upright import warning_texts
 from ml.labels import label_name
 
 _EXAMPLE: dict[str, Any] = {
@@ -90,6 +91,9 @@ class ScreeningOut(BaseModel):
     page_url: str = Field(description="The page for people; sign in to open it.")
     heatmap_url: str
     timings_ms: dict[str, float]
+    warnings: list[str] = Field(
+        description="What the file's header or the picture itself puts in doubt; mostly empty."
+    )
     warning: str | None = Field(
         description="Set if a classifier for trials made the prediction: do not use it."
     )
@@ -123,6 +127,7 @@ class ScreeningOut(BaseModel):
             page_url=f"/screenings/{row.id}",
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
+            warnings=warning_texts(row.image_metadata.get("Warnings", "")),
             warning=TRIAL_NOTICE if row.is_trial else None,
         )
 

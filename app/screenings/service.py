@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -35,8 +36,10 @@ from app.screenings.decoder_protocol import DecodedImage
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from ml.classifier.predictor import Prediction, Predictor
+from ml.classifier.upright import predict_upright
 from ml.imaging.heatmap import pack_map
-from ml.imaging.types import UnreadableImage
+from ml.imaging.orientation import OrientationCheck
+from ml.imaging.types import IMAGE_WARNINGS, ImageWarning, UnreadableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class ScreeningService:
     _visitors: threading.BoundedSemaphore = field(init=False)
     _predicting: threading.BoundedSemaphore = field(init=False)
     _versions: VersionRegister = field(init=False)
+    _orientation: OrientationCheck = field(init=False)
 
     def __post_init__(self) -> None:
         # Only the images that are being decoded, and one waiting, are held in memory.
@@ -94,6 +98,7 @@ class ScreeningService:
         # More predictions than cores would take turns, and each would take longer.
         self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
+        self._orientation = OrientationCheck.load()
 
     def screen(self, upload: BinaryIO, owner: Owner, labels: SentLabels = UNLABELLED) -> Screening:
         """Screen one image; the prediction is committed when this returns.
@@ -156,9 +161,12 @@ class ScreeningService:
             decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         with INFERENCE_SECONDS.time(), self._predicting:
-            prediction = predictor.predict(decoded.model_input)
+            prediction, warnings = predict_upright(
+                predictor, self._orientation, decoded.model_input
+            )
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
+        screening.image_metadata = _with_warnings(decoded.metadata, warnings)
         screening.reference = labels.reference
         screening.idempotency_key = labels.idempotency_key
         screening.is_trial = self.classifier.is_trial(screening.model_sha256)
@@ -252,6 +260,13 @@ def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
     return ImageRefused(str(problem), code=problem.code)
 
 
+def _with_warnings(metadata: Mapping[str, str], found: Sequence[ImageWarning]) -> dict[str, str]:
+    """The metadata of an image, with the warnings of its file and then those of its picture."""
+    texts = [metadata.get("Warnings", ""), *(IMAGE_WARNINGS[code] for code in found)]
+    joined = " ".join(filter(None, texts))
+    return {**metadata, **({"Warnings": joined} if joined else {})}
+
+
 def _row(
     decoded: DecodedImage,
     image_sha256: str,
@@ -270,7 +285,6 @@ def _row(
         image_width=decoded.width,
         image_height=decoded.height,
         image_bits=decoded.bits,
-        image_metadata=dict(decoded.metadata),
         model_sha256=predictor.card.sha256,
         model_version=predictor.card.version,
         label=prediction.label,

@@ -9,6 +9,7 @@ from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
 from ml.classifier.predictor import Reason, decision_name
+from ml.classifier.upright import warning_texts
 from ml.imaging.heatmap import render_heatmap, unpack_map
 from ml.labels import label_name
 from ml.reporting.format import percent
@@ -29,7 +30,6 @@ TRIAL_NOTICE = (
 )
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
 METADATA_NAMES: dict[str, str] = {
-    "Warnings": "Warnings",
     "Modality": "Modality",
     "BodyPartExamined": "Body part",
     "ViewPosition": "View",
@@ -173,6 +173,7 @@ class ScreeningView:
     decision_reason: str | None
     uncertain_because: str
     trial_notice: str | None
+    warnings: list[str]
     label: str
     label_name: str
     probabilities: list[Probability]
@@ -201,6 +202,7 @@ class ScreeningView:
             decision_reason=REASONS.get(row.reason or ""),
             uncertain_because=why_uncertain(row, thresholds),
             trial_notice=TRIAL_NOTICE if row.is_trial else None,
+            warnings=warning_texts(row.image_metadata.get("Warnings", "")),
             label=row.label,
             label_name=label_name(row.label),
             probabilities=[

@@ -14,11 +14,13 @@ from rich.progress import track
 
 from ml.classifier.bundle import PRETRAINED
 from ml.classifier.predictor import Predictor
+from ml.classifier.upright import predict_upright
 from ml.commands.classifier import (
     BundleFolder,
 )
 from ml.errors import XrayError, counted
 from ml.imaging.decode import has_image_signature, read_image
+from ml.imaging.orientation import OrientationCheck
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
 
@@ -40,6 +42,7 @@ def predict(
     An image that cannot be read gets a row with the error, and the exit status is 1.
     """
     predictor = Predictor.load(bundle, threads=os.cpu_count() or 1)
+    check = OrientationCheck.load()
     images = list(_images(paths))
     failed = 0
     with _output(csv_path) as file:
@@ -48,7 +51,7 @@ def predict(
         writer.writeheader()
         console = Console(stderr=True)
         for path in track(images, "answering images", console=console, transient=True):
-            row = _answer(predictor, path)
+            row = _answer(predictor, check, path)
             failed += bool(row["error"])
             writer.writerow(row)
     if failed:
@@ -113,11 +116,12 @@ def _columns(predictor: Predictor) -> tuple[str, ...]:
     return (*COLUMNS_BEFORE, *predictor.card.labels, *COLUMNS_AFTER)
 
 
-def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
+def _answer(predictor: Predictor, check: OrientationCheck, path: Path) -> dict[str, str]:
     size = predictor.card.input_size
     try:
         image = read_image(path.read_bytes(), shortest=2 * size)
-        answer = predictor.predict(standardise(image.pixels, size))
+        square = standardise(image.pixels, size)
+        answer, warnings = predict_upright(predictor, check, square)
     except (UnreadableImage, BlankImage, OSError) as problem:
         return dict.fromkeys(_columns(predictor), "") | {"path": str(path), "error": str(problem)}
     return {
@@ -129,6 +133,8 @@ def _answer(predictor: Predictor, path: Path) -> dict[str, str]:
         "ood_score": f"{answer.ood_score:.4f}",
         "model_version": predictor.card.version,
         "model_sha256": predictor.card.sha256,
-        "warnings": " ".join(f"Warning: {IMAGE_WARNINGS[code]}" for code in image.warnings),
+        "warnings": " ".join(
+            f"Warning: {IMAGE_WARNINGS[code]}" for code in (*image.warnings, *warnings)
+        ),
         "error": "",
     }
