@@ -35,6 +35,7 @@ _EXAMPLE: dict[str, Any] = {
     "page_url": "/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
     "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
+    "warnings": [],
     "warning": None,
 }
 
