@@ -18,6 +18,12 @@ NAME, WHY = "story-1", "only a trial on the demonstration set, rolled back at on
 SECRET = re.compile(r"Sign in as (\S+) with the password, shown only now:\s+(\S+)")
 
 
+def listens(port: int) -> bool:
+    """Whether something accepts connections on a port of this machine."""
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
     """A server with its worker on an empty home folder; its address and its first words."""
@@ -35,7 +41,8 @@ def fresh_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
         )
     try:
         deadline = time.monotonic() + 60
-        while not SECRET.search(log.read_text()):
+        # It speaks before it listens.
+        while not (SECRET.search(log.read_text()) and listens(port)):
             if server.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the server did not start:\n{log.read_text()}")
             time.sleep(0.1)
