@@ -1,6 +1,7 @@
 """A data set is a folder with a `manifest.csv`; splits keep every patient on one side."""
 
 import csv
+import io
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from ml.data.splits import Split, split_of
+from ml.data.table_text import portable_path, read_table_text
 from ml.errors import DataError, counted
 from ml.imaging.types import MIN_SIDE, MIN_SYNTHETIC_SIDE
 from ml.labels import MOST_LABELS, label_fault, ordered_labels
@@ -157,9 +159,12 @@ def read_manifest_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
             "XRAY_DATA."
         )
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, restval="")
-            columns, rows = list(reader.fieldnames or ()), list(reader)
+        text, separator = read_table_text(path)
+        lines = io.StringIO(text, newline="")
+        reader = csv.DictReader(lines, restval="", delimiter=separator)
+        columns = [_column(name) for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
@@ -167,10 +172,18 @@ def read_manifest_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"{path} has no column {', '.join(missing)}. Add it.")
     if not rows:
         raise DataError(f"{path} has no rows. Add images.")
+    for row in rows:
+        row["image"] = portable_path(row["image"])
     faults = _faults(root, rows)
     if faults:
         raise DataError(f"{path} has {counted(len(faults), 'error')}:{listed(faults)}")
     return columns, rows
+
+
+def _column(name: str) -> str:
+    """A column's name: those that are known, whatever their case and the spaces around them."""
+    plain = name.strip().lower()
+    return plain if plain in COLUMNS else name
 
 
 def listed(faults: Collection[str]) -> str:

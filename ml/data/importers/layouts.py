@@ -35,6 +35,7 @@ from ml.data.importers.records import (
     subfolder,
 )
 from ml.data.manifest import DEMONSTRATION
+from ml.data.table_text import portable_path
 from ml.errors import DataError
 
 Layout = Callable[[Path, SourceOptions], Found]
@@ -278,7 +279,8 @@ def dicom(src: Path, options: SourceOptions) -> Found:
     key = next((name for name in ("file", "sopinstanceuid") if table and name in table[0]), None)
     if key is None:
         raise DataError(f"{options.labels} needs rows and a column file or SOPInstanceUID.")
-    rows = {row[key]: row for row in table}
+    # Tables of Windows have backslashes in their paths.
+    rows = {portable_path(row[key]): row for row in table}
     seen = set()
     for path in files_below(src):
         if path.resolve() == options.labels.resolve():

@@ -1,11 +1,13 @@
 """What a layout finds in a public data set: images to take, and images left out with a reason."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ml.data.table_text import read_table_text
 from ml.errors import DataError
 from ml.labels import label_fault
 
@@ -142,17 +144,19 @@ def subfolder(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV with a header; its column names become lower case.
+    """Read a table with a header, separated by commas, semicolons or tabs.
+
+    Its column names become lower case.
 
     Raises:
         DataError: no such file, no CSV in UTF-8, or a column is missing.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.reader(lines)
-            header = [name.strip().lower() for name in next(reader, [])]
-            # Some releases end each row, but not the header, with a comma.
-            rows = [dict(zip(header, row, strict=False)) for row in reader if row]
+        text, separator = read_table_text(path)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = [name.strip().lower() for name in next(reader, [])]
+        # Some releases end each row, but not the header, with a comma.
+        rows = [dict(zip(header, row, strict=False)) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     missing = [name for name in columns if name not in header]
