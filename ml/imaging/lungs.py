@@ -13,7 +13,7 @@ from ml.evaluation.metrics import Interval
 from ml.files import write_whole
 from ml.imaging.preprocessing import standardise
 from ml.json_model import InvalidJson, JsonModel
-from ml.onnx_runtime import onnxruntime
+from ml.onnx_runtime import open_graph
 from ml.options.lungs import LungOptions
 
 GRAPH, CARD = "lungs.onnx", "card.json"
@@ -119,14 +119,8 @@ class LungSegmenter:
             graph: a serialised ONNX model.
             threads: cores that one call may use.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
         self.card = card
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_graph(graph, threads=threads)
 
     @classmethod
     def load(cls, folder: Path = PRETRAINED_LUNGS, *, threads: int = 1) -> Self:

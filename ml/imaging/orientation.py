@@ -18,7 +18,7 @@ from ml.files import write_whole
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import ImageWarning
 from ml.json_model import InvalidJson, JsonModel
-from ml.onnx_runtime import onnxruntime
+from ml.onnx_runtime import open_graph
 from ml.options.orientation import OrientationOptions
 
 GRAPH, CARD = "orientation.onnx", "card.json"
@@ -126,13 +126,8 @@ class OrientationCheck:
             card: describes the graph.
             graph: a serialised ONNX model.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
         self.card = card
-        self._session = onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_graph(graph)
 
     @classmethod
     def load(cls, folder: Path = PRETRAINED_ORIENTATION) -> Self:
