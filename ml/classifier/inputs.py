@@ -53,7 +53,7 @@ def load_whole(
     known = {} if cache is None else cache.decoded
     waiting = [record for record in records if (record.path, side) not in known]
     found = load_images(waiting, side, title=title, classes=classes, quiet=quiet)
-    if not known and cache is None:
+    if cache is None:
         return found
     known |= {(one.path, side): image for one, image in zip(waiting, found.images, strict=True)}
     images = np.stack([known[record.path, side] for record in records])

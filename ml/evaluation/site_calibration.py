@@ -81,11 +81,11 @@ def fit_site_rule(
         target: the disease that healthy people must not be called; may be no class.
         healthy: the class without a finding; may be no class.
     """
+    grids = _grids(found)
     counts = [
-        _SiteCounts.of(found.where(found.sites == site), _grids(found), target, healthy)
+        _SiteCounts.of(found.where(found.sites == site), grids, target, healthy)
         for site in sorted(set(found.sites.tolist()))
     ]
-    grids = _grids(found)
     best, best_answered = tuple(len(grid) - 1 for grid in grids), 0.0
     for places in product(*(range(len(grid)) for grid in grids)):
         answered = float(np.mean([site.answered(places) for site in counts]))
