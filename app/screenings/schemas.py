@@ -46,7 +46,7 @@ class Problem(BaseModel):
     type: str = Field(examples=["about:blank"])
     title: str = Field(examples=["The image cannot be read"])
     status: int = Field(examples=[422])
-    detail: str = Field(examples=["the JPEG file is damaged or cut short: export the image again"])
+    detail: str = Field(examples=["The JPEG file is damaged or cut short. Export the image again."])
     code: str = Field(description="Stable code for programs.", examples=["damaged"])
     request_id: str = Field(
         description="Also in the header X-Request-ID; names the request in the server's log.",

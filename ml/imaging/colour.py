@@ -24,7 +24,7 @@ def grey_of_colour(picture: Image.Image | NDArray[np.uint8]) -> GreyImage:
     spread = np.ptp(np.asarray(small), axis=2)
     if np.mean(spread > COLOUR_SPREAD) > COLOUR_SHARE:
         raise UnreadableImage(
-            "the picture is in colour, a chest X-ray is grey: export the image itself",
+            "The picture is in colour; a chest X-ray is grey. Export the image itself.",
             "not-a-radiograph",
         )
     return np.asarray(image.convert("L"))

@@ -82,13 +82,13 @@ def read_image(
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise UnreadableImage(
-            f"the {kind} file needs too much memory: export the image at its normal size",
+            f"The {kind} file needs too much memory. Export the image at its normal size.",
             "too-large",
         ) from error
     except Exception as error:
         # Decoders raise whatever they like on damaged bytes, struct.error and KeyError included.
         raise UnreadableImage(
-            f"the {kind} file is damaged or cut short: export the image again", "damaged"
+            f"The {kind} file is damaged or cut short. Export the image again.", "damaged"
         ) from error
 
 
@@ -160,7 +160,7 @@ _STRANGERS = (
 
 def _sniff(content: bytes) -> Format | Literal["GIF"]:
     if not content:
-        raise UnreadableImage("the file is empty: choose the image again", "empty")
+        raise UnreadableImage("The file is empty. Choose the image again.", "empty")
     # First, for the preamble of a DICOM file may look like any other format.
     if content[128:132] == b"DICM":
         return "DICOM"
@@ -185,7 +185,7 @@ def _is_bare_dicom(content: bytes) -> bool:
 
 def _not_an_image(name: str) -> UnreadableImage:
     return UnreadableImage(
-        f"expected PNG, JPEG, TIFF, WebP or DICOM, got {name}: export the image itself as an image",
+        f"Expected PNG, JPEG, TIFF, WebP or DICOM, got {name}. Export the X-ray as an image.",
         "not-an-image",
     )
 
@@ -207,7 +207,7 @@ def _stranger(content: bytes) -> str:
 # --- raster images -----------------------------------------------------------------------------
 
 _MULTI_FRAME: tuple[str, Refusal] = (
-    "the file holds several pictures or pages: export the one image as a single picture",
+    "The file holds several pictures or pages. Export the one image as a single picture.",
     "multi-frame",
 )
 _REFUSED_MODES = {
@@ -233,7 +233,9 @@ def _read(
     else:
         image = _read_image(content, kind, shortest, least_side)
     if image.pixels.min() == image.pixels.max():
-        raise UnreadableImage("the image is blank: every pixel has the same grey", "blank")
+        raise UnreadableImage(
+            "The image is blank: every pixel has the same value. Export it again.", "blank"
+        )
     return image
 
 
@@ -282,7 +284,7 @@ def _checked_jpeg(content: bytes) -> bytes:
     scans, sequential, ended = _jpeg_structure(content)
     if scans > _MOST_SCANS:
         raise UnreadableImage(
-            "the JPEG is cut into too many scans: export the image as an ordinary JPEG", "too-slow"
+            "The JPEG is cut into too many scans. Export the image as an ordinary JPEG.", "too-slow"
         )
     if ended or not sequential or scans == 0:
         return content
@@ -295,7 +297,7 @@ def _checked_jpeg(content: bytes) -> bytes:
             pictures.append(image.tobytes())
     if pictures[0] != pictures[1]:
         raise UnreadableImage(
-            "the JPEG file is damaged or cut short: export the image again", "damaged"
+            "The JPEG file is damaged or cut short. Export the image again.", "damaged"
         )
     return whole
 
@@ -347,7 +349,7 @@ def _check_header(image: Image.Image, least_side: int) -> None:
 
 def _refused_colours(colours: str) -> UnreadableImage:
     return UnreadableImage(
-        f"the picture has {colours}: export the image in greyscale, 8 or 16 bits",
+        f"The picture has {colours}. Export the image in greyscale, 8 or 16 bits.",
         "unsupported-colour",
     )
 

@@ -24,14 +24,14 @@ def require_affordable(content: bytes) -> None:
     width, height = size
     if width * height > MOST_WEBP_PIXELS:
         raise UnreadableImage(
-            f"the WebP file has {width} x {height} pixels, more than "
-            f"{MOST_WEBP_PIXELS // 1_000_000} million: export the image as PNG or JPEG",
+            f"The WebP file has {width} x {height} pixels, more than "
+            f"{MOST_WEBP_PIXELS // 1_000_000} million. Export the image as PNG or JPEG.",
             "too-large",
         )
     if width * height > MOST_PIXELS_PER_BYTE * len(content):
         raise UnreadableImage(
-            f"the WebP file names {width} x {height} pixels but has only {len(content):,} bytes: "
-            "export the image again",
+            f"The WebP file names {width} x {height} pixels but has only {len(content):,} bytes. "
+            "Export the image again.",
             "damaged",
         )
 

@@ -154,8 +154,8 @@ def _check_syntax(content: bytes) -> None:
         # The name of an unknown one is what stands in the file, which is not to be repeated.
         known = isinstance(syntax, uid.UID) and syntax.name != syntax
         raise UnreadableImage(
-            f"the DICOM file is encoded as {syntax.name if known else 'something unknown'}: "
-            "export it uncompressed or as JPEG 2000",
+            f"The DICOM file is encoded as {syntax.name if known else 'something unknown'}. "
+            "Export it uncompressed or as JPEG 2000.",
             "unsupported-encoding",
         )
     if syntax == uid.DeflatedExplicitVRLittleEndian:
@@ -182,13 +182,13 @@ def _refuse_other_objects(dataset: Dataset) -> None:
         ):
             raise refuse("was cut short before its pixels")
         raise UnreadableImage(
-            "the DICOM file holds no picture: choose the object with the image itself",
+            "The DICOM file holds no picture. Choose the object with the image itself.",
             "not-an-image",
         )
     refuse_other_views(dataset)
     # Some writers say 0 where they mean one picture.
     if integer(dataset, "NumberOfFrames", 1) not in (0, 1):
         raise UnreadableImage(
-            "the DICOM file holds several frames: export the one image as a single picture",
+            "The DICOM file holds several frames. Export the one image as a single picture.",
             "multi-frame",
         )

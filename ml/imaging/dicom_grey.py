@@ -40,7 +40,7 @@ def render(index: Pixels, layout: Layout, dataset: Dataset) -> tuple[Pixels, lis
     padding = _padding(layout, dataset)
     shown = levels_in(index) & ~padding
     if not shown.any():
-        raise UnreadableImage("the image is blank: it is all padding", "blank")
+        raise UnreadableImage("The image is blank: it is all padding. Export it again.", "blank")
     _check_range(index, shown, layout)
 
     levels = _modality_transform(values, dataset)
@@ -48,7 +48,9 @@ def render(index: Pixels, layout: Layout, dataset: Dataset) -> tuple[Pixels, lis
     if layout.inverted:
         brightness = 1.0 - brightness
     if np.ptp(brightness[shown]) == 0:
-        raise UnreadableImage("the image is blank: its display window shows a single grey", "blank")
+        raise UnreadableImage(
+            "The image is blank: its display window shows a single grey. Export it again.", "blank"
+        )
     # Padding lies outside of the exposed field, which is looked at as black.
     brightness[padding] = 0.0
 

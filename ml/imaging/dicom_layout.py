@@ -80,8 +80,8 @@ def read_layout(dataset: Dataset) -> Layout:
     samples = integer(dataset, "SamplesPerPixel", _COLOUR.get(photometric, 1))
     if samples != (1 if photometric in _GREY else _COLOUR.get(photometric, 0)):
         raise UnreadableImage(
-            "the DICOM file is neither monochrome nor in a known colour model: export the image "
-            "in greyscale, 8 or 16 bits",
+            "The DICOM file is neither monochrome nor in a known colour model. Export the image "
+            "in greyscale, 8 or 16 bits.",
             "unsupported-colour",
         )
     layout = Layout(

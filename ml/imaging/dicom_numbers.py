@@ -10,7 +10,7 @@ _LARGEST_REAL = 1e9
 
 def refuse(what: str, code: Refusal = "damaged") -> UnreadableImage:
     """The error for a file that contradicts itself."""
-    return UnreadableImage(f"the DICOM file {what}: export the image again", code)
+    return UnreadableImage(f"The DICOM file {what}. Export the image again.", code)
 
 
 def integer(dataset: Dataset, keyword: str, default: int | None = None) -> int:

@@ -41,7 +41,9 @@ def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.
     square = _shrink(pixels, size)
     low, high = np.percentile(square, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high - low < 1e-6:
-        raise BlankImage("the image has no contrast: every pixel has about the same value")
+        raise BlankImage(
+            "The image has no contrast: every pixel has about the same value. Export it again."
+        )
     stretched = (square - low) * (255.0 / (high - low))
     grey: NDArray[np.uint8] = np.rint(np.clip(stretched, 0.0, 255.0)).astype(np.uint8)
     return grey

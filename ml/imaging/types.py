@@ -109,13 +109,13 @@ def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:
     """
     if width * height > MAX_PIXELS:
         raise UnreadableImage(
-            f"the picture has {width} x {height} pixels, more than "
-            f"{MAX_PIXELS // 1_000_000} million: export the image at its normal size",
+            f"The picture has {width} x {height} pixels, more than "
+            f"{MAX_PIXELS // 1_000_000} million. Export the image at its normal size.",
             "too-large",
         )
     if min(width, height) < least_side:
         raise UnreadableImage(
-            f"the picture has only {width} x {height} pixels, an image has at least {least_side} "
-            "on its short side: export the image itself, not its thumbnail",
+            f"The picture has only {width} x {height} pixels; an image has at least {least_side} "
+            "on its short side. Export the image itself, not its thumbnail.",
             "too-small",
         )

@@ -162,7 +162,7 @@ def test_disjoint_sets() -> None:
 def test_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "good.png").write_bytes(png(textured_image(0)))
     (tmp_path / "bad.png").write_bytes(b"<html>")
-    with pytest.raises(DataError, match=r"bad\.png: expected PNG"):
+    with pytest.raises(DataError, match=r"bad\.png: Expected PNG"):
         hash_images([tmp_path / "good.png", tmp_path / "bad.png"])
 
 

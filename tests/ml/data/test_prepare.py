@@ -387,7 +387,7 @@ def test_faults_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         prepare(PrepareRequest(sources=sources), tmp_path / "out")
     for part in (
         "label 'Measles' is not the name of a class",
-        "1.png: expected PNG",
+        "1.png: Expected PNG",
         "bare has no manifest.csv",
     ):
         assert part in str(refused.value)

@@ -187,7 +187,7 @@ def test_images_that_cannot_be_read_are_named_and_nothing_is_frozen(data_set: Pa
     (data_set / "images" / "4.png").write_bytes(b"")
     with pytest.raises(DataError) as refused:
         freeze(data_set)
-    for part in ("2 images cannot be read", "3.png: expected PNG", "4.png: the file is empty"):
+    for part in ("2 images cannot be read", "3.png: Expected PNG", "4.png: The file is empty"):
         assert part in str(refused.value)
     assert not (data_set / SUMMARY).exists()
 

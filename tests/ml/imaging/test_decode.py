@@ -85,7 +85,7 @@ def pixels_of(content: bytes) -> NDArray[Any]:
 def test_other_kinds_of_files_are_named(content: bytes, name: str) -> None:
     problem = refusal(content)
     assert problem.code == "not-an-image"
-    assert f"got {name}: export the image itself" in str(problem)
+    assert f"got {name}. Export the X-ray as an image." in str(problem)
 
 
 def test_empty_file() -> None:
@@ -201,7 +201,7 @@ def test_refusal_survives_a_process_boundary() -> None:
     import pickle
 
     problem = pickle.loads(pickle.dumps(refusal(b"")))
-    assert (problem.code, str(problem)) == ("empty", "the file is empty: choose the image again")
+    assert (problem.code, str(problem)) == ("empty", "The file is empty. Choose the image again.")
 
 
 # --- images ------------------------------------------------------------------------------------
