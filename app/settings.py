@@ -270,12 +270,32 @@ class Settings(BaseSettings):
         description="Token that /metrics requires as Authorization: Bearer. Default: /metrics is"
         " served to callers on this machine only.",
     )
+    webhook_url: str = Field(
+        "",
+        description="Address that gets alarms and ended runs as signed JSON. Default: none.",
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Secret that webhooks are signed with. Required with XRAY_WEBHOOK_URL.",
+    )
     log_level: LogLevel = Field(
         LogLevel.INFO, description="Least severe level that is logged: DEBUG, INFO, WARNING, ERROR."
     )
     log_format: LogFormat | None = Field(
         None, description="json or text. Default: json in production, otherwise text."
     )
+
+    @model_validator(mode="after")
+    def _refuse_unsigned_webhook(self) -> Self:
+        if not self.webhook_url:
+            return self
+        is_production = self.environment is Environment.PRODUCTION
+        expected = ["https://"] if is_production else ["https://", "http://"]
+        if not any(self.webhook_url.startswith(scheme) for scheme in expected):
+            raise ValueError(f"XRAY_WEBHOOK_URL has to begin with {' or '.join(expected)}.")
+        if fault := secret_fault(self.webhook_secret.get_secret_value()):
+            raise ValueError(f"XRAY_WEBHOOK_SECRET {fault}. Create one with openssl rand -hex 32.")
+        return self
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:

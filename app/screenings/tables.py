@@ -40,6 +40,10 @@ class Screening(Base):
     model_version: Mapped[str] = mapped_column(String(100))
     # Made by a classifier that may serve in trial mode only.
     is_trial: Mapped[bool] = mapped_column(default=False)
+    # The clinic's thresholds that decided; None: those of the classifier.
+    clinic_thresholds_id: Mapped[int | None] = mapped_column(ForeignKey("clinic_thresholds.id"))
+    # Of the standardised pixels that the classifier was given, for a replay.
+    input_sha256: Mapped[str | None] = mapped_column(String(64))
     label: Mapped[str] = mapped_column(String(50))
     decision: Mapped[str] = mapped_column(String(50))
     reason: Mapped[str | None] = mapped_column(String(50))

@@ -1,0 +1,1 @@
+"""Monitoring of predictions for each clinic: shares, scores, reviews, alarms."""
