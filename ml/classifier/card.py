@@ -55,6 +55,7 @@ class TrainingData(JsonModel):
         split: how images were assigned to the splits.
         synthetic: synthetic training images: SHA-256 of the generator -> label -> images.
         started_from: SHA-256 of the weights that training started from; empty for ImageNet's.
+        averaged_seeds: of the trainings whose weights were averaged; empty for a single one.
     """
 
     images: dict[str, int]
@@ -63,6 +64,7 @@ class TrainingData(JsonModel):
     split: str
     synthetic: dict[str, dict[str, int]] = Field(default_factory=dict)
     started_from: str = ""
+    averaged_seeds: list[int] = Field(default_factory=list)
 
 
 class ModelCard(JsonModel):

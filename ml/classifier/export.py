@@ -1,7 +1,7 @@
 """Export a trained classifier as a bundle: calibrate, convert to ONNX, check, evaluate."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def export_bundle(
         ),
         code_version=code_version(),
         options=options,
-        data=_training_data(splits, labels, run.synthetic, run.started_from),
+        data=_training_data(splits, labels, run),
         metrics=EvaluationMetrics.unmeasured(),
         intended_use=intended_use(labels),
         limitations=limitations_of(
@@ -169,30 +169,28 @@ def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:
 
 def export_run(
     records: Sequence[ImageRecord],
-    run: Path,
+    trained: TrainedRun,
     out: Path,
     *,
     version: str,
     rule: SiteRule | None = None,
     cache: InputCache | None = None,
 ) -> ModelCard:
-    """Export the best weights of a training run with `export_bundle`.
+    """Read the images that a training run was made from and export it with `export_bundle`.
 
     Args:
         records: images of the data set after `without_leaks`. Synthetic images and those of the
             left-out source are ignored, because they take no part in calibration.
-        run: the training run's folder.
+        trained: from `load_run` or `load_average`.
         out: the bundle's folder.
         version: the name of the model version.
         rule: thresholds that were fitted on left-out sites.
         cache: images that other exports in this process share.
 
     Raises:
-        CheckpointError: the folder holds no run, or one that ended before its first epoch.
         DataError: images cannot be read, or a split has none, or the classes are not those that the
             run learned.
     """
-    trained = load_run(run)
     options = trained.options
     images = without_left_out(real_images(records), options.leave_out)
     require_all_classes(in_split(images, Split.TRAIN), "training", trained.labels)
@@ -327,8 +325,7 @@ def require_same_predictions(
 def _training_data(
     splits: ImageSplits,
     labels: Sequence[str],
-    synthetic: Mapping[str, Mapping[str, int]],
-    started_from: str,
+    run: TrainedRun,
 ) -> TrainingData:
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return TrainingData(
@@ -336,6 +333,7 @@ def _training_data(
         patients={name: len(set(part.patients.tolist())) for name, part in parts.items()},
         by_source={name: count_images(part.records, labels) for name, part in parts.items()},
         split="by patient: hash of the patient key",
-        synthetic={generator: dict(counts) for generator, counts in synthetic.items()},
-        started_from=started_from,
+        synthetic={generator: dict(counts) for generator, counts in run.synthetic.items()},
+        started_from=run.started_from,
+        averaged_seeds=list(run.averaged_seeds),
     )

@@ -144,6 +144,7 @@ class TrainedRun(NamedTuple):
     synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training images
     started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
     labels: tuple[str, ...] = KNOWN_LABELS  # the classes, in the order of the outputs
+    averaged_seeds: tuple[int, ...] = ()  # where it is the average of several trainings
 
 
 def load_run(out: Path) -> TrainedRun:

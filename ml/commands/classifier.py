@@ -81,10 +81,11 @@ def train_classifier_command(
 def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     """The bundle in the run's own folder, unless an earlier call made it."""
     from ml.classifier.export import export_run, is_bundle_of
+    from ml.classifier.training import load_run
 
     bundle = run / BUNDLE_FOLDER
     if not is_bundle_of(bundle, run, version):
-        card = export_run(records, run, bundle, version=version)
+        card = export_run(records, load_run(run), bundle, version=version)
         _print_metrics(card.metrics)
     print(f"trained: the bundle of version {version} is in {bundle}")
 
@@ -101,7 +102,12 @@ def print_epoch(row: dict[str, float]) -> None:
 
 def export_classifier_command(
     data: DataFolder,
-    run: Annotated[Path, typer.Option(help="The training run's folder.")],
+    run: Annotated[
+        list[Path],
+        typer.Option(
+            help="The training run's folder. Repeated: the average of trainings of several seeds."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
     sites: Annotated[
@@ -112,14 +118,15 @@ def export_classifier_command(
     ] = None,
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and evaluate it on the test split."""
+    from ml.classifier.averaging import load_average
     from ml.classifier.export import export_run
-    from ml.classifier.training import load_run
     from ml.data.leaks import without_leaks
 
-    options = load_run(run).options
+    trained = load_average(run)
+    options = trained.options
     rule = _site_rule(sites, options) if sites else None
     records = without_leaks(real_images(read_manifest(data)), options.leave_out)
-    card = export_run(records, run, out, version=version, rule=rule)
+    card = export_run(records, trained, out, version=version, rule=rule)
     _print_metrics(card.metrics)
 
 

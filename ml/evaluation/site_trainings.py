@@ -10,7 +10,7 @@ import torch
 from ml.classifier.export import export_run
 from ml.classifier.inputs import InputCache, load_whole
 from ml.classifier.predictor import UNCERTAIN, Predictor
-from ml.classifier.training import train_classifier
+from ml.classifier.training import load_run, train_classifier
 from ml.data.leaks import without_leaks
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
@@ -164,7 +164,7 @@ def _predict_fold(
     )
     if should_stop and should_stop():
         return None
-    export_run(records, folder, folder / BUNDLE, version=folder.name, cache=cache)
+    export_run(records, load_run(folder), folder / BUNDLE, version=folder.name, cache=cache)
     predictor = Predictor.load(folder / BUNDLE, threads=torch.get_num_threads())
     stored = _predict(predictor, measured, options, shas, cache)
     write_whole(path, stored.to_json())

@@ -46,6 +46,9 @@ def _technical(card: ModelCard) -> str:
     ]
     if card.data.started_from:
         rows.append(("initial weights", f"SHA-256 `{card.data.started_from}`"))
+    if seeds := card.data.averaged_seeds:
+        named = ", ".join(map(str, seeds))
+        rows.append(("weights", f"average of {len(seeds)} trainings, seeds {named}"))
     return "## Model\n\n" + markdown_table(("", ""), rows)
 
 

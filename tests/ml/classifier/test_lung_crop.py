@@ -10,7 +10,7 @@ import torch
 from ml.classifier.export import export_run
 from ml.classifier.lung_crop import WHOLE_SIDE, LungCrop, crop_images, place_on_whole
 from ml.classifier.predictor import Predictor
-from ml.classifier.training import train_classifier
+from ml.classifier.training import load_run, train_classifier
 from ml.data.loading import load_images
 from ml.data.manifest import DEMONSTRATION_FOLDER, read_manifest
 from ml.data.splits import Split
@@ -92,7 +92,7 @@ def test_exported_graph_crops_whole_images_itself(tmp_path: Path) -> None:
     )
     train_classifier(records, tmp_path / "run", options, device=torch.device("cpu"))
     # Export itself compares the graph with torch on whole images.
-    card = export_run(records, tmp_path / "run", tmp_path / "bundle", version="1")
+    card = export_run(records, load_run(tmp_path / "run"), tmp_path / "bundle", version="1")
     assert card.input_size == WHOLE_SIDE
     assert "cropped to the box" in card.preprocessing
     image = synthetic_image(np.random.default_rng(1), WHOLE_SIDE, WHOLE_SIDE)
