@@ -2,7 +2,10 @@
 #   docker build --target web .      slim, no torch: pages, API, predictions
 #   docker build --target worker .   CUDA torch: training
 
-FROM python:3.12-slim-trixie AS base
+# By digest: a tag may name another image tomorrow. A newer one: --build-arg PYTHON_IMAGE=...
+ARG PYTHON_IMAGE=python:3.12.12-slim-trixie@sha256:f3fa41d74a768c2fce8016b98c191ae8c1bacd8f1152870a3f9f87d350920b7c
+
+FROM ${PYTHON_IMAGE} AS base
 ENV ORT_DISABLE_TELEMETRY=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
 WORKDIR /srv/xray
 
@@ -29,13 +32,15 @@ COPY app app
 COPY ml ml
 COPY templates templates
 COPY static static
-RUN useradd --system --uid 10001 xray && mkdir /var/lib/xray && chown xray /var/lib/xray
-ENV PATH=/opt/venv/bin:$PATH XRAY_HOME=/var/lib/xray
+RUN useradd --system --uid 10001 xray && mkdir --mode 700 /var/lib/xray && chown xray /var/lib/xray
+# Caches of libraries: the root file system may be read-only.
+ENV PATH=/opt/venv/bin:$PATH XRAY_HOME=/var/lib/xray HOME=/tmp XDG_CACHE_HOME=/tmp/cache
 VOLUME /var/lib/xray
 USER xray
 
 FROM code AS worker
 COPY --from=worker-packages /opt/venv /opt/venv
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["xray", "worker-alive"]
 CMD ["xray", "worker", "--queues", "gpu,cpu"]
 
 FROM code AS web
@@ -43,5 +48,5 @@ COPY --from=web-packages /opt/venv /opt/venv
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
-# Behind the proxy of the compose network or cluster, which ends TLS.
-CMD ["xray", "serve", "--host", "0.0.0.0", "--port", "8000", "--forwarded-allow-ips", "*"]
+# Behind a proxy, which ends TLS: XRAY_TRUSTED_PROXIES names it.
+CMD ["xray", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -69,8 +69,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     forwarded_allow_ips: Annotated[
-        str, typer.Option(help="Proxies whose X-Forwarded-* headers are trusted.")
-    ] = "127.0.0.1",
+        str,
+        typer.Option(
+            help="Proxies whose X-Forwarded-* headers are trusted, instead of"
+            " XRAY_TRUSTED_PROXIES: addresses and networks with commas between."
+        ),
+    ] = "",
     worker: Annotated[bool, typer.Option(help="Also run a worker; never in production.")] = True,
 ) -> None:
     """Serve the web application and the API; upgrades the database first."""
@@ -86,11 +90,7 @@ def serve(
     _require_one_installation(database, settings)
     embedded = settings.environment is Environment.EMBEDDED
     if embedded and host not in LOOPBACK:
-        console.print(
-            f"Warning: everyone who can reach {host} can use this server, and what they send is not"
-            " encrypted. Use XRAY_ENVIRONMENT=production behind a proxy, or --host 127.0.0.1.",
-            soft_wrap=True,
-        )
+        _warn_of_exposure(host, settings, console)
     # In production the output is a log that others read, so that no secret is printed there:
     # `xray key create` makes keys and `xray admin create` admins.
     if embedded:
@@ -109,8 +109,24 @@ def serve(
             # The parser that bounds the size of headers.
             http="h11",
             server_header=False,
-            forwarded_allow_ips=forwarded_allow_ips,
+            forwarded_allow_ips=forwarded_allow_ips or settings.trusted_proxies,
             timeout_graceful_shutdown=20,
+        )
+
+
+def _warn_of_exposure(host: str, settings: Settings, console: Console) -> None:
+    """Say what is unsafe about an embedded server that other machines can reach."""
+    console.print(
+        f"Warning: everyone who can reach {host} can use this server, and what they send is not"
+        " encrypted. Use XRAY_ENVIRONMENT=production behind a proxy, or --host 127.0.0.1.",
+        soft_wrap=True,
+    )
+    if "*" in settings.allowed_hosts:
+        console.print(
+            "Warning: XRAY_ALLOWED_HOSTS is not set, so a foreign web site can reach this server"
+            " through the browser of anyone in this network. Set it to the names that people type,"
+            ' such as ["xray.local"].',
+            soft_wrap=True,
         )
 
 

@@ -138,7 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     classifier.start()
     decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
-    limits = RateLimits(settings.broker_url, settings.signing_key)
+    limits = RateLimits(settings.effective_broker_url, settings.signing_key)
     app.state.services = Services(
         settings=settings,
         database=database,

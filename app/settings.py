@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.setting_files import SecretFiles
 from ml.classifier.bundle import PRETRAINED
 
 # Memory that one decoder may take for an image, on top of what it takes when idle.
@@ -203,6 +206,12 @@ class Settings(BaseSettings):
         description="Broker that notifies workers of new runs, and shared storage of rate limits,"
         " such as redis://host:6379/0. Default: folders in the home folder, and memory.",
     )
+    database_password: SecretStr = Field(
+        SecretStr(""), description="Password of the database, where its URL has none."
+    )
+    broker_password: SecretStr = Field(
+        SecretStr(""), description="Password of the broker, where its URL has none."
+    )
     secret_key: SecretStr = Field(
         SecretStr(""),
         description="Signs visitor cookies. Default: created on the first start and stored in the"
@@ -215,6 +224,11 @@ class Settings(BaseSettings):
         ["*"],
         description="Host names that are served, as a JSON list. Production requires names"
         ' instead of "*".',
+    )
+    trusted_proxies: list[str] = Field(
+        ["127.0.0.1"],
+        description="Addresses and networks of proxies, as a JSON list. Only their X-Forwarded-For"
+        " and X-Forwarded-Proto are believed.",
     )
     bundle: Path = Field(
         PRETRAINED,
@@ -285,6 +299,36 @@ class Settings(BaseSettings):
         None, description="json or text. Default: json in production, otherwise text."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read secrets from files as well."""
+        files = SecretFiles(settings_cls, env_settings, dotenv_settings)
+        return init_settings, env_settings, dotenv_settings, files, file_secret_settings
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                found = ip_network(proxy)
+            except ValueError as problem:
+                raise ValueError(
+                    f"{proxy!r} is no address and no network, such as 10.0.0.5 or 10.0.0.0/24."
+                ) from problem
+            if found.prefixlen == 0:
+                raise ValueError(
+                    f"{proxy} is every address, so clients could choose the address that they are"
+                    " counted by. Name the network of the proxy."
+                )
+        return proxies
+
     @model_validator(mode="after")
     def _refuse_unsigned_webhook(self) -> Self:
         if not self.webhook_url:
@@ -311,6 +355,11 @@ class Settings(BaseSettings):
         if not self.allowed_hosts or any(not host.strip("*. ") for host in self.allowed_hosts):
             faults.append(
                 'XRAY_ALLOWED_HOSTS needs the host names that are served, such as ["xray.org"].'
+            )
+        if self.effective_database_url.startswith("sqlite"):
+            faults.append(
+                "XRAY_DATABASE_URL needs a PostgreSQL database, such as"
+                " postgresql://xray@host/xray: SQLite serves one machine only."
             )
         if not self.public_url.startswith("https://"):
             faults.append("XRAY_PUBLIC_URL needs the https:// address that visitors use.")
@@ -353,8 +402,15 @@ class Settings(BaseSettings):
 
     @property
     def effective_database_url(self) -> str:
-        """The configured database, or SQLite in the home folder."""
-        return self.database_url or f"sqlite:///{self.home_folder.database}"
+        """The configured database with its password, or SQLite in the home folder."""
+        if not self.database_url:
+            return f"sqlite:///{self.home_folder.database}"
+        return _with_password(self.database_url, self.database_password)
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The configured broker with its password; empty where folders serve as one."""
+        return self.broker_url and _with_password(self.broker_url, self.broker_password)
 
     @property
     def effective_storage_url(self) -> str:
@@ -387,6 +443,16 @@ def _stored_secret(path: Path) -> str:
     if len(found) < _SHORTEST_SECRET:
         raise ValueError(f"{path} holds no secret key. Delete it, and a new one is created.")
     return found
+
+
+def _with_password(url: str, password: SecretStr) -> str:
+    """A URL with a password, unless it has one already."""
+    secret, parsed = password.get_secret_value(), urlsplit(url)
+    if not secret or parsed.password:
+        return url
+    _, _, address = parsed.netloc.rpartition("@")
+    credentials = f"{parsed.username or ''}:{quote(secret, safe='')}"
+    return urlunsplit(parsed._replace(netloc=f"{credentials}@{address}"))
 
 
 def _private_folder(path: Path) -> None:

@@ -48,7 +48,9 @@ class FolderTransport(filesystem.Transport):
 def create_celery(settings: Settings) -> Celery:
     """The Celery application; nothing is connected before the first message."""
     celery = Celery(
-        "xray", broker=settings.broker_url or "filesystem://localhost", set_as_current=False
+        "xray",
+        broker=settings.effective_broker_url or "filesystem://localhost",
+        set_as_current=False,
     )
     celery.conf.update(
         accept_content=["json"],
@@ -64,7 +66,7 @@ def create_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
     )
-    if not settings.broker_url:
+    if not settings.effective_broker_url:
         celery.conf.update(
             broker_transport=f"{__name__}:{FolderTransport.__name__}",
             broker_transport_options=_message_folders(settings.home_folder.broker),

@@ -1,16 +1,22 @@
 """The command line: predictions as CSV, keys, the clean-up, mistakes in one line."""
 
+import asyncio
 import csv
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.types import Scope
+from typer.testing import CliRunner
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.cli import xray as command_line
 from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.reporting.model_card import render_model_card
 from tests.support import REPOSITORY
@@ -196,3 +202,61 @@ def test_first_command_makes_a_private_home_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in (home, *home.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict, str]]:
+    """Starts `xray serve` up to the web server; its options, and what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def serve(*arguments: str, **environment: str) -> tuple[dict, str]:
+        options: dict[str, object] = {}
+        monkeypatch.setattr("app.server.run", lambda _app, **given: options.update(given))
+        done = CliRunner().invoke(
+            command_line,
+            ["serve", "--no-worker", *arguments],
+            env={"XRAY_HOME": str(tmp_path / "home"), "COLUMNS": "200"} | environment,
+        )
+        assert done.exit_code == 0, done.output
+        return options, done.output
+
+    return serve
+
+
+def test_trusted_proxies_are_a_setting(served: Callable[..., tuple[dict, str]]) -> None:
+    assert served()[0]["forwarded_allow_ips"] == ["127.0.0.1"]
+    networks = '["10.1.0.0/16", "192.0.2.7"]'
+    options, _ = served(XRAY_TRUSTED_PROXIES=networks)
+    assert options["forwarded_allow_ips"] == ["10.1.0.0/16", "192.0.2.7"]
+    options, _ = served("--forwarded-allow-ips", "192.0.2.8", XRAY_TRUSTED_PROXIES=networks)
+    assert options["forwarded_allow_ips"] == "192.0.2.8"
+
+
+def test_client_behind_proxies_that_append_is_the_last_untrusted_address() -> None:
+    seen: list[str] = []
+
+    async def application(scope: Scope, _receive: object, _send: object) -> None:
+        seen.append(scope["client"][0])
+
+    trusting = ProxyHeadersMiddleware(application, ["10.1.0.0/16"])
+    claimed = [(b"x-forwarded-for", b"6.6.6.6, 198.51.100.4, 10.1.0.9")]
+    for peer in ("10.1.0.8", "203.0.113.1"):
+        scope = {"type": "http", "client": (peer, 1), "headers": claimed, "scheme": "http"}
+        asyncio.run(trusting(scope, None, None))
+    assert seen == ["198.51.100.4", "203.0.113.1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "warnings"),
+    [
+        ("127.0.0.1", "", 0),
+        ("0.0.0.0", "", 2),
+        ("0.0.0.0", '["xray.local"]', 1),
+    ],
+)
+def test_exposed_embedded_server_warns(
+    served: Callable[..., tuple[dict, str]], host: str, hosts: str, warnings: int
+) -> None:
+    _, printed = served("--host", host, XRAY_ALLOWED_HOSTS=hosts)
+    assert printed.count("Warning:") == warnings
+    assert ("XRAY_ALLOWED_HOSTS is not set" in printed) == (warnings == 2)

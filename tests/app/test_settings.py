@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from sqlalchemy import make_url
 
 from app.settings import LogFormat, Settings, default_decoder_workers
 
@@ -12,6 +14,7 @@ SAFE = {
     "environment": "production",
     "public_url": "https://xray.example",
     "allowed_hosts": ["xray.example"],
+    "database_url": "postgresql://xray@postgres/xray",
 }
 
 
@@ -50,6 +53,68 @@ def test_weak_metrics_token_is_refused_in_production() -> None:
 def test_empty_or_wildcard_host_is_refused_in_production(hosts: list[str]) -> None:
     with pytest.raises(ValidationError, match="XRAY_ALLOWED_HOSTS"):
         production(secret_key=secrets.token_hex(32), allowed_hosts=hosts)
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:////tmp/xray.db"])
+def test_sqlite_is_refused_in_production(url: str) -> None:
+    with pytest.raises(ValidationError, match="XRAY_DATABASE_URL needs a PostgreSQL database"):
+        production(secret_key=secrets.token_hex(32), database_url=url)
+
+
+@pytest.mark.parametrize("proxy", ["*", "0.0.0.0/0", "::/0", "proxy", ""])
+def test_proxy_without_an_address_is_refused(proxy: str) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        Settings(_env_file=None, trusted_proxies=[proxy])
+
+
+def test_secret_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = secrets.token_hex(32)
+    (tmp_path / "key").write_text(f"{secret}\n")
+    monkeypatch.setenv("XRAY_SECRET_KEY_FILE", str(tmp_path / "key"))
+    assert Settings(_env_file=None).signing_key == secret
+    # Also where `.env` names it.
+    monkeypatch.delenv("XRAY_SECRET_KEY_FILE")
+    (tmp_path / ".env").write_text(f"XRAY_SECRET_KEY_FILE={tmp_path / 'key'}\n")
+    assert Settings(_env_file=tmp_path / ".env").signing_key == secret
+
+
+@pytest.mark.parametrize(
+    ("content", "also", "reason"),
+    [
+        (None, "", "cannot be read"),
+        (b" \n", "", "is empty"),
+        (b"\xff\xfe", "", "cannot be read"),
+        (b"secret", "another", "are both set"),
+    ],
+)
+def test_unclear_secret_file_is_refused(
+    content: bytes | None,
+    also: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    monkeypatch.setenv("XRAY_SECRET_KEY_FILE", str(tmp_path / "key"))
+    if also:
+        monkeypatch.setenv("XRAY_SECRET_KEY", also)
+    with pytest.raises(SettingsError, match=rf"XRAY_SECRET_KEY_FILE .*{reason}"):
+        Settings(_env_file=None)
+
+
+def test_password_joins_a_url_without_one() -> None:
+    settings = Settings(
+        _env_file=None,
+        database_url="postgresql://xray@[::1]:5433/xray",
+        database_password="a b%/@:",
+        broker_url="redis://:own@redis:6379/0",
+        broker_password="other",
+    )
+    assert settings.effective_database_url == "postgresql://xray:a%20b%25%2F%40%3A@[::1]:5433/xray"
+    assert make_url(settings.effective_database_url).password == "a b%/@:"
+    assert settings.effective_broker_url == settings.broker_url
+    assert Settings(_env_file=None, broker_password="other").effective_broker_url == ""
 
 
 def test_decoders_fit_in_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

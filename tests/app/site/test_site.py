@@ -77,7 +77,12 @@ def test_foreign_host_is_refused(tmp_path: Path) -> None:
 def test_unsafe_production_settings_refuse_to_start() -> None:
     with pytest.raises(ValidationError) as refused:
         Settings(_env_file=None, environment="production")
-    for name in ("XRAY_SECRET_KEY", "XRAY_ALLOWED_HOSTS", "XRAY_PUBLIC_URL"):
+    for name in (
+        "XRAY_SECRET_KEY",
+        "XRAY_ALLOWED_HOSTS",
+        "XRAY_PUBLIC_URL",
+        "XRAY_DATABASE_URL",
+    ):
         assert name in str(refused.value)
     safe = Settings(
         _env_file=None,
@@ -85,6 +90,7 @@ def test_unsafe_production_settings_refuse_to_start() -> None:
         secret_key=LONG_SECRET,
         allowed_hosts=["xray.example"],
         public_url="https://xray.example",
+        database_url="postgresql://xray@postgres/xray",
     )
     assert safe.secure_cookies
     assert LONG_SECRET not in repr(safe)
