@@ -79,3 +79,8 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
     except OSError:
         # Across file systems, or on one without links.
         shutil.copy(source, target)
+
+
+def shown_path(path: Path) -> str:
+    r"""A path as text that every table takes: bytes that are not UTF-8 as `\xe4`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -6,6 +6,8 @@
 const AT_ONCE = 2;
 const AUTOMATIC_RETRIES = 3;
 const FALLBACK_WAIT_S = 2;
+// As in ml/imaging/image_files.py.
+const SYSTEM_FILE = /^(\..*|(eh)?thumbs\.db|desktop\.ini|dicomdir)$/i;
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("drop"));
 const input = /** @type {HTMLInputElement} */ (document.getElementById("image"));
@@ -27,9 +29,11 @@ let owned = false;
 
 /** @param {Iterable<File>} files */
 function add(files) {
-  const chosen = [...files];
-  if (!chosen.length || form.querySelector("fieldset").disabled) return;
+  const given = [...files];
+  const chosen = given.filter((file) => !SYSTEM_FILE.test(file.name));
+  if (!given.length || form.querySelector("fieldset").disabled) return;
   queue.hidden = false;
+  skip(given.filter((file) => !chosen.includes(file)));
   for (const file of chosen) {
     const row = /** @type {HTMLElement} */ (rowTemplate.content.firstElementChild.cloneNode(true));
     row.querySelector(".file-name").textContent = file.name;
@@ -41,6 +45,17 @@ function add(files) {
     enqueue(upload);
   }
   queue.scrollIntoView({ block: "nearest" });
+}
+
+/** @param {File[]} files What systems and CDs put beside images. */
+function skip(files) {
+  if (!files.length) return;
+  const row = document.createElement("li");
+  row.className = "queue-row";
+  const names = files.map((file) => file.name).join(", ");
+  row.textContent = `Skipped ${files.length} ${files.length === 1 ? "file that is not an image" : "files that are not images"}: ${names}`;
+  rows.append(row);
+  announce(row.textContent);
 }
 
 /** @param {Upload} upload */

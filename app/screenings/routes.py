@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import PurePath
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -60,6 +61,7 @@ from app.screenings.views import (
 )
 from app.services import CurrentServices, CurrentSession
 from ml.classifier.predictor import UNCERTAIN, decision_name
+from ml.imaging.image_files import is_system_file
 from ml.labels import NO_CLASS, label_name, listed_labels
 
 router = APIRouter(include_in_schema=False)
@@ -148,7 +150,7 @@ def create(
     answered: list[Screening] = []
     errors: list[UploadError] = []
     refusal: AppError | None = None
-    for image in images:
+    for image in _without_system_files(images):
         try:
             labels = _labels(image, form.fields)
             answered.append(current.screenings.screen(image.file, owner, labels))
@@ -165,6 +167,12 @@ def create(
     if answered:
         remember(response, owner, current.settings)
     return response
+
+
+def _without_system_files(images: list[UploadFile]) -> list[UploadFile]:
+    """Images of a form, without what systems put beside them; all where nothing else is sent."""
+    wanted = [image for image in images if not is_system_file(PurePath(image.filename or ""))]
+    return wanted or images
 
 
 def _labels(image: UploadFile, fields: Mapping[str, str]) -> SentLabels:

@@ -14,6 +14,7 @@ from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import ImageRecord, in_split, labels_of, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import XrayError, counted
+from ml.files import shown_path
 from ml.labels import ordered_labels
 from ml.option_fields import option_values
 from ml.options.data import DataPreparationOptions
@@ -68,7 +69,7 @@ def data_import(
     )
     unreadable = [one for one in report.left_out if one.reason == UNREADABLE]
     for one in unreadable[:SHOWN]:
-        print(f"unreadable: {one.path}: {one.detail}")
+        print(f"unreadable: {shown_path(one.path)}: {one.detail}")
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"left out, {reason}: {count}")
     if report.left_out:

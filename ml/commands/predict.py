@@ -1,10 +1,11 @@
 """`xray predict`: classify images from the command line."""
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -19,12 +20,13 @@ from ml.commands.classifier import (
     BundleFolder,
 )
 from ml.errors import XrayError, counted
-from ml.imaging.decode import has_image_signature, read_image
+from ml.files import shown_path
+from ml.imaging.decode import read_image
+from ml.imaging.image_files import sort_files
 from ml.imaging.orientation import OrientationCheck
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"}
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
 COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "warnings", "error")
@@ -67,49 +69,48 @@ def _images(paths: list[Path]) -> Iterator[Path]:
         elif path.is_file():
             yield path
         else:
-            raise XrayError(f"There is no file or folder {path}.")
+            raise XrayError(f"There is no file or folder {shown_path(path)}.")
 
 
 def _images_in(folder: Path) -> list[Path]:
     """The images of a folder by their contents; names on standard error what is left out."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = [path for path in files if not _is_leftover(path) and _begins_as_image(path)]
-    if not found:
-        raise XrayError(f"There is no image in {folder}. Choose a folder of X-ray images.")
-    skipped = [path for path in files if path not in set(found)]
-    if skipped:
-        names = ", ".join(repr(path.name) for path in skipped)
-        print(f"skipped {len(skipped)} files that are no images: {names}", file=sys.stderr)
-    return found
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether a file is one that systems and CD exports put beside images."""
-    return path.name.startswith(".") or path.name == "DICOMDIR" or "__MACOSX" in path.parts
-
-
-def _begins_as_image(path: Path) -> bool:
-    # A damaged image has lost its signature and still gets a row with its error.
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        return has_image_signature(file.read(512))
+    files = sort_files(folder)
+    if not files.images and not files.left_out:
+        raise XrayError(f"{shown_path(folder)} is empty. Choose a folder of X-ray images.")
+    if files.left_out:
+        print(f"skipped {counted(len(files.left_out), 'file')}:", file=sys.stderr)
+    for path, reason in files.left_out:
+        # A name may hold anything, line ends included.
+        print(f"  {shown_path(path.relative_to(folder))!r}: {reason}", file=sys.stderr)
+    if not files.images:
+        raise XrayError(
+            f"There is no image in {shown_path(folder)}. Choose a folder of X-ray images."
+        )
+    return files.images
 
 
 @contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
     """The file, complete or not at all; or standard output."""
     if path is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot write a name shows its bytes, and the table continues.
+            sys.stdout.reconfigure(errors="backslashreplace")
         yield sys.stdout
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", newline="", encoding="utf-8") as file:
             yield file
         partial.replace(path)
+    except OSError as problem:
+        raise XrayError(
+            f"Cannot write {shown_path(path)}: {problem.strerror or problem}. Give another --csv."
+        ) from problem
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _columns(predictor: Predictor) -> tuple[str, ...]:
@@ -123,9 +124,12 @@ def _answer(predictor: Predictor, check: OrientationCheck, path: Path) -> dict[s
         square = standardise(image.pixels, size)
         answer, warnings = predict_upright(predictor, check, square)
     except (UnreadableImage, BlankImage, OSError) as problem:
-        return dict.fromkeys(_columns(predictor), "") | {"path": str(path), "error": str(problem)}
+        return dict.fromkeys(_columns(predictor), "") | {
+            "path": shown_path(path),
+            "error": str(problem),
+        }
     return {
-        "path": str(path),
+        "path": shown_path(path),
         "label": answer.label,
         "decision": answer.decision,
         **{label: f"{value:.6f}" for label, value in answer.probabilities.items()},

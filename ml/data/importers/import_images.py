@@ -15,12 +15,13 @@ from rich.progress import track
 from ml.data.importers.append import Present, Row, write_manifest
 from ml.data.importers.convert import DIGEST_LENGTH, Decoded, Stage, digest_of
 from ml.data.importers.deduplicate import SAME_FILE, Known, Resolution, resolve_duplicates
-from ml.data.importers.layouts import LAYOUTS
+from ml.data.importers.layouts import LAYOUT_TABLES, LAYOUTS
 from ml.data.importers.records import MISSING, UNREADABLE, Candidate, Skipped, SourceOptions
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.data.near_duplicates import Hashes, hash_images
 from ml.errors import DataError, counted
-from ml.files import write_whole
+from ml.files import shown_path, write_whole
+from ml.imaging.image_files import sort_files
 from ml.imaging.preprocessing import BlankImage
 from ml.imaging.types import UnreadableImage
 
@@ -82,6 +83,7 @@ def import_images(
     present = Present.read(to)
     found = list(LAYOUTS[kind](src, options))
     left_out = [one for one in found if isinstance(one, Skipped)]
+    left_out += _other_files(src, found, options)
     candidates = [one for one in found if isinstance(one, Candidate)]
     if not candidates:
         raise DataError(f"{src} has no image to import{_reasons(left_out)}")
@@ -108,6 +110,22 @@ def import_images(
     return report
 
 
+def _other_files(
+    src: Path, found: Sequence[Candidate | Skipped], options: SourceOptions
+) -> list[Skipped]:
+    """The files of a folder that are no images and that its layout says nothing of."""
+    known = {one.path for one in found}
+    known |= {one.lung_mask for one in found if isinstance(one, Candidate) and one.lung_mask}
+    tables = {path.resolve() for name in LAYOUT_TABLES for path in src.glob(name)}
+    if options.labels:
+        tables.add(options.labels.resolve())
+    return [
+        Skipped(path, reason)
+        for path, reason in sort_files(src).left_out
+        if path not in known and path.resolve() not in tables
+    ]
+
+
 def left_out_name(kind: str) -> str:
     """The name of the file that lists what an import left out."""
     return f"left-out-{kind}.csv"
@@ -116,7 +134,7 @@ def left_out_name(kind: str) -> str:
 def _reasons(left_out: Sequence[Skipped]) -> str:
     counts = Counter(one.reason for one in left_out).most_common()
     lines = [f"\n  {count} {reason}" for reason, count in counts]
-    examples = [f"\n  {one.path}: {one.detail or one.reason}" for one in left_out[:5]]
+    examples = [f"\n  {shown_path(one.path)}: {one.detail or one.reason}" for one in left_out[:5]]
     return ":" + "".join(lines + examples) if lines else ". It is empty."
 
 
@@ -228,6 +246,5 @@ def write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason", "detail"))
-    writer.writerows((one.path, one.reason, one.detail) for one in left_out)
-    # Names of files need not be UTF-8.
-    write_whole(path, text.getvalue().encode(errors="backslashreplace"))
+    writer.writerows((shown_path(one.path), one.reason, one.detail) for one in left_out)
+    write_whole(path, text.getvalue())

@@ -13,11 +13,9 @@ from pydicom import Dataset, dcmread
 
 from ml.data.importers.records import (
     FINDING,
-    IMAGE_SUFFIXES,
     LATERAL,
     MISSING,
     MODALITY,
-    NO_IMAGE,
     NO_LABEL,
     NO_PATIENT,
     UNREADABLE,
@@ -28,7 +26,6 @@ from ml.data.importers.records import (
     class_of,
     clean_age,
     clean_sex,
-    files_below,
     images_below,
     label_of,
     read_table,
@@ -37,8 +34,13 @@ from ml.data.importers.records import (
 from ml.data.manifest import DEMONSTRATION
 from ml.data.table_text import portable_path
 from ml.errors import DataError
+from ml.files import shown_path
+from ml.imaging.dicom import is_dicom
 
 Layout = Callable[[Path, SourceOptions], Found]
+_HEAD_BYTES = 512
+# Tables that layouts read.
+LAYOUT_TABLES = ("metadata.csv", "Data_Entry_2017*.csv")
 FRONTAL_VIEWS = ("PA", "AP", "AP Supine", "AP erect")
 
 
@@ -202,13 +204,10 @@ def folders(src: Path, options: SourceOptions) -> Found:
     """
     pattern = _patient_pattern(options.patient_pattern)
     class_folder = _ClassFolders(src)
-    for path in files_below(src):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            yield Skipped(path, NO_IMAGE, f"expected one of {', '.join(sorted(IMAGE_SUFFIXES))}")
-            continue
+    for path in images_below(src):
         inner = path.relative_to(src)
         finding = class_folder.of(inner)
-        patient = pattern.search(inner.as_posix()) if pattern else None
+        patient = pattern.search(shown_path(inner)) if pattern else None
         if not finding:
             yield Skipped(path, NO_LABEL, "not in a folder named after a class")
         elif pattern and not (patient and patient[1]):
@@ -218,7 +217,7 @@ def folders(src: Path, options: SourceOptions) -> Found:
                 path=path,
                 label=label_of(finding, src),
                 source=_source_name(src, options),
-                patient=patient[1] if patient else path.stem,
+                patient=patient[1] if patient else shown_path(Path(path.stem)),
                 finding=finding,
             )
 
@@ -248,7 +247,7 @@ class _ClassFolders:
         beside = [each.name for each in folders if each.parent in self._parents]
         outer = [each.name for each in reversed(folders) if each.name.lower() not in _PARTS]
         found = [*named, *beside] if self._parents else outer
-        return found[0] if found and found[0].lower() not in _NO_CLASS else ""
+        return shown_path(Path(found[0])) if found and found[0].lower() not in _NO_CLASS else ""
 
 
 def _patient_pattern(text: str) -> re.Pattern[str] | None:
@@ -282,14 +281,14 @@ def dicom(src: Path, options: SourceOptions) -> Found:
     # Tables of Windows have backslashes in their paths.
     rows = {portable_path(row[key]): row for row in table}
     seen = set()
-    for path in files_below(src):
+    for path in images_below(src):
         if path.resolve() == options.labels.resolve():
             continue
         header = _dicom_header(path)
         if isinstance(header, Skipped):
             yield header
             continue
-        name = path.relative_to(src).as_posix()
+        name = shown_path(path.relative_to(src))
         name = name if key == "file" else str(header.get("SOPInstanceUID", ""))
         seen.add(name)
         yield _dicom_image(path, header, rows.get(name), src, options)
@@ -325,7 +324,10 @@ def _dicom_header(path: Path) -> Dataset | Skipped:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dcmread(path, stop_before_pixels=True, specific_tags=tags)
+            # Some exports are a data set alone, without the header of a file.
+            with path.open("rb") as file:
+                force = is_dicom(file.read(_HEAD_BYTES))
+            return dcmread(path, stop_before_pixels=True, specific_tags=tags, force=force)
     except Exception as error:
         # pydicom raises whatever it likes on damaged files, struct.error and KeyError included.
         return Skipped(path, UNREADABLE, f"no DICOM file, or a damaged one: {error}")

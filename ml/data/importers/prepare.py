@@ -28,6 +28,7 @@ from ml.data.summary import DataSetSummary
 from ml.data.versioning import SUMMARY, freeze, read_version
 from ml.errors import DataError
 from ml.files import write_whole
+from ml.imaging.image_files import is_system_file
 
 SET = "set"
 DATA_SET = "data-set"
@@ -266,7 +267,8 @@ def _down_to_images(top: Path) -> list[Path]:
         inner = [
             path
             for path in folders[-1].iterdir()
-            if not path.name.startswith(".") and path.name != "__MACOSX"
+            if not is_system_file(path.relative_to(folders[-1]))
+            and not is_system_file(Path(path.name, "any"))
         ]
         if len(inner) != 1 or not inner[0].is_dir():
             return folders

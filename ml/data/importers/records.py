@@ -9,15 +9,14 @@ from pathlib import Path
 
 from ml.data.table_text import read_table_text
 from ml.errors import DataError
+from ml.imaging.image_files import sort_files
 from ml.labels import label_fault
 
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".dcm", ".dicom"))
 # Why an image is left out; the words are counted in the report.
 FINDING = "finding outside the classes"
 LATERAL = "not a frontal view"
 MODALITY = "not an X-ray"
 MISSING = "file missing"
-NO_IMAGE = "no image by its name"
 NO_LABEL = "no label"
 NO_PATIENT = "no patient"
 UNREADABLE = "unreadable"
@@ -133,8 +132,8 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """The files below a folder that end like images, in order."""
-    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    """The files below a folder that are images by their contents, in order."""
+    return sort_files(folder).images
 
 
 def subfolder(folder: Path, names: Iterable[str]) -> Path | None:

@@ -28,6 +28,10 @@ _RESERVE = GIGABYTE // 2
 _LONGEST_NAME, _LONGEST_PATH = 255, 2000
 # C: and the like.
 _DRIVE = re.compile("[A-Za-z]:")
+# Of ZIP archives: a name in UTF-8, and the system that packed it.
+_UTF8_FLAG, _FAT = 0x800, 0
+# Two or more kana, CJK characters or full-width forms.
+_JAPANESE = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff01-\uff5e]{2,}")
 _LINK = "It is a link or a device. Pack the files themselves."
 # What lies between two files of a TAR archive: headers, their padding, the reader's own buffer.
 _BETWEEN = 4 << 20
@@ -202,9 +206,45 @@ def _name_fault(name: str) -> str:
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[_Member]:
     for info in archive.infolist():
-        # `ZipInfo` cuts names at a NUL and replaces the system's own separator.
-        name = info.orig_filename
+        name = zip_name(info)
         yield _Member(name, _zip_fault(info), info.is_dir(), partial(archive.open, info))
+
+
+def zip_name(info: zipfile.ZipInfo) -> str:
+    """A file's name in a ZIP archive, as the system that packed it meant it.
+
+    Marked as UTF-8 it is that. Otherwise it comes in the code page of that system, and the archive
+    does not say which one.
+    """
+    # `ZipInfo` cuts names at a NUL and replaces the system's own separator.
+    name = info.orig_filename
+    if not info.flag_bits & _UTF8_FLAG:
+        name = decoded_name(name.encode("cp437"), "cp437")
+    # Some packers of Windows put its own separator between folders.
+    return name.replace("\\", "/") if info.create_system == _FAT else name
+
+
+def decoded_name(raw: bytes, otherwise: str) -> str:
+    """A file's name of an unknown encoding: UTF-8, Japanese, or what it is otherwise.
+
+    Args:
+        raw: the name.
+        otherwise: an encoding in which every byte has a meaning.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        japanese = raw.decode("cp932")
+    except UnicodeDecodeError:
+        return raw.decode(otherwise)
+    # In Western names single letters have accents, and look like single Japanese ones.
+    runs = re.findall("[^\0-\x7f]+", japanese)
+    western = raw.decode(otherwise)
+    separators = "\\" in western and "\\" not in japanese
+    is_japanese = separators or all(_JAPANESE.fullmatch(run) for run in runs)
+    return japanese if is_japanese else western
 
 
 def _zip_fault(info: zipfile.ZipInfo) -> str:
@@ -276,4 +316,5 @@ def _tar_members(archive: tarfile.TarFile, counted: _Counted) -> Iterator[_Membe
             if info.isreg() or info.isdir()
             else "It is a link or a device. Pack the files themselves."
         )
-        yield _Member(info.name, fault, info.isdir(), partial(archive.extractfile, info))
+        name = decoded_name(info.name.encode(errors="surrogateescape"), "latin-1")
+        yield _Member(name, fault, info.isdir(), partial(archive.extractfile, info))

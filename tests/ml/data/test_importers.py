@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,10 @@ def test_kermany(tmp_path: Path) -> None:
         ("kermany-pneumonia-12", "pneumonia", "bacteria"),
         ("kermany-pneumonia-12", "pneumonia", "virus"),
     ]
-    assert reasons(report) == {"nameless.jpeg": "no patient"}
+    assert reasons(report) == {
+        "nameless.jpeg": "no patient",
+        "._IM-0116-0001.jpeg": "file of the operating system",
+    }
 
 
 def test_nih(tmp_path: Path) -> None:
@@ -662,3 +666,44 @@ def test_every_layout_is_documented() -> None:
         assert f"xray data import {kind} " in page
     for column in COLUMNS:
         assert f"`{column}`" in page
+
+
+def test_folders_are_imported_by_contents_and_every_other_file_is_named(tmp_path: Path) -> None:
+    """A folder copied from a CD and a Mac, with a name that is no UTF-8."""
+    src, to = tmp_path / "cd", tmp_path / "set"
+    put(src / "covid" / "IM000001", dicom(textured_image(0)))
+    put(src / "covid" / "x.ima", dicom(textured_image(1)))
+    put(src / "normal" / "y.DIC", dicom(textured_image(2)))
+    put(src / "normal" / os.fsdecode(b"Lungen\xe4rzte.png"), png(textured_image(3)))
+    others = {
+        ".DS_Store": "file of the operating system",
+        "._x.ima": "file of the operating system",
+        "Thumbs.db": "file of the operating system",
+        "desktop.ini": "file of the operating system",
+        "AUTORUN.INF": "not an image by its contents",
+        "DICOMDIR": "DICOMDIR, the index of a CD",
+    }
+    for name in others:
+        put(src / "covid" / name, bytes(128) + b"DICM")
+    put(src / "covid" / "AUTORUN.INF", "[autorun]")
+    put(src / "__MACOSX" / "covid" / "m.png", png(textured_image(4)))
+    (src / "covid" / "gone.png").symlink_to("nowhere.png")
+    report = import_images("folders", src, to, SourceOptions(source="cd"))
+    assert report.added == {"covid": 2, "normal": 2}
+    assert r"cd-Lungen\xe4rzte" in by_name(to)
+    found = {Path(row["path"]).name: row["reason"] for row in rows(to, "left-out-folders.csv")}
+    assert found == others | {
+        "m.png": "file of the operating system",
+        "gone.png": "link to a missing file",
+    }
+
+
+def test_dicom_data_set_without_a_file_header_is_imported(tmp_path: Path) -> None:
+    content = dicom(textured_image(0), PatientID="17")
+    # The data set alone: behind the preamble, the mark and the file meta information.
+    length = int.from_bytes(content[140:144], "little")
+    put(tmp_path / "src" / "bare", content[144 + length :])
+    labels = put(tmp_path / "labels.csv", "file,label\nbare,covid\n")
+    options = SourceOptions(source="clinic", labels=labels, salt_file=tmp_path / "salt")
+    report = import_images("dicom", tmp_path / "src", tmp_path / "set", options)
+    assert report.added == {"covid": 1}

@@ -21,7 +21,7 @@ from ml.data.importers import prepare as preparing
 from ml.data.importers.import_images import STAGING
 from ml.data.importers.layouts import LAYOUTS
 from ml.data.importers.prepare import DATA_SET, KINDS, PrepareRequest, Source, prepare
-from ml.data.importers.unpack import Bounds, unpack
+from ml.data.importers.unpack import Bounds, unpack, zip_name
 from ml.data.manifest import DEMONSTRATION, DEMONSTRATION_FOLDER, MANIFEST, read_manifest
 from ml.data.versioning import freeze, read_version, verify_version
 from ml.errors import CheckpointError, DataError, XrayError
@@ -93,7 +93,7 @@ def test_an_archive_becomes_a_frozen_data_set(
     assert prepared.summary.by_label == {"covid": 2, "pneumonia": 1, "normal": 1}
     assert set(prepared.summary.by_source) == {"north-hospital"}
     assert reasons(out) == {
-        "README.txt": "no image by its name",
+        "README.txt": "not an image by its contents",
         "covid/broken.png": "unreadable",
         "other/e.png": "no label",
     }
@@ -270,6 +270,31 @@ def test_dicom_archive_with_its_labels(tmp_path: Path) -> None:
     # Later images of the same patients get the same keys.
     prepare(PrepareRequest(base=out / "set"), tmp_path / "next")
     assert (tmp_path / "next" / "set" / ".patient-salt").read_text() == salt.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("胸部/患者.png", "cp932"),
+        ("covid/表.png", "cp932"),
+        ("covid/Lungenärzte.png", "cp437"),
+        ("covid/naïve.png", "utf-8"),
+        ("covid/漢字.png", "utf-8"),
+    ],
+)
+@pytest.mark.parametrize("packed_by", [0, 3])
+def test_zip_names_without_the_mark_of_utf_8_are_read(
+    name: str, encoding: str, packed_by: int
+) -> None:
+    info = zipfile.ZipInfo(name.encode(encoding).decode("cp437"))
+    info.flag_bits, info.create_system = 0, packed_by
+    assert zip_name(info) == name
+
+
+def test_zip_of_windows_has_its_own_separators() -> None:
+    info = zipfile.ZipInfo("any")
+    info.create_system, info.orig_filename = 0, "covid\\a.png"
+    assert zip_name(info) == "covid/a.png"
 
 
 def symlink(name: str, target: str) -> tuple[zipfile.ZipInfo, bytes]:
