@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ml.evaluation.metrics import Floats, Ints, log_loss, softmax
 
+# A threshold that no probability reaches: the class is never predicted.
+NEVER = 1.01
+
 
 @dataclass(frozen=True, slots=True)
 class SiteRule:

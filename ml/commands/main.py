@@ -15,6 +15,7 @@ from ml.commands.gan import train_gan_command
 from ml.commands.gan_evaluation import compare_gans_command, evaluate_gan_command
 from ml.commands.gan_release import export_generator_command
 from ml.commands.interpolate import interpolate_command
+from ml.commands.local import evaluate_local_command
 from ml.commands.lungs import train_lungs_command
 from ml.commands.orientation import train_orientation_command
 from ml.commands.predict import predict
@@ -50,6 +51,7 @@ export_app.command("weights")(export_weights_command)
 export_app.command("generator")(export_generator_command)
 evaluate_app.command("classifier")(evaluate_classifier_command)
 evaluate_app.command("sites")(evaluate_sites_command)
+evaluate_app.command("local")(evaluate_local_command)
 evaluate_app.command("gan")(evaluate_gan_command)
 compare_app.command("conditions")(compare_conditions_command)
 compare_app.command("classifiers")(compare_classifiers_command)

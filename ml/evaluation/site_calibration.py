@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.classifier.calibration import SiteRule
+from ml.classifier.calibration import NEVER, SiteRule
 from ml.errors import CheckpointError, DataError
 from ml.evaluation.leave_site_out import HEALTHY, TARGET
 from ml.evaluation.metrics import Floats
@@ -26,8 +26,6 @@ from ml.options.classifier import ClassifierOptions
 MOST_WRONG = 0.05  # of the definite predictions
 MOST_CALLED_TARGET = 0.02  # of the healthy images, called the target disease
 MOST_OTHER_HEALTHY = 0.05  # of images of other findings, called healthy
-# A threshold that no probability reaches: the class is never predicted.
-NEVER = 1.01
 # Combinations of thresholds that are tried.
 COMBINATIONS = 30_000
 

@@ -35,8 +35,8 @@ class SitePredictions:
     probabilities: Floats
     definite: Flags
 
-    def where(self, chosen: Flags) -> "SitePredictions":
-        """The predictions of some images."""
+    def where(self, chosen: Flags | Ints) -> "SitePredictions":
+        """The predictions of some images, chosen by flags (N,) or by their places."""
         return replace(
             self,
             truth=self.truth[chosen],

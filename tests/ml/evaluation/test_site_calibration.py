@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ml.classifier.calibration import NEVER
 from ml.errors import CheckpointError, DataError
-from ml.evaluation.site_calibration import NEVER, fit_site_rule, read_left_out
+from ml.evaluation.site_calibration import fit_site_rule, read_left_out
 from ml.evaluation.site_statistics import SitePredictions
 from ml.evaluation.site_trainings import StoredPredictions
 from ml.labels import LABELS
