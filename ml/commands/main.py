@@ -22,6 +22,7 @@ from ml.commands.predict import predict
 from ml.commands.reproduce import reproduce_report_command
 from ml.commands.sites import evaluate_sites_command
 from ml.commands.synthesize import synthesize_command
+from ml.commands.validate import evaluate_reference_command, validate_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,10 +53,12 @@ export_app.command("generator")(export_generator_command)
 evaluate_app.command("classifier")(evaluate_classifier_command)
 evaluate_app.command("sites")(evaluate_sites_command)
 evaluate_app.command("local")(evaluate_local_command)
+evaluate_app.command("reference")(evaluate_reference_command)
 evaluate_app.command("gan")(evaluate_gan_command)
 compare_app.command("conditions")(compare_conditions_command)
 compare_app.command("classifiers")(compare_classifiers_command)
 compare_app.command("gans")(compare_gans_command)
 app.command("predict")(predict)
+app.command("validate")(validate_command)
 app.command("card")(card_command)
 reproduce_app.command("report")(reproduce_report_command)

@@ -65,14 +65,14 @@ def predict(
 def _images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from _images_in(path)
+            yield from images_in(path)
         elif path.is_file():
             yield path
         else:
             raise XrayError(f"There is no file or folder {shown_path(path)}.")
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The images of a folder by their contents; names on standard error what is left out."""
     files = sort_files(folder)
     if not files.images and not files.left_out:

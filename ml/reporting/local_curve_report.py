@@ -58,8 +58,8 @@ def render_curves(curves: LocalCurves) -> str:
         "# Labelled images of a hospital that was left out\n\n"
         "Thresholds are fitted on random labelled images of the hospital, one for each patient, "
         f"and measured on its others: mean of {curves.draws} draws, in brackets the middle 95 % of "
-        "them. `proved`: where the labelled images prove the bounds. `plain`: where the bounds hold "
-        "on them.\n\n"
+        "them. `proved`: where the labelled images prove the bounds. `plain`: where the bounds "
+        "hold on them.\n\n"
         f"{markdown_table(HEAD, curve_rows(curves))}\n"
     )
 
