@@ -45,6 +45,7 @@ from app.quiz.routes import router as quiz
 from app.registry.public_routes import router as public_models
 from app.registry.routes import router as models
 from app.registry.serving import ActiveClassifier
+from app.runs.comparison_routes import router as run_comparison
 from app.runs.routes import router as runs
 from app.runs.schedule_routes import router as schedules
 from app.screenings.api import router as screening_api
@@ -85,6 +86,7 @@ PAGES = (
     console,
     datasets,
     models,
+    run_comparison,
     runs,
     schedules,
     users,

@@ -62,6 +62,10 @@ function show(part) {
   const fresh = /** @type {HTMLElement} */ (document.importNode(part, true));
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   const places = [...old.querySelectorAll("[tabindex]")].map((box) => [box.scrollLeft, box.scrollTop, isAtEnd(box)]);
+  for (const picked of old.querySelectorAll(".run-pick:checked")) {
+    const again = /** @type {HTMLInputElement | null} */ (fresh.querySelector(`#${CSS.escape(picked.id)}`));
+    if (again) again.checked = true;
+  }
   for (const open of old.querySelectorAll("details[open][id]")) {
     fresh.querySelector(`#${open.id}`)?.setAttribute("open", "");
   }

@@ -67,35 +67,65 @@ class Curves:
     rows: list[tuple[str, list[str]]]
 
 
-def read_curves(folder: Path) -> Curves | None:
-    """The curves of a run; None where it has no metrics yet."""
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The metrics of a run as numbers.
+
+    Attributes:
+        axis: what the steps are called.
+        steps: in order.
+        metrics: name -> a value for each step, None where it was not measured.
+
+    """
+
+    axis: str
+    steps: list[float]
+    metrics: dict[str, list[float | None]]
+
+
+def read_series(folder: Path) -> Series | None:
+    """The metrics of a run; None where it has none yet."""
     rows = read_curve_rows(folder / METRICS)
     axis = next((name for name in _AXES if rows and name in rows[-1]), "")
-    rows = [row for row in rows if _number(row.get(axis)) is not None]
+    rows = [row for row in rows if as_number(row.get(axis)) is not None]
     if not rows:
         return None
     # A metric may come late, as one that is measured now and then.
-    names = dict.fromkeys(name for row in rows for name in row)
-    metrics = [
-        name
-        for name in names
-        if name not in (*_AXES, *_CLOCK) and any(_number(row.get(name)) is not None for row in rows)
-    ]
-    steps = [float(row[axis]) for row in rows]
-    picked = _thinned(rows, TABLE_ROWS)
-    return Curves(
+    names = dict.fromkeys(name for row in rows for name in row if name not in (*_AXES, *_CLOCK))
+    columns = {name: [as_number(row.get(name)) for row in rows] for name in names}
+    return Series(
         axis=axis,
-        first=f"{steps[0]:,.0f}",
-        last=f"{steps[-1]:,.0f}",
+        steps=[float(row[axis]) for row in rows],
+        metrics={name: column for name, column in columns.items() if any(_known(column))},
+    )
+
+
+def _known(column: Sequence[float | None]) -> list[bool]:
+    return [value is not None for value in column]
+
+
+def read_curves(folder: Path) -> Curves | None:
+    """The curves of a run; None where it has no metrics yet."""
+    series = read_series(folder)
+    if series is None:
+        return None
+    picked = _thinned(range(len(series.steps)), TABLE_ROWS)
+    return Curves(
+        axis=series.axis,
+        first=f"{series.steps[0]:,.0f}",
+        last=f"{series.steps[-1]:,.0f}",
         curves=[
-            _curve(name, steps, values)
-            for name in metrics
-            if _is_line(values := [_number(row.get(name)) for row in rows])
+            _curve(name, series.steps, values)
+            for name, values in series.metrics.items()
+            if _is_line(values)
         ],
-        columns=[metric_name(name) for name in metrics],
+        columns=[metric_name(name) for name in series.metrics],
         rows=[
-            (f"{row[axis]:,.0f}", [_text(_number(row.get(name))) for name in metrics])
-            for row in picked
+            (
+                f"{series.steps[place]:,.0f}",
+                [number_as_text(values[place]) for values in series.metrics.values()],
+            )
+            for place in picked
         ],
     )
 
@@ -127,7 +157,7 @@ def _thinned(items: Sequence[Item], most: int) -> list[Item]:
 
 def _is_line(values: Sequence[float | None]) -> bool:
     """Whether there is more than one point: a single one shows no course."""
-    return sum(value is not None for value in values) > 1
+    return sum(_known(values)) > 1
 
 
 def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) -> Curve:
@@ -143,9 +173,9 @@ def _curve(name: str, steps: Sequence[float], values: Sequence[float | None]) ->
     return Curve(
         name=metric_name(name),
         points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points),
-        last=_text(known[-1][1]),
-        low=_text(low),
-        high=_text(high),
+        last=number_as_text(known[-1][1]),
+        low=number_as_text(low),
+        high=number_as_text(high),
         dot=points[-1],
     )
 
@@ -157,14 +187,15 @@ def metric_name(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """A finite number; what else a program may have written is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
-def _text(value: float | None) -> str:
+def number_as_text(value: float | None) -> str:
+    """0.12345 -> 0.123; 20000 -> 20,000."""
     if value is None:
         return "none"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -18,6 +18,7 @@ from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs import queue as runs
 from app.runs.broker import notify_workers
+from app.runs.comparison import MOST_RUNS
 from app.runs.curves import read_curves
 from app.runs.deletion import delete_run, disk_space
 from app.runs.events import follow, place_in_streams
@@ -80,6 +81,7 @@ def show_all(
         chosen_type=kind,
         following=found.next_cursor,
         workers=workers_alive(current.settings),
+        most_compared=MOST_RUNS,
     )
 
 
