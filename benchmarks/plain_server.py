@@ -31,9 +31,9 @@ def livez() -> dict[str, str]:
 
 
 @app.post("/api/v1/screenings", status_code=201)
-def create(radiograph: UploadFile) -> dict[str, list[float]]:
+def create(image: UploadFile) -> dict[str, list[float]]:
     """Decode, resize, infer."""
-    image = Image.open(io.BytesIO(radiograph.file.read())).convert("RGB")
+    picture = Image.open(io.BytesIO(image.file.read())).convert("RGB")
     with torch.inference_mode():
-        logits = _network(_transform(image)[None])
+        logits = _network(_transform(picture)[None])
     return {"probabilities": logits.softmax(dim=1)[0].tolist()}
