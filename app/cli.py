@@ -18,6 +18,7 @@ from app.accounts.cli import admin_app, key_app
 from app.backup.cli import backup, restore
 from app.core.errors import AppError
 from app.core.logging import configure_logging
+from app.core.memory import return_freed_memory
 from app.registry.cli import model_app
 from app.runs.cli import run_app
 from app.runs.schedule_cli import schedule_app
@@ -78,6 +79,7 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Also run a worker; never in production.")] = True,
 ) -> None:
     """Serve the web application and the API; upgrades the database first."""
+    return_freed_memory()
     from app.main import create_app
     from app.server import run
     from app.worker.supervisor import can_work, supervised_worker

@@ -29,7 +29,7 @@ def load_classifier(folder: Path) -> Predictor:
         BundleError: the bundle is missing, damaged, not what its card says, or cannot be run.
     """
     try:
-        predictor = Predictor.load(folder)
+        predictor = Predictor.load(folder, serving=True)
         _try_out(predictor)
     except BundleError:
         raise

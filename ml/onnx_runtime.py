@@ -14,12 +14,17 @@ from ml.errors import BundleError
 from ml.onnx_external_data import has_external_data
 
 
-def open_graph(graph: bytes, *, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_graph(
+    graph: bytes, *, threads: int = 1, serving: bool = False
+) -> onnxruntime.InferenceSession:
     """Open a graph that reads nothing but its own bytes.
 
     Args:
         graph: a serialised ONNX model.
         threads: cores that one call may use.
+        serving: for a server, whose calls are of one image each. It keeps the memory of a call for
+            the next one, which becomes fragmented if it is taken anew each time, and threads that
+            wait leave the cores to others.
 
     Raises:
         BundleError: it has weights in other files.
@@ -33,8 +38,9 @@ def open_graph(graph: bytes, *, threads: int = 1) -> onnxruntime.InferenceSessio
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # The arena would hold the memory of the largest batch for as long as the server runs.
-    options.enable_cpu_mem_arena = False
+    # Elsewhere it would hold the memory of the largest batch as long as the program runs.
+    options.enable_cpu_mem_arena = serving
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if serving else "1")
     # Its other format would not be read by `has_external_data`.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -46,29 +46,31 @@ class Prediction:
 class Predictor:
     """The classifier of one bundle; safe to use from several threads at once."""
 
-    def __init__(self, card: ModelCard, graph: bytes, *, threads: int = 1):
+    def __init__(self, card: ModelCard, graph: bytes, *, threads: int = 1, serving: bool = False):
         """Build the session.
 
         Args:
             card: describes the graph.
             graph: a serialised ONNX model.
             threads: cores that one call may use; 1 serves several callers best.
+            serving: as in `open_graph`; a call may then also take two cores.
         """
         self.card = card
-        self._session = open_graph(graph, threads=threads)
+        self._session = open_graph(graph, threads=threads, serving=serving)
+        self._two_threads = open_graph(graph, threads=2, serving=True) if serving else None
         # By position: graphs of 0.1.0 have other names for the input and the last output.
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()[:4]]
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1) -> Self:
+    def load(cls, folder: Path, *, threads: int = 1, serving: bool = False) -> Self:
         """Read and verify a bundle.
 
         Raises:
             BundleError: the bundle is missing, damaged or not what its card says.
         """
         card, graph = read_bundle(folder)
-        predictor = cls(card, graph, threads=threads)
+        predictor = cls(card, graph, threads=threads, serving=serving)
         carried = predictor._session.get_modelmeta().custom_metadata_map.get(RULE_KEY)
         if carried != card.decision_rule():
             raise BundleError(
@@ -77,12 +79,17 @@ class Predictor:
             )
         return predictor
 
-    def predict(self, image: NDArray[np.uint8]) -> Prediction:
-        """Predict one standardised image of shape (S, S)."""
-        return self.predict_batch(image[None])[0]
+    def predict(self, image: NDArray[np.uint8], *, alone: bool = False) -> Prediction:
+        """Predict one standardised image of shape (S, S).
 
-    def predict_batch(self, images: NDArray[np.uint8]) -> list[Prediction]:
-        """Predict standardised images of shape (B, S, S).
+        Args:
+            image: as of `standardise`.
+            alone: no other call is in progress, so that two cores are free where this serves.
+        """
+        return self.predict_batch(image[None], alone=alone)[0]
+
+    def predict_batch(self, images: NDArray[np.uint8], *, alone: bool = False) -> list[Prediction]:
+        """Predict standardised images of shape (B, S, S); `alone` as in `predict`.
 
         Raises:
             ValueError: the images have another shape or type than the card says.
@@ -93,7 +100,8 @@ class Predictor:
                 f"expected uint8 images of shape (B, {side}, {side}), got {images.dtype} "
                 f"{images.shape}: standardise them first"
             )
-        logits, embeddings, maps, ood_scores = self._session.run(
+        session = self._two_threads if alone and self._two_threads else self._session
+        logits, embeddings, maps, ood_scores = session.run(
             self._outputs, {self._input: images[:, None]}
         )
         probabilities = softmax(logits, self.card.temperature)

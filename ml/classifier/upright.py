@@ -11,7 +11,11 @@ from ml.imaging.types import IMAGE_WARNINGS, ImageWarning
 
 
 def predict_upright(
-    predictor: Predictor, check: OrientationCheck, image: NDArray[np.uint8]
+    predictor: Predictor,
+    check: OrientationCheck,
+    image: NDArray[np.uint8],
+    *,
+    alone: bool = False,
 ) -> tuple[Prediction, tuple[ImageWarning, ...]]:
     """Predict one image after turning it upright and making its bones bright, where needed.
 
@@ -19,13 +23,14 @@ def predict_upright(
         predictor: the classifier.
         check: finds how the image lies.
         image: (S, S), standardised.
+        alone: as in `Predictor.predict`.
 
     Returns:
         The prediction, whose activation map lies over the image as it was given, and what has to be
         said of the image.
     """
     found = check.find(image)
-    prediction = predictor.predict(found.correct(image))
+    prediction = predictor.predict(found.correct(image), alone=alone)
     turned_back = np.rot90(prediction.activation_map, -found.quarter_turns, axes=(1, 2))
     return (
         replace(prediction, activation_map=np.ascontiguousarray(turned_back)),

@@ -127,7 +127,8 @@ class OrientationCheck:
             graph: a serialised ONNX model.
         """
         self.card = card
-        self._session = open_graph(graph)
+        # Small, and its calls are mostly of one image.
+        self._session = open_graph(graph, serving=True)
 
     @classmethod
     def load(cls, folder: Path = PRETRAINED_ORIENTATION) -> Self:
