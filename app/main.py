@@ -16,8 +16,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 import app.tables  # noqa: F401 - foreign keys lead across features
 from app.accounts.admin_routes import router as users
 from app.accounts.dependencies import current_user
+from app.accounts.password_checks import PasswordChecks
 from app.accounts.routes import router as accounts
-from app.accounts.sign_in import SignInLimits
+from app.accounts.sign_in import SignInAttempts
+from app.core.admission import CallerKind, Places
 from app.core.database import Database
 from app.core.error_pages import (
     answer_app_error,
@@ -29,9 +31,12 @@ from app.core.error_pages import (
     redirect_to_sign_in,
 )
 from app.core.errors import AppError, SignInNeeded
+from app.core.fair_queue import FairQueue
 from app.core.rate_limit import RateLimits
+from app.core.request_limits import RateLimitHeaders, RequestLimits
 from app.core.request_log import RequestLog
 from app.core.security_headers import SecurityHeaders
+from app.core.spool import SpoolRoom
 from app.core.storage import Storage
 from app.core.templating import STATIC
 from app.datasets.imports import clear_ended_imports, remove_unused_uploads
@@ -51,10 +56,13 @@ from app.runs.schedule_routes import router as schedules
 from app.screenings.api import router as screening_api
 from app.screenings.cleanup import remove_orphaned_images
 from app.screenings.decoder import ImageDecoder
+from app.screenings.dependencies import limited_key
 from app.screenings.installation import require_one_installation
+from app.screenings.quota import StorageQuota
+from app.screenings.retention import remove_expired_screenings
 from app.screenings.routes import router as screenings
 from app.screenings.service import ScreeningService
-from app.screenings.uploads import Intake
+from app.screenings.uploads import Intake, Pace
 from app.services import Services
 from app.settings import Settings
 from app.site.api_reference import router as api_reference
@@ -113,12 +121,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SecurityHeaders, secure=settings.secure_cookies, trial_mode=settings.trial_mode
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
+    app.add_middleware(RateLimitHeaders)
     # Added last, so that it is outermost and sees every request.
     app.add_middleware(RequestLog)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for router in PAGES:
         app.include_router(router, dependencies=[Depends(current_user)])
-    for router in (screening_api, health, metrics):
+    app.include_router(screening_api, dependencies=[Depends(limited_key)])
+    for router in (health, metrics):
         app.include_router(router)
     app.add_exception_handler(SignInNeeded, redirect_to_sign_in)
     app.add_exception_handler(AppError, answer_app_error)
@@ -141,6 +151,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
     limits = RateLimits(settings.effective_broker_url, settings.signing_key)
+    password_checks = PasswordChecks()
     app.state.services = Services(
         settings=settings,
         database=database,
@@ -153,14 +164,30 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             decoder=decoder,
             classifier=classifier,
             decoder_workers=settings.decoder_workers,
-            max_in_flight=settings.max_in_flight,
             wait_s=settings.decode_timeout_s,
-            min_free_bytes=settings.min_free_mb * 1_000_000,
+            quota=StorageQuota.of(
+                limits,
+                min_free_mb=settings.min_free_mb,
+                reserve_mb=settings.clinic_reserve_mb,
+                visitor_mb=settings.visitor_quota_mb,
+            ),
         ),
-        intake=Intake(settings.max_forms_read, settings.upload_timeout_s),
+        intake=_intake(settings),
+        turns=FairQueue(
+            settings.max_in_flight,
+            settings.max_queue_s,
+            busy="Too many images are being screened. Try again in a moment.",
+        ),
+        request_limits=RequestLimits.of(
+            limits,
+            keys=settings.key_requests_per_minute,
+            users=settings.user_uploads_per_minute,
+            visitors=settings.visitor_uploads_per_minute,
+        ),
         generators=Generators(pictures_limit(limits)),
         quiz_rounds=rounds_limit(limits),
-        sign_in_limits=SignInLimits.of(limits),
+        sign_in_attempts=SignInAttempts.of(limits),
+        password_checks=password_checks,
     )
     stopping = asyncio.Event()
     cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))
@@ -170,9 +197,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # The clean-up in progress is waited for: it holds a connection.
         stopping.set()
         await cleaning
+        password_checks.close()
         classifier.close()
         decoder.close()
         database.close()
+
+
+def _intake(settings: Settings) -> Intake:
+    # No key takes all places of its kind.
+    per_caller = dict.fromkeys(CallerKind, settings.max_forms_per_address)
+    per_caller[CallerKind.KEY] = max(1, settings.max_forms_read * 3 // 4)
+    return Intake(
+        Places(settings.max_forms_read, per_caller),
+        Pace(settings.upload_timeout_s, settings.min_upload_rate),
+        SpoolRoom(),
+        reserve_bytes=settings.clinic_reserve_mb * 1_000_000,
+    )
 
 
 async def _clean_up_regularly(
@@ -181,6 +221,9 @@ async def _clean_up_regularly(
     """Remove leftovers of crashes at the start and every hour, until the server stops."""
     while not stopping.is_set():
         try:
+            await asyncio.to_thread(
+                remove_expired_screenings, database, storage, settings.effective_visitor_days
+            )
             await asyncio.to_thread(
                 remove_orphaned_images, database, storage, trash_days=settings.trash_days
             )

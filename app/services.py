@@ -7,9 +7,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
-from app.accounts.sign_in import SignInLimits
+from app.accounts.password_checks import PasswordChecks
+from app.accounts.sign_in import SignInAttempts
 from app.core.database import Database
+from app.core.fair_queue import FairQueue
 from app.core.rate_limit import RateLimit
+from app.core.request_limits import RequestLimits
 from app.core.storage import Storage
 from app.gallery.on_demand import Generators
 from app.registry.serving import ActiveClassifier
@@ -30,9 +33,12 @@ class Services:
     classifier: ActiveClassifier
     screenings: ScreeningService
     intake: Intake
+    turns: FairQueue
+    request_limits: RequestLimits
     generators: Generators
     quiz_rounds: RateLimit
-    sign_in_limits: SignInLimits | None
+    sign_in_attempts: SignInAttempts
+    password_checks: PasswordChecks
 
 
 # Dependencies that only look at memory are coroutines: a plain function would cost a thread switch.

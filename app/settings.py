@@ -147,6 +147,11 @@ def default_decoder_workers() -> int:
     return max(1, min(8, max(2, os.cpu_count() or 2), affordable))
 
 
+def default_turns() -> int:
+    """Images screened at once: some are decoded, some classified, some stored."""
+    return max(4, min(36, 3 * (os.cpu_count() or 1)))
+
+
 def _memory_bytes() -> int:
     """Memory of this machine, or of the container."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -248,7 +253,60 @@ class Settings(BaseSettings):
         8, ge=1, le=100, description="Images accepted in one form without JavaScript."
     )
     max_forms_read: int = Field(
-        64, ge=1, le=1000, description="Uploads received at once; more get status 503."
+        128,
+        ge=1,
+        le=1000,
+        description="Uploads in progress at once of API keys, as many of signed-in users and as"
+        " many of visitors; more get status 503.",
+    )
+    max_forms_per_address: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Uploads in progress at once of one visitor's address, and of one user.",
+    )
+    min_upload_rate: int = Field(
+        2000,
+        ge=1,
+        description="Bytes per second, on average over 10 s, below which an upload is ended with"
+        " status 408.",
+    )
+    max_queue_s: float = Field(
+        2.0,
+        gt=0,
+        le=20,
+        description="Seconds that an image may wait for its turn; those that would wait longer get"
+        " status 503 with Retry-After.",
+    )
+    key_requests_per_minute: int = Field(
+        12_000, ge=1, description="API requests of one key in a minute; more get status 429."
+    )
+    user_uploads_per_minute: int = Field(
+        600, ge=1, description="Uploads of one signed-in user in a minute; more get status 429."
+    )
+    visitor_uploads_per_minute: int = Field(
+        120,
+        ge=1,
+        description="Uploads of visitors from one address in a minute; more get status 429.",
+    )
+    visitor_quota_mb: int = Field(
+        1000,
+        ge=1,
+        description="Images stored of one visitor, and stored in a day from one visitor's address,"
+        " in MB.",
+    )
+    visitor_days: int | None = Field(
+        None,
+        ge=0,
+        le=3650,
+        description="Days after which a visitor's screening is deleted with its image; 0 keeps"
+        " them. Default: 90 in production, otherwise 0.",
+    )
+    clinic_reserve_mb: int = Field(
+        2000,
+        ge=0,
+        description="Free disk space that visitors leave to clinics, beyond XRAY_MIN_FREE_MB, in"
+        " MB.",
     )
     upload_timeout_s: float = Field(
         120.0, gt=0, le=3600, description="Seconds in which an upload has to arrive."
@@ -263,10 +321,11 @@ class Settings(BaseSettings):
         description="Days that a stored image without a screening stays in the trash.",
     )
     max_in_flight: int = Field(
-        32,
+        default_factory=default_turns,
         ge=1,
         le=36,
-        description="Images screened at once; more get status 503 with Retry-After.",
+        description="Images screened at once; further ones wait for their turn. Default: three for"
+        " each core, 4 at least and 36 at most.",
     )
     decoder_workers: int = Field(
         default_factory=default_decoder_workers,
@@ -341,6 +400,17 @@ class Settings(BaseSettings):
             raise ValueError(f"XRAY_WEBHOOK_SECRET {fault}. Create one with openssl rand -hex 32.")
         return self
 
+    @field_validator("decoder_workers")
+    @classmethod
+    def _refuse_more_than_fit(cls, workers: int) -> int:
+        if workers > 1 and workers * DECODER_MEMORY > _memory_bytes():
+            most = max(1, _memory_bytes() // DECODER_MEMORY)
+            raise ValueError(
+                f"{workers} decoders may take {DECODER_MEMORY // 2**20} MB each, which is more "
+                f"than this machine or container has. Set XRAY_DECODER_WORKERS to {most} at most."
+            )
+        return workers
+
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
         if self.environment is not Environment.PRODUCTION:
@@ -389,6 +459,13 @@ class Settings(BaseSettings):
     def max_archive_bytes(self) -> int:
         """Size limit of an archive of images, in bytes."""
         return self.max_archive_mb * 1_000_000
+
+    @property
+    def effective_visitor_days(self) -> int:
+        """Days after which a visitor's screening is deleted; 0: never."""
+        if self.visitor_days is not None:
+            return self.visitor_days
+        return 90 if self.environment is Environment.PRODUCTION else 0
 
     @property
     def secure_cookies(self) -> bool:

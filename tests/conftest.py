@@ -80,6 +80,9 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
         database_url=database_url,
         decoder_workers=2,
         decode_timeout_s=20,
+        # All tests call from one address.
+        max_forms_per_address=64,
+        visitor_uploads_per_minute=10_000,
     )
 
 

@@ -1,13 +1,24 @@
 """Signing in and out, and a user's own account."""
 
+import uuid
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.accounts.dependencies import ActingUser, SignedIn
-from app.accounts.sign_in import TooManyTries, verified_user
+from app.accounts.known_browsers import (
+    KNOWN_AGE_S,
+    KNOWN_COOKIE,
+    new_known_browser,
+    read_known_browser,
+)
+from app.accounts.sign_in import SignInAttempts, Source, TooManyTries, verified_user
 from app.accounts.sign_in import sign_in as open_session
 from app.accounts.tables import User
 from app.accounts.users import (
@@ -26,6 +37,7 @@ from app.services import CurrentServices, CurrentSession, Services
 
 router = APIRouter(include_in_schema=False)
 Password = Annotated[str, Form(max_length=1000)]
+_Result = TypeVar("_Result")
 
 
 @router.get("/sign-in")
@@ -35,7 +47,7 @@ def sign_in_page(request: Request, next: str = "/") -> HTMLResponse:
 
 
 @router.post("/sign-in")
-def sign_in(
+async def sign_in(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -46,9 +58,7 @@ def sign_in(
     """Check the password and open a session."""
     require_same_origin(request.headers)
     try:
-        found = open_session(
-            opened, name, password, hashed_address(request, current), current.sign_in_limits
-        )
+        found = await _checked(request, current, partial(_open_session, opened, name, password))
     except TooManyTries as refused:
         answer = page(
             request,
@@ -60,7 +70,6 @@ def sign_in(
         )
         answer.headers.update(refused.headers)
         return answer
-    opened.commit()
     if found is None:
         fault = "No user has this name and password."
         return page(
@@ -71,7 +80,7 @@ def sign_in(
             fault=fault,
             name=name,
         )
-    _user, token = found
+    user_id, token = found
     response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
     response.set_cookie(
         SESSION_COOKIE,
@@ -81,7 +90,37 @@ def sign_in(
         samesite="lax",
         secure=current.settings.secure_cookies,
     )
+    response.set_cookie(
+        KNOWN_COOKIE,
+        new_known_browser(user_id, current.settings.signing_key),
+        max_age=KNOWN_AGE_S,
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=current.settings.secure_cookies,
+    )
     return response
+
+
+def _open_session(
+    opened: Session, name: str, password: str, source: Source, attempts: SignInAttempts
+) -> tuple[uuid.UUID, str] | None:
+    found = open_session(opened, name, password, source, attempts)
+    opened.commit()
+    return (found[0].id, found[1]) if found else None
+
+
+async def _checked(
+    request: Request, current: Services, check: Callable[[Source, SignInAttempts], _Result]
+) -> _Result:
+    """Run a check of a password that came with a request, when it is its turn."""
+    browser = read_known_browser(request.cookies.get(KNOWN_COOKIE), current.settings.signing_key)
+    source = Source(hashed_address(request, current), browser)
+    return await current.password_checks.run(
+        partial(check, source, current.sign_in_attempts),
+        source.address,
+        is_known=browser is not None,
+    )
 
 
 def hashed_address(request: Request, current: Services) -> str:
@@ -118,7 +157,7 @@ def _account_page(
 
 
 @router.post("/account/password")
-def change_password(
+async def change_password(
     request: Request,
     current: CurrentServices,
     opened: CurrentSession,
@@ -127,18 +166,21 @@ def change_password(
     new: Password,
 ) -> Response:
     """Take a new password; every browser of the user has to sign in again."""
-    known = verified_user(
-        opened, user.name, old, hashed_address(request, current), current.sign_in_limits
-    )
-    if known is None:
+
+    def change(source: Source, attempts: SignInAttempts) -> dict[str, str]:
+        known = verified_user(opened, user.name, old, source, attempts)
+        if known is None:
+            return {"old": "This is not your current password."}
+        try:
+            set_password(opened, known, new, by=user.actor)
+        except BadForm as refused:
+            return refused.faults
         opened.commit()
-        faults = {"old": "This is not your current password."}
-        return _account_page(request, opened, user, faults, HTTPStatus.UNPROCESSABLE_ENTITY)
-    try:
-        set_password(opened, known, new, by=user.actor)
-    except BadForm as refused:
-        return _account_page(request, opened, user, refused.faults, refused.status)
-    opened.commit()
+        return {}
+
+    if faults := await _checked(request, current, change):
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        return await run_in_threadpool(_account_page, request, opened, user, faults, status)
     return _signed_out("/sign-in?next=/account")
 
 

@@ -117,6 +117,18 @@ class UploadTooSlow(AppError):
     title = "The upload took too long"
     default_code = "too-slow"
 
+    def __init__(self, detail: str):
+        # Nobody waits for the rest of it.
+        super().__init__(detail, headers={"Connection": "close"})
+
+
+class TooManyRequests(AppError):
+    """The caller's rate limit is used up."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many requests"
+    default_code = "too-many-requests"
+
 
 class StorageFull(AppError):
     """Too little disk space to store an image."""

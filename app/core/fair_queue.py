@@ -86,7 +86,7 @@ class FairQueue:
     def __init__(
         self, turns: int, longest_wait_s: float, *, typical_s: float = 0.05, busy: str
     ) -> None:
-        self._turns = {kind: turns for kind in CallerKind}
+        self._turns = dict.fromkeys(CallerKind, turns)
         self._turns[CallerKind.VISITOR] = max(1, turns * 3 // 4)
         self._all = turns
         self._longest_wait_s = longest_wait_s

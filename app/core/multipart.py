@@ -16,7 +16,7 @@ from app.core.errors import BadUpload, UploadTooLarge
 from ml.errors import counted
 
 # A file up to this size stays in memory.
-_SPOOL_BYTES: Final = 1024 * 1024
+SPOOL_BYTES: Final = 1024 * 1024
 # The rest of a refused upload is read and thrown away, since a browser shows an answer only after
 # it has sent its request; but not without end.
 DRAIN_FACTOR: Final = 4
@@ -99,7 +99,7 @@ class LimitedMultipartParser:
 
     def open_file(self, _field: str) -> BinaryIO:
         """Where a file of the form goes: to memory, and to a temporary file once it is large."""
-        return cast("BinaryIO", SpooledTemporaryFile(max_size=_SPOOL_BYTES))
+        return cast("BinaryIO", SpooledTemporaryFile(max_size=SPOOL_BYTES))
 
     def file_too_large(self) -> UploadTooLarge:
         """The error for a file above the limit."""

@@ -1,4 +1,4 @@
-"""Limits on how often one caller may do something.
+"""Limits on how often, or how much, one caller may do something.
 
 Counts are in the memory of the process, or in Redis where one is configured, so that all servers
 count together. Callers are stored as keyed hashes: no address is stored in clear.
@@ -7,7 +7,11 @@ count together. Callers are stored as keyed hashes: no address is stored in clea
 import hashlib
 import hmac
 import logging
+import math
 import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
@@ -36,6 +40,36 @@ class _BoundedMemory(MemoryStorage):
         if len(self.storage) >= _MOST_KEYS:
             self.reset()
         return super().incr(key, expiry, amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a caller has used of a limit.
+
+    Attributes:
+        name: of the limit.
+        allowed: whether the last time was within it.
+        most: times in a window.
+        window_s: its length in seconds.
+        left: times left in this window.
+        reset_s: seconds until the next window.
+    """
+
+    name: str
+    allowed: bool
+    most: int
+    window_s: int
+    left: int
+    reset_s: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """`RateLimit` and `RateLimit-Policy` (IETF httpapi), `Retry-After` once it is used up."""
+        given = {
+            "RateLimit-Policy": f'"{self.name}";q={self.most};w={self.window_s}',
+            "RateLimit": f'"{self.name}";r={self.left};t={self.reset_s}',
+        }
+        return given if self.allowed else given | {"Retry-After": str(max(1, self.reset_s))}
 
 
 class RateLimit:
@@ -67,23 +101,58 @@ class RateLimit:
         self._alone = FixedWindowRateLimiter(_BoundedMemory())
         self._limiter = FixedWindowRateLimiter(storage) if storage else self._alone
 
-    def take(self, caller: str) -> bool:
-        """Count one more time of a caller; whether it is within the limit."""
+    def take(self, caller: str, times: int = 1) -> bool:
+        """Count one more time of a caller, or several; whether it is within the limit."""
         key = self._key(caller)
         try:
-            return self._limiter.hit(self._item, self._name, key)
+            return self._limiter.hit(self._item, self._name, key, cost=times)
         except StorageError as problem:
             self._warn(problem)
-            return self._alone.hit(self._item, self._name, key)
+            return self._alone.hit(self._item, self._name, key, cost=times)
 
-    def allows(self, caller: str) -> bool:
-        """Whether a caller is below the limit; counts nothing."""
-        key = self._key(caller)
+    def give_back(self, caller: str, times: int = 1) -> None:
+        """Take back times of a caller that were counted before, in the same window."""
+        key = self._item.key_for(self._name, self._key(caller))
         try:
-            return self._limiter.test(self._item, self._name, key)
+            self._limiter.storage.incr(key, self._item.get_expiry(), amount=-times)
         except StorageError as problem:
             self._warn(problem)
-            return self._alone.test(self._item, self._name, key)
+            self._alone.storage.incr(key, self._item.get_expiry(), amount=-times)
+
+    def use(self, caller: str) -> Usage:
+        """Count one more time of a caller; what it has used then."""
+        return self.usage(caller, allowed=self.take(caller))
+
+    def usage(self, caller: str, *, allowed: bool) -> Usage:
+        """What a caller has used; counts nothing.
+
+        Args:
+            caller: whose use.
+            allowed: whether its last time was within the limit.
+        """
+        key = self._key(caller)
+        try:
+            stats = self._limiter.get_window_stats(self._item, self._name, key)
+        except StorageError as problem:
+            self._warn(problem)
+            stats = self._alone.get_window_stats(self._item, self._name, key)
+        return Usage(
+            name=self._name,
+            allowed=allowed,
+            most=self._item.amount,
+            window_s=self._item.get_expiry(),
+            left=max(0, stats.remaining),
+            reset_s=max(0, math.ceil(stats.reset_time - time.time())),
+        )
+
+    def allows(self, caller: str, times: int = 1) -> bool:
+        """Whether a caller may do it once more, or several times; counts nothing."""
+        key = self._key(caller)
+        try:
+            return self._limiter.test(self._item, self._name, key, cost=times)
+        except StorageError as problem:
+            self._warn(problem)
+            return self._alone.test(self._item, self._name, key, cost=times)
 
     def _key(self, caller: str) -> str:
         return hashed_caller(caller, self._secret)

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
+from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import CurrentClinic, CurrentUser
 from app.accounts.owner import Owner
+from app.core.admission import Caller, CallerKind
 from app.core.errors import NotFound
+from app.core.rate_limit import address_of
+from app.core.request_limits import use_limit
 from app.core.security import (
     VISITOR_COOKIE,
     VISITOR_COOKIE_AGE_S,
+    hash_api_key,
     new_visitor,
     read_visitor,
     require_same_origin,
@@ -63,38 +68,64 @@ def remember(response: Response, owner: Owner, settings: Settings) -> None:
     )
 
 
+def uploader(request: Request, user: CurrentUser) -> Caller:
+    """Whom an upload from our own pages is counted for."""
+    if user is not None:
+        return Caller(CallerKind.USER, str(user.id))
+    return Caller(CallerKind.VISITOR, address_of(request))
+
+
+Uploader = Annotated[Caller, Depends(uploader)]
+
+
+def limited_uploader(
+    request: Request, _owner: WritingVisitor, current: CurrentServices, caller: Uploader
+) -> Caller:
+    """The uploader, within its rate limit."""
+    limits = current.request_limits
+    use_limit(request, limits.users if caller.kind is CallerKind.USER else limits.visitors, caller)
+    return caller
+
+
+def limited_key(request: Request, current: CurrentServices, _owner: CurrentClinic) -> Caller:
+    """The valid API key of a request, within its rate limit."""
+    _, key = get_authorization_scheme_param(request.headers["authorization"])
+    caller = Caller(CallerKind.KEY, hash_api_key(key))
+    use_limit(request, current.request_limits.keys, caller)
+    return caller
+
+
 async def visitor_images(
-    request: Request, _owner: WritingVisitor, current: CurrentServices
+    request: Request,
+    current: CurrentServices,
+    caller: Annotated[Caller, Depends(limited_uploader)],
 ) -> AsyncIterator[ImageForm]:
-    """The images of a form sent from our own pages."""
-    form = await current.intake.read_images(
-        request,
-        most=current.settings.max_images_per_form,
-        max_bytes=current.settings.max_upload_bytes,
-    )
-    try:
+    """The images of a form sent from our own pages, when it is their turn."""
+    most, max_bytes = current.settings.max_images_per_form, current.settings.max_upload_bytes
+    async with (
+        current.intake.images(request, caller, most=most, max_bytes=max_bytes) as form,
+        current.turns.turn(caller, len(form.images)),
+    ):
         yield form
-    finally:
-        for image in form.images:
-            await image.close()
 
 
 async def clinic_image(
-    request: Request, _owner: CurrentClinic, current: CurrentServices
+    request: Request,
+    current: CurrentServices,
+    caller: Annotated[Caller, Depends(limited_key)],
 ) -> AsyncIterator[ImageForm]:
-    """The one image of an API call; the key is checked before the image is read."""
-    form = await current.intake.read_images(
-        request, most=1, max_bytes=current.settings.max_upload_bytes
-    )
-    try:
+    """The one image of an API call, when it is its turn; the key is checked before it is read."""
+    max_bytes = current.settings.max_upload_bytes
+    async with (
+        current.intake.images(request, caller, most=1, max_bytes=max_bytes) as form,
+        current.turns.turn(caller),
+    ):
         yield form
-    finally:
-        for image in form.images:
-            await image.close()
 
 
-VisitorImages = Annotated[ImageForm, Depends(visitor_images)]
-ClinicImage = Annotated[ImageForm, Depends(clinic_image)]
+# Their turn ends when the route returns, not when a slow reader has taken the answer.
+VisitorImages = Annotated[ImageForm, Depends(visitor_images, scope="function")]
+ClinicImage = Annotated[ImageForm, Depends(clinic_image, scope="function")]
 
 
 def owned_screening_to_change(

@@ -15,12 +15,14 @@ from starlette.datastructures import UploadFile
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
 from app.accounts.tables import User
+from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
 from app.core.errors import AppError, BadForm, Conflict, NotFound
 from app.core.templating import page
 from app.screenings.csv_export import csv_rows
 from app.screenings.dependencies import (
     OwnedScreeningToChange,
+    Uploader,
     Visible,
     VisibleScreening,
     Visitor,
@@ -136,13 +138,16 @@ def create(
     current: CurrentServices,
     opened: CurrentSession,
     owner: WritingVisitor,
+    caller: Uploader,
     form: VisitorImages,
 ) -> Response:
     """Answer the images of a form; a script asks for JSON and sends one at a time."""
     images = form.images
+    address = caller.name if caller.kind is CallerKind.VISITOR else None
     if "application/json" in request.headers.get("accept", ""):
         # A refusal reaches the script as problem+json through the error handler.
-        row = current.screenings.screen(images[0].file, owner, _labels(images[0], form.fields))
+        labels = _labels(images[0], form.fields)
+        row = current.screenings.screen(images[0].file, owner, labels, visitor_address=address)
         result = UploadResult.of(row).model_dump(mode="json")
         response: Response = JSONResponse(result, HTTPStatus.CREATED)
         remember(response, owner, current.settings)
@@ -153,7 +158,9 @@ def create(
     for image in _without_system_files(images):
         try:
             labels = _labels(image, form.fields)
-            answered.append(current.screenings.screen(image.file, owner, labels))
+            answered.append(
+                current.screenings.screen(image.file, owner, labels, visitor_address=address)
+            )
         except AppError as refused:
             errors.append(UploadError(image.filename, refused.title, refused.detail))
             refusal = refused

@@ -6,7 +6,6 @@ import os
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -18,7 +17,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.disk_full import is_disk_full, storage_full
+from app.core.disk_full import is_disk_full
 from app.core.errors import (
     Busy,
     Conflict,
@@ -33,6 +32,7 @@ from app.core.timing import Stopwatch
 from app.registry.serving import ActiveClassifier, VersionRegister
 from app.screenings.decoder import DecoderUnavailable, ImageDecoder
 from app.screenings.decoder_protocol import DecodedImage
+from app.screenings.quota import StorageQuota
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from ml.classifier.predictor import Prediction, Predictor
@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ScreeningService:
-    """Screens images, with limits on images at once, bytes in memory and seconds per image.
+    """Screens images, with limits on bytes in memory and seconds per image.
 
     Attributes:
         database: of screenings.
@@ -69,9 +69,8 @@ class ScreeningService:
         decoder: the pool of decoder processes.
         classifier: serves the active model version.
         decoder_workers: images decoded at once.
-        max_in_flight: images screened at once.
         wait_s: seconds that an image waits for a decoder.
-        min_free_bytes: room on the disk below which no image is accepted.
+        quota: how much may be stored.
     """
 
     database: Database
@@ -79,28 +78,31 @@ class ScreeningService:
     decoder: ImageDecoder
     classifier: ActiveClassifier
     decoder_workers: int
-    max_in_flight: int
     wait_s: float
-    min_free_bytes: int
+    quota: StorageQuota
     _reading: threading.BoundedSemaphore = field(init=False)
-    _admission: threading.BoundedSemaphore = field(init=False)
-    _visitors: threading.BoundedSemaphore = field(init=False)
     _predicting: threading.BoundedSemaphore = field(init=False)
+    _in_progress: int = field(init=False, default=0)
+    _counting: threading.Lock = field(init=False, default_factory=threading.Lock)
     _versions: VersionRegister = field(init=False)
     _orientation: OrientationCheck = field(init=False)
 
     def __post_init__(self) -> None:
         # Only the images that are being decoded, and one waiting, are held in memory.
         self._reading = threading.BoundedSemaphore(self.decoder_workers + 1)
-        self._admission = threading.BoundedSemaphore(self.max_in_flight)
-        # Visitors get three quarters of the places, so that clinics always have some.
-        self._visitors = threading.BoundedSemaphore(max(1, self.max_in_flight * 3 // 4))
         # More predictions than cores would take turns, and each would take longer.
         self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
         self._orientation = OrientationCheck.load()
 
-    def screen(self, upload: BinaryIO, owner: Owner, labels: SentLabels = UNLABELLED) -> Screening:
+    def screen(
+        self,
+        upload: BinaryIO,
+        owner: Owner,
+        labels: SentLabels = UNLABELLED,
+        *,
+        visitor_address: str | None = None,
+    ) -> Screening:
         """Screen one image; the prediction is committed when this returns.
 
         Args:
@@ -108,27 +110,28 @@ class ScreeningService:
             owner: whose screening it becomes.
             labels: the sender's reference and idempotency key. A request whose key is known gets
                 the screening that is there.
+            visitor_address: whose quota the image counts to; None for clinics and users.
 
         Raises:
             Conflict: the idempotency key was sent with another image before.
             AppError: the image was refused, or the server is busy or not ready; neither row nor
                 file remains.
         """
-        with ExitStack() as places:
-            for place in (self._admission, *(() if owner.clinic_id else (self._visitors,))):
-                if not place.acquire(blocking=False):
-                    raise Busy("Too many images are being screened. Try again in a second.")
-                places.callback(place.release)
+        if earlier := self._earlier(upload, owner, labels.idempotency_key):
+            return earlier
+        with self._counting:
+            self._in_progress += 1
+        try:
+            return self._screen(upload, owner, labels, visitor_address)
+        except IntegrityError:
+            # The same request came twice at the same moment, and the other one was faster.
+            upload.seek(0)
             if earlier := self._earlier(upload, owner, labels.idempotency_key):
                 return earlier
-            try:
-                return self._screen(upload, owner, labels)
-            except IntegrityError:
-                # The same request came twice at the same moment, and the other one was faster.
-                upload.seek(0)
-                if earlier := self._earlier(upload, owner, labels.idempotency_key):
-                    return earlier
-                raise
+            raise
+        finally:
+            with self._counting:
+                self._in_progress -= 1
 
     def _earlier(self, upload: BinaryIO, owner: Owner, key: str | None) -> Screening | None:
         """The screening of an earlier request with the same key; None where there is none."""
@@ -149,9 +152,10 @@ class ScreeningService:
             )
         return found
 
-    def _screen(self, upload: BinaryIO, owner: Owner, labels: SentLabels) -> Screening:
-        if self.storage.free_bytes() < self.min_free_bytes:
-            raise storage_full()
+    def _screen(
+        self, upload: BinaryIO, owner: Owner, labels: SentLabels, visitor_address: str | None
+    ) -> Screening:
+        self._require_room(owner, visitor_address)
         watch = Stopwatch()
         predictor = self.classifier.get()
         self._versions.keep(predictor.card)
@@ -162,7 +166,7 @@ class ScreeningService:
         watch.lap("decode")
         with INFERENCE_SECONDS.time(), self._predicting:
             prediction, warnings = predict_upright(
-                predictor, self._orientation, decoded.model_input
+                predictor, self._orientation, decoded.model_input, alone=self._in_progress == 1
             )
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
@@ -170,6 +174,9 @@ class ScreeningService:
         screening.reference = labels.reference
         screening.idempotency_key = labels.idempotency_key
         screening.is_trial = self.classifier.is_trial(screening.model_sha256)
+        screening.stored_bytes = len(decoded.display) + len(decoded.thumbnail)
+        if visitor_address:
+            self.quota.count(visitor_address, screening.stored_bytes)
         self._store(screening, decoded)
         watch.lap("store")
         screening.timings = watch.laps
@@ -180,6 +187,12 @@ class ScreeningService:
             raise
         SCREENINGS.labels(screening.decision, screening.reason or "").inc()
         return screening
+
+    def _require_room(self, owner: Owner, visitor_address: str | None) -> None:
+        self.quota.require_room(self.storage, visitor_address)
+        if visitor_address and owner.visitor_id:
+            with self.database.sessions() as session:
+                self.quota.require_visitors_room(session, owner.visitor_id)
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
         """Delete a screening and its image; the audit log keeps an entry."""

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     Index,
@@ -35,6 +36,8 @@ class Screening(Base):
     image_height: Mapped[int]
     image_bits: Mapped[int]
     image_metadata: Mapped[dict[str, str]] = mapped_column(JSON)  # by allow-list
+    # Of image and thumbnail; 0 for those of before it was counted.
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     model_version: Mapped[str] = mapped_column(String(100))

@@ -1,14 +1,16 @@
-"""Reading images from a multipart request, within limits of size, time and number."""
+"""Reading images from a multipart request, within limits of number, size, pace and room."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
-from app.core.errors import AppError, BadUpload, Busy, UploadTooLarge, UploadTooSlow
+from app.core.admission import Caller, CallerKind, Places
+from app.core.errors import AppError, BadUpload, UploadTooLarge, UploadTooSlow
 from app.core.multipart import (
     DRAIN_FACTOR,
     FormLimits,
@@ -17,6 +19,7 @@ from app.core.multipart import (
     drain,
     require_plain_multipart,
 )
+from app.core.spool import Promise, SpoolRoom
 
 FIELD: Final = "image"
 # For routes whose reader enforces its own limit, such as `Intake` and the reader of archives.
@@ -40,64 +43,108 @@ class ImageForm:
     fields: dict[str, str]
 
 
-class Intake:
-    """Limits how many forms are read at once, and how long each may take.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a form has to arrive.
 
-    Args:
-        max_forms: forms read at once.
-        timeout_s: seconds in which a form has to arrive.
+    Attributes:
+        timeout_s: seconds for the whole form.
+        least_rate: bytes per second, on average over every window.
+        window_s: length of a window.
     """
 
-    def __init__(self, max_forms: int, timeout_s: float):
-        self._free = asyncio.Semaphore(max_forms)
-        self._timeout_s = timeout_s
+    timeout_s: float
+    least_rate: int
+    window_s: float = 10.0
 
-    async def read_images(self, request: Request, *, most: int, max_bytes: int) -> ImageForm:
-        """Read the `image` fields and the texts of a multipart form; over 1 MB is spooled to disk.
+
+class Intake:
+    """Receives forms with images, within limits of number, size, pace and room on the disk.
+
+    Args:
+        places: how many forms may be in progress.
+        pace: how fast each has to arrive.
+        spool: where large images are kept until they are screened.
+        reserve_bytes: room on that disk that visitors leave to clinics.
+    """
+
+    def __init__(
+        self, places: Places, pace: Pace, spool: SpoolRoom, *, reserve_bytes: int = 0
+    ) -> None:
+        self._places = places
+        self._pace = pace
+        self._spool = spool
+        self._reserve_bytes = reserve_bytes
+
+    @asynccontextmanager
+    async def images(
+        self, request: Request, caller: Caller, *, most: int, max_bytes: int
+    ) -> AsyncIterator[ImageForm]:
+        """The `image` fields and the texts of a multipart form, open until they are screened.
 
         Args:
             request: not read yet.
+            caller: whose place it takes.
             most: number of images accepted.
             max_bytes: size of the largest image accepted.
 
         Raises:
             UploadTooLarge: noticed while streaming; what had arrived is thrown away.
-            UploadTooSlow: the form did not arrive in time.
+            UploadTooSlow: the form did not arrive in time, or too slowly.
             BadUpload: not a multipart form, no image in it, too many, or broken off.
-            Busy: too many forms are being read.
+            Busy: too many forms are in progress.
+            StorageFull: there is no room to receive it.
         """
         stream = request.stream()
+        with ExitStack() as held:
+            try:
+                form = await self._receive(request, stream, held, caller, most, max_bytes)
+            except ClientDisconnect as problem:
+                raise BadUpload("The upload was interrupted. Send the image again.") from problem
+            except UploadTooSlow:
+                raise
+            except AppError:
+                held.close()  # the rest takes no place from anyone
+                await drain(stream, DRAIN_FACTOR * max_bytes)
+                raise
+            try:
+                yield form
+            finally:
+                for image in form.images:
+                    await image.close()
+
+    async def _receive(
+        self,
+        request: Request,
+        stream: AsyncGenerator[bytes],
+        held: ExitStack,
+        caller: Caller,
+        most: int,
+        max_bytes: int,
+    ) -> ImageForm:
+        held.enter_context(self._places.taken(caller))
+        content_type = request.headers.get("content-type", "")
+        require_plain_multipart(content_type, FIELD)
+        allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
+        expected = int(request.headers.get("content-length") or allowed)
+        if expected > allowed:
+            raise _too_large(max_bytes)
+        reserve = self._reserve_bytes if caller.kind is CallerKind.VISITOR else 0
+        room = held.enter_context(self._spool.promised(expected, leave=reserve))
+        parser = _ImageParser(FormLimits(max_files=most, max_file_bytes=max_bytes))
+        pieces = _limited(_paced(stream, self._pace), allowed, max_bytes, room)
         try:
-            if self._free.locked():
-                raise Busy("Too many images are being uploaded. Try again in a second.")
-            async with self._free, asyncio.timeout(self._timeout_s):
-                return await _read(request, stream, most, max_bytes)
+            async with asyncio.timeout(self._pace.timeout_s):
+                return await _images(await parser.parse(content_type, pieces))
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"The upload took more than {self._timeout_s:.0f} seconds. Try again."
+                f"The upload took more than {self._pace.timeout_s:.0f} seconds. Try again."
             ) from problem
-        except ClientDisconnect as problem:
-            raise BadUpload("The upload was interrupted. Send the image again.") from problem
-        except AppError:
-            await drain(stream, DRAIN_FACTOR * max_bytes)
-            raise
 
 
 class _ImageParser(LimitedMultipartParser):
     def file_too_large(self) -> UploadTooLarge:
         return _too_large(self.limits.max_file_bytes or 0)
-
-
-async def _read(
-    request: Request, stream: AsyncGenerator[bytes], most: int, max_bytes: int
-) -> ImageForm:
-    content_type = request.headers.get("content-type", "")
-    require_plain_multipart(content_type, FIELD)
-    allowed = min(most, _LARGEST_FORM) * max_bytes + _ENVELOPE_BYTES
-    if int(request.headers.get("content-length") or 0) > allowed:
-        raise _too_large(max_bytes)
-    parser = _ImageParser(FormLimits(max_files=most, max_file_bytes=max_bytes))
-    return await _images(await parser.parse(content_type, _limited(stream, allowed, max_bytes)))
 
 
 async def _images(form: MultipartForm) -> ImageForm:
@@ -116,8 +163,30 @@ async def _images(form: MultipartForm) -> ImageForm:
     raise BadUpload(f'The form has no file in the field "{FIELD}". Choose an image.')
 
 
+async def _paced(stream: AsyncGenerator[bytes], pace: Pace) -> AsyncGenerator[bytes, Any]:
+    """The pieces of a stream, as long as enough of it arrives in every window."""
+    clock = asyncio.get_running_loop().time
+    least = pace.least_rate * pace.window_s
+    end, received = clock() + pace.window_s, 0
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                piece = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as problem:
+            raise UploadTooSlow(
+                f"The upload is slower than {pace.least_rate:,} bytes per second. Try again with a "
+                "faster connection, or with a smaller image."
+            ) from problem
+        received += len(piece)
+        if received >= least:
+            end, received = clock() + pace.window_s, 0
+        yield piece
+
+
 async def _limited(
-    stream: AsyncGenerator[bytes], allowed: int, max_bytes: int
+    stream: AsyncGenerator[bytes], allowed: int, max_bytes: int, room: Promise
 ) -> AsyncGenerator[bytes, Any]:
     received = 0
     async for chunk in stream:
@@ -125,6 +194,7 @@ async def _limited(
         if received > allowed:
             raise _too_large(max_bytes)
         yield chunk
+        room.kept(len(chunk))
 
 
 def _too_large(max_bytes: int) -> UploadTooLarge:

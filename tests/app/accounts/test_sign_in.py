@@ -3,22 +3,36 @@
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event, Semaphore
+from time import sleep
 
 import pytest
 from fastapi import FastAPI, Request
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from app.accounts.sign_in import MOST_BY_ADDRESS, MOST_BY_NAME, TooManyTries
-from app.accounts.sign_in import sign_in as open_session
+from app.accounts.api_keys import create_key
+from app.accounts.sign_in import (
+    MOST_BY_SOURCE,
+    UNDELAYED,
+    SignInAttempts,
+    Source,
+    TooManyTries,
+)
+from app.accounts.sign_in import sign_in as check_sign_in
 from app.accounts.tables import Role, User, UserSession
 from app.accounts.users import create_first_admin, create_user, disable_user, signed_in_user
 from app.core.audit import AuditEvent
-from app.core.database import Database
+from app.core.database import Database, now
 from app.core.errors import BadForm, Conflict
-from app.core.rate_limit import address_of
+from app.core.rate_limit import address_of, hashed_caller
+from app.settings import Settings
+from tests.conftest import migrated_app
+from tests.support import served
+from tests.support.served import served_app, wait_until
 from tests.support.tiny_models import own_database
 
 PASSWORD = "correct horse battery"
@@ -116,16 +130,33 @@ def test_wrong_password_says_nothing_about_the_name(
     assert actions(database, "known")[-1] == "user.sign-in-failed"
 
 
-def fail(database: Database, name: str, address: str) -> None:
+def open_session(session: Session, name: str, password: str, address: str) -> object:
+    return check_sign_in(session, name, password, Source(address), SignInAttempts())
+
+
+def fail(database: Database, name: str, address: str, at: datetime | None = None) -> None:
     with database.session() as session:
         session.add(
-            AuditEvent(actor=f"address:{address}", action="user.sign-in-failed", subject=name)
+            AuditEvent(
+                actor=f"address:{address}",
+                action="user.sign-in-failed",
+                subject=name,
+                at=at or now(),
+            )
         )
+
+
+def client_at(application: FastAPI, address: str) -> TestClient:
+    return TestClient(application, follow_redirects=False, client=(address, 50000))
+
+
+def hashed(application: FastAPI, address: str) -> str:
+    return hashed_caller(address, application.state.services.settings.signing_key.encode())
 
 
 def test_too_many_wrong_passwords_of_one_address_close_it_and_no_other(database: Database) -> None:
     new_user(database, "besieged")
-    for number in range(MOST_BY_ADDRESS):
+    for number in range(MOST_BY_SOURCE):
         fail(database, f"guess {number}", "192.0.2.1")
     with database.session() as session, pytest.raises(TooManyTries, match="15 minutes"):
         open_session(session, "besieged", PASSWORD, "192.0.2.1")
@@ -133,12 +164,127 @@ def test_too_many_wrong_passwords_of_one_address_close_it_and_no_other(database:
         assert open_session(session, "besieged", PASSWORD, "192.0.2.2")
 
 
-def test_too_many_wrong_passwords_for_one_name_close_it(database: Database) -> None:
+def test_nobody_locks_out_a_user_from_elsewhere(application: FastAPI, database: Database) -> None:
     new_user(database, "popular")
-    for number in range(MOST_BY_NAME):
-        fail(database, "popular", f"198.51.100.{number}")
-    with database.session() as session, pytest.raises(TooManyTries):
-        open_session(session, "Popular", PASSWORD, "192.0.2.3")
+    for number in range(300):
+        fail(database, "popular", hashed(application, f"198.51.100.{number}"))
+    form = {"name": "Popular", "password": PASSWORD}
+    assert client_at(application, "192.0.2.3").post("/sign-in", data=form).status_code == 303
+
+
+def test_known_browser_is_let_in_beside_an_attacker(
+    application: FastAPI, database: Database
+) -> None:
+    new_user(database, "neighbour")
+    right = {"name": "neighbour", "password": PASSWORD}
+    wrong = right | {"password": "wrong"}
+    own, attacker = client_at(application, "192.0.2.40"), client_at(application, "192.0.2.40")
+    assert own.post("/sign-in", data=right).status_code == 303
+    own.post("/sign-out")
+    for number in range(MOST_BY_SOURCE):
+        fail(database, f"guess {number}", hashed(application, "192.0.2.40"))
+    assert attacker.post("/sign-in", data=right).status_code == 429
+    assert own.post("/sign-in", data=right).status_code == 303
+    # The browser is known to this user alone, and it has no more tries than an address has.
+    assert own.post("/sign-in", data={"name": "another", "password": "x"}).status_code == 429
+    statuses = [own.post("/sign-in", data=wrong).status_code for _ in range(UNDELAYED + 1)]
+    assert statuses == [401] * UNDELAYED + [429]
+
+
+def test_cookie_of_a_known_browser_cannot_be_made_up(
+    application: FastAPI, database: Database
+) -> None:
+    user = new_user(database, "unforged")
+    attacker = client_at(application, "192.0.2.41")
+    attacker.cookies.set("xray_known", f"{user.id}/made-up.signature")
+    for number in range(MOST_BY_SOURCE):
+        fail(database, f"guess {number}", hashed(application, "192.0.2.41"))
+    form = {"name": "unforged", "password": PASSWORD}
+    assert attacker.post("/sign-in", data=form).status_code == 429
+
+
+def test_each_wrong_password_for_a_name_makes_the_next_wait_longer(database: Database) -> None:
+    new_user(database, "forgetful")
+    for wrong, waited_s, wait_s in ((5, 0.0, 1), (6, 0.9, 2), (8, 3.0, 5), (12, 100.0, 28)):
+        source = f"192.0.2.{100 + wrong}"
+        for _ in range(wrong):
+            fail(database, "forgetful", source, at=now() - timedelta(seconds=waited_s))
+        with database.session() as session, pytest.raises(TooManyTries) as refused:
+            open_session(session, "forgetful", PASSWORD, source)
+        assert wait_s - 1 <= int(refused.value.headers["Retry-After"]) <= wait_s
+    # Four, or any number after its wait, is no hindrance.
+    for wrong, waited_s in ((4, 0.0), (5, 1.5), (8, 9.0)):
+        source = f"192.0.2.{200 + wrong}"
+        for _ in range(wrong):
+            fail(database, "forgetful", source, at=now() - timedelta(seconds=waited_s))
+        with database.session() as session:
+            assert open_session(session, "forgetful", PASSWORD, source)
+
+
+@pytest.mark.parametrize("names", ["one name", "a name each"])
+def test_no_more_passwords_than_the_limit_are_checked_at_once(
+    application: FastAPI, database: Database, names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_user(database, f"raced {names}")
+    attempts, checked, together = SignInAttempts(), list[str](), Barrier(64)
+    address = f"192.0.2.{len(names)}"
+
+    def slow_check(_session: Session, name: str, _password: str) -> None:
+        checked.append(name)
+        sleep(0.05)
+
+    monkeypatch.setattr("app.accounts.sign_in.check_password", slow_check)
+
+    def guess(number: int) -> bool:
+        name = f"raced {names}" if names == "one name" else f"name {number}"
+        together.wait(60)
+        # As many connections as the pool has.
+        with connections, database.sessions() as session:
+            try:
+                return check_sign_in(session, name, "wrong", Source(address), attempts) is not None
+            except TooManyTries:
+                return False
+
+    connections = Semaphore(30)
+    with ThreadPoolExecutor(64) as pool:
+        assert not any(pool.map(guess, range(64)))
+    most = UNDELAYED if names == "one name" else MOST_BY_SOURCE
+    assert most * 3 // 4 <= len(checked) <= most
+
+
+def test_burst_of_sign_ins_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checking, gate = Event(), Event()
+
+    def stuck(*_: object) -> None:
+        checking.set()
+        assert gate.wait(60)
+
+    monkeypatch.setattr("app.accounts.sign_in.check_password", stuck)
+    app = migrated_app(Settings(_env_file=None, home=tmp_path, decoder_workers=1))
+    with served_app(app) as port, ThreadPoolExecutor(80) as pool:
+        services = app.state.services
+        with services.database.session() as session:
+            key = create_key(session, "clinic", "test")
+
+        def guess(number: int) -> int:
+            with served.client_at(port, f"192.0.3.{number}") as caller:
+                form = {"name": "burst", "password": "x"}
+                return caller.post("/sign-in", data=form).status_code
+
+        guesses = [pool.submit(guess, number) for number in range(80)]
+        try:
+            assert checking.wait(60)
+            # More than the server has threads: those who wait hold none.
+            wait_until(lambda: services.password_checks.waiting > 40)
+            with served.client_at(port, "192.0.2.1") as clinic:
+                clinic.headers["Authorization"] = f"Bearer {key}"
+                assert clinic.get("/api/v1/screenings").status_code == 200
+                assert clinic.get("/sign-in").status_code == 200
+        finally:
+            gate.set()
+        assert {one.result(60) for one in guesses} <= {401, 503}
 
 
 def test_what_is_typed_as_a_name_is_not_written_down_unless_it_is_one(
@@ -164,8 +310,8 @@ def test_guessing_the_password_on_the_account_page_is_counted_too(
     form = {"old": "guess", "new": "another good one"}
     assert client.post("/account/password", data=form).status_code == 422
     assert actions(database, "robbed")[-1] == "user.sign-in-failed"
-    for _ in range(MOST_BY_NAME):
-        fail(database, "robbed", "192.0.2.10")
+    for _ in range(UNDELAYED - 1):
+        assert client.post("/account/password", data=form).status_code == 422
     refused = client.post("/account/password", data=form | {"old": PASSWORD})
     assert refused.status_code == 429
 
@@ -188,9 +334,9 @@ def test_addresses_are_counted_by_network(given: str, counted: str) -> None:
 
 def test_page_says_how_long_to_wait(application: FastAPI, database: Database) -> None:
     new_user(database, "patient")
-    for _ in range(MOST_BY_NAME):
-        fail(database, "patient", "192.0.2.9")
-    client = TestClient(application, follow_redirects=False)
+    for number in range(MOST_BY_SOURCE):
+        fail(database, f"guess {number}", hashed(application, "192.0.2.9"))
+    client = client_at(application, "192.0.2.9")
     answer = client.post("/sign-in", data={"name": "patient", "password": PASSWORD})
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "900")
     assert "Try again in 15 minutes" in answer.text
@@ -318,7 +464,8 @@ def test_last_admin_stays(database_url: str, tmp_path_factory: pytest.TempPathFa
         user = session.scalars(select(User)).one()
         with pytest.raises(Conflict, match="last admin"):
             disable_user(session, user, by="test")
-        found = open_session(session, "admin", password, "127.0.0.1")
+        source = Source("127.0.0.1")
+        found = check_sign_in(session, "admin", password, source, SignInAttempts())
         assert found
         assert signed_in_user(session, found[1]) == user
     own.close()

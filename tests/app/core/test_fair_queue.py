@@ -79,7 +79,7 @@ def test_who_would_wait_too_long_is_sent_away_and_others_are_not() -> None:
             async with fair.turn(caller):
                 pass
 
-        async with fair.turn(ONE), asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group, fair.turn(ONE):
             for number in range(3):
                 group.create_task(work(ONE))
                 while fair.waiting <= number:

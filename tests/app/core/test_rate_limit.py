@@ -1,13 +1,17 @@
 """Rate limits: windows, memory, Redis and its absence, and what is stored of a caller."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from time import time
 
 import pytest
 import redis
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
-from app.accounts.sign_in import MOST_BY_ADDRESS, MOST_BY_NAME, SignInLimits
+from app.accounts.sign_in import MOST_BY_SOURCE, SignInAttempts, TooManyTries
 from app.core import rate_limit
+from app.core.audit import AuditEvent
 from app.core.rate_limit import RateLimit, RateLimits
 from tests.faults.deployment import redis_server
 from tests.support.ports import free_port
@@ -37,7 +41,6 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_shared_without_redis() -> None:
     limits = RateLimits("", "secret")
     assert not limits.are_shared
-    assert SignInLimits.of(limits) is None
     assert limits.limit("one", 1, 60).take("a")
     assert limits.limit("one", 1, 60).take("a")
 
@@ -69,18 +72,38 @@ def test_no_address_is_stored_in_clear(redis_url: str) -> None:
     assert "203.0.113" not in keys
 
 
-def test_wrong_passwords_are_counted_in_redis(redis_url: str) -> None:
-    one, other = (SignInLimits.of(RateLimits(redis_url, "sign-in")) for _ in range(2))
-    assert one
-    assert other
-    for number in range(MOST_BY_ADDRESS):
-        assert other.allow("192.0.2.9", f"guess {number}")
-        one.count("192.0.2.9", f"guess {number}")
-    assert not other.allow("192.0.2.9", "user")
-    for number in range(MOST_BY_NAME):
-        one.count(f"198.51.100.{number}", "popular")
-    assert not other.allow("192.0.2.10", "popular")
-    assert other.allow("192.0.2.10", "user")
+def test_attempts_of_all_servers_are_counted_in_redis(redis_url: str) -> None:
+    one, other = (SignInAttempts.of(RateLimits(redis_url, "sign-in")) for _ in range(2))
+    engine = create_engine("sqlite://")
+    AuditEvent.__table__.create(engine)  # type: ignore[attr-defined]
+    with Session(engine) as session, ExitStack() as in_progress:
+        for number in range(MOST_BY_SOURCE // 2):
+            for server in (one, other):
+                attempt = server.admitted(session, "address:one", f"guess {number}")
+                in_progress.enter_context(attempt).was_wrong = number % 2 == 0
+        with pytest.raises(TooManyTries):
+            one.admitted(session, "address:one", "user").__enter__()
+        with one.admitted(session, "address:two", "user"):
+            pass
+    # Right passwords count no longer once they are checked.
+    with Session(engine) as session, other.admitted(session, "address:one", "user"):
+        pass
+
+
+def test_times_can_be_given_back_and_are_told() -> None:
+    limit = RateLimit(5, 60, name="some")
+    assert limit.take("a", 4)
+    assert not limit.allows("a", 2)
+    assert not limit.take("a", 2)
+    limit.give_back("a", 2)
+    usage = limit.use("a")
+    assert usage.allowed
+    assert usage.headers == {
+        "RateLimit-Policy": '"some";q=5;w=60',
+        "RateLimit": f'"some";r=0;t={usage.reset_s}',
+    }
+    assert 58 <= usage.reset_s <= 60
+    assert limit.use("a").headers["Retry-After"]
 
 
 def test_process_counts_alone_while_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,9 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
+from app.core.fair_queue import FairQueue
 from app.screenings.stored_images import STORED_IMAGES
 from app.screenings.tables import Screening
 from tests.support.images import dicom, png, synthetic_image
+from tests.support.served import wait_until
+from tests.support.services import changed_services
 
 
 def count(application: FastAPI) -> tuple[int, int]:
@@ -70,39 +73,39 @@ def test_storage_that_fails_leaves_no_row(
     assert count(application) == before
 
 
-def test_more_images_than_can_be_answered_get_503_and_nothing_is_lost(
+def test_images_wait_for_their_turn_and_more_than_a_short_queue_get_503(
     application: FastAPI, image_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screener = application.state.services.screenings
-    monkeypatch.setattr(screener, "_admission", threading.BoundedSemaphore(2))
-    monkeypatch.setattr(screener, "max_in_flight", 2)
-    promotion_check, waiting = threading.Event(), threading.Semaphore(0)
-    answer = type(screener)._screen
+    services = application.state.services
+    turns = FairQueue(2, 2.0, typical_s=1.0, busy="Too many images are being screened.")
+    gate, begun = threading.Event(), threading.Semaphore(0)
+    answer = type(services.screenings)._screen
 
     def wait_at_the_gate(*arguments: Any) -> Screening:
-        waiting.release()
-        assert promotion_check.wait(20)
+        begun.release()
+        assert gate.wait(60)
         return answer(*arguments)
 
-    monkeypatch.setattr(type(screener), "_screen", wait_at_the_gate)
+    monkeypatch.setattr(type(services.screenings), "_screen", wait_at_the_gate)
     before = count(application)
 
     def send() -> int:
         client = TestClient(application, follow_redirects=False)
         return int(client.post("/screenings", files={"image": image_bytes}).status_code)
 
-    with ThreadPoolExecutor(2) as pool:
-        admitted = [pool.submit(send) for _ in range(2)]
-        waiting.acquire(timeout=20)
-        waiting.acquire(timeout=20)
+    # Visitors have one of the two turns.
+    with changed_services(application, turns=turns), ThreadPoolExecutor(3) as pool:
+        admitted = [pool.submit(send) for _ in range(3)]
+        begun.acquire(timeout=60)
+        wait_until(lambda: turns.waiting == 2)
         client = TestClient(application, follow_redirects=False)
         refused = client.post("/screenings", files={"image": image_bytes})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert client.get("/screenings").status_code == 200, "pages are served meanwhile"
-        promotion_check.set()
-        assert [one.result(20) for one in admitted] == [303, 303]
+        gate.set()
+        assert [one.result(60) for one in admitted] == [303, 303, 303]
     rows, files = count(application)
-    assert (rows - before[0], files - before[1]) == (2, 4)
+    assert (rows - before[0], files - before[1]) == (3, 6)
 
 
 def test_many_at_once_are_all_recorded(application: FastAPI, image_bytes: bytes) -> None:

@@ -1,6 +1,7 @@
 """Hostile uploads: choice of codec, parts over the limit, stalled senders, full disks."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -14,10 +15,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from app.core.admission import Caller, CallerKind, Places
 from app.core.database import now
-from app.core.errors import BadUpload, Busy, UploadTooLarge, UploadTooSlow
+from app.core.errors import BadUpload, Busy, StorageFull, UploadTooLarge, UploadTooSlow
+from app.core.spool import SpoolRoom
 from app.core.storage import Storage
-from app.screenings.uploads import Intake
+from app.screenings.uploads import Intake, Pace
 from ml.imaging.decode import read_image
 from ml.imaging.png import grey_png
 from ml.imaging.types import UnreadableImage
@@ -52,16 +55,23 @@ def request(pieces: list[bytes | float | None], **headers: str) -> Request:
     return Request({"type": "http", "method": "POST", "headers": raw}, receive)
 
 
+CLINIC = Caller(CallerKind.KEY, "clinic")
+
+
+UNHURRIED = Pace(5.0, 1)
+
+
+def new_intake(places: int = 4, pace: Pace = UNHURRIED, spool: Path | None = None) -> Intake:
+    return Intake(Places(places, dict.fromkeys(CallerKind, places)), pace, SpoolRoom(spool))
+
+
 def read(
     sent: Request, *, intake: Intake | None = None, most: int = 2, max_bytes: int = 1000
 ) -> list[bytes]:
     async def run() -> list[bytes]:
-        form = await (intake or Intake(4, 5.0)).read_images(sent, most=most, max_bytes=max_bytes)
-        images = form.images
-        contents = [await image.read() for image in images]
-        for image in images:
-            await image.close()
-        return contents
+        reader = intake or new_intake()
+        async with reader.images(sent, CLINIC, most=most, max_bytes=max_bytes) as form:
+            return [await image.read() for image in form.images]
 
     return asyncio.run(run())
 
@@ -113,7 +123,52 @@ def test_part_over_the_limit_is_refused_while_it_arrives() -> None:
 
 def test_sender_that_stalls_is_cut_off() -> None:
     with pytest.raises(UploadTooSlow):
-        read(request([part(b"start"), 60.0, END]), intake=Intake(4, 0.2))
+        read(request([part(b"start"), 60.0, END]), intake=new_intake(pace=Pace(0.2, 1)))
+
+
+def test_sender_that_is_too_slow_is_cut_off_and_frees_its_place() -> None:
+    # A byte now and then, for as long as anyone listens.
+    drops: list[bytes | float | None] = [part(b"")[:-2], *[0.01, b"0"] * 5000]
+    intake = new_intake(places=1, pace=Pace(60.0, 10_000, window_s=0.2))
+    with pytest.raises(UploadTooSlow, match="slower than 10,000 bytes per second") as refused:
+        read(request(drops), intake=intake)
+    assert refused.value.headers["Connection"] == "close"
+    assert read(request([part(b"1") + END]), intake=intake) == [b"1"]
+
+
+def test_steady_sender_may_take_several_windows() -> None:
+    steady: list[bytes | float | None] = [part(b"")[:-2], *[0.05, b"0" * 100] * 10, b"\r\n", END]
+    intake = new_intake(pace=Pace(60.0, 100, window_s=0.5))
+    assert read(request(steady), intake=intake, max_bytes=2000) == [b"0" * 1000]
+
+
+def test_room_for_a_body_is_checked_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(total=100_000_000, free=6_000_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    async def run() -> None:
+        spool = SpoolRoom(tmp_path)
+        with spool.promised(4_000_000) as room:
+            with pytest.raises(StorageFull, match="no room to receive 4 MB"):
+                spool.promised(4_000_000).__enter__()
+            with spool.promised(1_000_000):
+                pass
+            room.kept(3_000_000)
+            with spool.promised(4_000_000):
+                pass
+        # Visitors leave room to clinics.
+        with spool.promised(4_000_000), pytest.raises(StorageFull):
+            spool.promised(1_500_000, leave=1_000_000).__enter__()
+        never_read = request([b"never looked at"], content_length="9000000")
+        with pytest.raises(StorageFull):
+            async with new_intake(spool=tmp_path).images(
+                never_read, CLINIC, most=1, max_bytes=10_000_000
+            ):
+                pass
+
+    asyncio.run(run())
 
 
 def test_sender_that_leaves_is_no_fault_of_ours() -> None:
@@ -123,15 +178,22 @@ def test_sender_that_leaves_is_no_fault_of_ours() -> None:
 
 def test_too_many_senders_at_once_are_turned_away() -> None:
     async def run() -> None:
-        intake = Intake(1, 5.0)
-        slow = asyncio.create_task(
-            intake.read_images(request([part(b"1"), 0.5, END]), most=1, max_bytes=1000)
-        )
-        await asyncio.sleep(0.1)
+        intake, reading = new_intake(places=1), asyncio.Event()
+
+        async def hold() -> None:
+            held = intake.images(request([part(b"1") + END]), CLINIC, most=1, max_bytes=1000)
+            async with held:
+                reading.set()
+                await done.wait()
+
+        done = asyncio.Event()
+        slow = asyncio.create_task(hold())
+        await reading.wait()
         with pytest.raises(Busy):
-            await intake.read_images(request([part(b"2") + END]), most=1, max_bytes=1000)
-        (image,) = (await slow).images
-        await image.close()
+            async with intake.images(request([part(b"2") + END]), CLINIC, most=1, max_bytes=1000):
+                pass
+        done.set()
+        await slow
 
     asyncio.run(run())
 
@@ -231,22 +293,6 @@ def test_what_an_interrupted_write_left_is_removed(tmp_path: Path) -> None:
     assert storage.remove_leftovers(now() + timedelta(seconds=1)) == 1
     assert storage.get("images/a/image") == b"whole"
     assert not (tmp_path / "images" / "b").exists()
-
-
-def test_visitors_leave_places_to_clinics(
-    application: FastAPI,
-    visitor: TestClient,
-    clinic: TestClient,
-    image_bytes: bytes,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import threading
-
-    taken = threading.BoundedSemaphore(1)
-    taken.acquire()
-    monkeypatch.setattr(application.state.services.screenings, "_visitors", taken)
-    assert visitor.post("/screenings", files={"image": image_bytes}).status_code == 503
-    assert clinic.post("/api/v1/screenings", files={"image": image_bytes}).status_code == 201
 
 
 def test_inference_calls_nobody(tmp_path: Path) -> None:
