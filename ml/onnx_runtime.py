@@ -23,7 +23,7 @@ def open_graph(
         graph: a serialised ONNX model.
         threads: cores that one call may use.
         serving: for a server, whose calls are of one image each. It keeps the memory of a call for
-            the next one, which becomes fragmented if it is taken anew each time, and threads that
+            the next one, as it becomes fragmented if it is requested each time, and threads that
             wait leave the cores to others.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where passwords are checked: in threads of their own, a few at a time, and after a short wait.
+"""Where passwords are checked: in separate threads, a few at a time, and after a short wait.
 
 A check takes some 50 ms and 64 MB. In the threads of all other requests a burst of them would hold
 up everything else.

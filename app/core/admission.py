@@ -11,7 +11,7 @@ from app.core.errors import Busy
 
 
 class CallerKind(StrEnum):
-    """Kinds of callers; each has places of its own, so that none shuts out another."""
+    """Kinds of callers; each has separate places, so that none shuts out another."""
 
     KEY = "key"
     USER = "user"
