@@ -3,7 +3,9 @@
 import os
 import resource
 import signal
+import socket
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -87,8 +89,13 @@ def serve(
     settings = _settings_of_server(host)
     configure_logging(settings)
     console = Console()
-    console.print(f"Xray Screening: open [bold]http://{host}:{port}[/bold]")
+    # Before anything is created or printed, for a password is shown only once.
+    _require_free_port(host, port)
+    if settings.environment is Environment.EMBEDDED:
+        _require_writable_home(settings)
     database = _migrated_database(settings)
+    shown = f"[{host}]" if ":" in host else host
+    console.print(f"Xray Screening: open http://{shown}:{port}", markup=False, soft_wrap=True)
     _require_one_installation(database, settings)
     embedded = settings.environment is Environment.EMBEDDED
     if embedded and host not in LOOPBACK:
@@ -114,6 +121,33 @@ def serve(
             forwarded_allow_ips=forwarded_allow_ips or settings.trusted_proxies,
             timeout_graceful_shutdown=20,
         )
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Refuse an address that cannot be listened on, because of another server for example."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = addresses[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as problem:
+        raise XrayError(
+            f"Cannot listen on {host}, port {port}: {problem.strerror or problem}. Stop the other "
+            "server, or give another --port or --host."
+        ) from problem
+
+
+def _require_writable_home(settings: Settings) -> None:
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.home):
+            pass
+    except OSError as problem:
+        raise XrayError(
+            f"Cannot write to {settings.home}: {problem.strerror or problem}. Set XRAY_HOME to a "
+            "folder that this user can write to."
+        ) from problem
 
 
 def _warn_of_exposure(host: str, settings: Settings, console: Console) -> None:

@@ -32,6 +32,7 @@ from app.core.error_pages import (
 )
 from app.core.errors import AppError, SignInNeeded
 from app.core.fair_queue import FairQueue
+from app.core.head_requests import HeadAsGet
 from app.core.rate_limit import RateLimits
 from app.core.request_limits import RateLimitHeaders, RequestLimits
 from app.core.request_log import RequestLog
@@ -120,6 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         SecurityHeaders, secure=settings.secure_cookies, trial_mode=settings.trial_mode
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.add_middleware(RateLimitHeaders)
     # Added last, so that it is outermost and sees every request.

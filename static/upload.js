@@ -142,18 +142,24 @@ function fail(upload, problem) {
   announce(`${upload.file.name}: ${problem.title}. ${problem.detail ?? ""}`);
 }
 
-/** @param {Upload} upload @param {{url: string, decision: string, decision_name: string}} screening */
+/** @param {Upload} upload @param {{url: string, decision: string, decision_name: string, warnings: string[]}} screening */
 function succeed(upload, screening) {
   unfinished.delete(upload.row);
   const verdict = document.createElement("span");
   verdict.className = `verdict verdict-${screening.decision}`;
   verdict.textContent = screening.decision_name;
-  show(upload, verdict);
+  const warnings = screening.warnings.map((text) => {
+    const line = document.createElement("span");
+    line.className = "queue-warning";
+    line.textContent = `Warning: ${text}`;
+    return line;
+  });
+  show(upload, verdict, ...warnings);
   const link = upload.row.querySelector("a");
   link.href = screening.url;
   link.hidden = false;
   link.setAttribute("aria-label", `View result for ${upload.file.name}`);
-  announce(`${upload.file.name}: ${screening.decision_name}`);
+  announce([`${upload.file.name}: ${screening.decision_name}`, ...screening.warnings].join(". "));
   if (upload.alone && unfinished.size === 0) location.assign(screening.url);
 }
 

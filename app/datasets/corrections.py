@@ -11,10 +11,12 @@ from sqlalchemy.orm import Session
 from app.core.storage import Storage
 from app.screenings.stored_images import image_key
 from app.screenings.tables import Review, Screening
-from ml.data.importers.records import clean_age, clean_sex
+from ml.data.importers.records import Skipped, clean_age, clean_sex
 from ml.data.manifest import COLUMNS, MANIFEST
+from ml.imaging.image_warnings import SHOWN_AS_SENT, read_warnings
 from ml.labels import NO_CLASS
 
+ORIENTATION = "stored rotated or inverted"
 _SUFFIXES = {"image/png": "png", "image/jpeg": "jpg"}
 
 
@@ -27,11 +29,13 @@ def row_holding(*which: ColumnElement[bool]) -> Subquery:
     return select(ranked).where(ranked.c.rank == 1).subquery()
 
 
-def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
+def write_corrections(
+    session: Session, storage: Storage, folder: Path
+) -> tuple[int, list[Skipped]]:
     """Write the reviewed images as a data set, each with the label that holds.
 
     An image whose newest review names none of the classes is left out: it shows something else, or
-    cannot be read.
+    cannot be read. So is one that is stored as it was sent, rotated or inverted.
 
     A clinic is called by a hash, a patient by the key of the review or, where nobody said who it
     is, by the screening. The reviewers' words are left out: they may describe the patient.
@@ -42,7 +46,8 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
         folder: the data set's folder to be.
 
     Returns:
-        How many images were written; where it is none, there is no data set.
+        How many images were written; where it is none, there is no data set. And those that lie
+        wrong, each with the reason.
     """
     holds = row_holding()
     query = select(Screening, holds.c.id, holds.c.label, holds.c.patient_key).join(
@@ -51,9 +56,13 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
     query = query.where(holds.c.label.not_in(NO_CLASS))
     # One image's answer holds three maps: not all of them at once.
     reviewed = session.execute(query.order_by(Screening.id).execution_options(yield_per=100))
-    rows = []
+    rows: list[dict[str, str]] = []
+    left_out: list[Skipped] = []
     for screening, review_id, label, patient_key in reviewed:
         row = _row(screening, review_id, label, patient_key)
+        if fault := _orientation_fault(screening):
+            left_out.append(Skipped(Path(row["image"]), ORIENTATION, fault))
+            continue
         if _written(storage, screening.id, folder / row["image"]):
             rows.append(row)
     if rows:
@@ -61,7 +70,13 @@ def write_corrections(session: Session, storage: Storage, folder: Path) -> int:
             writer = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    return len(rows)
+    return len(rows), left_out
+
+
+def _orientation_fault(screening: Screening) -> str:
+    """What is wrong with how the stored image lies; empty where it is upright."""
+    warnings = read_warnings(screening.warnings)
+    return " ".join(one.text for one in warnings if SHOWN_AS_SENT in one.parameters)
 
 
 def _row(

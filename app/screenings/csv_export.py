@@ -13,6 +13,7 @@ from app.screenings.queries import screenings_page
 from app.screenings.reviews import hidden_reviews, reviewed_labels
 from app.screenings.tables import Screening
 from app.screenings.thresholds import thresholds_of, why_uncertain
+from ml.imaging.image_warnings import read_warnings, warning_columns
 
 _ROWS_AT_ONCE = 200
 COLUMNS = (
@@ -25,6 +26,8 @@ COLUMNS = (
     "probabilities",
     "ood_score",
     "review",
+    "warnings",
+    "warning_codes",
     "model_version",
     "model_sha256",
     "image_sha256",
@@ -63,6 +66,7 @@ def _lines(session: Session, rows: Sequence[Screening], user: User | None) -> It
     hidden = hidden_reviews(session, ids, user) if user else set()
     thresholds = thresholds_of(session, rows)
     for row in rows:
+        codes, texts = warning_columns(read_warnings(row.warnings))
         yield csv_line(
             [
                 row.created_at.isoformat(timespec="seconds"),
@@ -74,6 +78,8 @@ def _lines(session: Session, rows: Sequence[Screening], user: User | None) -> It
                 " ".join(f"{label}={value:.4f}" for label, value in row.probabilities.items()),
                 f"{row.ood_score:.3f}",
                 "" if row.id in hidden else reviewed.get(row.id, ""),
+                texts,
+                codes,
                 row.model_version,
                 row.model_sha256,
                 row.image_sha256,

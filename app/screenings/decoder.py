@@ -31,6 +31,7 @@ from app.screenings.decoder_protocol import (
     section_lengths,
 )
 from app.settings import DECODER_MEMORY
+from ml.imaging.corrections import UPRIGHT, Orientation
 from ml.imaging.types import UnreadableImage
 
 logger = logging.getLogger(__name__)
@@ -90,12 +91,13 @@ class ImageDecoder:
         for slot in self._slots:
             slot.start()
 
-    def decode(self, content: bytes, size: int) -> DecodedImage:
+    def decode(self, content: bytes, size: int, correction: Orientation = UPRIGHT) -> DecodedImage:
         """Decode one image in a child, blocking until it is done.
 
         Args:
             content: the whole file.
             size: side of the model input in pixels; it depends on the active model.
+            correction: how the image lies; it is turned and inverted accordingly.
 
         Raises:
             UnreadableImage: as `ml.imaging.decode.read_image`; also with the code "too-slow", and
@@ -104,7 +106,7 @@ class ImageDecoder:
         """
         slot = self._lease()
         try:
-            outcome = self._ask(slot, content, size)
+            outcome = self._ask(slot, content, size, correction)
         finally:
             self._idle.put(slot)
         if isinstance(outcome, UnreadableImage):
@@ -145,13 +147,16 @@ class ImageDecoder:
         except queue.Empty:
             raise DecoderUnavailable("The image decoder is busy. Try again later.") from None
 
-    def _ask(self, slot: "_Slot", content: bytes, size: int) -> DecodedImage | UnreadableImage:
+    def _ask(
+        self, slot: "_Slot", content: bytes, size: int, correction: Orientation
+    ) -> DecodedImage | UnreadableImage:
         """Decode an image in the slot's child; once more in a new child if that one died."""
         status: int | None = None
         for _ in range(2):
             child = slot.child()
             try:
-                reply = child.ask(content, size, time.monotonic() + self._timeout_s)
+                deadline = time.monotonic() + self._timeout_s
+                reply = child.ask(content, size, correction, deadline)
                 outcome = read_reply(reply, size)
             except TimeoutError:
                 slot.replace()
@@ -270,7 +275,7 @@ class _Child:
                 raise InvalidReply("the first reply is not the expected one")
             self._ready = True
 
-    def ask(self, content: bytes, size: int, deadline: float) -> Reply:
+    def ask(self, content: bytes, size: int, correction: Orientation, deadline: float) -> Reply:
         """Send an image and wait for the reply.
 
         Raises:
@@ -279,7 +284,8 @@ class _Child:
         """
         self.images += 1
         try:
-            for part in (REQUEST.pack(len(content), size), content):
+            turns, inverted = correction.quarter_turns, correction.inverted
+            for part in (REQUEST.pack(len(content), size, turns, inverted), content):
                 self._channel.settimeout(_remaining(deadline))
                 self._channel.sendall(part)
         except TimeoutError:

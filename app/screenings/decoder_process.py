@@ -15,6 +15,7 @@ from pathlib import Path
 
 from app.core.parent_death import end_when_parent_ends
 from app.screenings.decoder_protocol import READY, REQUEST, Reply
+from ml.imaging.corrections import Orientation, corrected
 from ml.imaging.decode import display_image, read_image, thumbnail_image
 from ml.imaging.decode_budget import require_affordable
 from ml.imaging.preprocessing import BlankImage, standardise
@@ -43,11 +44,14 @@ def main() -> None:
         _decode(*request).send(channel)
 
 
-def _decode(content: bytes, size: int) -> Reply:
+def _decode(content: bytes, size: int, correction: Orientation) -> Reply:
     try:
         require_affordable(content)
         # Large enough for the model input and for a sharp thumbnail.
-        image = read_image(content, shortest=max(2 * size, THUMBNAIL_SIDE))
+        shortest = max(2 * size, THUMBNAIL_SIDE) if correction.upright else None
+        image = read_image(content, shortest=shortest)
+        if not correction.upright:
+            image = corrected(image, correction)
         model_input = standardise(image.pixels, size)
         display, display_type = display_image(image, content)
         thumbnail = thumbnail_image(image)
@@ -66,18 +70,20 @@ def _decode(content: bytes, size: int) -> Reply:
         "format": image.format,
         "bits": image.bits,
         "metadata": dict(image.metadata),
+        "warnings": [warning.as_json() for warning in image.warnings],
     }
     return Reply(header, model_input.tobytes(), display, thumbnail)
 
 
-def _receive_image(channel: socket.socket) -> tuple[bytes, int] | None:
-    """The next image and the side of its model input; None where the parent closed the socket."""
+def _receive_image(channel: socket.socket) -> tuple[bytes, int, Orientation] | None:
+    """The next image, the side of its model input and how to correct it; None at the end."""
     head = _receive(channel, REQUEST.size)
     if head is None:
         return None
-    length, size = REQUEST.unpack(head)
+    length, size, turns, inverted = REQUEST.unpack(head)
     content = _receive(channel, length)
-    return None if content is None else (content, size)
+    correction = Orientation(quarter_turns=turns, inverted=inverted)
+    return None if content is None else (content, size, correction)
 
 
 def _receive(channel: socket.socket, length: int) -> bytes | None:

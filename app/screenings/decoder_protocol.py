@@ -14,10 +14,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.imaging.image_warnings import ImageWarning, WarningCode
 from ml.imaging.types import MAX_PIXELS, Format, Refusal, UnreadableImage
 
-# Length of the image, side of the model input; the image follows.
-REQUEST = struct.Struct(">QI")
+# Length of the image, side of the model input, quarter turns and inversion; the image follows.
+REQUEST = struct.Struct(">QIB?")
 # Lengths of the four sections that follow: header, model input, display image, thumbnail.
 REPLY = struct.Struct(">4I")
 # Header of the first reply, before any image.
@@ -26,6 +27,7 @@ READY = {"ready": True}
 _MAX_HEADER = 16 * 2**10
 _MAX_TEXT = 500
 _MAX_METADATA = 20
+_MAX_WARNINGS = 10
 # A stripped image is no longer than its file, a rendered one is a PNG of at most 50 megapixels.
 _MAX_RENDERED = MAX_PIXELS + 2**22
 _MAX_THUMBNAIL = 2**20
@@ -83,6 +85,7 @@ class DecodedImage:
         format: "JPEG", "PNG", "TIFF", "WebP" or "DICOM".
         bits: stored grey depth.
         metadata: the allow-listed technical values of `ml.imaging.types.Radiograph`.
+        warnings: what has to be said of the image by its header.
     """
 
     model_input: NDArray[np.uint8]
@@ -94,6 +97,7 @@ class DecodedImage:
     format: str
     bits: int
     metadata: dict[str, str]
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 def section_lengths(packed: bytes, *, image_bytes: int = 0, size: int = 0) -> tuple[int, ...]:
@@ -166,6 +170,7 @@ def _decoded_image(reply: Reply, size: int) -> DecodedImage:
         format=_one_of(header["format"], get_args(Format)),
         bits=_integer(header["bits"], 16),
         metadata=_metadata(header["metadata"]),
+        warnings=_warnings(header["warnings"]),
     )
 
 
@@ -173,6 +178,15 @@ def _metadata(values: object) -> dict[str, str]:
     if not isinstance(values, dict) or len(values) > _MAX_METADATA:
         raise ValueError("the metadata is no short table")
     return {_text(key): _text(value) for key, value in values.items()}
+
+
+def _warnings(values: object) -> tuple[ImageWarning, ...]:
+    if not isinstance(values, list) or len(values) > _MAX_WARNINGS:
+        raise ValueError("the warnings are no short list")
+    return tuple(
+        ImageWarning(_one_of(one["code"], get_args(WarningCode)), _metadata(one["parameters"]))
+        for one in values
+    )
 
 
 def _one_of(value: object, choices: tuple[Any, ...]) -> Any:

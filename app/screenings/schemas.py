@@ -10,7 +10,7 @@ from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.views import REASONS, TRIAL_NOTICE
 from ml.classifier.predictor import decision_name
-from ml.classifier.upright import warning_texts
+from ml.imaging.image_warnings import ImageWarning, read_warnings
 from ml.labels import label_name
 
 _EXAMPLE: dict[str, Any] = {
@@ -35,7 +35,13 @@ _EXAMPLE: dict[str, Any] = {
     "page_url": "/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
     "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
-    "warnings": [],
+    "warnings": [
+        {
+            "code": "rotated",
+            "parameters": {"degrees": "90"},
+            "text": ImageWarning("rotated", {"degrees": "90"}).text,
+        }
+    ],
     "warning": None,
 }
 
@@ -73,6 +79,21 @@ class ImageOut(BaseModel):
     metadata: dict[str, str] = Field(description="Technical data by allow-list; never a name.")
 
 
+class WarningOut(BaseModel):
+    """What has to be said of an image."""
+
+    code: str = Field(description="Stable code for programs.", examples=["rotated"])
+    parameters: dict[str, str] = Field(
+        description="Values of this image.", examples=[{"degrees": "90"}]
+    )
+    text: str = Field(description="The warning in sentences.")
+
+    @classmethod
+    def of(cls, warning: ImageWarning) -> "WarningOut":
+        """Show a warning."""
+        return cls(code=warning.code, parameters=dict(warning.parameters), text=warning.text)
+
+
 class ScreeningOut(BaseModel):
     """An image and its prediction."""
 
@@ -92,7 +113,7 @@ class ScreeningOut(BaseModel):
     page_url: str = Field(description="The page for people; sign in to open it.")
     heatmap_url: str
     timings_ms: dict[str, float]
-    warnings: list[str] = Field(
+    warnings: list[WarningOut] = Field(
         description="What the file's header or the picture itself puts in doubt; mostly empty."
     )
     warning: str | None = Field(
@@ -128,7 +149,7 @@ class ScreeningOut(BaseModel):
             page_url=f"/screenings/{row.id}",
             heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
             timings_ms=row.timings,
-            warnings=warning_texts(row.image_metadata.get("Warnings", "")),
+            warnings=[WarningOut.of(warning) for warning in read_warnings(row.warnings)],
             warning=TRIAL_NOTICE if row.is_trial else None,
         )
 
@@ -143,6 +164,7 @@ class UploadResult(BaseModel):
     decision: str
     decision_name: str
     probabilities: dict[str, float]
+    warnings: list[str]
 
     @classmethod
     def of(cls, row: Screening) -> "UploadResult":
@@ -155,6 +177,7 @@ class UploadResult(BaseModel):
             decision=row.decision,
             decision_name=decision_name(row.decision),
             probabilities=row.probabilities,
+            warnings=[warning.text for warning in read_warnings(row.warnings)],
         )
 
 

@@ -5,7 +5,6 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -36,10 +35,10 @@ from app.screenings.quota import StorageQuota
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
 from ml.classifier.predictor import Prediction, Predictor
-from ml.classifier.upright import predict_upright
+from ml.imaging.corrections import UPRIGHT, Orientation
 from ml.imaging.heatmap import pack_map
 from ml.imaging.orientation import OrientationCheck
-from ml.imaging.types import IMAGE_WARNINGS, ImageWarning, UnreadableImage
+from ml.imaging.types import UnreadableImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +164,17 @@ class ScreeningService:
             decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         with INFERENCE_SECONDS.time(), self._predicting:
-            prediction, warnings = predict_upright(
-                predictor, self._orientation, decoded.model_input, alone=self._in_progress == 1
-            )
+            found = self._orientation.find(decoded.model_input)
+        if not found.upright:
+            # Decoded again, so that what is predicted, shown and learned from is the same image.
+            decoded, _ = self._decode(upload, predictor.card.input_size, found)
+        with INFERENCE_SECONDS.time(), self._predicting:
+            prediction = predictor.predict(decoded.model_input, alone=self._in_progress == 1)
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
-        screening.image_metadata = _with_warnings(decoded.metadata, warnings)
+        warnings = (*decoded.warnings, *found.warnings)
+        screening.image_metadata = decoded.metadata
+        screening.warnings = [warning.as_json() for warning in warnings]
         screening.reference = labels.reference
         screening.idempotency_key = labels.idempotency_key
         screening.is_trial = self.classifier.is_trial(screening.model_sha256)
@@ -211,14 +215,18 @@ class ScreeningService:
             # The row is gone, so the image cannot be reached; the hourly clean-up deletes it.
             logger.exception("the image of a deleted screening is left for the clean-up")
 
-    def _decode(self, upload: BinaryIO, size: int) -> tuple[DecodedImage, str]:
+    def _decode(
+        self, upload: BinaryIO, size: int, correction: Orientation = UPRIGHT
+    ) -> tuple[DecodedImage, str]:
         with DECODER_QUEUE.track_inprogress():
             has_place = self._reading.acquire(timeout=self.wait_s)
         if not has_place:
             raise Busy("The image decoder is busy. Try again in a few seconds.")
         try:
+            upload.seek(0)
             content = upload.read()
-            return self.decoder.decode(content, size), hashlib.sha256(content).hexdigest()
+            decoded = self.decoder.decode(content, size, correction)
+            return decoded, hashlib.sha256(content).hexdigest()
         except UnreadableImage as problem:
             raise refusal(problem) from problem
         except DecoderUnavailable as problem:
@@ -271,13 +279,6 @@ def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
         case "too-large":
             return UploadTooLarge(str(problem), code=problem.code)
     return ImageRefused(str(problem), code=problem.code)
-
-
-def _with_warnings(metadata: Mapping[str, str], found: Sequence[ImageWarning]) -> dict[str, str]:
-    """The metadata of an image, with the warnings of its file and then those of its picture."""
-    texts = [metadata.get("Warnings", ""), *(IMAGE_WARNINGS[code] for code in found)]
-    joined = " ".join(filter(None, texts))
-    return {**metadata, **({"Warnings": joined} if joined else {})}
 
 
 def _row(

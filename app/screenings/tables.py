@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -38,6 +39,8 @@ class Screening(Base):
     image_metadata: Mapped[dict[str, str]] = mapped_column(JSON)  # by allow-list
     # Of image and thumbnail; 0 for those of before it was counted.
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # What has to be said of the image, as `ml.imaging.image_warnings` stores it.
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
 
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     model_version: Mapped[str] = mapped_column(String(100))

@@ -9,8 +9,8 @@ from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
 from ml.classifier.predictor import Reason, decision_name
-from ml.classifier.upright import warning_texts
 from ml.imaging.heatmap import render_heatmap, unpack_map
+from ml.imaging.image_warnings import read_warnings
 from ml.labels import label_name
 from ml.reporting.format import percent
 
@@ -85,6 +85,7 @@ class ScreeningSummary:
     Attributes:
         uncertain_because: the value and the threshold that it missed; empty if confident.
         is_review_hidden: whether others have reviewed it and the reader has not.
+        warnings: of the image, in a few words each.
     """
 
     id: str
@@ -100,6 +101,7 @@ class ScreeningSummary:
     reviewed: str | None
     reviewed_name: str | None
     is_review_hidden: bool
+    warnings: list[str]
 
     @classmethod
     def of(
@@ -130,6 +132,7 @@ class ScreeningSummary:
             reviewed=None if hidden else reviewed,
             reviewed_name=label_name(reviewed) if reviewed and not hidden else None,
             is_review_hidden=hidden,
+            warnings=[warning.name for warning in read_warnings(row.warnings)],
         )
 
 
@@ -202,7 +205,7 @@ class ScreeningView:
             decision_reason=REASONS.get(row.reason or ""),
             uncertain_because=why_uncertain(row, thresholds),
             trial_notice=TRIAL_NOTICE if row.is_trial else None,
-            warnings=warning_texts(row.image_metadata.get("Warnings", "")),
+            warnings=[warning.text for warning in read_warnings(row.warnings)],
             label=row.label,
             label_name=label_name(row.label),
             probabilities=[

@@ -1,13 +1,11 @@
 """Prediction of images that may lie on their side or have their grey levels inverted. No torch."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.classifier.predictor import Prediction, Predictor
+from ml.imaging.image_warnings import ImageWarning
 from ml.imaging.orientation import OrientationCheck
-from ml.imaging.types import IMAGE_WARNINGS, ImageWarning
 
 
 def predict_upright(
@@ -26,18 +24,8 @@ def predict_upright(
         alone: as in `Predictor.predict`.
 
     Returns:
-        The prediction, whose activation map lies over the image as it was given, and what has to be
-        said of the image.
+        The prediction, whose activation map lies over the corrected image, and what has to be said
+        of the image.
     """
     found = check.find(image)
-    prediction = predictor.predict(found.correct(image), alone=alone)
-    turned_back = np.rot90(prediction.activation_map, -found.quarter_turns, axes=(1, 2))
-    return (
-        replace(prediction, activation_map=np.ascontiguousarray(turned_back)),
-        found.warnings,
-    )
-
-
-def warning_texts(stored: str) -> list[str]:
-    """The warnings that a joined text of them holds."""
-    return [text for text in IMAGE_WARNINGS.values() if text in stored]
+    return predictor.predict(found.correct(image), alone=alone), found.warnings

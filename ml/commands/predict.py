@@ -23,13 +23,22 @@ from ml.errors import XrayError, counted
 from ml.files import shown_path
 from ml.imaging.decode import read_image
 from ml.imaging.image_files import sort_files
+from ml.imaging.image_warnings import warning_columns
 from ml.imaging.orientation import OrientationCheck
 from ml.imaging.preprocessing import BlankImage, standardise
-from ml.imaging.types import IMAGE_WARNINGS, UnreadableImage
+from ml.imaging.types import UnreadableImage
 
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
-COLUMNS_AFTER = ("reason", "ood_score", "model_version", "model_sha256", "warnings", "error")
+COLUMNS_AFTER = (
+    "reason",
+    "ood_score",
+    "model_version",
+    "model_sha256",
+    "warnings",
+    "warning_codes",
+    "error",
+)
 
 
 def predict(
@@ -128,6 +137,7 @@ def _answer(predictor: Predictor, check: OrientationCheck, path: Path) -> dict[s
             "path": shown_path(path),
             "error": str(problem),
         }
+    codes, texts = warning_columns((*image.warnings, *warnings))
     return {
         "path": shown_path(path),
         "label": answer.label,
@@ -137,8 +147,7 @@ def _answer(predictor: Predictor, check: OrientationCheck, path: Path) -> dict[s
         "ood_score": f"{answer.ood_score:.4f}",
         "model_version": predictor.card.version,
         "model_sha256": predictor.card.sha256,
-        "warnings": " ".join(
-            f"Warning: {IMAGE_WARNINGS[code]}" for code in (*image.warnings, *warnings)
-        ),
+        "warnings": texts,
+        "warning_codes": codes,
         "error": "",
     }

@@ -172,6 +172,20 @@ class ReportGenerator(nn.Module):
         return images[..., edge : edge + self.size, edge : edge + self.size].tanh()
 
 
+class ExactConv2d(nn.Conv2d):
+    """A convolution that takes maps of one pixel in float32 on a CPU, whatever autocast says.
+
+    There, the bfloat16 kernel of oneDNN gives wrong weight gradients for 3 x 3 kernels of stride 2.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, h, w)."""
+        if maps.device.type != "cpu" or maps.shape[-2:] != (1, 1):
+            return super().forward(maps)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(maps.float())
+
+
 class ReportCritic(nn.Module):
     """The report's critic: six convolutions with 1, 16, 32, 64, 128, 256 filters, one dense layer.
 
@@ -188,7 +202,7 @@ class ReportCritic(nn.Module):
         for number, (inputs, outputs) in enumerate(pairwise(widths)):
             stride = 1 if number == 0 else 2
             side = math.ceil(side / stride)
-            layers.append(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1))
+            layers.append(ExactConv2d(inputs, outputs, 3, stride=stride, padding=1))
             layers += [nn.BatchNorm2d(outputs)] if options.critic_norm and number else []
             layers.append(nn.LeakyReLU(REPORT_SLOPE))
             layers += [nn.Dropout(options.dropout)] if options.dropout else []

@@ -25,7 +25,7 @@ from ml.imaging.dicom_header import (
 from ml.imaging.dicom_layout import LAYOUT_ELEMENTS, read_layout
 from ml.imaging.dicom_numbers import integer, refuse
 from ml.imaging.dicom_pixels import SYNTAXES, decode_colour, decode_levels
-from ml.imaging.types import IMAGE_WARNINGS, MAX_PIXELS, Pixels, Radiograph, UnreadableImage
+from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, UnreadableImage
 
 # A deflated file inflates to its pixels and some headers.
 MAX_INFLATED = 2 * MAX_PIXELS + 2**22
@@ -73,9 +73,6 @@ def read_dicom(content: bytes) -> Radiograph:
         index, layout = decode_levels(dataset, layout)
         pixels, doubts = render(index, layout, dataset)
         warnings += doubts
-    if warnings:
-        # Part of the record, and so of the page and the API.
-        metadata["Warnings"] = " ".join(IMAGE_WARNINGS[code] for code in warnings)
     pixels = upright(pixels, dataset)
     height, width = pixels.shape
     return Radiograph(

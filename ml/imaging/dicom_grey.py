@@ -13,7 +13,8 @@ from pydicom import Dataset
 from ml.imaging.dicom_layout import Layout
 from ml.imaging.dicom_numbers import level_number, real, reals, refuse
 from ml.imaging.grey_levels import levels_in, look_up
-from ml.imaging.types import ImageWarning, Pixels, UnreadableImage
+from ml.imaging.image_warnings import ImageWarning
+from ml.imaging.types import Pixels, UnreadableImage
 
 GREY_ELEMENTS = (
     "PixelPaddingValue",
@@ -107,13 +108,13 @@ def _display_transform(
         try:
             levels = _table_transform(levels, dataset, "VOILUTSequence")
         except UnusableTable:
-            warnings.append("window-ignored")
+            warnings.append(ImageWarning("window-ignored"))
     else:
         window = _window(levels, dataset)
         if window is not None:
             return window, []
         if reals(dataset, "WindowCenter") and reals(dataset, "WindowWidth"):
-            warnings.append("window-ignored")
+            warnings.append(ImageWarning("window-ignored"))
     low, high = float(levels[shown].min()), float(levels[shown].max())
     return np.clip((levels - low) / ((high - low) or 1.0), 0.0, 1.0), warnings
 

@@ -9,7 +9,8 @@ import re
 import numpy as np
 from pydicom import Dataset
 
-from ml.imaging.types import ImageWarning, Pixels, UnreadableImage
+from ml.imaging.image_warnings import ImageWarning
+from ml.imaging.types import Pixels, UnreadableImage
 
 # Computed, digital or digitised radiography; an image without a modality may pass.
 _XRAY = ("CR", "DX", "RG", "")
@@ -88,14 +89,15 @@ def header_warnings(dataset: Dataset) -> list[ImageWarning]:
     INVERSE to MONOCHROME1 (DICOM PS3.3 C.8.11.1); the two other combinations get a warning.
     """
     found: list[ImageWarning] = []
-    if text_of(dataset, "Modality") in _CAPTURED and not _is_chest(_body_part(dataset)):
-        found.append("not-an-x-ray-modality")
+    modality = text_of(dataset, "Modality")
+    if modality in _CAPTURED and not _is_chest(_body_part(dataset)):
+        found.append(ImageWarning("not-an-x-ray-modality", {"modality": modality}))
     intent = text_of(dataset, "PresentationIntentType").upper()
     if intent == "FOR PROCESSING" or text_of(dataset, "SOPClassUID") == _FOR_PROCESSING:
-        found.append("for-processing")
+        found.append(ImageWarning("for-processing"))
     pair = text_of(dataset, "PhotometricInterpretation"), text_of(dataset, "PresentationLUTShape")
     if pair in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
-        found.append("grey-scale-unclear")
+        found.append(ImageWarning("grey-scale-unclear", {"photometric": pair[0], "shape": pair[1]}))
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.errors import XrayError
+from ml.imaging.image_warnings import ImageWarning
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 64
@@ -36,32 +37,6 @@ Refusal = Literal[
     "blank",
 ]
 
-# What is said of an image that is predicted anyway.
-ImageWarning = Literal[
-    "inverted",
-    "rotated",
-    "no-frontal-chest",
-    "for-processing",
-    "grey-scale-unclear",
-    "window-ignored",
-    "not-an-x-ray-modality",
-]
-IMAGE_WARNINGS: dict[ImageWarning, str] = {
-    "inverted": "The image looked inverted, with dark bones. Its grey levels were inverted before "
-    "the prediction.",
-    "rotated": "The image looked rotated. It was turned upright before the prediction.",
-    "no-frontal-chest": "The image does not look like a frontal chest X-ray. The prediction means "
-    "nothing for other images.",
-    "for-processing": "The DICOM file is marked FOR PROCESSING: raw detector values, not processed "
-    "for display. The prediction may be wrong. Use the image FOR PRESENTATION.",
-    "grey-scale-unclear": "The DICOM header contradicts itself about which grey levels are bright. "
-    "Check that bones are bright in the image.",
-    "window-ignored": "The display window of the DICOM file cannot be used. The full range of grey "
-    "levels is shown instead.",
-    "not-an-x-ray-modality": "The DICOM modality does not say that this is an X-ray image. Check "
-    "that it shows a chest X-ray.",
-}
-
 
 class UnreadableImage(XrayError, ValueError):
     """A file that is no usable image; the message says what was wrong and what to do.
@@ -88,7 +63,7 @@ class Radiograph:
         bits: grey depth of the stored pixels, 1 to 16.
         metadata: a short allow-list of technical values; nothing that names a person or place.
         turned: the pixels were turned or inverted, so the stored picture cannot be shown as it is.
-        warnings: what has to be said of the image; codes of `IMAGE_WARNINGS`.
+        warnings: what has to be said of the image.
     """
 
     pixels: Pixels

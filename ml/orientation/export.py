@@ -18,9 +18,9 @@ from ml.data.manifest import ImageRecord, read_manifest, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError, DataError
 from ml.evaluation.metrics import Interval
+from ml.imaging.corrections import Orientation
 from ml.imaging.orientation import (
     ROTATIONS,
-    Orientation,
     OrientationCard,
     OrientationCheck,
     OrientationMetrics,

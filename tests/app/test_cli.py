@@ -21,6 +21,7 @@ from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.reporting.model_card import render_model_card
 from tests.support import REPOSITORY
 from tests.support.images import jpeg, png, synthetic_image
+from tests.support.ports import free_port
 
 
 def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -260,3 +261,24 @@ def test_exposed_embedded_server_warns(
     _, printed = served("--host", host, XRAY_ALLOWED_HOSTS=hosts)
     assert printed.count("Warning:") == warnings
     assert ("XRAY_ALLOWED_HOSTS is not set" in printed) == (warnings == 2)
+
+
+def test_server_on_a_taken_port_says_so_before_it_prints_credentials(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = xray("serve", "--port", port, XRAY_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"xray: Cannot listen on 127.0.0.1, port {port}: ")
+    assert done.stdout == ""
+    assert not (tmp_path / "home").exists()
+
+
+def test_server_with_a_home_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    home = tmp_path / "file" / "home"
+    done = xray("serve", "--port", free_port(), XRAY_HOME=str(home))
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"xray: Cannot write to {home}: ")
+    assert done.stdout == ""

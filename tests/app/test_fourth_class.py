@@ -188,7 +188,7 @@ def test_predictions_and_reviews_have_four_classes(world: World, tmp_path: Path)
     assert done.status_code == 200
     services = world.application.state.services
     with services.database.sessions() as session:
-        assert write_corrections(session, services.storage, tmp_path / "corrections") == 1
+        assert write_corrections(session, services.storage, tmp_path / "corrections")[0] == 1
     (record,) = read_manifest(tmp_path / "corrections")
     assert record.label == TUBERCULOSIS
 

@@ -27,6 +27,7 @@ from app.runs.handlers.base import (
 )
 from app.runs.tables import JsonObject, Run
 from app.settings import Settings
+from ml.data.importers.import_images import write_left_out
 from ml.data.manifest import MANIFEST
 from ml.errors import DataError
 from ml.option_fields import BASIC, HIDDEN
@@ -39,6 +40,8 @@ Layout = Literal[
 # The option that names an uploaded archive.
 UPLOAD: Final = "upload"
 _CORRECTIONS = "corrections"
+# Lists the reviewed images that are stored rotated or inverted.
+LEFT_OUT_REVIEWED = "left-out-reviewed.csv"
 _CORRECTIONS_PART = ".corrections.part"
 # In an import's folder; `ml.data.importers.prepare` works in the last.
 _FOLDERS_WITH_IMAGES = (
@@ -184,7 +187,9 @@ def _corrections(before: Preparation) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         storage = Storage.open(before.settings.effective_storage_url)
-        if not write_corrections(before.session, storage, part):
+        written, left_out = write_corrections(before.session, storage, part)
+        write_left_out(before.folder / LEFT_OUT_REVIEWED, left_out)
+        if not written:
             raise DataError("There are no reviewed images yet. Import without them.")
         part.rename(folder)
     return folder

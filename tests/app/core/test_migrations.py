@@ -14,6 +14,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, select
 
 from app.core.database import Base, Database
 from app.migrations import alembic_config
+from ml.imaging.image_warnings import read_warnings
 from tests.conftest import leave_out
 from tests.support.postgres import fresh_database
 
@@ -129,3 +130,24 @@ def test_rows_outlast_the_way_there_and_back(database: Database) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     migrate(database, "base")
     assert read(database) == {}
+
+
+def test_sentences_of_warnings_become_codes(database: Database) -> None:
+    migrate(database, "0012")
+    fill(database)
+    sentences = (
+        "The DICOM modality does not say that this is an X-ray image. Check that it shows a chest "
+        "X-ray. The image looked rotated. It was turned upright before the prediction."
+    )
+    metadata = {"Modality": "OT", "Warnings": sentences}
+    with database.engine.begin() as connection:
+        table = next(one for one in _tables(connection) if one.name == "screening")
+        connection.execute(table.update().values(image_metadata=metadata))
+    migrate(database, "head")
+    row = read(database)["screening"][0]
+    assert row["image_metadata"] == {"Modality": "OT"}
+    assert row["warnings"] == [
+        {"code": "rotated", "parameters": {"shown-as-sent": "yes"}},
+        {"code": "not-an-x-ray-modality", "parameters": {"modality": "OT"}},
+    ]
+    assert "shown as it was sent" in read_warnings(row["warnings"])[0].text

@@ -170,10 +170,10 @@ def test_image_under_way_ends_with_the_classifier_it_began_with(
     decoding, swapped = threading.Event(), threading.Event()
     decode = type(services.decoder).decode
 
-    def slow(self: object, content: bytes, size: int) -> DecodedImage:
+    def slow(self: object, *asked: object) -> DecodedImage:
         decoding.set()
         assert swapped.wait(30)
-        return decode(self, content, size)  # type: ignore[arg-type]
+        return decode(self, *asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(services.decoder), "decode", slow)
     with ThreadPoolExecutor(1) as threads:

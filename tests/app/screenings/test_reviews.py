@@ -404,7 +404,7 @@ def test_corrections_become_a_data_set(
     )
     with services.database.sessions() as session:
         expected = count_reviewed(session)
-        assert write_corrections(session, services.storage, tmp_path / "set") == expected
+        assert write_corrections(session, services.storage, tmp_path / "set")[0] == expected
     records = {record.path.stem: record for record in read_manifest(tmp_path / "set")}
     assert len(records) == expected
     assert str(id_of(unreviewed)) not in records
@@ -435,5 +435,5 @@ def test_image_that_is_gone_is_left_out_of_the_corrections(
     services.storage.delete(image_key(id_of(address)))
     with services.database.sessions() as session:
         reviewed = count_reviewed(session)
-        assert write_corrections(session, services.storage, tmp_path / "set") == reviewed - 1
+        assert write_corrections(session, services.storage, tmp_path / "set")[0] == reviewed - 1
     assert not list(tmp_path.rglob(f"{id_of(address)}*"))

@@ -109,3 +109,12 @@ def test_every_setting_is_documented() -> None:
     for name, field in Settings.model_fields.items():
         assert f"XRAY_{name.upper()}=" in documented
         assert field.description
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/gallery", "/static/icon.svg"])
+def test_head_is_answered_like_get_without_a_body(visitor: TestClient, path: str) -> None:
+    got, head = visitor.get(path), visitor.head(path)
+    assert head.status_code == got.status_code
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.content == b""
+    assert visitor.head("/nowhere").status_code == 404

@@ -116,7 +116,7 @@ def with_codes(elements: dict[str, Any]) -> bytes:
 )
 def test_doubts_become_warnings(elements: dict[str, Any], warnings: tuple[str, ...]) -> None:
     content = dicom(DEEP, bits=12, **elements)
-    assert read_image(content).warnings == warnings
+    assert tuple(one.code for one in read_image(content).warnings) == warnings
     assert_shows_the_image(content)
 
 
@@ -136,7 +136,8 @@ def test_photometric_interpretation_decides_the_polarity(
     elements = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape}
     content = dicom(stored, bits=12, **elements)
     assert_shows_the_image(content)
-    assert read_image(content).warnings == (("grey-scale-unclear",) if doubtful else ())
+    found = [one.code for one in read_image(content).warnings]
+    assert found == (["grey-scale-unclear"] if doubtful else [])
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_odd_decimal_texts_of_a_window(
         length = len(value).to_bytes(2, "little")
         content = content.replace(b"\x06\0" + placeholder, length + value)
     image = read_image(content)
-    assert image.warnings == warnings
+    assert tuple(one.code for one in image.warnings) == warnings
     assert np.abs(levels(content) - REFERENCE).max() < 1e-3
 
 
