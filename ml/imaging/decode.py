@@ -93,11 +93,14 @@ def read_image(
 
 
 def has_image_signature(head: bytes) -> bool:
-    """Whether the first bytes of a file, 512 are enough, are those of a format that is read."""
+    """Whether the first bytes of a file, 512 are enough, are those of an image.
+
+    Photographs of phones in HEIC are, though they are refused: their error says what to do.
+    """
     try:
         return _sniff(head) != "GIF"
     except UnreadableImage:
-        return False
+        return _is_heif(head)
 
 
 def display_image(image: Radiograph, content: bytes) -> tuple[bytes, str]:
@@ -151,6 +154,7 @@ _SIGNATURES: tuple[tuple[bytes, Format | Literal["GIF"]], ...] = (
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"BM", "BMP"),
 )
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _STRANGERS = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -171,7 +175,17 @@ def _sniff(content: bytes) -> Format | Literal["GIF"]:
         return "WebP"
     if _is_bare_dicom(content):
         return "DICOM"
+    if _is_heif(content):
+        raise UnreadableImage(
+            "HEIC and AVIF photographs are not read. Convert the file to JPEG: open it in the "
+            "photograph viewer of the phone or computer and export it as JPEG.",
+            "not-an-image",
+        )
     raise _not_an_image(_stranger(content))
+
+
+def _is_heif(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
 
 
 def _is_bare_dicom(content: bytes) -> bool:
@@ -195,7 +209,7 @@ def _stranger(content: bytes) -> str:
         if content.startswith(signature):
             return name
     if content[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file"
+        return "a video file"
     head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"<"):
         return "an HTML or XML page"

@@ -17,7 +17,7 @@ from pydicom import Dataset, Sequence, uid
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ml.data.manifest import read_manifest
-from ml.imaging.decode import display_image, read_image, thumbnail_image
+from ml.imaging.decode import display_image, has_image_signature, read_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, Refusal, UnreadableImage
 from tests.support.images import (
@@ -78,7 +78,7 @@ def pixels_of(content: bytes) -> NDArray[Any]:
         (b"\x1f\x8b\x08\0", "a gzip archive"),
         (b"the image is in the other folder", "text"),
         (encode(IMAGE, "GIF"), "a GIF"),
-        (b"\0\0\0\x18ftypheic", "a HEIC, AVIF or video file"),
+        (b"\0\0\0\x18ftypmp42", "a video file"),
         (bytes(range(256)), "an unknown kind of file"),
     ],
 )
@@ -86,6 +86,15 @@ def test_other_kinds_of_files_are_named(content: bytes, name: str) -> None:
     problem = refusal(content)
     assert problem.code == "not-an-image"
     assert f"got {name}. Export the X-ray as an image." in str(problem)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
+def test_photographs_of_phones_are_told_how_to_convert(brand: bytes) -> None:
+    content = b"\0\0\0\x18ftyp" + brand + bytes(500)
+    refused = refusal(content)
+    assert "Convert the file to JPEG" in str(refused)
+    assert refused.code == "not-an-image"
+    assert has_image_signature(content)
 
 
 def test_empty_file() -> None:
