@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from app.core.admission import Caller, CallerKind
 from app.core.errors import Busy
 
-# Weight of the newest turn in the measured length of a turn.
-_NEWEST = 0.1
+# Weight of the newest turn in the measured length of a turn: a few slow ones send nobody away.
+_NEWEST = 0.03
 # Where a wait was estimated wrongly, it ends after this time.
 PATIENCE_S = 30.0
 

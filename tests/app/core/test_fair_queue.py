@@ -101,7 +101,7 @@ def test_wait_is_estimated_from_measured_turns() -> None:
         async with fair.turn(ONE):
             with pytest.raises(Busy):
                 await fair.turn(ONE).__aenter__()
-        for _ in range(100):
+        for _ in range(200):
             async with fair.turn(ONE):
                 pass
         async with fair.turn(ONE):
