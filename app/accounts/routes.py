@@ -18,7 +18,7 @@ from app.accounts.known_browsers import (
     new_known_browser,
     read_known_browser,
 )
-from app.accounts.sign_in import SignInAttempts, Source, TooManyTries, verified_user
+from app.accounts.sign_in import PasswordSource, SignInAttempts, TooManyTries, verified_user
 from app.accounts.sign_in import sign_in as open_session
 from app.accounts.tables import User
 from app.accounts.users import (
@@ -103,7 +103,7 @@ async def sign_in(
 
 
 def _open_session(
-    opened: Session, name: str, password: str, source: Source, attempts: SignInAttempts
+    opened: Session, name: str, password: str, source: PasswordSource, attempts: SignInAttempts
 ) -> tuple[uuid.UUID, str] | None:
     found = open_session(opened, name, password, source, attempts)
     opened.commit()
@@ -111,11 +111,11 @@ def _open_session(
 
 
 async def _checked(
-    request: Request, current: Services, check: Callable[[Source, SignInAttempts], _Result]
+    request: Request, current: Services, check: Callable[[PasswordSource, SignInAttempts], _Result]
 ) -> _Result:
     """Run a check of a password that came with a request, when it is its turn."""
     browser = read_known_browser(request.cookies.get(KNOWN_COOKIE), current.settings.signing_key)
-    source = Source(hashed_address(request, current), browser)
+    source = PasswordSource(hashed_address(request, current), browser)
     return await current.password_checks.run(
         partial(check, source, current.sign_in_attempts),
         source.address,
@@ -167,7 +167,7 @@ async def change_password(
 ) -> Response:
     """Take a new password; every browser of the user has to sign in again."""
 
-    def change(source: Source, attempts: SignInAttempts) -> dict[str, str]:
+    def change(source: PasswordSource, attempts: SignInAttempts) -> dict[str, str]:
         known = verified_user(opened, user.name, old, source, attempts)
         if known is None:
             return {"old": "This is not your current password."}

@@ -53,7 +53,7 @@ class TooManyTries(AppError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PasswordSource:
     """Where a password comes from.
 
     Attributes:
@@ -87,7 +87,7 @@ class SignInAttempts:
         return cls(limits.limit("sign-in", MOST_BY_SOURCE, window_s))
 
     @contextmanager
-    def admitted(self, session: Session, source: str, subject: str) -> "Iterator[Attempt]":
+    def admitted(self, session: Session, source: str, subject: str) -> "Iterator[PasswordCheck]":
         """Count an attempt while its password is checked.
 
         A wrong one has to be committed as an audit event before this ends.
@@ -96,7 +96,7 @@ class SignInAttempts:
             TooManyTries: this one may not be checked now.
         """
         with self._counted(source) as of_source, self._counted(f"{source} {subject}") as of_name:
-            attempt = Attempt()
+            attempt = PasswordCheck()
             if self._shared and not self._shared.take(source):
                 self._shared.give_back(source)
                 raise TooManyTries(int(WINDOW.total_seconds()))
@@ -124,14 +124,14 @@ class SignInAttempts:
 
 
 @dataclass(slots=True)
-class Attempt:
+class PasswordCheck:
     """An attempt in progress."""
 
     was_wrong: bool = False
 
 
 def sign_in(
-    session: Session, name: str, password: str, source: Source, attempts: SignInAttempts
+    session: Session, name: str, password: str, source: PasswordSource, attempts: SignInAttempts
 ) -> tuple[User, str] | None:
     """Check a password and open a session; commit afterwards.
 
@@ -158,7 +158,7 @@ def sign_in(
 
 
 def verified_user(
-    session: Session, name: str, password: str, source: Source, attempts: SignInAttempts
+    session: Session, name: str, password: str, source: PasswordSource, attempts: SignInAttempts
 ) -> User | None:
     """The user of a name and password, counting wrong ones.
 

@@ -110,6 +110,7 @@ def upload_page(
         recent=_summaries(opened, recent.rows, request.state.user),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
+        visitor_days=current.settings.effective_visitor_days,
     )
 
 

@@ -18,8 +18,8 @@ from app.accounts.api_keys import create_key
 from app.accounts.sign_in import (
     MOST_BY_SOURCE,
     UNDELAYED,
+    PasswordSource,
     SignInAttempts,
-    Source,
     TooManyTries,
 )
 from app.accounts.sign_in import sign_in as check_sign_in
@@ -131,7 +131,7 @@ def test_wrong_password_says_nothing_about_the_name(
 
 
 def open_session(session: Session, name: str, password: str, address: str) -> object:
-    return check_sign_in(session, name, password, Source(address), SignInAttempts())
+    return check_sign_in(session, name, password, PasswordSource(address), SignInAttempts())
 
 
 def fail(database: Database, name: str, address: str, at: datetime | None = None) -> None:
@@ -241,7 +241,10 @@ def test_no_more_passwords_than_the_limit_are_checked_at_once(
         # As many connections as the pool has.
         with connections, database.sessions() as session:
             try:
-                return check_sign_in(session, name, "wrong", Source(address), attempts) is not None
+                return (
+                    check_sign_in(session, name, "wrong", PasswordSource(address), attempts)
+                    is not None
+                )
             except TooManyTries:
                 return False
 
@@ -464,7 +467,7 @@ def test_last_admin_stays(database_url: str, tmp_path_factory: pytest.TempPathFa
         user = session.scalars(select(User)).one()
         with pytest.raises(Conflict, match="last admin"):
             disable_user(session, user, by="test")
-        source = Source("127.0.0.1")
+        source = PasswordSource("127.0.0.1")
         found = check_sign_in(session, "admin", password, source, SignInAttempts())
         assert found
         assert signed_in_user(session, found[1]) == user

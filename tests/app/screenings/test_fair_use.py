@@ -200,6 +200,17 @@ def test_visitors_screenings_expire_and_no_others(
         assert session.scalars(query).all() == ["server"]
 
 
+def test_visitors_read_when_their_images_are_deleted(
+    application: FastAPI, visitor: TestClient, clinician: TestClient
+) -> None:
+    told = "are deleted after 30 days"
+    assert told not in visitor.get("/").text
+    settings = application.state.services.settings.model_copy(update={"visitor_days": 30})
+    with changed_services(application, settings=settings):
+        assert told in visitor.get("/").text
+        assert told not in clinician.get("/").text
+
+
 def test_one_clean_up_deletes_a_bounded_number(
     application: FastAPI, visitor: TestClient, image_bytes: bytes
 ) -> None:
