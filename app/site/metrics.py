@@ -54,7 +54,7 @@ class _StateCollector(Collector):
         self._services = services
 
     def collect(self) -> Iterable[GaugeMetricFamily | InfoMetricFamily]:
-        """Runs by status, and the model version that answers."""
+        """Runs by status, waiting images, and the model version that answers."""
         runs = GaugeMetricFamily("xray_runs", "Runs by status.", labels=["status"])
         query = select(Run.status, func.count().label("number")).group_by(Run.status)
         with self._services.database.sessions() as session:
@@ -62,6 +62,11 @@ class _StateCollector(Collector):
         for status in RunStatus:
             runs.add_metric([status.value], counts.get(status, 0))
         yield runs
+        yield GaugeMetricFamily(
+            "xray_screening_queue_length",
+            "Images that wait for their turn in this process.",
+            value=self._services.turns.waiting,
+        )
         with suppress(NotReady):
             card = self._services.classifier.get(timeout_s=0).card
             model = InfoMetricFamily("xray_model", "The active model version.")

@@ -250,6 +250,9 @@ def test_rate_limits_are_told_and_kept(
     assert refused.json()["code"] == "too-many-requests"
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert other.get("/api/v1/screenings").status_code == 200
+    uploaded = other.post("/api/v1/screenings", files={"image": image_bytes})
+    assert uploaded.status_code == 201
+    assert uploaded.headers["ratelimit"].startswith('"key";r=0;t='), "each request counts once"
     sent = [visitor.post("/screenings", files={"image": image_bytes}) for _ in range(3)]
     assert [answer.status_code for answer in sent] == [303, 303, 429]
     assert sent[0].headers["ratelimit"].startswith('"address";r=1;t=')

@@ -42,6 +42,7 @@ def test_requests_and_screenings_are_counted(
     decisions = [name for name in after if name.startswith("xray_screenings_total")]
     assert sum(grown(name) for name in decisions) == 1
     assert after["xray_decoder_queue_length"] == 0
+    assert after["xray_screening_queue_length"] == 0
 
 
 def test_runs_and_the_model_are_shown(scraper: TestClient, application: FastAPI) -> None:
