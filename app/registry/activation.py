@@ -12,7 +12,7 @@ from app.core.database import affected_rows, now
 from app.core.errors import BadForm, Conflict
 from app.registry.activation_history import roll_back_target, was_rolled_back
 from app.registry.comparisons import find_deciding_comparison
-from app.registry.files import model_folder
+from app.registry.files import evidence_of, model_folder
 from app.registry.promotion import Blocker, PromotionCase, promotion_blockers
 from app.registry.queries import newest_activation, serving_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
@@ -61,15 +61,18 @@ def restore_model(session: Session, model: ModelVersion, *, by: str) -> None:
 def find_blockers(session: Session, settings: Settings, model: ModelVersion) -> list[Blocker]:
     """The promotion checks that a classifier fails; loads its files, which may have changed."""
     active = serving_sha256(session, settings)
+    load_fault = _load_fault(settings, model)
     case = PromotionCase(
         candidate=model,
         active_sha256=active,
         active=session.get(ModelVersion, active) if active else None,
         comparison=find_deciding_comparison(session, model, active),
-        load_fault=_load_fault(settings, model),
+        load_fault=load_fault,
         trial_reasons=trial_reasons(session, model),
         is_trial_mode=settings.trial_mode,
         was_rolled_back=was_rolled_back(session, settings, model),
+        looked_for_audit=load_fault is None,
+        audit=None if load_fault else evidence_of(settings, model).audit,
     )
     return promotion_blockers(case)
 
@@ -78,6 +81,7 @@ def _load_fault(settings: Settings, model: ModelVersion) -> str | None:
     """Why a classifier's files cannot be used; None where they can."""
     try:
         predictor = load_classifier(model_folder(settings, model))
+        evidence_of(settings, model)
     except (BundleError, Conflict) as problem:
         return f"The classifier cannot be used: {problem}"
     if predictor.card.sha256 != model.sha256:

@@ -10,6 +10,7 @@ from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
 from ml.errors import BundleError
+from ml.evaluation.evidence import EVIDENCE_FILES, Evidence, read_evidence
 from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
@@ -18,7 +19,8 @@ from ml.options.gan import GanOptions
 
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"
-CLASSIFIER_FILES = (GRAPH, CARD)
+# The evidence may be missing.
+CLASSIFIER_FILES = (GRAPH, CARD, *EVIDENCE_FILES)
 GENERATOR_FILES = (WEIGHTS, CARD, GENERATOR_GRAPH, SAMPLES)
 
 
@@ -33,6 +35,17 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
             f"The files of model {model.version} are missing. Register its folder first."
         )
     return settings.home_folder.resolve(model.folder)
+
+
+def evidence_of(settings: Settings, model: ModelVersion) -> Evidence:
+    """What lies beside a registered classifier and says how far to trust it.
+
+    Raises:
+        BundleError: a file is damaged.
+    """
+    if model.folder is None:
+        return Evidence()
+    return read_evidence(settings.home_folder.resolve(model.folder), model.sha256)
 
 
 def check_generator(folder: Path) -> ReleasedGeneratorCard:

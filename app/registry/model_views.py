@@ -12,7 +12,9 @@ from app.core.links import PageLink
 from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
 from app.registry.activation import find_blockers
+from app.registry.audit_views import AuditView
 from app.registry.comparisons import comparisons_of
+from app.registry.files import evidence_of
 from app.registry.links import model_link, model_url
 from app.registry.promotion import (
     Blocker,
@@ -30,6 +32,7 @@ from app.registry.views import (
 )
 from app.runs.links import run_link
 from app.settings import Settings
+from ml.errors import BundleError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class ModelDetail:
 
     Attributes:
         blockers: the promotion checks that it fails; None where it cannot be activated at all.
+        audit: its audit, if there is one that can be read.
         lineage: the run and data it came from and the models that used it, by name; without
             empty entries.
         unknown_parents: SHA-256 of generators in its training data that are not registered.
@@ -70,6 +74,7 @@ class ModelDetail:
     metrics: list[MetricText]
     blockers: list[Blocker] | None
     comparisons: list[ComparisonSummary]
+    audit: AuditView | None
     lineage: list[tuple[str, list[PageLink]]]
     unknown_parents: list[str]
     has_files: bool
@@ -103,11 +108,23 @@ class ModelDetail:
             metrics=headline_metrics(model),
             blockers=find_blockers(session, settings, model) if is_candidate else None,
             comparisons=_comparisons(session, model),
+            audit=_audit(settings, model),
             lineage=_lineage_links(found),
             unknown_parents=[sha256 for sha256, one in found.parents.items() if one is None],
             has_files=model.folder is not None,
             data_sha256=model.data_sha256 or "",
         )
+
+
+def _audit(settings: Settings, model: ModelVersion) -> AuditView | None:
+    if model.kind is not ModelKind.CLASSIFIER:
+        return None
+    try:
+        found = evidence_of(settings, model).audit
+    except BundleError:
+        # The promotion checks say what is wrong with the files.
+        return None
+    return AuditView.of(found) if found else None
 
 
 def _lineage_links(found: Lineage) -> list[tuple[str, list[PageLink]]]:

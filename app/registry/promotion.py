@@ -9,7 +9,8 @@
 5. was compared on its own test images,
 6. was compared on images of patients,
 7. was trained on images of patients, and on synthetic images only with a privacy check,
-8. was not rolled back from before.
+8. was not rolled back from before,
+9. was audited, and passed every check of the audit (`ml.evaluation.audit_result`).
 
 The first classifier of a registry has nothing to be compared with, so the comparison does not
 count. An administrator may override every check with a written reason, except the first, and the
@@ -23,6 +24,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.registry.tables import ModelVersion
+from ml.evaluation.audit_result import CHECK_NAMES, AuditResult
 from ml.labels import label_name
 
 
@@ -37,6 +39,7 @@ class PromotionCheck(StrEnum):
     PATIENTS = "Compared on images of patients"
     TRAINING_IMAGES = "Trained on checked images of patients"
     NOT_ROLLED_BACK = "Not rolled back before"
+    AUDITED = "Passed its audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class PromotionCase:
         trial_reasons: why it may serve in trial mode only; empty where it may serve.
         is_trial_mode: whether the server is in trial mode.
         was_rolled_back: whether it was active and a roll back left it.
+        looked_for_audit: whether somebody looked for its audit.
+        audit: of the candidate; None where there is none.
     """
 
     candidate: ModelVersion
@@ -83,6 +88,8 @@ class PromotionCase:
     trial_reasons: Sequence[str] = ()
     is_trial_mode: bool = False
     was_rolled_back: bool = False
+    looked_for_audit: bool = False
+    audit: AuditResult | None = None
 
     @property
     def needs_comparison(self) -> bool:
@@ -184,6 +191,24 @@ def _rolled_back(case: PromotionCase) -> Iterator[str]:
         yield "It was active before and was rolled back from. Say why it is right this time."
 
 
+def _not_audited(case: PromotionCase) -> Iterator[str]:
+    if not case.looked_for_audit:
+        return
+    if case.audit is None:
+        yield "It has not been audited. Audit it first."
+        return
+    if case.audit.has_stand_ins:
+        yield (
+            "It was audited on synthetic images of the demonstration set, which say nothing about "
+            "patients. Audit it on images of patients."
+        )
+    failed = dict.fromkeys(CHECK_NAMES[row.check] for row in case.audit.failed)
+    if failed:
+        yield f"It failed {len(failed)} of the audit's checks: {', '.join(failed)}."
+    for check, reason in case.audit.missing.items():
+        yield f"The audit could not measure {CHECK_NAMES[check]!r}. {reason}"
+
+
 PROMOTION_CHECKS = {
     PromotionCheck.USABLE: _unusable,
     PromotionCheck.SAME_CLASSES: _other_classes,
@@ -193,6 +218,7 @@ PROMOTION_CHECKS = {
     PromotionCheck.PATIENTS: _stand_ins,
     PromotionCheck.TRAINING_IMAGES: _trial_only,
     PromotionCheck.NOT_ROLLED_BACK: _rolled_back,
+    PromotionCheck.AUDITED: _not_audited,
 }
 
 

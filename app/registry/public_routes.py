@@ -10,6 +10,7 @@ from app.registry.card_views import ClassifierCardView, GeneratorCardView
 from app.registry.files import SAMPLES, model_folder
 from app.registry.queries import find_model, lineage
 from app.registry.tables import ModelKind, ModelVersion
+from app.registry.trust_views import TrustView
 from app.services import CurrentServices, CurrentSession, Services
 
 router = APIRouter(include_in_schema=False)
@@ -22,6 +23,14 @@ def active_model(request: Request, current: CurrentServices) -> Response:
     if card is None:
         return page(request, "registry/classifier_card.html", model=None)
     return RedirectResponse(f"/models/{card.sha256}")
+
+
+@router.get("/trust")
+def trust(request: Request, current: CurrentServices, opened: CurrentSession) -> HTMLResponse:
+    """How far the active classifier can be trusted."""
+    card = current.classifier.card
+    shown = TrustView.of(opened, current.settings, card) if card else None
+    return page(request, "registry/trust.html", trust=shown)
 
 
 @router.get("/models/{sha256}")

@@ -7,7 +7,7 @@ moment, the one who takes the next number first wins, and the other gets an erro
 
 import filecmp
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import func, update
@@ -26,14 +26,19 @@ from app.registry.files import (
     model_folder,
 )
 from app.registry.model_check import check_in_child
+from app.registry.queries import find_model
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.tables import Run
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH
+from ml.errors import BundleError
+from ml.evaluation.audit_result import AUDIT, AuditResult
+from ml.evaluation.evidence import EVIDENCE_FILES, read_evidence
 from ml.files import write_whole
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
+from ml.json_model import InvalidJson
 from ml.model_check import load_classifier
 
 RELEASE = "release"  # who registered what the application came with
@@ -50,7 +55,8 @@ def register_classifier(
     Args:
         session: the database; the version is there for others when it commits.
         settings: name the home folder, to which the bundle is copied.
-        bundle_folder: as `xray export classifier` writes it.
+        bundle_folder: as `xray export classifier` writes it; what `ml.evaluation.evidence` finds
+            there is kept, and replaces what the version has.
         run: what made it; None where it came from outside.
         by: who wanted it, for the audit log.
 
@@ -60,6 +66,8 @@ def register_classifier(
     with _store(settings).staged_copy(bundle_folder, CLASSIFIER_FILES) as copy:
         check_in_child("classifier", copy)
         card = load_classifier(copy).card
+        read_evidence(copy, card.sha256)
+        evidence = _evidence_in(copy, EVIDENCE_FILES)
         model = ModelVersion(
             sha256=card.sha256,
             kind=ModelKind.CLASSIFIER,
@@ -67,7 +75,70 @@ def register_classifier(
             card=card.as_json(),
             parents=sorted(card.data.synthetic),
         )
-        return _keep(session, settings, model, copy, run=run, by=by)
+        kept = _keep(session, settings, model, copy, run=run, by=by)
+        _keep_evidence(session, settings, kept, evidence, by=by)
+        return kept
+
+
+def keep_audit(
+    session: Session, settings: Settings, folder: Path, *, by: str
+) -> tuple[ModelVersion, AuditResult]:
+    """Put the result of `xray audit` beside the classifier that it is of.
+
+    Args:
+        session: the database.
+        settings: name the home folder.
+        folder: has an `audit.json`.
+        by: who wanted it, for the audit log.
+
+    Raises:
+        BundleError: there is no audit in the folder, or it is of another version's format.
+        NotFound: the classifier is not registered.
+        Conflict: its files are missing.
+    """
+    try:
+        result = AuditResult.from_json((folder / AUDIT).read_bytes())
+    except (OSError, InvalidJson) as problem:
+        raise BundleError(f"{folder / AUDIT} is no audit: {problem}. Run xray audit.") from problem
+    model = find_model(session, result.sha256)
+    model_folder(settings, model)
+    _keep_evidence(session, settings, model, _evidence_in(folder, (AUDIT,)), by=by)
+    return model, result
+
+
+def _evidence_in(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+def _keep_evidence(
+    session: Session,
+    settings: Settings,
+    kept: ModelVersion,
+    found: Mapping[str, bytes],
+    *,
+    by: str,
+) -> None:
+    """Put checked evidence beside a model, in place of what is there."""
+    place = model_folder(settings, kept)
+    changed = {
+        name: content
+        for name, content in found.items()
+        if not (place / name).is_file() or (place / name).read_bytes() != content
+    }
+    if not changed:
+        return
+    # Two that register the same model take turns.
+    hold_row(session, ModelVersion, kept.sha256)
+    for name, content in changed.items():
+        write_whole(place / name, content)
+    session.add(
+        AuditEvent(
+            actor=by,
+            action="model.evidence-changed",
+            subject=kept.sha256,
+            detail={"files": sorted(changed)},
+        )
+    )
 
 
 def register_generator(
@@ -171,7 +242,7 @@ def _lost_files(kept: ModelVersion, copy: Path, place: Path) -> list[str]:
     """The files of a checked copy that a model's folder lacks or has damaged, the card last."""
     lost = [
         name
-        for name in (GRAPH, WEIGHTS, SAMPLES)
+        for name in (GRAPH, WEIGHTS, SAMPLES, *EVIDENCE_FILES)
         if (copy / name).is_file() and not (place / name).is_file()
     ]
     # The SHA-256 is that of this file, so a file that differs is damaged.

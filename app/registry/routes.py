@@ -35,6 +35,7 @@ from app.registry.views import headline_metrics
 from app.runs.broker import notify_workers
 from app.runs.links import run_url
 from app.runs.service import create_run
+from app.runs.tables import JsonObject
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
@@ -243,16 +244,41 @@ def start_comparison(
 ) -> Response:
     """Start a run that compares a classifier with the active one."""
     model = find_model(opened, sha256)
-    options = {
-        "data": data,
-        "bundle": model.sha256,
-        "reference": serving_sha256(opened, current.settings) or "",
-    }
+    reference = serving_sha256(opened, current.settings) or ""
+    options: JsonObject = {"data": data, "bundle": model.sha256, "reference": reference}
+    refusal = _start_run(current, opened, user, "compare-classifiers", options)
+    if isinstance(refusal, AppError):
+        return _model_page(request, current, opened, model, refusal=refusal, data=data)
+    return refusal
+
+
+@router.post("/{sha256}/audit")
+def start_audit(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingAdmin,
+    sha256: str,
+    data: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    """Start a run that audits a classifier."""
+    model = find_model(opened, sha256)
+    options: JsonObject = {"data": data, "bundle": model.sha256}
+    refusal = _start_run(current, opened, user, "audit-classifier", options)
+    if isinstance(refusal, AppError):
+        return _model_page(request, current, opened, model, refusal=refusal, data=data)
+    return refusal
+
+
+def _start_run(
+    current: Services, opened: Session, user: ActingAdmin, name: str, options: JsonObject
+) -> RedirectResponse | AppError:
+    """Start a run and lead to its page; or why it cannot be started."""
     try:
-        run = create_run(opened, "compare-classifiers", options, requested_by=user.actor)
+        run = create_run(opened, name, options, requested_by=user.actor)
     except AppError as refusal:
         opened.rollback()
-        return _model_page(request, current, opened, model, refusal=refusal, data=data)
+        return refusal
     opened.commit()
     notify_workers(current.settings, run)
     return RedirectResponse(run_url(run.id), HTTPStatus.SEE_OTHER)

@@ -1,5 +1,6 @@
 """The run types by name; a further one is one class in `app.runs.handlers` and one entry here."""
 
+from app.runs.handlers.audit import AuditClassifier
 from app.runs.handlers.base import RunType
 from app.runs.handlers.compare import CompareClassifiers, CompareConditions
 from app.runs.handlers.evaluate import EvaluateClassifier, EvaluateGan
@@ -17,6 +18,7 @@ RUN_TYPES: dict[str, RunType] = {
         TrainClassifier(),
         EvaluateClassifier(),
         CompareClassifiers(),
+        AuditClassifier(),
         CompareConditions(),
         ImportData(),
     )

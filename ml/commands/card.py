@@ -7,6 +7,7 @@ import typer
 
 from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.commands.classifier import BundleFolder
+from ml.evaluation.evidence import read_evidence
 from ml.reporting.model_card import render_model_card
 
 
@@ -23,4 +24,5 @@ def card_command(
 
         print(render_generator_card(load_generator(generator)), end="")
         return
-    print(render_model_card(read_bundle(bundle)[0]), end="")
+    card = read_bundle(bundle)[0]
+    print(render_model_card(card, read_evidence(bundle, card.sha256)), end="")

@@ -2,6 +2,7 @@
 
 import typer
 
+from ml.commands.audit import audit_command
 from ml.commands.card import card_command
 from ml.commands.classifier import (
     evaluate_classifier_command,
@@ -61,4 +62,5 @@ compare_app.command("gans")(compare_gans_command)
 app.command("predict")(predict)
 app.command("validate")(validate_command)
 app.command("card")(card_command)
+app.command("audit")(audit_command)
 reproduce_app.command("report")(reproduce_report_command)

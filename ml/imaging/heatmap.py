@@ -12,6 +12,8 @@ SIDE = 224
 # on a dark image. (position, red, green, blue)
 _RAMP = ((0.0, 60, 20, 110), (0.35, 160, 40, 110), (0.65, 235, 95, 50), (1.0, 255, 225, 90))
 _MOST_OPAQUE = 215
+# A map with less of its evidence than this in the box around the lungs explains nothing.
+LEAST_ON_LUNGS = 0.5
 
 
 def render_heatmap(activation_map: NDArray[np.float32], index: int) -> bytes:
@@ -28,7 +30,7 @@ def render_heatmap(activation_map: NDArray[np.float32], index: int) -> bytes:
     Returns:
         A PNG with transparency, 224 x 224; it lies over the whole image when stretched to it.
     """
-    evidence = np.maximum(_evidence(activation_map), 0)
+    evidence = np.maximum(class_evidence(activation_map), 0)
     strongest = max(float(evidence.max()), 1e-6)
     small = Image.fromarray((evidence[index] / strongest).astype(np.float32))
     smooth = np.clip(np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)), 0, 1)
@@ -38,11 +40,32 @@ def render_heatmap(activation_map: NDArray[np.float32], index: int) -> bytes:
     return buffer.getvalue()
 
 
-def _evidence(activation_map: NDArray[np.float32]) -> NDArray[np.float32]:
+def class_evidence(activation_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C, h, w): the map of each class less the mean of the other classes' maps."""
     classes = len(activation_map)
     others = (activation_map.sum(axis=0) - activation_map) / (classes - 1)
     evidence: NDArray[np.float32] = activation_map - others
     return evidence
+
+
+def share_inside(
+    activation_map: NDArray[np.float32], index: int, region: NDArray[np.bool_]
+) -> float:
+    """The share of the evidence for a class that lies in a region of the image.
+
+    Args:
+        activation_map: (C, h, w), over the whole image.
+        index: the class.
+        region: (H, W), over the whole image.
+
+    Returns:
+        0 to 1; NaN where nothing speaks for the class.
+    """
+    evidence = np.maximum(class_evidence(activation_map)[index], 0).astype(np.float32)
+    height, width = region.shape
+    even = Image.fromarray(evidence).resize((width, height), Image.Resampling.BILINEAR)
+    total = float(np.asarray(even).sum())
+    return float(np.asarray(even)[region].sum()) / total if total > 0 else float("nan")
 
 
 def _coloured(strength: NDArray[np.float32]) -> NDArray[np.uint8]:

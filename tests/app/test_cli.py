@@ -18,6 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.cli import xray as command_line
 from ml.classifier.bundle import PRETRAINED, read_bundle
+from ml.evaluation.evidence import read_evidence
 from ml.reporting.model_card import render_model_card
 from tests.support import REPOSITORY
 from tests.support.images import jpeg, png, synthetic_image
@@ -168,7 +169,9 @@ def test_models_never_import_the_application() -> None:
 
 def test_model_card_page_is_that_of_the_released_bundle() -> None:
     card, graph = read_bundle(PRETRAINED)
-    assert (REPOSITORY / "docs" / "model-card.md").read_text() == render_model_card(card)
+    assert (REPOSITORY / "docs" / "model-card.md").read_text() == render_model_card(
+        card, read_evidence(PRETRAINED, card.sha256)
+    )
     assert len(graph) < 20e6
 
 

@@ -16,6 +16,8 @@ from app.migrations import upgrade
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, read_card
 from ml.classifier.card import ModelCard
+from ml.evaluation.audit_result import AUDIT, BOUNDS, AuditResult, AuditRow
+from ml.evaluation.metrics import Interval
 from ml.labels import LABELS
 from ml.legacy import rename_keys
 from tests.conftest import leave_out
@@ -65,6 +67,7 @@ def write_classifier(
     answer: str,
     size: int = 32,
     synthetic: Mapping[str, Mapping[str, int]] | None = None,
+    audited: bool = True,
     **changed: Any,
 ) -> ModelCard:
     """Write a bundle that calls every image the same.
@@ -75,6 +78,7 @@ def write_classifier(
         answer: the label.
         size: side of its images in pixels.
         synthetic: as in a card's data.
+        audited: whether an audit that it passes lies beside it.
         changed: further fields of the card.
     """
     released = read_card(PRETRAINED)
@@ -96,7 +100,49 @@ def write_classifier(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).write_bytes(graph)
     (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    if audited:
+        write_audit_of(folder, card)
     return card
+
+
+def write_audit_of(folder: Path, card: ModelCard, **changed: Any) -> AuditResult:
+    """Write an audit that a classifier passes.
+
+    Args:
+        folder: of its bundle.
+        card: of the classifier.
+        changed: fields of the audit.
+    """
+    rows = [
+        AuditRow(
+            check=check,
+            metric=metric,
+            subject="all sites",
+            value=Interval(bound.limit, bound.limit, bound.limit, 100),
+        )
+        for (check, metric), bound in BOUNDS.items()
+    ]
+    result = AuditResult(
+        version=card.version,
+        sha256=card.sha256,
+        created_at="2026-11-01T00:00:00+00:00",
+        code_version=card.code_version,
+        target="covid",
+        healthy="normal",
+        images={"north": dict.fromkeys(card.labels, 100)},
+        patients=300,
+        per_site=0,
+        seed=0,
+        draws=1000,
+        without_lungs=0,
+        has_stand_ins=False,
+        rows=rows,
+        unmeasured={},
+        risk_coverage=[(0.5, 0.02), (1.0, 0.1)],
+        curves={},
+    ).model_copy(update=changed)
+    (folder / AUDIT).write_text(result.to_json(), encoding="utf-8")
+    return result
 
 
 def _graph(card: ModelCard, answer: str) -> onnx.ModelProto:

@@ -39,6 +39,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "train-classifier": {"data": IMAGES, "synthetic": [SYNTHETIC]},
     "evaluate-classifier": {"data": IMAGES, "bundle": CLASSIFIER},
     "compare-classifiers": {"data": IMAGES, "bundle": CLASSIFIER, "reference": OTHER_CLASSIFIER},
+    "audit-classifier": {"data": IMAGES, "bundle": CLASSIFIER},
     "compare-conditions": {"data": IMAGES, "synthetic": SYNTHETIC},
     "import-data": {"base": IMAGES, "name": "more images"},
 }
@@ -273,7 +274,7 @@ def test_all_faults_are_told_at_once_by_option(session: Session) -> None:
         (
             "train-cat",
             {},
-            {"run_type": "There is no run type 'train-cat'. Expected one of compare-classifiers"},
+            {"run_type": "There is no run type 'train-cat'. Expected one of audit-classifier"},
         ),
         ("train-gan", {}, {"data": "Choose a data set."}),
         ("train-gan", {"data": 7}, {"data": "Expected a name, got 7."}),
