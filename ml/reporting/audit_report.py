@@ -46,13 +46,13 @@ def audit_texts(rows: Sequence[AuditRow]) -> list[AuditText]:
             f"{three(row.value.low)} to {three(row.value.high)}",
             str(row.value.n),
             row.bound.text if row.bound else "",
-            verdict(row.passed),
+            verdict_text(row.passed),
         )
         for row in rows
     ]
 
 
-def verdict(passed: bool | None) -> str:
+def verdict_text(passed: bool | None) -> str:
     """Passed, failed, or nothing where there is no bound."""
     return "" if passed is None else "passed" if passed else "failed"
 
@@ -134,8 +134,8 @@ def _chart_row(row: AuditRow, y: float) -> str:
         f'<path class="interval" d="M{_x(low):.1f} {y:.1f}H{_x(high):.1f}"/>'
         f'<circle class="dot" cx="{_x(value.value):.1f}" cy="{y:.1f}" r="4"/>'
         + (f'<path class="bound" d="M{_x(bound.limit):.1f} {y - 8:.1f}v16"/>' if bound else "")
-        + f'<text class="{verdict(row.passed)}" x="{_VERDICT:g}" y="{y + 4:.1f}">'
-        f"{verdict(row.passed)}</text>"
+        + f'<text class="{verdict_text(row.passed)}" x="{_VERDICT:g}" y="{y + 4:.1f}">'
+        f"{verdict_text(row.passed)}</text>"
     )
 
 

@@ -37,6 +37,7 @@ from ml.classifier.bundle import CARD, GRAPH, read_card
 from ml.classifier.card import ModelCard
 from ml.data.manifest import DEMONSTRATION, MANIFEST
 from ml.data.versioning import freeze
+from ml.evaluation.audit_result import AUDIT
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
 from tests.support.images import png, synthetic_image
 from tests.support.tiny_models import (
@@ -523,7 +524,7 @@ def test_files_are_downloaded_as_they_are(room: Room, admin: TestClient) -> None
     answer = admin.get(f"/admin/models/{card.sha256}/bundle.zip")
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        assert sorted(archive.namelist()) == [CARD, GRAPH]
+        assert sorted(archive.namelist()) == [AUDIT, CARD, GRAPH]
         assert hashlib.sha256(archive.read(GRAPH)).hexdigest() == card.sha256
     with room.app.state.services.database.sessions() as session:
         (generator,) = list_models(session, ModelKind.GENERATOR)
