@@ -96,13 +96,19 @@ def random_weights(graph: bytes, random: np.random.Generator) -> bytes:
     """
     model = onnx.load_from_string(graph)
     for tensor in model.graph.initializer:
-        is_weight = tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2
-        if is_weight and not any(word in tensor.name for word in _OF_THE_CROP):
+        if _is_weight(tensor):
             values = numpy_helper.to_array(tensor)
             shuffled = random.permutation(values.ravel()).reshape(values.shape)
             tensor.CopyFrom(numpy_helper.from_array(shuffled, tensor.name))
     changed: bytes = model.SerializeToString()
     return changed
+
+
+def _is_weight(tensor: onnx.TensorProto) -> bool:
+    # Other constants of a graph, such as those of a crop, are no weights.
+    is_layer = tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2
+    of_crop = any(word in tensor.name for word in _OF_THE_CROP)
+    return is_layer and "weight" in tensor.name and not of_crop
 
 
 def _place_of(predictor: Predictor, prediction: Prediction) -> int:
