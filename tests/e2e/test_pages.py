@@ -26,7 +26,7 @@ def status_of(page: Page, address: str) -> int:
 
 def addresses(screening: Page) -> list[str]:
     """Every kind of page, with the screening's own."""
-    return ["/", screening.url, "/screenings", "/model", "/api", NO_SUCH_PAGE]
+    return ["/", screening.url, "/screenings", "/model", "/trust", "/api", NO_SUCH_PAGE]
 
 
 def test_history_lists_this_visitors_images(screening: Page, images: list[Path]) -> None:
