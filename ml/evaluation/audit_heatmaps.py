@@ -96,19 +96,20 @@ def random_weights(graph: bytes, random: np.random.Generator) -> bytes:
     """
     model = onnx.load_from_string(graph)
     for tensor in model.graph.initializer:
-        if _is_weight(tensor):
-            values = numpy_helper.to_array(tensor)
-            shuffled = random.permutation(values.ravel()).reshape(values.shape)
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        values = numpy_helper.to_array(tensor)
+        # Drawn in any case, so that later draws do not depend on the names.
+        shuffled = random.permutation(values.ravel()).reshape(values.shape)
+        if _is_weight(tensor.name):
             tensor.CopyFrom(numpy_helper.from_array(shuffled, tensor.name))
     changed: bytes = model.SerializeToString()
     return changed
 
 
-def _is_weight(tensor: onnx.TensorProto) -> bool:
+def _is_weight(name: str) -> bool:
     # Other constants of a graph, such as those of a crop, are no weights.
-    is_layer = tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) >= 2
-    of_crop = any(word in tensor.name for word in _OF_THE_CROP)
-    return is_layer and "weight" in tensor.name and not of_crop
+    return "weight" in name and not any(word in name for word in _OF_THE_CROP)
 
 
 def _place_of(predictor: Predictor, prediction: Prediction) -> int:
