@@ -218,7 +218,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tup
         monkeypatch.setattr("app.server.run", lambda _app, **given: options.update(given))
         done = CliRunner().invoke(
             command_line,
-            ["serve", "--no-worker", *arguments],
+            ["serve", "--no-worker", "--port", str(free_port()), *arguments],
             env={"XRAY_HOME": str(tmp_path / "home"), "COLUMNS": "200"} | environment,
         )
         assert done.exit_code == 0, done.output

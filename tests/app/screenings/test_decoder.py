@@ -33,7 +33,7 @@ sys.path.append(sys.argv[1])
 import app.screenings.decoder_process as child
 honest = child._decode
 
-def decode(content, size):
+def decode(content, size, correction):
     if content == b"hang":
         time.sleep(600)
     if content == b"crash":
@@ -44,8 +44,8 @@ def decode(content, size):
         return child.Reply({"width": "wide"}, b"", b"")
     if content == b"print":
         os.write(1, b"x" * 999), os.write(0, b"x" * 999), print("x" * 999)
-        return honest(GOOD, size)
-    return honest(content, size)
+        return honest(GOOD, size, correction)
+    return honest(content, size, correction)
 
 child._decode = decode
 GOOD = bytes.fromhex("GOOD_HEX")
@@ -142,6 +142,7 @@ HEADER = {
     "format": "PNG",
     "bits": 8,
     "metadata": {"Mode": "L"},
+    "warnings": [{"code": "rotated", "parameters": {"degrees": "90"}}],
 }
 PICTURE = png(IMAGE)
 
@@ -164,6 +165,9 @@ def test_valid_reply_is_accepted() -> None:
         Reply({**HEADER, "height": -5}, bytes(SIZE**2), PICTURE, GOOD),
         Reply({**HEADER, "bits": 8.0}, bytes(SIZE**2), PICTURE, GOOD),
         Reply({**HEADER, "format": "SVG"}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "warnings": "rotated"}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "warnings": HEADER["warnings"] * 11}, bytes(SIZE**2), PICTURE, GOOD),
+        Reply({**HEADER, "warnings": [{"code": "x"}]}, bytes(SIZE**2), PICTURE, GOOD),
         Reply({**HEADER, "metadata": ["Mode"]}, bytes(SIZE**2), PICTURE, GOOD),
         Reply({**HEADER, "metadata": {"Mode": "L" * 501}}, bytes(SIZE**2), PICTURE, GOOD),
         Reply({**HEADER, "metadata": {"Mode": "\x1b[2J"}}, bytes(SIZE**2), PICTURE, GOOD),
