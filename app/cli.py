@@ -21,10 +21,11 @@ from app.backup.cli import backup, restore
 from app.core.errors import AppError
 from app.core.logging import configure_logging
 from app.core.memory import return_freed_memory
+from app.monitoring.cli import monitor_app
 from app.registry.cli import model_app
 from app.runs.cli import run_app
 from app.runs.schedule_cli import schedule_app
-from app.screenings.cli import storage_app
+from app.screenings.cli import replay_command, storage_app
 from app.settings import Environment, Settings
 from ml.commands.main import app as xray
 from ml.errors import XrayError
@@ -42,10 +43,12 @@ for _group, _name in (
     (run_app, "run"),
     (schedule_app, "schedule"),
     (model_app, "model"),
+    (monitor_app, "monitor"),
 ):
     xray.add_typer(_group, name=_name)
 for _command in (backup, restore):
     xray.command()(_command)
+xray.command("replay")(replay_command)
 
 
 def _print_version(wanted: bool) -> None:

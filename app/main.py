@@ -33,6 +33,7 @@ from app.core.error_pages import (
 from app.core.errors import AppError, SignInNeeded
 from app.core.fair_queue import FairQueue
 from app.core.head_requests import HeadAsGet
+from app.core.notifications import send_due
 from app.core.rate_limit import RateLimits
 from app.core.request_limits import RateLimitHeaders, RequestLimits
 from app.core.request_log import RequestLog
@@ -46,6 +47,8 @@ from app.gallery.admin_routes import router as gallery_admin
 from app.gallery.on_demand import Generators, pictures_limit
 from app.gallery.on_demand_routes import router as on_demand
 from app.gallery.routes import router as gallery
+from app.monitoring.routes import router as monitoring
+from app.monitoring.service import check_clinics
 from app.quiz.rounds import rounds_limit
 from app.quiz.routes import router as quiz
 from app.registry.public_routes import router as public_models
@@ -71,9 +74,11 @@ from app.site.audit_routes import router as audit
 from app.site.console import router as console
 from app.site.health import router as health
 from app.site.metrics import router as metrics
+from app.validation.routes import router as validation
 
 logger = logging.getLogger(__name__)
 _CLEAN_UP_EVERY_S = 3600
+_SEND_EVERY_S = 5
 # Of a request without images. It is read before the sender is known.
 _LARGEST_BODY = 1_000_000
 DESCRIPTION = (
@@ -96,6 +101,8 @@ PAGES = (
     datasets,
     models,
     run_comparison,
+    validation,
+    monitoring,
     runs,
     schedules,
     users,
@@ -193,13 +200,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     stopping = asyncio.Event()
     cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))
+    sending = asyncio.create_task(_send_notifications(database, settings, stopping))
     try:
         yield
     finally:
-        # The clean-up in progress is waited for: it holds a connection.
+        # What is in progress is waited for: it holds a connection.
         stopping.set()
         await cleaning
         password_checks.close()
+        await sending
         classifier.close()
         decoder.close()
         database.close()
@@ -217,6 +226,19 @@ def _intake(settings: Settings) -> Intake:
     )
 
 
+async def _send_notifications(
+    database: Database, settings: Settings, stopping: asyncio.Event
+) -> None:
+    """Send what is due to the webhook, until the server stops; nothing without one."""
+    while settings.webhook_url and not stopping.is_set():
+        try:
+            await asyncio.to_thread(send_due, database, settings)
+        except Exception:
+            logger.exception("notifications cannot be sent")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _SEND_EVERY_S)
+
+
 async def _clean_up_regularly(
     database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
 ) -> None:
@@ -231,6 +253,7 @@ async def _clean_up_regularly(
             )
             await asyncio.to_thread(remove_unused_uploads, database, settings)
             await asyncio.to_thread(clear_ended_imports, database, settings)
+            await asyncio.to_thread(check_clinics, database, settings)
         except Exception:
             # An unreachable database or storage must not end the clean-up for good.
             logger.exception("clean-up failed")

@@ -8,6 +8,7 @@ from app.runs.handlers.import_data import ImportData
 from app.runs.handlers.synthesize import Synthesize
 from app.runs.handlers.train_classifier import TrainClassifier
 from app.runs.handlers.train_gan import TrainGan
+from app.runs.handlers.validate import ValidateClassifier
 
 RUN_TYPES: dict[str, RunType] = {
     each.name: each
@@ -17,6 +18,7 @@ RUN_TYPES: dict[str, RunType] = {
         Synthesize(),
         TrainClassifier(),
         EvaluateClassifier(),
+        ValidateClassifier(),
         CompareClassifiers(),
         AuditClassifier(),
         CompareConditions(),

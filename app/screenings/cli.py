@@ -64,6 +64,46 @@ def adopt(
     print(f"The database belongs to the storage {adopted} from now on.")
 
 
+def replay_command(
+    screening: Annotated[str, typer.Argument(help="Id of the screening.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Largest difference of a probability that counts as none.")
+    ] = 1e-4,
+) -> None:
+    """Recompute a past prediction from the stored image and its model version, and compare.
+
+    The exit status is 0 only if the prediction is reproduced; otherwise the output names what
+    differs or is missing.
+    """
+    import uuid
+
+    from app.screenings.replay import replay
+    from ml.errors import XrayError
+
+    try:
+        wanted = uuid.UUID(screening)
+    except ValueError:
+        raise XrayError(
+            f"{screening!r} is not the id of a screening. Copy it from the page or from the API."
+        ) from None
+    settings = Settings()
+    database, storage = _opened(settings)
+    with database.sessions() as session:
+        found = replay(session, settings, storage, wanted, tolerance=tolerance)
+    database.close()
+    print(f"screening {found.screening}")
+    print(f"model {found.model}, thresholds of {found.decided_by}")
+    for note in found.notes:
+        print(f"note: {note}")
+    if found.same_input:
+        print("the classifier was given the same pixels")
+    if found.largest_difference is not None:
+        print(f"largest difference of a probability: {found.largest_difference:.2g}")
+    if not found.is_equal:
+        raise XrayError("The prediction is not reproduced. " + " ".join(found.faults))
+    print("The prediction is reproduced: same class, same decision.")
+
+
 def _opened(settings: Settings) -> "tuple[Database, Storage]":
     # Late, so that `xray --help` need not load the database and the storage.
     from app.core.storage import Storage

@@ -73,7 +73,7 @@ def _lines(session: Session, rows: Sequence[Screening], user: User | None) -> It
                 row.reference or "",
                 row.label,
                 row.decision,
-                why_uncertain(row, thresholds[row.model_sha256]),
+                why_uncertain(row, thresholds[row.id]),
                 f"{max(row.probabilities.values()):.4f}",
                 " ".join(f"{label}={value:.4f}" for label, value in row.probabilities.items()),
                 f"{row.ood_score:.3f}",

@@ -124,7 +124,7 @@ def _summaries(
     return [
         ScreeningSummary.of(
             row,
-            thresholds[row.model_sha256],
+            thresholds[row.id],
             reviewed.get(row.id),
             hidden=row.id in hidden,
             query=query,
@@ -273,7 +273,7 @@ def screening_page(
         "screenings/screening.html",
         status,
         screening=ScreeningView.of(
-            row, thresholds_of(opened, [row])[row.model_sha256], share_token=visible.share_token
+            row, thresholds_of(opened, [row])[row.id], share_token=visible.share_token
         ),
         can_manage=visible.can_manage,
         share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,

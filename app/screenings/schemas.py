@@ -24,6 +24,7 @@ _EXAMPLE: dict[str, Any] = {
     "probabilities": {"covid": 0.031, "pneumonia": 0.946, "normal": 0.023},
     "ood_score": 0.93,
     "model": {"version": "1", "sha256": "5f0c…", "url": "/models/5f0c…"},
+    "threshold_version": None,
     "image": {
         "sha256": "9a1b…",
         "format": "DICOM",
@@ -109,6 +110,9 @@ class ScreeningOut(BaseModel):
     probabilities: dict[str, float] = Field(description="Calibrated; they sum to 1.")
     ood_score: float = Field(description="Distance from the training images; about 1 is usual.")
     model: ModelOut
+    threshold_version: int | None = Field(
+        description="Version of the clinic's own thresholds that decided; null: the model's."
+    )
     image: ImageOut
     page_url: str = Field(description="The page for people; sign in to open it.")
     heatmap_url: str
@@ -138,6 +142,7 @@ class ScreeningOut(BaseModel):
                 sha256=row.model_sha256,
                 url=f"/models/{row.model_sha256}",
             ),
+            threshold_version=row.clinic_thresholds.version if row.clinic_thresholds else None,
             image=ImageOut(
                 sha256=row.image_sha256,
                 format=row.image_format,

@@ -34,7 +34,9 @@ from app.screenings.decoder_protocol import DecodedImage
 from app.screenings.quota import StorageQuota
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
-from ml.classifier.predictor import Prediction, Predictor
+from app.validation.service import thresholds_in_use
+from app.validation.tables import ClinicThresholds
+from ml.classifier.predictor import Prediction, Predictor, decided_by
 from ml.imaging.corrections import UPRIGHT, Orientation
 from ml.imaging.heatmap import pack_map
 from ml.imaging.orientation import OrientationCheck
@@ -163,6 +165,7 @@ class ScreeningService:
         with DECODE_SECONDS.time():
             decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
+        in_use = self._clinic_thresholds(owner, predictor)
         with INFERENCE_SECONDS.time(), self._predicting:
             found = self._orientation.find(decoded.model_input)
         if not found.upright:
@@ -170,8 +173,11 @@ class ScreeningService:
             decoded, _ = self._decode(upload, predictor.card.input_size, found)
         with INFERENCE_SECONDS.time(), self._predicting:
             prediction = predictor.predict(decoded.model_input, alone=self._in_progress == 1)
+        if in_use:
+            prediction = decided_by(prediction, in_use.applied_to(predictor.card.thresholds))
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
+        screening.clinic_thresholds = in_use
         warnings = (*decoded.warnings, *found.warnings)
         screening.image_metadata = decoded.metadata
         screening.warnings = [warning.as_json() for warning in warnings]
@@ -197,6 +203,16 @@ class ScreeningService:
         if visitor_address and owner.visitor_id:
             with self.database.sessions() as session:
                 self.quota.require_visitors_room(session, owner.visitor_id)
+
+    def _clinic_thresholds(self, owner: Owner, predictor: Predictor) -> ClinicThresholds | None:
+        """The thresholds that the owner uses with this classifier instead of its own."""
+        if owner.clinic_id is None:
+            return None
+        with self.database.sessions() as session:
+            found = thresholds_in_use(session, owner.clinic_id, predictor.card.sha256)
+            if found:
+                session.expunge(found)
+        return found
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
         """Delete a screening and its image; the audit log keeps an entry."""
@@ -299,6 +315,7 @@ def _row(
         image_width=decoded.width,
         image_height=decoded.height,
         image_bits=decoded.bits,
+        input_sha256=hashlib.sha256(decoded.model_input.tobytes()).hexdigest(),
         model_sha256=predictor.card.sha256,
         model_version=predictor.card.version,
         label=prediction.label,

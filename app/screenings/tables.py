@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.tables import Clinic, User
 from app.core.database import Base, UtcDateTime, now
+from app.validation.tables import ClinicThresholds
 
 
 class Screening(Base):
@@ -64,6 +65,8 @@ class Screening(Base):
 
     share_token: Mapped[str | None] = mapped_column(String(64))
     shared_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    clinic_thresholds: Mapped[ClinicThresholds | None] = relationship(lazy="joined")
 
     __table_args__ = (
         CheckConstraint("(visitor_id IS NULL) <> (clinic_id IS NULL)", name="one_owner"),

@@ -1,5 +1,6 @@
-"""The thresholds that past predictions were decided by, from the cards of their models."""
+"""The thresholds that past predictions were decided by, from their models or clinics."""
 
+import uuid
 from collections.abc import Collection
 
 from sqlalchemy import select
@@ -11,13 +12,19 @@ from ml.classifier.card import Thresholds
 from ml.classifier.predictor import Reason
 
 
-def thresholds_of(session: Session, rows: Collection[Screening]) -> dict[str, Thresholds]:
-    """The thresholds of the models that made some predictions, by the model's SHA-256."""
+def thresholds_of(session: Session, rows: Collection[Screening]) -> dict[uuid.UUID, Thresholds]:
+    """The thresholds that decided, by the screening's id: the model's, or the clinic's then."""
     named = {row.model_sha256 for row in rows}
     query = select(ModelVersion.sha256, ModelVersion.card).where(ModelVersion.sha256.in_(named))
-    return {
+    of_model = {
         sha256: Thresholds.from_values(card["thresholds"])
         for sha256, card in session.execute(query)
+    }
+    return {
+        row.id: row.clinic_thresholds.applied_to(of_model[row.model_sha256])
+        if row.clinic_thresholds
+        else of_model[row.model_sha256]
+        for row in rows
     }
 
 

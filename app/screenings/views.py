@@ -189,6 +189,7 @@ class ScreeningView:
     image_sha256: str
     model_version: str
     model_sha256: str
+    threshold_version: int | None  # of the clinic's own thresholds
     timings: list[tuple[str, float]]
     processed_ms: float
 
@@ -228,6 +229,7 @@ class ScreeningView:
             image_sha256=row.image_sha256,
             model_version=row.model_version,
             model_sha256=row.model_sha256,
+            threshold_version=row.clinic_thresholds.version if row.clinic_thresholds else None,
             timings=[(TIMING_NAMES.get(key, key), spent) for key, spent in row.timings.items()],
             processed_ms=sum(row.timings.values()),
         )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.tables import Clinic
 from app.core.database import Base, UtcDateTime, now
+from ml.classifier.card import Thresholds
 
 
 class ClinicThresholds(Base):
@@ -34,6 +35,10 @@ class ClinicThresholds(Base):
     run_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
     evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
 
-    clinic: Mapped[Clinic] = relationship(lazy="joined")
+    clinic: Mapped[Clinic] = relationship()
+
+    def applied_to(self, thresholds: Thresholds) -> Thresholds:
+        """The thresholds of the classifier with those of the clinic instead."""
+        return thresholds.model_copy(update={"by_label": self.by_label, "left_out_sites": []})
 
     __table_args__ = (UniqueConstraint("clinic_id", "version"),)

@@ -1,6 +1,6 @@
 """Run a classifier bundle on images. ONNX Runtime only: this module never imports torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.classifier.bundle import RULE_KEY, read_bundle
-from ml.classifier.card import ModelCard
+from ml.classifier.card import ModelCard, Thresholds
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
 from ml.labels import label_name
@@ -41,6 +41,32 @@ class Prediction:
     ood_score: float  # distance from the training images, about 1 for a typical image
     embedding: NDArray[np.float32]  # (F,)
     activation_map: NDArray[np.float32]  # (C, h, w), lies over the whole image
+
+
+def abstention_reason(
+    thresholds: Thresholds, label: str, confidence: float, ood_score: float
+) -> Reason | None:
+    """Why an image is uncertain by some thresholds; None where it is not.
+
+    Args:
+        thresholds: of the classifier, or of a clinic.
+        label: the most likely class.
+        confidence: its probability.
+        ood_score: of the image.
+    """
+    # Written so that a score or probability of NaN is uncertain.
+    if not ood_score <= thresholds.ood_score:
+        return Reason.OUT_OF_DISTRIBUTION
+    if not confidence >= thresholds.confidence_for(label):
+        return Reason.LOW_CONFIDENCE
+    return None
+
+
+def decided_by(prediction: Prediction, thresholds: Thresholds) -> Prediction:
+    """The same prediction with the decision that other thresholds give."""
+    confidence = prediction.probabilities[prediction.label]
+    reason = abstention_reason(thresholds, prediction.label, confidence, prediction.ood_score)
+    return replace(prediction, decision=UNCERTAIN if reason else prediction.label, reason=reason)
 
 
 class Predictor:
@@ -119,7 +145,9 @@ class Predictor:
     ) -> Prediction:
         best = int(probabilities.argmax())
         label = self.card.labels[best]
-        reason = self._reason(label, float(probabilities[best]), float(ood_score))
+        reason = abstention_reason(
+            self.card.thresholds, label, float(probabilities[best]), float(ood_score)
+        )
         return Prediction(
             label=label,
             decision=UNCERTAIN if reason else label,
@@ -129,11 +157,3 @@ class Predictor:
             embedding=embedding,
             activation_map=activation_map,
         )
-
-    def _reason(self, label: str, confidence: float, ood_score: float) -> Reason | None:
-        # Written so that a score or probability of NaN is uncertain.
-        if not ood_score <= self.card.thresholds.ood_score:
-            return Reason.OUT_OF_DISTRIBUTION
-        if not confidence >= self.card.thresholds.confidence_for(label):
-            return Reason.LOW_CONFIDENCE
-        return None

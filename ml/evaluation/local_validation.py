@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from pydantic import JsonValue
 
 from ml.classifier.card import ModelCard
 from ml.classifier.predictor import UNCERTAIN, Prediction
@@ -30,6 +31,7 @@ from ml.evaluation.site_statistics import (
     with_intervals,
 )
 from ml.json_model import JsonModel
+from ml.labels import label_name
 from ml.options.validation import ValidationOptions
 
 REPORT_FORMAT = 1
@@ -77,6 +79,10 @@ class LabelledResults(JsonModel):
     def thresholds(self) -> dict[str, float]:
         """The clinic's thresholds by label."""
         return {rule.label: rule.threshold for rule in self.rules}
+
+    def estimated_json(self) -> dict[str, JsonValue]:
+        """What the thresholds give, as JSON values."""
+        return self.estimated.as_json()
 
 
 class ValidationReport(JsonModel):
@@ -146,8 +152,8 @@ def validate_classifier(
     needs = [] if labelled else [_needs_labels()]
     if reference is None:
         needs.append(
-            "The classifier has no statistics of its training data. Give that data set with "
-            "--training-data to compare with it."
+            "The classifier has no statistics of its training data. Name that data set as training "
+            "data (--training-data) to compare with it."
         )
     return ValidationReport(
         format=REPORT_FORMAT,
@@ -193,7 +199,7 @@ def _with_labels(
     """The part of the report that needs labels; adds what is missing for it."""
     single = one_per_patient(found)
     rules = fit_local_rule(found)
-    needs += [f"{rule.label}: {rule.why_never}" for rule in rules if rule.why_never]
+    needs += [f"{label_name(rule.label)}: {rule.why_never}" for rule in rules if rule.why_never]
     points = []
     for label in found.labels:
         if label == HEALTHY:
@@ -222,8 +228,8 @@ def _missing_patients(found: SitePredictions, label: str) -> str:
     if own >= LEAST_PATIENTS and others >= LEAST_PATIENTS:
         return ""
     return (
-        f"A threshold for the sensitivity of {label} needs at least {LEAST_PATIENTS} patients with "
-        f"it and {LEAST_PATIENTS} without. There are {own} and {others}."
+        f"A threshold for the sensitivity of {label_name(label)} needs {LEAST_PATIENTS} patients "
+        f"with it and {LEAST_PATIENTS} without. There are {own} and {others}."
     )
 
 
