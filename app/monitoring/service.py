@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ScreeningGroup:
     """Screenings that can be compared: of one clinic, classifier and version of thresholds."""
 
     clinic: Clinic
@@ -88,7 +88,7 @@ class ClinicState:
         reviews: what reviewers say of definite predictions.
     """
 
-    group: Group
+    group: ScreeningGroup
     state: State
     missing: int
     before: dict[str, float]
@@ -102,7 +102,7 @@ def clinic_states(session: Session) -> list[ClinicState]:
     return [_state(session, group) for group in _groups(session)]
 
 
-def _groups(session: Session) -> list[Group]:
+def _groups(session: Session) -> list[ScreeningGroup]:
     """Of each clinic the group that its newest screening belongs to."""
     found = []
     for clinic in session.scalars(select(Clinic).order_by(Clinic.name)):
@@ -114,18 +114,20 @@ def _groups(session: Session) -> list[Group]:
         )
         if newest is None:
             continue
-        group = Group(
+        group = ScreeningGroup(
             clinic, newest.model_sha256, newest.model_version, newest.clinic_thresholds_id, 0
         )
         own = group.query().order_by(None).subquery()
         count = session.scalar(select(func.count()).select_from(own)) or 0
         found.append(
-            Group(clinic, group.model_sha256, group.model_version, group.thresholds_id, count)
+            ScreeningGroup(
+                clinic, group.model_sha256, group.model_version, group.thresholds_id, count
+            )
         )
     return found
 
 
-def _state(session: Session, group: Group) -> ClinicState:
+def _state(session: Session, group: ScreeningGroup) -> ClinicState:
     reference = _observed(session, group, 0, REFERENCE_IMAGES)
     reviews = _reviews(session, group)
     tests = []
@@ -147,13 +149,13 @@ def _state(session: Session, group: Group) -> ClinicState:
     )
 
 
-def _block(session: Session, group: Group, number: int) -> Observed:
+def _block(session: Session, group: ScreeningGroup, number: int) -> Observed:
     """A complete block, from 1."""
     start = REFERENCE_IMAGES + (number - 1) * BLOCK_IMAGES
     return _observed(session, group, start, BLOCK_IMAGES)
 
 
-def _observed(session: Session, group: Group, start: int, count: int) -> Observed:
+def _observed(session: Session, group: ScreeningGroup, start: int, count: int) -> Observed:
     columns = (
         Screening.decision,
         Screening.probabilities,
@@ -176,7 +178,7 @@ def _shares(observed: Observed) -> dict[str, float]:
     return {name: count / len(observed) for name, count in sorted(counts.items())}
 
 
-def _reviews(session: Session, group: Group) -> ReviewedShare:
+def _reviews(session: Session, group: ScreeningGroup) -> ReviewedShare:
     """The newest reviewed definite predictions of a group."""
     reviewed = select(Review.screening_id).scalar_subquery()
     definite = (
@@ -214,7 +216,7 @@ def check_clinics(database: Database, settings: Settings) -> int:
     return sum(_record(database, settings, *one) for one in found)
 
 
-def _alarms(session: Session, group: Group) -> list[tuple[BlockTest, int]]:
+def _alarms(session: Session, group: ScreeningGroup) -> list[tuple[BlockTest, int]]:
     """Alarms of the latest blocks, and of the reviews."""
     alarms = []
     reference = _observed(session, group, 0, REFERENCE_IMAGES) if group.blocks else None
@@ -231,7 +233,7 @@ def _alarms(session: Session, group: Group) -> list[tuple[BlockTest, int]]:
 
 
 def _record(
-    database: Database, settings: Settings, group: Group, alarm: BlockTest, block: int
+    database: Database, settings: Settings, group: ScreeningGroup, alarm: BlockTest, block: int
 ) -> bool:
     """Record an alarm and its notification; False where it is recorded already."""
     # Blocks begin again with each version of thresholds.

@@ -82,7 +82,7 @@ def draw_curves(curves: LocalCurves, rule: str = PROVED) -> str:
         y_range=(0.0, 1.0),
     )
     head, _, rest = chart.partition(">")
-    return f"{head}>{_STYLE}{rest}\n"
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{rest}\n'
 
 
 def _is_of(point: CurvePoint, rule: str) -> bool:

@@ -38,6 +38,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "synthesize": {"generator": GENERATOR, "against": IMAGES},
     "train-classifier": {"data": IMAGES, "synthetic": [SYNTHETIC]},
     "evaluate-classifier": {"data": IMAGES, "bundle": CLASSIFIER},
+    "validate-classifier": {"data": IMAGES, "bundle": CLASSIFIER, "training_data": IMAGES},
     "compare-classifiers": {"data": IMAGES, "bundle": CLASSIFIER, "reference": OTHER_CLASSIFIER},
     "audit-classifier": {"data": IMAGES, "bundle": CLASSIFIER},
     "compare-conditions": {"data": IMAGES, "synthetic": SYNTHETIC},
