@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.core.database import Database, now
+from app.core.notifications import Notification
 from app.migrations import upgrade
 from app.registry.tables import ModelVersion
 from app.runs import queue as runs
@@ -148,6 +149,31 @@ def test_what_came_of_a_run_is_registered_with_its_success(
     assert run.result == {"classifier": model.sha256, "version": "counted"}
     assert model.run_id == run_id
     assert (settings.home / str(model.folder) / stand_in.MODEL).read_text() == "1"
+
+
+def test_ends_of_runs_are_announced_without_their_reasons(
+    database: Database, settings: Settings, change: Callable[..., None]
+) -> None:
+    def refuse(_about: Preparation) -> dict[str, Any]:
+        raise DataError("images of Mrs Smith cannot be read")
+
+    # Nobody sends anything here: a server does.
+    told = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9/"})
+    worker = Worker(told, list(RunQueue), LEASE_S)
+    change()
+    done = start(database, settings)
+    worker.execute(done)
+    change(prepare=refuse)
+    failed = start(database, settings)
+    worker.execute(failed)
+    worker.stop()
+    worker.database.close()
+    with database.session() as session:
+        rows = session.scalars(select(Notification)).all()
+        session.execute(delete(Notification))
+    sent = {row.event: row.body["detail"]["run"] for row in rows}
+    assert sent == {"run.succeeded": str(done), "run.failed": str(failed)}
+    assert "Smith" not in str([row.body for row in rows])
 
 
 def test_results_that_cannot_be_registered_fail_the_run_which_can_resume(
