@@ -158,7 +158,11 @@ def _predicted_again(
         )
     elif found.same_input is None:
         found.notes.append("The pixels given to the classifier were not recorded at the time.")
-    prediction, _ = predict_upright(predictor, OrientationCheck.load(), square)
+    if row.input_sha256 is not None:
+        # What is stored was turned upright before.
+        prediction = predictor.predict(square)
+    else:
+        prediction, _ = predict_upright(predictor, OrientationCheck.load(), square)
     if row.clinic_thresholds is not None:
         own = row.clinic_thresholds.applied_to(predictor.card.thresholds)
         prediction = decided_by(prediction, own)
