@@ -205,7 +205,7 @@ class ScreeningService:
                 self.quota.require_visitors_room(session, owner.visitor_id)
 
     def _clinic_thresholds(self, owner: Owner, predictor: Predictor) -> ClinicThresholds | None:
-        """The thresholds that the owner uses with this classifier instead of its own."""
+        """The thresholds of the owner for this classifier; None: those of the classifier."""
         if owner.clinic_id is None:
             return None
         with self.database.sessions() as session:
