@@ -27,8 +27,6 @@ from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
 
 # Another processor may round the last digits otherwise.
 TOLERANCE = 1e-4
-# The classifier writes its score with fewer digits where it is large.
-_RELATIVE_TOLERANCE = 1e-4
 
 
 @dataclass(slots=True)
@@ -181,7 +179,7 @@ def _compare(prediction: Prediction, row: Screening, found: Replay, tolerance: f
             f"A probability differs by {found.largest_difference:.2g}, more than {tolerance:g}."
         )
     gap = abs(prediction.ood_score - row.ood_score)
-    if not gap <= tolerance + _RELATIVE_TOLERANCE * abs(row.ood_score):
+    if not gap <= max(tolerance, TOLERANCE) * (1 + abs(row.ood_score)):
         found.faults.append(f"The out-of-distribution score differs by {gap:.2g}.")
     for name, before, after in (
         ("most likely class", row.label, prediction.label),
