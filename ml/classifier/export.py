@@ -95,6 +95,7 @@ def export_bundle(
     *,
     version: str,
     rule: SiteRule | None = None,
+    limitations: Sequence[str] = (),
     cache: InputCache | None = None,
 ) -> ModelCard:
     """Calibrate on validation, export, check against torch, evaluate on test, write.
@@ -107,6 +108,7 @@ def export_bundle(
         out: the bundle's folder.
         version: the name of the model version.
         rule: thresholds that were fitted on left-out sites, in place of one fitted on validation.
+        limitations: sentences that stand first among the card's limitations.
         cache: images that other exports in this process share.
 
     Raises:
@@ -142,9 +144,12 @@ def export_bundle(
         data=_training_data(splits, labels, run),
         metrics=EvaluationMetrics.unmeasured(),
         intended_use=intended_use(labels),
-        limitations=limitations_of(
-            [*splits.train.records, *splits.validation.records, *splits.test.records]
-        ),
+        limitations=[
+            *limitations,
+            *limitations_of(
+                [*splits.train.records, *splits.validation.records, *splits.test.records]
+            ),
+        ],
         licence=LICENCE,
         format=CARD_FORMAT,
     )
@@ -174,6 +179,7 @@ def export_run(
     *,
     version: str,
     rule: SiteRule | None = None,
+    limitations: Sequence[str] = (),
     cache: InputCache | None = None,
 ) -> ModelCard:
     """Read the images that a training run was made from and export it with `export_bundle`.
@@ -185,6 +191,7 @@ def export_run(
         out: the bundle's folder.
         version: the name of the model version.
         rule: thresholds that were fitted on left-out sites.
+        limitations: sentences that stand first among the card's limitations.
         cache: images that other exports in this process share.
 
     Raises:
@@ -212,6 +219,7 @@ def export_run(
         out,
         version=version,
         rule=rule,
+        limitations=limitations,
         cache=cache,
     )
 

@@ -116,6 +116,10 @@ def export_classifier_command(
             help="Folder of xray evaluate sites: fit the thresholds on its left-out sites."
         ),
     ] = None,
+    limitation: Annotated[
+        list[str] | None,
+        typer.Option(help="A sentence to stand first among the card's limitations. Repeatable."),
+    ] = None,
 ) -> None:
     """Calibrate a trained classifier, export it to ONNX and evaluate it on the test split."""
     from ml.classifier.averaging import load_average
@@ -126,7 +130,9 @@ def export_classifier_command(
     options = trained.options
     rule = _site_rule(sites, options) if sites else None
     records = without_leaks(real_images(read_manifest(data)), options.leave_out)
-    card = export_run(records, trained, out, version=version, rule=rule)
+    card = export_run(
+        records, trained, out, version=version, rule=rule, limitations=limitation or []
+    )
     _print_metrics(card.metrics)
 
 

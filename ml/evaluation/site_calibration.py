@@ -31,7 +31,10 @@ COMBINATIONS = 30_000
 
 
 def read_left_out(folder: Path, options: ClassifierOptions) -> SitePredictions:
-    """The predictions for each site by the classifier that was trained without it.
+    """The predictions for each site by a classifier that was trained without it.
+
+    Where a site was left out alone, only that classifier counts. One without further sites saw
+    less, and does worse: its predictions stand in where there is no other.
 
     Args:
         folder: the --out of `xray evaluate sites`.
@@ -50,11 +53,12 @@ def read_left_out(folder: Path, options: ClassifierOptions) -> SitePredictions:
             raise CheckpointError(
                 f"{path} is damaged: {problem}. Remove it and run xray evaluate sites again"
             ) from None
-        if one.options.leave_out and "," not in one.options.leave_out:
+        if one.options.leave_out:
             stored.append(one)
-    if len(stored) < 2:
+    fewest = _fewest_left_out_with(stored)
+    if len(fewest) < 2:
         raise DataError(
-            f"{folder} has predictions for {len(stored)} left-out site(s). Run xray evaluate sites "
+            f"{folder} has predictions for {len(fewest)} left-out site(s). Run xray evaluate sites "
             "with this folder as --out first"
         )
     own = replace(options, leave_out="", seed=0)
@@ -63,7 +67,22 @@ def read_left_out(folder: Path, options: ClassifierOptions) -> SitePredictions:
             f"The trainings in {folder} have other options than the classifier. Run xray evaluate "
             "sites with the options of its training"
         )
-    return join_predictions([one.predictions() for one in stored])
+    parts = []
+    for one in stored:
+        found, count = one.predictions(), len(_left_out(one))
+        own_sites = [site for site in _left_out(one) if fewest[site] == count]
+        parts.append(found.where(np.isin(found.sites, own_sites)))
+    return join_predictions(parts)
+
+
+def _left_out(stored: StoredPredictions) -> list[str]:
+    return stored.options.leave_out.split(",")
+
+
+def _fewest_left_out_with(stored: Sequence[StoredPredictions]) -> dict[str, int]:
+    """Site -> how many sites are left out, at the fewest, where it is one of them."""
+    counts = [(site, len(_left_out(one))) for one in stored for site in _left_out(one)]
+    return {site: min(count for name, count in counts if name == site) for site, _ in counts}
 
 
 def fit_site_rule(

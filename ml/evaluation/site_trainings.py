@@ -133,7 +133,7 @@ def _measured(
         return [*in_split(real, Split.TEST), *elsewhere]
     # A fold's sites by their name; a source of the same name is left out as well, not measured.
     own = [image for image in real if image.site in fold.left_out]
-    there = [image for image in others if (image.site,) == fold.left_out]
+    there = [image for image in others if image.site in fold.left_out]
     return [*own, *there]
 
 

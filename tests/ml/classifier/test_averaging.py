@@ -53,7 +53,10 @@ def test_average_is_served_like_any_classifier(
         if value.is_floating_point():
             assert torch.allclose(value, (states[0][name] + states[1][name]) / 2)
     # Export itself compares the graph with the averaged network.
-    card = export_run(records, average, tmp_path / "bundle", version="1")
+    card = export_run(
+        records, average, tmp_path / "bundle", version="1", limitations=["Measured elsewhere."]
+    )
+    assert card.limitations[0] == "Measured elsewhere."
     assert card.data.averaged_seeds == [3, 4]
     assert "seeds 3, 4" in render_model_card(card)
     assert Predictor.load(tmp_path / "bundle").card.data == card.data

@@ -55,28 +55,36 @@ def test_another_finding_may_not_be_called_healthy() -> None:
     assert rule.by_label["normal"] > 0.78
 
 
-def stored(options: ClassifierOptions) -> StoredPredictions:
+def stored(options: ClassifierOptions, patient: str) -> StoredPredictions:
+    sites = options.leave_out.split(",")
     return StoredPredictions(
         options=options,
         learned_sha256="a",
         measured_sha256="b",
         labels=list(LABELS),
-        truth=["normal"],
-        sites=[options.leave_out],
-        patients=["1"],
-        probabilities=[[0.1, 0.2, 0.7]],
-        definite=[True],
+        truth=["normal"] * len(sites),
+        sites=sites,
+        patients=[patient] * len(sites),
+        probabilities=[[0.1, 0.2, 0.7]] * len(sites),
+        definite=[True] * len(sites),
     )
 
 
-def test_single_left_out_sites_of_the_same_recipe_are_read(tmp_path: Path) -> None:
+def test_sites_left_out_alone_count_before_those_left_out_together(tmp_path: Path) -> None:
     own = ClassifierOptions(epochs=2)
-    for name in ("", "east", "west", "east,west"):
+    for name in ("", "east", "east,west", "north,west"):
         folder = tmp_path / "folds" / (name or "none")
         folder.mkdir(parents=True)
-        one = stored(replace(own, leave_out=name, seed=3))
+        one = stored(replace(own, leave_out=name, seed=3), patient=name)
         (folder / "predictions.json").write_text(one.to_json())
-    assert sorted(read_left_out(tmp_path, own).sites.tolist()) == ["east", "west"]
+    found = read_left_out(tmp_path, own)
+    rows = sorted(zip(found.sites.tolist(), found.patients.tolist(), strict=True))
+    assert rows == [
+        ("east", "east"),
+        ("north", "north,west"),
+        ("west", "east,west"),
+        ("west", "north,west"),
+    ]
     with pytest.raises(CheckpointError, match="other options"):
         read_left_out(tmp_path, ClassifierOptions(epochs=3))
     with pytest.raises(DataError, match="Run xray evaluate sites"):
