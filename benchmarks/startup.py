@@ -15,7 +15,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.predict import image
+from benchmarks.predict import radiograph
 from benchmarks.server import Server, our_server, send_load
 
 STARTS = 5
@@ -31,7 +31,7 @@ def resident_mb(server: Server) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and print."""
-    images = [image(2048, 0)]
+    images = [radiograph(2048, 0)]
     first: list[Server] = []
     second: list[Server] = []
     memory: list[tuple[float, float]] = []

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from benchmarks.predict import image
+from benchmarks.predict import radiograph
 from ml.classifier.networks import build_classifier
 from ml.classifier.training import train_classifier
 from ml.data.manifest import ImageRecord
@@ -44,7 +44,7 @@ def write_images(folder: Path, count: int) -> list[ImageRecord]:
     records = []
     for number in range(count):
         path = folder / f"{number}.jpg"
-        path.write_bytes(image(256, number))
+        path.write_bytes(radiograph(256, number))
         label = LABELS[number % len(LABELS)]
         records.append(ImageRecord(path, label, "generated", f"patient-{number}"))
     return records
