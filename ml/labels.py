@@ -38,11 +38,11 @@ def label_name(label: str) -> str:
     return (DISPLAY_NAMES | NO_CLASS).get(label, words[:1].upper() + words[1:])
 
 
-def listed_labels(labels: Sequence[str]) -> str:
+def listed_labels(labels: Sequence[str], conjunction: str = "or") -> str:
     """The classes in a sentence: "COVID-19, pneumonia or normal"."""
     names = [label_name(label) for label in labels]
     words = [name if name[1:2].isupper() else name[:1].lower() + name[1:] for name in names]
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def label_fault(label: str) -> str:

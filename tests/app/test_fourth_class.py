@@ -132,7 +132,7 @@ def _activate(world: World) -> None:
 def test_card_and_evaluation_have_four_classes(world: World, tmp_path: Path) -> None:
     card = Predictor.load(world.bundle).card
     assert tuple(card.labels) == FOUR
-    assert "Tuberculosis" in card.intended_use
+    assert "COVID-19, pneumonia, normal and tuberculosis" in card.intended_use
     done = xray(
         *("evaluate", "classifier", "--data", world.data, "--bundle", world.bundle),
         *("--out", tmp_path, "--run", world.folder / "run"),

@@ -19,6 +19,7 @@ def test_names_for_people() -> None:
 
 def test_classes_in_a_sentence() -> None:
     assert listed_labels(["covid", "pneumonia", "normal"]) == "COVID-19, pneumonia or normal"
+    assert listed_labels(["covid", "lung-opacity"], "and") == "COVID-19 and lung opacity"
     assert listed_labels(["normal"]) == "normal"
     assert listed_labels([]) == ""
 

@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ml.classifier.card_texts import LIMITATIONS, STAND_INS, limitations_of
+from ml.classifier.card_texts import (
+    LIMITATIONS,
+    LIMITATIONS_OF_SOURCE,
+    STAND_INS,
+    UNKNOWN_PATIENTS,
+    UNSEEN_HOSPITALS,
+    limitations_of,
+)
 from ml.commands.data import data_app
 from ml.data import demonstration as demonstration_set
 from ml.data.demonstration import IMAGES, choose_images, make_demonstration, patient_of
@@ -147,9 +154,22 @@ def test_the_command_makes_and_freezes_it(tmp_path: Path, few: None) -> None:
 
 def test_the_card_of_a_classifier_says_it_first(records: list[ImageRecord]) -> None:
     others = [replace(record, source="hospital") for record in records]
-    assert limitations_of(others) == LIMITATIONS
-    assert limitations_of([*others, records[0]]) == [STAND_INS, *LIMITATIONS]
+    assert limitations_of(others) == [UNSEEN_HOSPITALS, *LIMITATIONS, UNKNOWN_PATIENTS]
+    assert limitations_of([*others, records[0]])[0] == STAND_INS
     assert "say nothing about patients" in STAND_INS
+
+
+def test_the_card_names_the_limitations_of_its_own_sources(records: list[ImageRecord]) -> None:
+    record = replace(records[0], label="covid", sex="F", age="40")
+    mixed = [
+        replace(record, source="nih"),
+        replace(record, source="clinic"),
+        replace(record, source="clinic", label="tuberculosis"),
+    ]
+    limits = limitations_of(mixed)
+    assert "1 of the 2 sources has images of every class" in limits[0]
+    assert limits[1:] == [LIMITATIONS_OF_SOURCE["nih"], UNSEEN_HOSPITALS, *LIMITATIONS]
+    assert "none of the 2 sources has images" in limitations_of([mixed[0], mixed[2]])[0]
 
 
 def test_summary_warns_of_it() -> None:
