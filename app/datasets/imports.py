@@ -30,7 +30,7 @@ from app.settings import Settings
 from ml.data.importers.unpack import is_archive
 
 LAYOUT_NAMES: dict[str, str] = {
-    "folders": "Folders named after the classes: covid, pneumonia, normal",
+    "folders": "Folders named after the classes, such as covid and normal",
     DATA_SET: "A data set with its manifest.csv",
     "covid-chestxray-dataset": "covid-chestxray-dataset: metadata.csv and images",
     "radiography": "COVID-19 Radiography Database",

@@ -111,7 +111,7 @@ def activate(
 
     Raises:
         BadForm: a promotion check failed, and the reason is shorter than `MIN_OVERRIDE_LENGTH`.
-        Conflict: it is active, archived or unusable, or another administrator was faster.
+        Conflict: it is active, archived or unusable, or another admin was faster.
     """
     standing = _Standing.of(session, settings)
     if model.kind is not ModelKind.CLASSIFIER:
@@ -151,7 +151,7 @@ def roll_back(
         seen: the version that was active when the user decided; None: the present one.
 
     Raises:
-        Conflict: there is none, it is unusable, or another administrator was faster.
+        Conflict: there is none, it is unusable, or another admin was faster.
     """
     standing = _Standing.of(session, settings)
     standing.require(seen)

@@ -20,6 +20,7 @@ from app.registry.promotion import (
     Blocker,
     ComparisonFindings,
     PromotionCase,
+    PromotionCheck,
     promotion_blockers,
 )
 from app.registry.queries import Lineage, lineage, serving_sha256
@@ -89,6 +90,16 @@ class ModelDetail:
     def can_be_activated(self) -> bool:
         """Whether it may be activated, with an override where checks failed."""
         return self.blockers is not None and all(one.can_be_overridden for one in self.blockers)
+
+    @property
+    def has_other_classes(self) -> bool:
+        """Whether it predicts other classes than the active version."""
+        return any(one.check is PromotionCheck.SAME_CLASSES for one in self.blockers or ())
+
+    @property
+    def can_be_compared(self) -> bool:
+        """Whether a run may compare it with the active version."""
+        return self.blockers is not None and not self.has_other_classes
 
     @classmethod
     def of(cls, session: Session, settings: Settings, model: ModelVersion) -> Self:

@@ -13,7 +13,7 @@
 9. was audited, and passed every check of the audit (`ml.evaluation.audit_result`).
 
 The first classifier of a registry has nothing to be compared with, so the comparison does not
-count. An administrator may override every check with a written reason, except the first, and the
+count. An admin may override every check with a written reason, except the first, and the
 seventh outside of trial mode.
 """
 

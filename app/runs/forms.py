@@ -246,7 +246,8 @@ def _option_field(of: OptionField) -> FormField:
     blank = FormField(
         name=of.name,
         label=of.title,
-        help=of.help,
+        # A help that says no more than the label is left out.
+        help="" if of.help.rstrip(".") == of.title else of.help,
         control=Control.ONE if of.choices else _CONTROLS.get(of.type, Control.TEXT),
         choices=tuple(FieldChoice(word, word or "any") for word in of.choices),
         low=of.low,

@@ -17,6 +17,7 @@ from app.datasets.links import data_link
 from app.datasets.tables import DataVersion
 from app.registry.links import model_link
 from app.registry.tables import ModelVersion
+from app.runs.data_checks import LABELS_OPTION
 from app.runs.forms import number_text
 from app.runs.handlers.base import InputType
 from app.runs.labels import split_tags
@@ -27,6 +28,7 @@ from app.runs.progress import RunProgress
 from app.runs.queue import STATUS_NAMES
 from app.runs.run_types import RUN_TYPES, run_type_title
 from app.runs.tables import Run, RunStatus
+from ml.labels import label_name
 from ml.option_fields import option_title
 from ml.reporting.format import interval
 
@@ -275,11 +277,16 @@ def option_texts(session: Session, run: Run) -> list[OptionText]:
     return [
         OptionText(
             name=run_type.title_of(name) if run_type else option_title(name),
-            value=_option_value(value),
+            value=_classes_text(value) if name == LABELS_OPTION else _option_value(value),
             links=_input_links(session, inputs[name].type, value) if name in inputs else [],
         )
         for name, value in given
     ]
+
+
+def _classes_text(value: Any) -> str:
+    """The classes of an option by their names: "COVID-19, Normal"."""
+    return ", ".join(label_name(label.strip()) for label in str(value).split(",")) or "none"
 
 
 def _option_value(value: Any) -> str:
