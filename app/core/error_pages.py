@@ -96,9 +96,10 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an error of the framework, such as 404 for an unknown address."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
+    title = phrase.capitalize()
     detail = "There is no page at this address." if error.status_code == 404 else error.detail
     code = phrase.lower().replace(" ", "-")
-    return _answer(request, error.status_code, phrase, detail, code, dict(error.headers or {}))
+    return _answer(request, error.status_code, title, detail, code, dict(error.headers or {}))
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
