@@ -6,6 +6,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: as many processes as cores, one thread each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from app.main import create_app
 from app.migrations import upgrade
 from app.settings import Settings
 from tests.support.images import png, synthetic_image
-from tests.support.postgres import fresh_database
+from tests.support.postgres import copied_database, fresh_database
 
 IN_CI = bool(os.environ.get("CI"))
 # Read at once: some tests change the environment.
@@ -58,20 +59,41 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-def database_url(
+def migrated_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """An empty database of each kind."""
+    """A database of each kind with its tables, which is copied and holds no row."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'xray.db'}"
+        url = f"sqlite:///{tmp_path_factory.mktemp('migrated') / 'xray.db'}"
+        _migrate(url)
+        yield url
         return
-    with fresh_database() as url:
-        if url is None:
+    with fresh_database() as fresh:
+        if fresh is None:
             leave_out("no PostgreSQL server here, and none that could be started")
-        yield str(url)
+        _migrate(str(fresh))
+        yield str(fresh)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def database_url(migrated_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database of each kind with its tables and no row, separate for each module of tests.
+
+    Each module has a copy, rather than one transaction that is rolled back: the application under
+    test answers from several threads, each with a connection and a commit of its own, and what one
+    commits the others have to see. Savepoints within one connection would hide that, and nest
+    wrongly where a test keeps a session open during a request.
+    """
+    if migrated_database.startswith("sqlite"):
+        copy = tmp_path_factory.mktemp("database") / "xray.db"
+        shutil.copyfile(migrated_database.removeprefix("sqlite:///"), copy)
+        yield f"sqlite:///{copy}"
+        return
+    with copied_database(migrated_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of a separate application."""
     return Settings(
@@ -86,7 +108,7 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def application(settings: Settings) -> Iterator[FastAPI]:
     """A running application; its services are in `application.state.services`."""
     app = migrated_app(settings)
@@ -96,10 +118,14 @@ def application(settings: Settings) -> Iterator[FastAPI]:
 
 def migrated_app(settings: Settings) -> FastAPI:
     """An application whose database has its tables."""
-    database = Database(settings.effective_database_url)
+    _migrate(settings.effective_database_url)
+    return create_app(settings)
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
     upgrade(database.engine)
     database.close()
-    return create_app(settings)
 
 
 @pytest.fixture
@@ -196,11 +222,11 @@ def live_server(live_home: Path) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(60)
 
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         if server.poll() is not None:
             pytest.fail(f"the server ended with {server.returncode}:\n{log.read_text()}")

@@ -26,13 +26,27 @@ def fresh_database() -> Iterator[str | None]:
         if server is None:
             yield None
             return
-        name = f"xray_test_{uuid.uuid4().hex[:12]}"
-        with closing(psycopg.connect(server, autocommit=True)) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-            try:
-                yield server.rsplit("/", 1)[0] + f"/{name}"
-            finally:
-                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        with _created(server) as url:
+            yield url
+
+
+@contextmanager
+def copied_database(url: str) -> Iterator[str]:
+    """The URL of a copy of a database that nobody is connected to, removed at the end."""
+    address, _, name = url.rpartition("/")
+    with _created(f"{address}/postgres", template=name) as copy:
+        yield copy
+
+
+@contextmanager
+def _created(server: str, template: str = "template1") -> Iterator[str]:
+    name = f"xray_test_{uuid.uuid4().hex[:12]}"
+    with closing(psycopg.connect(server, autocommit=True)) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield server.rsplit("/", 1)[0] + f"/{name}"
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @contextmanager
