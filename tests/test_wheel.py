@@ -19,7 +19,7 @@ from tests.support import REPOSITORY
 from tests.support.ports import free_port
 
 # Building copies the weights, and a server starts.
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder]
-    subprocess.run([*build, REPOSITORY], check=True, capture_output=True, timeout=120)
+    subprocess.run([*build, REPOSITORY], check=True, capture_output=True, timeout=300)
     environment = folder / "environment"
     venv.create(environment, with_pip=True)
     programs = environment / "bin"
     (wheel,) = folder.glob("*.whl")
     install = [programs / "python", "-m", "pip", "install", "--no-deps", "--no-index", wheel]
-    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
     (packages,) = (environment / "lib").glob("python*/site-packages")
     # A plain path: the editable installation of this checkout is not taken along.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))

@@ -34,7 +34,7 @@ def xray(*arguments: object, **environment: str) -> "subprocess.CompletedProcess
         env=inherited | {"COLUMNS": "200"} | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
 
 

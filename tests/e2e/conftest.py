@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.accounts.tables import Role, User
 from app.accounts.users import open_session
@@ -18,6 +18,8 @@ from tests.conftest import leave_out
 from tests.support.browser import find_chromium
 from tests.support.images import png, synthetic_image
 
+# Generous, for a busy machine: what is expected is seen as soon as it is there.
+expect.set_options(timeout=30_000)
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -79,7 +81,7 @@ def open_visitor(browser: Browser, live_server: str, faults: Faults) -> Iterator
 
     def open_one(**options: Any) -> BrowserContext:
         context = browser.new_context(base_url=live_server, **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         context.on("page", faults.watch)
         opened.append(context)
         return context

@@ -151,7 +151,7 @@ def _is_of(process: psutil.Process, home: str) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], story: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"waited in vain: {story()}")

@@ -52,7 +52,7 @@ def xray(settings: Settings, *arguments: object) -> str:
         env=environment(settings),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,7 +79,7 @@ def serving(settings: Settings, log: Path) -> Iterator[str]:
 
 
 def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(url, timeout=5):
@@ -120,7 +120,7 @@ class Uploads:
                 thread.join()
 
     def wait_for(self, count: int) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(self.answered) < count:
             assert time.monotonic() < deadline, self.faults
             time.sleep(0.02)

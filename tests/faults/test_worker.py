@@ -147,10 +147,11 @@ def test_run_that_nobody_was_told_of_is_found_by_a_worker_with_the_usual_lease(
     embedded.worker(lease_s=30.0)
     embedded.wait(embedded.start(steps=1), ended)
     # As after a crash between the commit and the message.
-    run_id, began = embedded.start(steps=1, notified=False), time.monotonic()
-    assert embedded.wait(run_id, ended).status is RunStatus.SUCCEEDED
-    # Sooner than by its lease.
-    assert time.monotonic() - began < 25
+    run = embedded.wait(embedded.start(steps=1, notified=False), ended)
+    assert run.status is RunStatus.SUCCEEDED
+    # Claimed sooner than by its lease.
+    assert run.started_at
+    assert (run.started_at - run.created_at).total_seconds() < 25
 
 
 def test_message_that_is_still_being_written_harms_nobody(embedded: Deployment) -> None:
@@ -178,7 +179,8 @@ def test_message_that_cannot_be_sent_does_not_hold_up_its_sender(
             )
             began = time.monotonic()
             broker.notify_workers(settings, Run(id=uuid.uuid4(), queue=RunQueue.CPU))
-            assert time.monotonic() - began < 2
+            # A deaf broker would be waited for without end.
+            assert time.monotonic() - began < 20
 
 
 def test_run_is_done_though_there_is_no_broker_at_all(tmp_path: Path) -> None:

@@ -512,7 +512,7 @@ def test_admins_who_disable_each_other_at_once_leave_one(kind: str, tmp_path: Pa
         together = Barrier(2)
 
         def disabled(user: User) -> bool:
-            together.wait(10)
+            together.wait(60)
             try:
                 with own.session() as session:
                     disable_user(session, session.get_one(User, user.id), by="test")

@@ -172,7 +172,7 @@ def test_image_under_way_ends_with_the_classifier_it_began_with(
 
     def slow(self: object, *asked: object) -> DecodedImage:
         decoding.set()
-        assert swapped.wait(30)
+        assert swapped.wait(60)
         return decode(self, *asked)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(services.decoder), "decode", slow)

@@ -121,7 +121,7 @@ def xray(home: Path, *arguments: str, **settings: str) -> "subprocess.CompletedP
         env=inherited | {"XRAY_HOME": str(home), "COLUMNS": "200"} | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
     )
 
 

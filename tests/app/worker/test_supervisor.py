@@ -29,7 +29,7 @@ def test_worker_that_cannot_be_started_is_tried_again_later_and_later(
     monkeypatch.setattr(supervisor, "_start", start)
     monkeypatch.setattr(supervisor, "_FIRST_WAIT_S", 0.01)
     with supervisor.supervised_worker(Settings(_env_file=None, home=tmp_path)):
-        assert has_started.wait(30)
+        assert has_started.wait(60)
     assert [worker.poll() is not None for worker in started] == [True]
     assert [record.getMessage() for record in caplog.records] == [
         f"Cannot start the worker: [Errno {errno.ENOSPC}] no room. Trying again in 0.02 s.",

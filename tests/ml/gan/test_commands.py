@@ -202,7 +202,7 @@ def test_killed_run_is_resumed_by_the_same_command(
         env=os.environ | {"OMP_NUM_THREADS": "1", "DIE_AT": "5"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert "step 4" in killed.stdout

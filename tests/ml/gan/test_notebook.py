@@ -14,7 +14,7 @@ from ml.options.gan import GAN_PRESETS
 from tests.support import REPOSITORY
 
 # The first test of any selection waits for the whole run, about 20 s of one core.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 NOTEBOOK = REPOSITORY / "docs" / "gans" / "gans.ipynb"
 FIGURES = {
@@ -51,7 +51,7 @@ def executed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     client = NotebookClient(
         notebook,
         kernel_name="python3",
-        timeout=240,
+        timeout=500,
         resources={"metadata": {"path": str(NOTEBOOK.parent)}},
     )
     with pytest.MonkeyPatch.context() as environment:

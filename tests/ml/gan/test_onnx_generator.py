@@ -234,7 +234,7 @@ graph = GeneratorGraph.load(PRETRAINED)
 print(graph.images([1], "covid").shape, graph.between(1, 2, 3, "normal").shape)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(1, 64, 64) (3, 64, 64)\n"

@@ -74,7 +74,7 @@ def run_two(root: Path) -> None:
         text=True,
     )
     try:
-        output, _ = running.communicate(timeout=90)
+        output, _ = running.communicate(timeout=300)
     finally:
         # The launcher takes its processes with it, which it would not where it was killed.
         running.terminate()
