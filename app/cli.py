@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from app.runs.tables import RunQueue
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 db_app = typer.Typer(no_args_is_help=True, help="Manage the database.")
-for _group, _name in (
+_GROUPS = (
     (db_app, "db"),
     (key_app, "key"),
     (admin_app, "admin"),
@@ -44,11 +44,15 @@ for _group, _name in (
     (schedule_app, "schedule"),
     (model_app, "model"),
     (monitor_app, "monitor"),
-):
+)
+for _group, _name in _GROUPS:
     xray.add_typer(_group, name=_name)
 for _command in (backup, restore):
     xray.command()(_command)
 xray.command("replay")(replay_command)
+# They may create the home folder or a copy of it, with patients' images and the secret key. The
+# others, of the library, write where their user says, and their user's umask decides who reads it.
+_PRIVATE = {name for _, name in _GROUPS} | {"serve", "worker", "backup", "restore", "replay"}
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,6 +63,7 @@ def _print_version(wanted: bool) -> None:
 
 @xray.callback()
 def root(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option(
@@ -68,6 +73,8 @@ def root(
 ) -> None:
     """Chest X-ray screening: data, models, predictions and the web application."""
     configure_logging()
+    if context.invoked_subcommand in _PRIVATE:
+        os.umask(0o077)
 
 
 @xray.command()
@@ -118,8 +125,6 @@ def serve(
             create_app(settings),
             host=host,
             port=port,
-            # The parser that bounds the size of headers.
-            http="h11",
             server_header=False,
             forwarded_allow_ips=forwarded_allow_ips or settings.trusted_proxies,
             timeout_graceful_shutdown=20,
@@ -269,8 +274,6 @@ def db_upgrade() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line, not a traceback."""
-    # Whatever command comes first creates the home folder, with patients' images and the key.
-    os.umask(0o077)
     try:
         # One name for completion, also as `python -m app`.
         xray(prog_name="xray")

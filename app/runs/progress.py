@@ -13,6 +13,8 @@ from app.runs.tables import Run
 from ml.legacy import rename_keys
 
 METRICS = "metrics.jsonl"
+# Of `ml.training.run_folder`, which imports torch.
+CHECKPOINT = "checkpoint.pt"
 LOG = "log.txt"
 _MAX_TAIL = 64 * 2**10
 
@@ -28,6 +30,7 @@ class RunProgress(BaseModel):
         metrics: of the last step.
         first_step_at: when the worker first saw a step.
         last_step_at: when it saw the present step first.
+        checkpoint_step: the step at which a worker last saw a new checkpoint.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,6 +42,7 @@ class RunProgress(BaseModel):
     metrics: dict[str, JsonValue] = {}
     first_step_at: datetime | None = None
     last_step_at: datetime | None = None
+    checkpoint_step: float | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -78,7 +82,24 @@ def read_progress(folder: Path, run: Run) -> RunProgress:
         metrics=row,
         first_step_at=known.first_step_at or now(),
         last_step_at=known.last_step_at if step == known.step else now(),
+        checkpoint_step=known.checkpoint_step,
     )
+
+
+def newest_checkpoint(folder: Path) -> int:
+    """When a run's program last saved its state, in ns; 0 where it never did.
+
+    Programs that train several networks keep the state of each in a folder of its own.
+    """
+    saved = [folder / CHECKPOINT, *folder.glob(f"*/{CHECKPOINT}")]
+    return max(map(_modified_ns, saved))
+
+
+def _modified_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _last_row(path: Path) -> dict[str, JsonValue]:

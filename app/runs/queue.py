@@ -138,11 +138,21 @@ def renew(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Lease:
 def record(
     session: Session, id: uuid.UUID, owner: str, progress: RunProgress, log_tail: str
 ) -> bool:
-    """Record the progress of the owner's run; False if the lease was lost."""
+    """Record the progress of the owner's run; False if the lease was lost.
+
+    A checkpoint that goes beyond the last one makes this the first attempt again: the limit is for
+    runs that do not advance, not for long ones.
+    """
     # PostgreSQL accepts no NUL in a text, and a program may print one.
     text = log_tail.replace("\0", "")[-MAX_LOG_TAIL:]
     stored = {} if progress.step is None else progress.model_dump(mode="json")
-    return _update(session, *_held(id, owner), progress=stored, log_tail=text)
+    values: dict[str, Any] = {"progress": stored, "log_tail": text}
+    if progress.checkpoint_step is not None:
+        known = session.scalar(select(Run.progress).where(Run.id == id)) or {}
+        before = RunProgress.model_validate(known).checkpoint_step
+        if before is None or progress.checkpoint_step > before:
+            values["attempts"] = 1
+    return _update(session, *_held(id, owner), **values)
 
 
 def finish_run(

@@ -25,7 +25,7 @@ from app.runs.handlers.import_data import remove_import_images, remove_intermedi
 from app.runs.links import run_url
 from app.runs.options import input_paths
 from app.runs.program import program_command, write_options
-from app.runs.progress import LOG, read_progress, tail_of
+from app.runs.progress import LOG, RunProgress, newest_checkpoint, read_progress, tail_of
 from app.runs.queue import Lease
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunStatus
@@ -91,6 +91,7 @@ class Attempt:
         self._folder = context.settings.home_folder.run(run.id)
         self._next_heartbeat = time.monotonic()
         self._held_until = time.monotonic() + context.lease_s
+        self._checkpoint = newest_checkpoint(self._folder)
 
     def execute(self) -> None:
         """Run the program to its end, unless an earlier attempt did, and record the outcome."""
@@ -304,10 +305,19 @@ class Attempt:
             runs.fail(session, *self._claim, last_line or f"Exit status {status}")
 
     def _record_progress(self, session: Session) -> bool:
-        progress = read_progress(self._folder, self._run)
+        progress = self._with_checkpoint(read_progress(self._folder, self._run))
         # The times of its steps are kept from one look to the next; the row has the same.
         self._run.progress = progress.model_dump(mode="json")
         return runs.record(session, *self._claim, progress, tail_of(self._folder / LOG))
+
+    def _with_checkpoint(self, progress: RunProgress) -> RunProgress:
+        """The progress, with its step where the program has saved its state since the last look."""
+        saved = newest_checkpoint(self._folder)
+        # An attempt that only repeats the steps of earlier ones does not advance.
+        if saved == self._checkpoint or (progress.step or 0) <= (progress.checkpoint_step or 0):
+            return progress
+        self._checkpoint = saved
+        return progress.model_copy(update={"checkpoint_step": progress.step})
 
 
 def _text_of(problem: Exception) -> str:

@@ -208,6 +208,16 @@ def test_first_command_makes_a_private_home_folder(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+def test_output_outside_the_home_folder_follows_the_umask(images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.csv"
+    before = os.umask(0o027)
+    try:
+        assert xray("predict", images / "a.png", "--csv", out).returncode == 0
+    finally:
+        os.umask(before)
+    assert out.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict, str]]:
     """Starts `xray serve` up to the web server; its options, and what was printed."""

@@ -33,6 +33,13 @@ def main() -> None:
         with (folder / "metrics.jsonl").open("a") as metrics:
             row = {"step": step, "loss": 1 / step, "odd": float("nan"), "seconds": 0.05}
             metrics.write(json.dumps(row) + "\n")
+        if options["dies_after"]:
+            (folder / "checkpoint.pt").write_text(str(step))
+        if options["dies_after"] in ("any", str(step)):
+            if options["dies_after"] != "any":
+                # As if this step had not been saved: the next attempt repeats it.
+                counter.write_text(str(step - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

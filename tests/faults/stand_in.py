@@ -48,6 +48,7 @@ class StandInOptions:
     steps: int = Field(default=10, ge=1)
     step_s: float = Field(default=0.05, ge=0)
     fail_at: int = 0  # the step at which it fails; 0: never
+    dies_after: str = ""  # "any" step, or the number of one: killed when that is saved
     stubborn: bool = False  # whether it ignores SIGTERM
     registers: bool = False
     completing_s: float = 0.0

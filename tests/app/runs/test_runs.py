@@ -229,6 +229,22 @@ def test_reaped_run_waits_again_until_its_attempts_are_used_up(
     assert fetch(database, other).status is RunStatus.RUNNING
 
 
+def test_vanished_workers_do_not_end_a_run_that_advances(database: Database, data: Path) -> None:
+    run_id = create(database, data, max_attempts=2)
+    for number in range(5):
+        claim(database, run_id, f"owner {number}")
+        step = float(number + 1)
+        with database.session() as session:
+            progress = RunProgress(step=step, checkpoint_step=step)
+            assert runs.record(session, run_id, f"owner {number}", progress, "")
+            assert runs.renew(session, run_id, f"owner {number}", EXPIRED_S) is runs.Lease.HELD
+        assert reap(database) == [run_id]
+    # Without a further checkpoint two are left, the last one and one more.
+    claim(database, run_id, "repeats", EXPIRED_S)
+    assert reap(database) == []
+    assert fetch(database, run_id).status is RunStatus.FAILED
+
+
 def test_claiming_a_run_without_attempts_fails_it(database: Database, data: Path) -> None:
     run_id = create(database, data, max_attempts=1)
     claim(database, run_id, "dies", EXPIRED_S)

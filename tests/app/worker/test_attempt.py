@@ -176,6 +176,33 @@ def test_ends_of_runs_are_announced_without_their_reasons(
     assert "Smith" not in str([row.body for row in rows])
 
 
+def test_run_that_advances_from_checkpoint_to_checkpoint_is_not_ended(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=6, dies_after="any")
+    for step in range(1, 6):
+        worker.execute(run_id)
+        run = fetch(database, run_id)
+        assert (run.status, run.attempts, run.progress["step"]) == (RunStatus.QUEUED, 1, step)
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is RunStatus.QUEUED
+    # Everything is counted, so the program has nothing left to die of.
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is RunStatus.SUCCEEDED
+    assert starts(settings, run_id) == 7
+
+
+def test_run_that_dies_at_the_same_step_again_and_again_is_ended(
+    database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
+) -> None:
+    run_id = start(database, settings, steps=6, dies_after="3")
+    for _ in range(3):
+        worker.execute(run_id)
+    run = fetch(database, run_id)
+    assert (run.status, run.attempts) == (RunStatus.FAILED, 3)
+    assert str(run.reason).endswith("No attempt is left.")
+
+
 def test_results_that_cannot_be_registered_fail_the_run_which_can_resume(
     database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
 ) -> None:
