@@ -1,6 +1,5 @@
 """Reviews written out as a data set to train on."""
 
-import csv
 import hashlib
 import uuid
 from pathlib import Path
@@ -13,6 +12,7 @@ from app.screenings.stored_images import image_key
 from app.screenings.tables import Review, Screening
 from ml.data.importers.records import Skipped, clean_age, clean_sex
 from ml.data.manifest import COLUMNS, MANIFEST
+from ml.data.table_text import csv_text
 from ml.imaging.image_warnings import SHOWN_AS_SENT, read_warnings
 from ml.labels import NO_CLASS
 
@@ -66,10 +66,7 @@ def write_corrections(
         if _written(storage, screening.id, folder / row["image"]):
             rows.append(row)
     if rows:
-        with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as lines:
-            writer = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        (folder / MANIFEST).write_bytes(csv_text(COLUMNS, rows).encode())
     return len(rows), left_out
 
 

@@ -23,6 +23,7 @@ from app.settings import Settings
 from ml.data.manifest import MANIFEST
 from ml.data.splits import Split
 from ml.data.summary import DataSetSummary
+from ml.data.table_text import plain_rows
 from ml.labels import label_name, ordered_labels
 
 CONTACT_SHEET = "contact-sheet.jpg"
@@ -209,7 +210,7 @@ def changes(before: Path, after: Path) -> list[ClassChange]:
 def _labels_of(folder: Path) -> dict[str, str]:
     """Image -> label. The manifest was checked when the data set was frozen."""
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
-        return {row["image"]: row["label"] for row in csv.DictReader(lines)}
+        return {row["image"]: row["label"] for row in plain_rows(csv.DictReader(lines))}
 
 
 def _lineage(

@@ -1,7 +1,6 @@
 """A selection of the gallery as a data set in a ZIP file."""
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from app.core.errors import BadForm, NotFound
 from app.core.safe_files import file_in
 from app.gallery.tables import SyntheticImage
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN
+from ml.data.table_text import csv_text, plain_rows
 from ml.errors import counted
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.labels import label_name
@@ -93,18 +93,18 @@ def archived_images(
 
 def _rows_of(folder: Path) -> Iterator[dict[str, str]]:
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
-        yield from csv.DictReader(lines, restval="")
+        yield from plain_rows(csv.DictReader(lines, restval=""))
 
 
 def entries(images: Sequence[ArchivedImage]) -> dict[str, Path | str]:
     """The content of the ZIP file by name: a readme, a data set's tables, and the images."""
     found: dict[str, Path | str] = {
         "README.txt": _readme(images),
-        MANIFEST: _as_csv((*COLUMNS, SYNTHETIC_COLUMN), [image.row for image in images]),
+        MANIFEST: csv_text((*COLUMNS, SYNTHETIC_COLUMN), [image.row for image in images]),
     }
     privacy_checks = [image.privacy_check for image in images if image.privacy_check]
     if privacy_checks:
-        found[PRIVACY_CHECKS] = _as_csv(PRIVACY_CHECK_COLUMNS, privacy_checks)
+        found[PRIVACY_CHECKS] = csv_text(PRIVACY_CHECK_COLUMNS, privacy_checks)
     found |= {image.row["image"]: image.path for image in images}
     return {f"{FOLDER}/{name}": content for name, content in found.items()}
 
@@ -117,11 +117,3 @@ def _readme(images: Sequence[ArchivedImage]) -> str:
         classes=", ".join(f"{count} {name}" for name, count in classes.items()),
         generators="\n".join(generators),
     )
-
-
-def _as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

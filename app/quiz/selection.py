@@ -22,6 +22,7 @@ from app.datasets.versions import SHIPPED, data_folder
 from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
+from ml.data.table_text import plain_rows
 from ml.data.versioning import read_version
 from ml.gan.latents import SEEDS
 
@@ -137,7 +138,8 @@ def _images_of(
             set, which a version based on it has among the others.
     """
     with (folder / MANIFEST).open(newline="", encoding="utf-8-sig") as lines:
-        rows = [row for row in csv.DictReader(lines, restval="") if not row.get(SYNTHETIC_COLUMN)]
+        found = plain_rows(csv.DictReader(lines, restval=""))
+    rows = [row for row in found if not row.get(SYNTHETIC_COLUMN)]
     return tuple(
         PoolImage(
             sha256,

@@ -9,7 +9,6 @@ from typing import Self
 
 from sqlalchemy.orm import Session
 
-from app.core.csv_text import csv_line
 from app.core.errors import AppError
 from app.runs import queue as runs
 from app.runs.curves import HEIGHT, WIDTH, Series, metric_name, number_as_text, read_series
@@ -17,6 +16,7 @@ from app.runs.files import Sample, list_samples, run_folder
 from app.runs.tables import Run
 from app.runs.views import OptionText, RunSummary, option_texts
 from app.settings import Settings
+from ml.data.table_text import csv_line
 from ml.json_model import JsonModel
 
 # As many as can be told apart in one chart.

@@ -6,13 +6,13 @@ from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
 from app.accounts.tables import User
-from app.core.csv_text import csv_line
 from app.core.database import Database
 from app.screenings.filters import ScreeningFilter
 from app.screenings.queries import screenings_page
 from app.screenings.reviews import hidden_reviews, reviewed_labels
 from app.screenings.tables import Screening
 from app.screenings.thresholds import thresholds_of, why_uncertain
+from ml.data.table_text import csv_line
 from ml.imaging.image_warnings import read_warnings, warning_columns
 
 _ROWS_AT_ONCE = 200

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.tables import Clinic
 from app.core.audit import AuditEvent
-from app.core.csv_text import csv_line
 from app.core.database import Database
 from app.core.errors import BadForm
 from app.core.pagination import Page, paginate
+from ml.data.table_text import csv_line
 
 PAGE_SIZE = 50
 _ROWS_AT_ONCE = 500

@@ -1,6 +1,5 @@
 """`xray predict`: classify images from the command line."""
 
-import csv
 import io
 import os
 import sys
@@ -19,6 +18,7 @@ from ml.classifier.upright import predict_upright
 from ml.commands.classifier import (
     BundleFolder,
 )
+from ml.data.table_text import csv_line
 from ml.errors import XrayError, counted
 from ml.files import shown_path
 from ml.imaging.decode import read_image
@@ -58,13 +58,12 @@ def predict(
     failed = 0
     with _output(csv_path) as file:
         columns = _columns(predictor)
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
+        file.write(csv_line(columns))
         console = Console(stderr=True)
         for path in track(images, "answering images", console=console, transient=True):
             row = _answer(predictor, check, path)
             failed += bool(row["error"])
-            writer.writerow(row)
+            file.write(csv_line([row[name] for name in columns]))
     if failed:
         raise XrayError(
             f"{failed} of {counted(len(images), 'image')} could not be read. See the column error."

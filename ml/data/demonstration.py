@@ -5,8 +5,6 @@ file and in its row. Its pixels carry no mark, which networks would learn; pages
 What is measured on them says nothing about patients.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from ml.data.manifest import COLUMNS, DEMONSTRATION, MANIFEST
 from ml.data.near_duplicates import Hashes, close_to, image_hash
 from ml.data.splits import Split, split_of
 from ml.data.summary import DataSetSummary
+from ml.data.table_text import csv_text
 from ml.data.versioning import freeze
 from ml.errors import DataError
 from ml.files import write_whole
@@ -72,11 +71,7 @@ def make_demonstration(to: Path, generator: GeneratorGraph) -> DataSetSummary:
         (to / image).parent.mkdir(parents=True, exist_ok=True)
         write_whole(to / image, _picture(one, generator.sha256))
         rows.append(_row(one, image, generator.sha256))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(to / MANIFEST, text.getvalue().encode())
+    write_whole(to / MANIFEST, csv_text(COLUMNS, rows).encode())
     return freeze(to)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from ml.data.splits import Split, split_of
-from ml.data.table_text import portable_path, read_table_text
+from ml.data.table_text import plain_rows, portable_path, read_table_text
 from ml.errors import DataError, counted
 from ml.imaging.types import MIN_SIDE, MIN_SYNTHETIC_SIDE
 from ml.labels import MOST_LABELS, label_fault, ordered_labels
@@ -164,7 +164,7 @@ def read_manifest_rows(root: Path) -> tuple[list[str], list[dict[str, str]]]:
         reader = csv.DictReader(lines, restval="", delimiter=separator)
         columns = [_column(name) for name in reader.fieldnames or ()]
         reader.fieldnames = columns
-        rows = list(reader)
+        rows = plain_rows(reader)
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]

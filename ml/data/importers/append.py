@@ -1,12 +1,11 @@
 """A data set that images are added to: as it was found, and as it is written."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.data.manifest import COLUMNS, MANIFEST, class_count_fault, read_manifest_rows
+from ml.data.table_text import csv_text
 from ml.errors import DataError
 from ml.files import write_whole
 
@@ -72,12 +71,8 @@ def write_manifest(
         row | {"also_patient": ";".join(sorted(others.get(row["patient"], ())))} for row in rows
     ]
     columns = dict.fromkeys([*COLUMNS, *present.columns, *(name for row in rows for name in row)])
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(named)
     manifest = to / MANIFEST
     now = manifest.read_bytes() if manifest.exists() else b""
     if now != present.text:
         raise DataError(f"{manifest} was changed during the import. Import again.")
-    write_whole(manifest, text.getvalue().encode())
+    write_whole(manifest, csv_text(list(columns), named).encode())

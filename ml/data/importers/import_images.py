@@ -1,7 +1,5 @@
 """The one way of an image into a data set, whatever layout it was found in."""
 
-import csv
-import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from ml.data.importers.layouts import LAYOUT_TABLES, LAYOUTS
 from ml.data.importers.records import MISSING, UNREADABLE, Candidate, Skipped, SourceOptions
 from ml.data.manifest import SYNTHETIC_COLUMN
 from ml.data.near_duplicates import Hashes, hash_images
+from ml.data.table_text import csv_line
 from ml.errors import DataError, counted
 from ml.files import shown_path, write_whole
 from ml.imaging.image_files import sort_files
@@ -243,8 +242,6 @@ def _move_in(to: Path, stage: Stage, candidate: Candidate, decoded: Decoded, pat
 
 def write_left_out(path: Path, left_out: Sequence[Skipped]) -> None:
     """Write each image that was not taken, and why, as a CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "reason", "detail"))
-    writer.writerows((shown_path(one.path), one.reason, one.detail) for one in left_out)
-    write_whole(path, text.getvalue())
+    lines = [("path", "reason", "detail")]
+    lines += [(shown_path(one.path), one.reason, one.detail) for one in left_out]
+    write_whole(path, "".join(map(csv_line, lines)))

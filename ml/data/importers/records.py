@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ml.data.table_text import read_table_text
+from ml.data.table_text import plain_cell, read_table_text
 from ml.errors import DataError
 from ml.imaging.image_files import sort_files
 from ml.labels import label_fault
@@ -161,4 +161,4 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}. Add it.")
-    return [{name: row.get(name, "").strip() for name in header} for row in rows]
+    return [{name: plain_cell(row.get(name, "").strip()) for name in header} for row in rows]

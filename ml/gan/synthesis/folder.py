@@ -5,12 +5,12 @@ complete images alone, so the same command resumes there.
 """
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN, read_manifest_rows
+from ml.data.table_text import csv_text, plain_rows
 from ml.errors import DataError, counted
 from ml.files import write_whole
 from ml.legacy import rename_keys
@@ -141,7 +141,7 @@ def read_privacy_checks(path: Path) -> dict[str, Row]:
         return {}
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            rows = [rename_keys(row) for row in csv.DictReader(lines, restval="")]
+            rows = [rename_keys(row) for row in plain_rows(csv.DictReader(lines, restval=""))]
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is not a CSV file in UTF-8: {problem}.") from problem
     return {row.get("file", ""): row for row in rows}
@@ -153,8 +153,4 @@ def write_privacy_checks(path: Path, privacy_checks: Mapping[str, Row]) -> None:
 
 
 def _as_csv(columns: Sequence[str], rows: Mapping[str, Row]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
-    return text.getvalue().encode()
+    return csv_text(columns, rows.values()).encode()
