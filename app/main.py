@@ -74,6 +74,7 @@ from app.site.audit_routes import router as audit
 from app.site.console import router as console
 from app.site.health import router as health
 from app.site.metrics import router as metrics
+from app.site.openapi import Application
 from app.validation.routes import router as validation
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ PAGES = (
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application; nothing is opened or started before its lifespan begins."""
     settings = settings or Settings()
-    app = FastAPI(
+    app = Application(
         title="Xray Screening",
         version=version("xray-screening"),
         description=DESCRIPTION,

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.core.disk_full import is_disk_full, storage_full
 from app.core.errors import AppError, Busy, NotFound
@@ -99,7 +100,20 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     title = phrase.capitalize()
     detail = "There is no page at this address." if error.status_code == 404 else error.detail
     code = phrase.lower().replace(" ", "-")
-    return _answer(request, error.status_code, title, detail, code, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # That of the framework names the methods of one route, and an address may have several.
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return _answer(request, error.status_code, title, detail, code, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods that some route has for the address of a request."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

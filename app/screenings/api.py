@@ -35,6 +35,7 @@ _OF_A_SCREENING = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
 )
 _FORM = {
     "requestBody": {
@@ -164,7 +165,12 @@ def heatmap(
     "/screenings/{id}/review",
     status_code=HTTPStatus.CREATED,
     summary="Review a screening",
-    responses=_problems(*_OF_A_SCREENING, HTTPStatus.CONFLICT),
+    responses=_problems(
+        *_OF_A_SCREENING,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.INSUFFICIENT_STORAGE,
+    ),
 )
 def add_review(
     current: CurrentServices,

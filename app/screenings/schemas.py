@@ -105,7 +105,10 @@ class ScreeningOut(BaseModel):
     reference: str | None = Field(description="The sender's own name of the image.")
     label: str = Field(description="Most probable class of the model, such as covid.")
     decision: str = Field(description='The label, or "uncertain" when the model abstains.')
-    reason: str | None = Field(description="low-confidence or out-of-distribution, if uncertain.")
+    reason: str | None = Field(
+        description="Why the model abstains, if uncertain.",
+        json_schema_extra={"anyOf": [{"enum": list(REASONS)}, {"type": "null"}]},
+    )
     explanation: str | None = Field(description="The reason in words.")
     probabilities: dict[str, float] = Field(description="Calibrated; they sum to 1.")
     ood_score: float = Field(description="Distance from the training images; about 1 is usual.")

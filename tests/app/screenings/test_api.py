@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from app.accounts.api_keys import create_first_key, list_keys, revoke_key
 from app.accounts.tables import ApiKey
 from app.core.security import hash_api_key
 from app.screenings.tables import Screening
+from ml.labels import NO_CLASS
 
 
 def answer(client: TestClient, image: bytes) -> dict[str, object]:
@@ -121,6 +123,9 @@ def test_unknown_address_is_a_problem(clinic: TestClient, path: str) -> None:
 def test_wrong_method_is_a_problem(clinic: TestClient) -> None:
     response = clinic.put("/api/v1/screenings")
     assert (response.status_code, response.json()["code"]) == (405, "method-not-allowed")
+    assert response.headers["allow"] == "GET, POST"
+    one = clinic.put(f"/api/v1/screenings/{uuid.uuid4()}")
+    assert (one.status_code, one.headers["allow"]) == (405, "DELETE, GET")
 
 
 def test_openapi_document_describes_the_upload(visitor: TestClient) -> None:
@@ -128,10 +133,36 @@ def test_openapi_document_describes_the_upload(visitor: TestClient) -> None:
     create = document["paths"]["/api/v1/screenings"]["post"]
     form = create["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["properties"]["image"]["format"] == "binary"
-    assert set(create["responses"]) >= {"201", "400", "401", "413", "415", "422", "503"}
+    assert set(create["responses"]) >= {
+        *("201", "400", "401", "408", "409", "413", "415", "422", "429", "503", "507")
+    }
     assert create["security"]
     assert document["components"]["schemas"]["ScreeningOut"]["examples"]
     assert not any(path.startswith("/screenings") for path in document["paths"])
+
+
+def test_openapi_document_names_the_classes(visitor: TestClient) -> None:
+    document = visitor.get("/api/v1/openapi.json").json()
+    classes = ["covid", "pneumonia", "normal"]
+    schemas = document["components"]["schemas"]
+
+    def enum(schema: dict[str, Any]) -> list[str]:
+        found: list[str] = schema["anyOf"][0]["enum"]
+        return found
+
+    screening = schemas["ScreeningOut"]["properties"]
+    assert enum(screening["label"]) == classes
+    assert enum(screening["decision"]) == [*classes, "uncertain"]
+    assert enum(screening["reason"]) == ["low-confidence", "out-of-distribution"]
+    review = enum(schemas["ReviewIn"]["properties"]["label"])
+    assert review == [*classes, *NO_CLASS]
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for path, name in (("", "get"), ("/{id}/heatmap.png", "get"))
+        for parameter in document["paths"][f"/api/v1/screenings{path}"][name]["parameters"]
+    }
+    assert enum(parameters["label"]) == classes
+    assert enum(parameters["decision"]) == [*classes, "uncertain"]
 
 
 def test_reference_page_shows_every_operation(visitor: TestClient) -> None:
