@@ -337,6 +337,15 @@ class Settings(BaseSettings):
     decode_timeout_s: float = Field(
         15.0, gt=0, le=120, description="Seconds after which decoding an image is aborted."
     )
+    session_hours: float = Field(
+        12.0, gt=0, le=720, description="Hours after which a user has to sign in again."
+    )
+    session_idle_minutes: float = Field(
+        60.0,
+        gt=0,
+        le=43_200,
+        description="Minutes without a request after which a user has to sign in again.",
+    )
     share_days: int = Field(7, ge=1, le=365, description="Days that a shared link is valid.")
     metrics_token: SecretStr = Field(
         SecretStr(""),

@@ -1,5 +1,6 @@
 """Typed dependencies: the signed-in user, the admin, the clinic of an API key."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,20 +9,27 @@ from sqlalchemy import select
 
 from app.accounts.owner import Owner
 from app.accounts.tables import ApiKey, Role, User
-from app.accounts.users import signed_in_user
+from app.accounts.users import keep_session, signed_in_user
 from app.core.errors import Forbidden, SignInNeeded, Unauthorised
-from app.core.security import SESSION_COOKIE, hash_api_key, require_same_origin
+from app.core.security import SESSION_COOKIE, cookie_name, hash_api_key, require_same_origin
 from app.services import CurrentServices
 
 
 def current_user(request: Request, current: CurrentServices) -> User | None:
     """Who is signed in in this browser; pages find them in `request.state.user`."""
-    token = request.cookies.get(SESSION_COOKIE)
+    settings = current.settings
+    token = request.cookies.get(cookie_name(SESSION_COOKIE, secure=settings.secure_cookies))
     user = None
     if token:
         # A separate session, closed at once: see `clinic`.
         with current.database.sessions() as opened:
             user = signed_in_user(opened, token)
+            times = {
+                "age": timedelta(hours=settings.session_hours),
+                "idle": timedelta(minutes=settings.session_idle_minutes),
+            }
+            if user and keep_session(opened, token, **times):
+                opened.commit()
     request.state.user = user
     return user
 

@@ -22,7 +22,6 @@ from app.accounts.sign_in import PasswordSource, SignInAttempts, TooManyTries, v
 from app.accounts.sign_in import sign_in as open_session
 from app.accounts.tables import User
 from app.accounts.users import (
-    SESSION_AGE,
     close_session,
     count_sessions,
     set_password,
@@ -31,7 +30,7 @@ from app.accounts.users import (
 from app.core.audit import AuditEvent
 from app.core.errors import BadForm
 from app.core.rate_limit import address_of, hashed_caller
-from app.core.security import SESSION_COOKIE, require_same_origin
+from app.core.security import SESSION_COOKIE, cookie_name, require_same_origin
 from app.core.templating import page
 from app.services import CurrentServices, CurrentSession, Services
 
@@ -58,7 +57,10 @@ async def sign_in(
     """Check the password and open a session."""
     require_same_origin(request.headers)
     try:
-        found = await _checked(request, current, partial(_open_session, opened, name, password))
+        before = request.cookies.get(_session_cookie(current))
+        found = await _checked(
+            request, current, partial(_open_session, opened, before, name, password)
+        )
     except TooManyTries as refused:
         answer = page(
             request,
@@ -83,15 +85,15 @@ async def sign_in(
     user_id, token = found
     response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
     response.set_cookie(
-        SESSION_COOKIE,
+        _session_cookie(current),
         token,
-        max_age=int(SESSION_AGE.total_seconds()),
+        max_age=int(current.settings.session_hours * 3600),
         httponly=True,
         samesite="lax",
         secure=current.settings.secure_cookies,
     )
     response.set_cookie(
-        KNOWN_COOKIE,
+        cookie_name(KNOWN_COOKIE, secure=current.settings.secure_cookies),
         new_known_browser(user_id, current.settings.signing_key),
         max_age=KNOWN_AGE_S,
         path="/",
@@ -103,9 +105,17 @@ async def sign_in(
 
 
 def _open_session(
-    opened: Session, name: str, password: str, source: PasswordSource, attempts: SignInAttempts
+    opened: Session,
+    before: str | None,
+    name: str,
+    password: str,
+    source: PasswordSource,
+    attempts: SignInAttempts,
 ) -> tuple[uuid.UUID, str] | None:
     found = open_session(opened, name, password, source, attempts)
+    if found is not None and before:
+        # The session of before, which somebody else may know.
+        close_session(opened, before)
     opened.commit()
     return (found[0].id, found[1]) if found else None
 
@@ -114,13 +124,18 @@ async def _checked(
     request: Request, current: Services, check: Callable[[PasswordSource, SignInAttempts], _Result]
 ) -> _Result:
     """Run a check of a password that came with a request, when it is its turn."""
-    browser = read_known_browser(request.cookies.get(KNOWN_COOKIE), current.settings.signing_key)
+    known = request.cookies.get(cookie_name(KNOWN_COOKIE, secure=current.settings.secure_cookies))
+    browser = read_known_browser(known, current.settings.signing_key)
     source = PasswordSource(hashed_address(request, current), browser)
     return await current.password_checks.run(
         partial(check, source, current.sign_in_attempts),
         source.address,
         is_known=browser is not None,
     )
+
+
+def _session_cookie(current: Services) -> str:
+    return cookie_name(SESSION_COOKIE, secure=current.settings.secure_cookies)
 
 
 def hashed_address(request: Request, current: Services) -> str:
@@ -181,27 +196,34 @@ async def change_password(
     if faults := await _checked(request, current, change):
         status = HTTPStatus.UNPROCESSABLE_ENTITY
         return await run_in_threadpool(_account_page, request, opened, user, faults, status)
-    return _signed_out("/sign-in?next=/account")
+    return _signed_out("/sign-in?next=/account", current)
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, opened: CurrentSession, user: ActingUser) -> RedirectResponse:
+def sign_out(
+    request: Request, current: CurrentServices, opened: CurrentSession, user: ActingUser
+) -> RedirectResponse:
     """Sign this browser out."""
-    close_session(opened, request.cookies[SESSION_COOKIE])
+    close_session(opened, request.cookies[_session_cookie(current)])
     opened.add(AuditEvent(actor=user.actor, action="user.signed-out", subject=user.name))
     opened.commit()
-    return _signed_out("/")
+    return _signed_out("/", current)
 
 
 @router.post("/sign-out-everywhere")
-def sign_all_out(opened: CurrentSession, user: ActingUser) -> RedirectResponse:
+def sign_all_out(
+    current: CurrentServices, opened: CurrentSession, user: ActingUser
+) -> RedirectResponse:
     """Sign all browsers of this user out."""
     sign_out_everywhere(opened, user, by=user.actor)
     opened.commit()
-    return _signed_out("/")
+    return _signed_out("/", current)
 
 
-def _signed_out(address: str) -> RedirectResponse:
+def _signed_out(address: str, current: Services) -> RedirectResponse:
     response = RedirectResponse(address, HTTPStatus.SEE_OTHER)
-    response.delete_cookie(SESSION_COOKIE)
+    # Browsers let only a secure cookie replace one whose name begins with `__Host-`.
+    response.delete_cookie(
+        _session_cookie(current), httponly=True, secure=current.settings.secure_cookies
+    )
     return response

@@ -10,7 +10,7 @@ import uuid
 from datetime import timedelta
 
 from pwdlib import PasswordHash
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,11 @@ from app.core.audit import AuditEvent
 from app.core.database import now
 from app.core.errors import BadForm, Conflict, NotFound
 
+# How long a session lasts, and how long without a request, until a request applies the settings.
 SESSION_AGE = timedelta(hours=12)
+IDLE_TIME = timedelta(hours=1)
+# A session that was used this recently is not written again.
+_USED_JUST_NOW = timedelta(minutes=1)
 LEAST_PASSWORD = 12
 MOST_PASSWORD = 200
 MOST_NAME = 64
@@ -122,12 +126,43 @@ def set_password(session: Session, user: User, password: str, *, by: str) -> Non
 
 def open_session(session: Session, user: User) -> str:
     """Sign a user in; the token for the browser's cookie, which is not stored."""
-    session.execute(delete(UserSession).where(UserSession.expires_at < now()))
+    session.execute(delete(UserSession).where(_is_over()))
     token = secrets.token_urlsafe(32)
     session.add(
-        UserSession(token_hash=_token_hash(token), user_id=user.id, expires_at=now() + SESSION_AGE)
+        UserSession(
+            token_hash=_token_hash(token),
+            user_id=user.id,
+            expires_at=now() + SESSION_AGE,
+            idle_until=now() + IDLE_TIME,
+        )
     )
     return token
+
+
+def _is_over() -> ColumnElement[bool]:
+    # Of sessions of before the upgrade `idle_until` is NULL, and so would be the comparison.
+    idle = and_(UserSession.idle_until.is_not(None), UserSession.idle_until < now())
+    return or_(UserSession.expires_at < now(), idle)
+
+
+def keep_session(session: Session, token: str, *, age: timedelta, idle: timedelta) -> bool:
+    """Count a request as use of a session; whether that changed anything.
+
+    Args:
+        session: the database; commit where something was changed.
+        token: of the session.
+        age: after which it ends, however much it is used.
+        idle: after which it ends without a request.
+    """
+    known = session.get(UserSession, _token_hash(token))
+    if known is None:
+        return False
+    expires_at, idle_until = known.created_at + age, now() + idle
+    moved = abs(idle_until - known.idle_until) if known.idle_until else idle
+    if moved < _USED_JUST_NOW and known.expires_at == expires_at:
+        return False
+    known.expires_at, known.idle_until = expires_at, idle_until
+    return True
 
 
 def signed_in_user(session: Session, token: str | None) -> User | None:
@@ -135,9 +170,10 @@ def signed_in_user(session: Session, token: str | None) -> User | None:
     if not token:
         return None
     found = session.get(UserSession, _token_hash(token))
-    if found is None or found.expires_at < now() or found.user.disabled_at is not None:
+    if found is None or found.user.disabled_at is not None:
         return None
-    return found.user
+    is_over = found.expires_at < now() or (found.idle_until and found.idle_until < now())
+    return None if is_over else found.user
 
 
 def close_session(session: Session, token: str) -> None:
@@ -199,9 +235,7 @@ def find_user_named(session: Session, name: str) -> User:
 
 def count_sessions(session: Session, user: User) -> int:
     """In how many browsers a user is signed in."""
-    live = select(func.count()).where(
-        UserSession.user_id == user.id, UserSession.expires_at > now()
-    )
+    live = select(func.count()).where(UserSession.user_id == user.id, not_(_is_over()))
     return session.scalar(live) or 0
 
 

@@ -15,9 +15,23 @@ VISITOR_COOKIE_AGE_S = 365 * 24 * 3600
 KEY_PREFIX = "xray_"
 
 
+def cookie_name(name: str, *, secure: bool) -> str:
+    """The name of a cookie as browsers have it.
+
+    Over TLS it has the prefix `__Host-`: browsers take such a cookie from this very host alone, so
+    neither another subdomain nor anybody on the way can plant one.
+    """
+    return f"__Host-{name}" if secure else name
+
+
 def new_visitor() -> str:
     """A visitor's identity: random, so it says nothing about the person."""
     return secrets.token_urlsafe(24)
+
+
+def visitor_cookie(cookies: Mapping[str, str], *, secure: bool) -> str | None:
+    """A visitor's cookie; over TLS also one of before it had its prefix, as it lasts for a year."""
+    return cookies.get(cookie_name(VISITOR_COOKIE, secure=secure)) or cookies.get(VISITOR_COOKIE)
 
 
 def sign_visitor(visitor: str, key: str) -> str:

@@ -14,7 +14,7 @@ from app.core.errors import AppError, Conflict, NotFound
 from app.core.links import with_query
 from app.core.multipart import read_fields
 from app.core.rate_limit import address_of
-from app.core.security import VISITOR_COOKIE, new_visitor, read_visitor, require_same_origin
+from app.core.security import new_visitor, read_visitor, require_same_origin, visitor_cookie
 from app.core.templating import page
 from app.gallery.generators import GeneratorOption, usable_generators
 from app.quiz.contact_sheet import RIM, STEP, TILE, generators_of, sheet
@@ -38,7 +38,8 @@ _REAL, _SYNTHETIC = "real", "synthetic"
 
 async def reader(request: Request, current: CurrentServices) -> str | None:
     """The owner of a browser's rounds: its visitor cookie, even if a user is signed in."""
-    return read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)
+    cookie = visitor_cookie(request.cookies, secure=current.settings.secure_cookies)
+    return read_visitor(cookie, current.settings.signing_key)
 
 
 async def fields(request: Request) -> dict[str, list[str]]:

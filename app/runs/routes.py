@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.errors import BadForm
 from app.core.safe_files import file_in
-from app.core.security import SESSION_COOKIE
+from app.core.security import SESSION_COOKIE, cookie_name
 from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs import queue as runs
@@ -222,7 +222,7 @@ async def events(
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """An event whenever the run changes; see `app.runs.events`."""
-    token = request.cookies[SESSION_COOKIE]
+    token = request.cookies[cookie_name(SESSION_COOKIE, secure=current.settings.secure_cookies)]
     async for event in follow(current, id, token, last_event_id):
         yield event
 

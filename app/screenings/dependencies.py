@@ -18,11 +18,13 @@ from app.core.request_limits import use_limit
 from app.core.security import (
     VISITOR_COOKIE,
     VISITOR_COOKIE_AGE_S,
+    cookie_name,
     hash_api_key,
     new_visitor,
     read_visitor,
     require_same_origin,
     sign_visitor,
+    visitor_cookie,
 )
 from app.screenings.sharing import opens
 from app.screenings.tables import Screening
@@ -35,7 +37,8 @@ async def visitor(request: Request, current: CurrentServices, user: CurrentUser)
     """The owner of a browser's screenings: the signed-in user's clinic, or its visitor cookie."""
     if user is not None and user.clinic_id is not None:
         return Owner(clinic_id=user.clinic_id)
-    found = read_visitor(request.cookies.get(VISITOR_COOKIE), current.settings.signing_key)
+    cookie = visitor_cookie(request.cookies, secure=current.settings.secure_cookies)
+    found = read_visitor(cookie, current.settings.signing_key)
     return Owner(visitor_id=found)
 
 
@@ -59,7 +62,7 @@ def remember(response: Response, owner: Owner, settings: Settings) -> None:
     if owner.visitor_id is None:
         return
     response.set_cookie(
-        VISITOR_COOKIE,
+        cookie_name(VISITOR_COOKIE, secure=settings.secure_cookies),
         sign_visitor(owner.visitor_id, settings.signing_key),
         max_age=VISITOR_COOKIE_AGE_S,
         httponly=True,
