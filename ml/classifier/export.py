@@ -37,6 +37,7 @@ from ml.evaluation.results import EvaluationMetrics
 from ml.files import write_whole
 from ml.onnx_bytes import graph_bytes
 from ml.options.classifier import ClassifierOptions
+from ml.progress import progress
 from ml.version import code_version
 
 TOLERANCE = 1e-4
@@ -120,11 +121,15 @@ def export_bundle(
     def read(inputs: Tensor) -> Readout:
         return network.read(inputs / 255)
 
-    learned = _read_all(read, network_inputs(splits.train, options, cache).images)
+    learned = _read_all(
+        read, network_inputs(splits.train, options, cache).images, "embedding training images"
+    )
     space = fit_familiarity(
         learned.embedding.numpy(), splits.train.labels, len(labels), FAMILIARITY_DIMS
     )
-    held_out = _read_all(read, network_inputs(splits.validation, options, cache).images)
+    held_out = _read_all(
+        read, network_inputs(splits.validation, options, cache).images, "calibrating on images"
+    )
     temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
     draft = ModelCard(
         version=version,
@@ -153,7 +158,8 @@ def export_bundle(
         licence=LICENCE,
         format=CARD_FORMAT,
     )
-    graph = _export(network, space, draft)
+    with progress("converting to ONNX"):
+        graph = _export(network, space, draft)
     draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
     predictor = Predictor(draft, graph, threads=torch.get_num_threads())
     require_same_predictions(network, predictor, splits.validation.images[:64], space)
@@ -235,12 +241,14 @@ def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
 
 @torch.inference_mode()
 def _read_all(
-    read: Callable[[Tensor], Readout], images: NDArray[np.uint8], batch_size: int = 64
+    read: Callable[[Tensor], Readout], images: NDArray[np.uint8], title: str, batch_size: int = 64
 ) -> Readout:
-    parts = [
-        read(torch.from_numpy(images[start : start + batch_size])[:, None].float())
-        for start in range(0, len(images), batch_size)
-    ]
+    parts = []
+    with progress(title, len(images)) as counter:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            parts.append(read(torch.from_numpy(batch)[:, None].float()))
+            counter.advance(len(batch))
     return Readout(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -300,7 +308,7 @@ def require_same_predictions(
             where the graph crops.
     """
     reader = ClassifierReader(network, predictor.card.options).eval()
-    expected = _read_all(reader.read, images)
+    expected = _read_all(reader.read, images, "comparing the graph with torch, images")
     answers = predictor.predict_batch(images)
     pairs = {
         "probabilities": (

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -39,6 +38,7 @@ from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.labels import KNOWN_LABELS
 from ml.options.classifier import ClassifierOptions
+from ml.progress import progress
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
@@ -288,8 +288,8 @@ class _Run:
         for part in self.frozen:
             part.eval()
         total, right = 0.0, 0.0
-        with Progress(transient=True, disable=not self.group.is_first) as progress:
-            task = progress.add_task(f"epoch {self.epoch + 1}/{options.epochs}", total=len(batches))
+        title = f"epoch {self.epoch + 1} of {options.epochs}, batches"
+        with progress(title, len(batches), hidden=not self.group.is_first) as counter:
             for number, chosen in enumerate(batches):
                 if self.group.agree(bool(should_stop and should_stop())):
                     return None
@@ -297,7 +297,7 @@ class _Run:
                 draws = Draws(random, len(chosen), self.group.part_of(len(chosen)))
                 loss, hits = self._step(*self._batch(train_set, chosen, draws), len(chosen))
                 total, right = total + loss * len(chosen), right + hits
-                progress.advance(task)
+                counter.advance(note=f"loss {loss:.3f}")
         return total / len(order), right / len(order)
 
     def _batch(self, train_set: ImageSet, chosen: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from ml.classifier.bundle import PRETRAINED
 from ml.classifier.predictor import Predictor
@@ -27,6 +25,7 @@ from ml.imaging.image_warnings import warning_columns
 from ml.imaging.orientation import OrientationCheck
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
+from ml.progress import tracked
 
 COLUMNS_BEFORE = ("path", "label", "decision")
 # Between them stands a column for each class of the bundle.
@@ -59,8 +58,7 @@ def predict(
     with _output(csv_path) as file:
         columns = _columns(predictor)
         file.write(csv_line(columns))
-        console = Console(stderr=True)
-        for path in track(images, "answering images", console=console, transient=True):
+        for path in tracked(images, "predicting"):
             row = _answer(predictor, check, path)
             failed += bool(row["error"])
             file.write(csv_line([row[name] for name in columns]))

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from ml.commands.common import DeviceName, device_named, until_stopped
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.options.gan import SynthesisOptions
+from ml.progress import progress
 from ml.training.progress import ImageLog
 
 if TYPE_CHECKING:
@@ -195,15 +194,11 @@ def _freeze(folder: "SyntheticFolder", *, wanted: bool) -> None:
 
 @contextmanager
 def _progress_bar(total: int, log: "ImageLog | None") -> "Iterator[OnImages]":
-    """A progress bar on a terminal, and rows of a log."""
-    columns = (*Progress.get_default_columns(), TextColumn("{task.completed} images"))
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task("generating images", total=total)
+    """Progress on standard error, and rows of a log."""
+    with progress("generating images", total) as counter:
 
         def on_images(images: int, seconds: float) -> None:
-            bar.advance(task, images)
+            counter.advance(images)
             if log:
                 log.add(images, seconds)
 

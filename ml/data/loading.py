@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from ml.data.manifest import ImageRecord, labels_of, listed
 from ml.errors import DataError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
+from ml.progress import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def load_images(
     images = np.empty((len(records), size, size), dtype=np.uint8)
     kept: list[ImageRecord] = []
     faults = []
-    for record in track(records, description=title, transient=True, disable=quiet):
+    for record in tracked(records, title, hidden=quiet):
         try:
             content = record.path.read_bytes()
             pixels = read_image(content, shortest=2 * size, least_side=record.least_side).pixels

@@ -11,13 +11,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from ml.data.manifest import ImageRecord, listed
 from ml.errors import DataError, counted
 from ml.imaging.decode import read_image
 from ml.imaging.types import MIN_SIDE, Pixels, UnreadableImage
+from ml.progress import tracked
 
 # 144 signs of a cosine transform; copies differ in few of them, other images in about half.
 HASH_BITS = 144
@@ -97,8 +96,7 @@ def _hash_files(
 ) -> Hashes:
     hashes = np.zeros((len(images), len(CUT_SIDES), WORDS), np.uint64)
     faults = []
-    bar = track(images, "comparing images", console=Console(stderr=True), transient=True)
-    for index, (path, least_side) in enumerate(bar):
+    for index, (path, least_side) in enumerate(tracked(images, "comparing images")):
         try:
             hashes[index] = file_hash(path.read_bytes(), least_side)
         except (UnreadableImage, OSError) as problem:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, labels_of
 from ml.evaluation.ablation_setting import AblationSetting, synthetic_images
 from ml.evaluation.report_augmentation import change_image
 from ml.files import write_whole
+from ml.progress import tracked
 
 # Stands where a synthetic image has the SHA-256 of its generator.
 RECIPE = hashlib.sha256(
@@ -45,7 +45,7 @@ def plan_copies(
 
 def write_copies(pairs: Sequence[tuple[ImageRecord, ImageRecord]], size: int, seed: int) -> None:
     """Make the copies that are not there yet; each has its own random numbers."""
-    for number, (image, copy) in enumerate(track(pairs, "changing images", transient=True)):
+    for number, (image, copy) in enumerate(tracked(pairs, "changing images")):
         if copy.path.exists():
             continue
         copy.path.parent.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.classifier.card import ModelCard
-from ml.classifier.predictor import UNCERTAIN, Predictor, Reason
+from ml.classifier.predictor import UNCERTAIN, Prediction, Predictor, Reason
 from ml.data.left_out import images_left_out, is_left_out, left_out_names
 from ml.data.loading import ImageSet
 from ml.data.manifest import ImageRecord, real_images
@@ -28,6 +28,7 @@ from ml.evaluation.results import (
     SelectiveMetrics,
     WithinSourceMetric,
 )
+from ml.progress import progress
 
 # Two classes are compared within a source that has at least so many patients of each.
 LEAST_PATIENTS_PER_SIDE = 5
@@ -77,11 +78,11 @@ def predict_images(predictor: Predictor, images: ImageSet) -> Predictions:
             "add images until it has some dozens of patients."
         )
     truth = images.numbers_in(predictor.card.labels)
-    given = [
-        answer
-        for start in range(0, len(images), BATCH)
-        for answer in predictor.predict_batch(images.images[start : start + BATCH])
-    ]
+    given: list[Prediction] = []
+    with progress("predicting images", len(images)) as counter:
+        for start in range(0, len(images), BATCH):
+            given += predictor.predict_batch(images.images[start : start + BATCH])
+            counter.advance(len(given) - counter.done)
     return Predictions(
         labels=tuple(predictor.card.labels),
         truth=truth,
@@ -123,7 +124,8 @@ def metrics_of(
             ]
         )
 
-    intervals = metrics.bootstrap_each(all_metrics, truth, patients)
+    with progress("computing intervals"):
+        intervals = metrics.bootstrap_each(all_metrics, truth, patients)
     overall, selective = intervals[:3], intervals[-len(SELECTIVE) :]
     each_class = intervals[len(overall) : -len(SELECTIVE)]
     return EvaluationMetrics(

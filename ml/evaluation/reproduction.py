@@ -15,13 +15,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,6 +48,7 @@ from ml.evaluation.reproduction_result import (
     ReproductionResult,
 )
 from ml.files import write_whole
+from ml.progress import progress
 from ml.reporting.reproduction_report import render_reproduction
 from ml.training.run_folder import fingerprint
 
@@ -232,12 +231,12 @@ def _fit(
     optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
     rows: list[EpochMetrics] = []
     best: dict[str, Tensor] = {}
-    with Progress() as progress:
-        steps = math.ceil(len(split.train) / options.batch_size)
-        task = progress.add_task(title, total=options.epochs * steps)
-        on_step = partial(progress.advance, task)
+    steps = math.ceil(len(split.train) / options.batch_size)
+    with progress(title, options.epochs * steps) as counter:
         for epoch in range(1, options.epochs + 1):
-            trained = _train_epoch(network, optimizer, split.train, options, device, on_step)
+            trained = _train_epoch(
+                network, optimizer, split.train, options, device, counter.advance
+            )
             row = EpochMetrics(
                 epoch=epoch, **trained, **_validate(network, split.validation, device)
             )

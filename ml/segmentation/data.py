@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from ml.data.loading import load_images
 from ml.data.manifest import ImageRecord, read_manifest_rows, record_of
 from ml.data.splits import Split
 from ml.errors import DataError, counted
+from ml.progress import tracked
 
 _MASK_COLUMN = "lung_mask"
 
@@ -77,7 +77,7 @@ def load_masked_images(root: Path, size: int) -> tuple[MaskedImages, MaskedImage
 
 def _load(part: Sequence[tuple[ImageRecord, Path]], size: int) -> MaskedImages:
     loaded = load_images([record for record, _ in part], size, title="reading images with masks")
-    masks = [_read_mask(path) for _, path in track(part, "reading masks", transient=True)]
+    masks = [_read_mask(path) for _, path in tracked(part, "reading masks")]
     return MaskedImages(loaded.records, loaded.images, masks)
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar at a terminal, and rows of metrics in a file."""
+"""Progress of a run: a bar or lines, and rows of metrics in a file."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from ml.progress import progress
 from ml.training.metrics_log import METRICS
 
 
@@ -54,7 +53,7 @@ def _last_seconds(path: Path) -> float:
 
 
 class TrainingBar:
-    """A progress bar over generator steps; nothing where it is not shown."""
+    """Progress over generator steps; nothing where it is not shown."""
 
     def __init__(self, steps: int, images_per_step: int, *, budget: float, shown: bool):
         """Prepare a bar.
@@ -66,17 +65,7 @@ class TrainingBar:
             shown: of several processes one shows it.
         """
         self._steps, self._images_per_step, self._budget = steps, images_per_step, budget
-        self._progress = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[losses]}"),
-            transient=True,
-            disable=not shown,
-        )
-        self._task = self._progress.add_task("", total=steps, speed="", losses="")
+        self._shown = progress("training, steps", steps, hidden=not shown)
 
     def at(self, step: int, seconds: float) -> None:
         """Show that this many steps are done, and how many there will be at this pace.
@@ -85,21 +74,26 @@ class TrainingBar:
             step: of the whole run.
             seconds: that they have taken.
         """
-        total = min(self._steps, max(step, step * self._budget / seconds))
-        speed = self._progress.tasks[0].speed
-        shown = f"{speed * self._images_per_step:.0f} images/s" if speed else ""
-        self._progress.update(self._task, completed=step, total=round(total), speed=shown)
+        counter = self._counter
+        counter.total = round(min(self._steps, max(step, step * self._budget / seconds)))
+        counter.done = step
+        self._speed = f"{step * self._images_per_step / seconds:.0f} images/s"
+        self._note()
 
     def show_losses(self, metrics: Mapping[str, float]) -> None:
         """Show losses and gradients; metrics by the names of `ml.gan.step.StepMetrics`."""
-        text = (
+        self._losses = (
             f"W {metrics['wasserstein']:.3g}, penalty {metrics['penalty']:.3g}, gradients "
             f"{metrics['critic_gradient']:.2g} and {metrics['generator_gradient']:.2g}"
         )
-        self._progress.update(self._task, losses=text)
+        self._note()
+
+    def _note(self) -> None:
+        self._counter.note = ", ".join(filter(None, (self._speed, self._losses)))
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._counter = self._shown.__enter__()
+        self._speed = self._losses = ""
         return self
 
     def __exit__(
@@ -108,4 +102,4 @@ class TrainingBar:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._shown.__exit__(kind, problem, trace)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ml.data.importers.append import Present, Row, write_manifest
 from ml.data.importers.convert import DIGEST_LENGTH, Decoded, Stage, digest_of
@@ -23,6 +21,7 @@ from ml.files import shown_path, write_whole
 from ml.imaging.image_files import sort_files
 from ml.imaging.preprocessing import BlankImage
 from ml.imaging.types import UnreadableImage
+from ml.progress import tracked
 
 SHORT_SIDE = 256
 STAGING = ".import-part"
@@ -143,8 +142,7 @@ def _decode(
     known = {(_digest(row), row["label"], row["patient"]): row["image"] for row in present.rows}
     aliases = present.aliases()
     images, left_out = [], []
-    console = Console(stderr=True)
-    for candidate in track(candidates, "reading images", console=console, transient=True):
+    for candidate in tracked(candidates, "reading images"):
         on_image()
         try:
             content = candidate.path.read_bytes()

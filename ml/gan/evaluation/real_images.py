@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import Progress, TextColumn
 
 from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, real_images
@@ -25,6 +24,7 @@ from ml.gan.evaluation.memorisation import hash_all, with_mirrored
 from ml.gan.evaluation.real_floor import real_floor
 from ml.gan.evaluation.results import FloorMetrics
 from ml.imaging.types import GreyImages
+from ml.progress import progress
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -254,12 +254,11 @@ def embed(
         quiet: shows no bar.
         on_batch: called after every few images; an exception from it ends the embedding.
     """
-    columns = (*Progress.get_default_columns(), TextColumn("{task.total} images"))
-    with Progress(*columns, transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"embedding {title} in {space.name}", total=len(images))
+    title = f"embedding {title} in {space.name}, images"
+    with progress(title, len(images), hidden=quiet) as counter:
 
         def on_step(some: int) -> None:
-            bar.advance(task, some)
+            counter.advance(some)
             on_batch()
 
         return space.embed(images, on_step=on_step)
