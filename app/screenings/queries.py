@@ -3,11 +3,11 @@
 import uuid
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
-from app.core.pagination import Page, paginate
+from app.core.pagination import Page, comes_after, paginate
 from app.screenings.filters import Order, ScreeningFilter
 from app.screenings.stored_images import screening_of
 from app.screenings.tables import Screening
@@ -46,8 +46,9 @@ def neighbour_ids(
 ) -> tuple[uuid.UUID | None, uuid.UUID | None]:
     """The screenings before and after one in the filtered list."""
     at, own = Screening.created_at, Screening.id
-    newer = or_(at > row.created_at, and_(at == row.created_at, own > row.id))
-    older = or_(at < row.created_at, and_(at == row.created_at, own < row.id))
+    key = (row.created_at, row.id)
+    newer = comes_after((at, own), key, ascending=True)
+    older = comes_after((at, own), key, ascending=False)
     query = select(Screening.id).where(*_conditions(owner, chosen)).limit(1)
     found = (
         session.scalar(query.where(newer).order_by(at, own)),

@@ -1,16 +1,15 @@
 """Export a trained classifier as a bundle: calibrate, convert to ONNX, check, evaluate."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from ml.classifier.bundle import CARD, GRAPH, RULE_KEY, read_bundle
+from ml.classifier.bundle import CARD, GRAPH, read_bundle
 from ml.classifier.calibration import (
     FamiliaritySpace,
     SiteRule,
@@ -20,9 +19,9 @@ from ml.classifier.calibration import (
 )
 from ml.classifier.card import CARD_FORMAT, ModelCard, Thresholds, TrainingData
 from ml.classifier.card_texts import LICENCE, LUNG_CROP, PREPROCESSING, intended_use, limitations_of
-from ml.classifier.inputs import InputCache, image_side, load_whole, network_inputs
-from ml.classifier.lung_crop import LungCrop, place_on_whole
-from ml.classifier.networks import ImageClassifier, Readout, backbone
+from ml.classifier.exported_graph import ClassifierReader, CropReader, DraftGraph, read_all
+from ml.classifier.inputs import InputCache, image_side, load_whole
+from ml.classifier.networks import ImageClassifier, Readout
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import require_all_classes
 from ml.classifier.training import TrainedRun, load_run
@@ -35,9 +34,6 @@ from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.evaluation.results import EvaluationMetrics
 from ml.files import write_whole
-from ml.onnx_bytes import graph_bytes
-from ml.options.classifier import ClassifierOptions
-from ml.progress import progress
 from ml.version import code_version
 
 TOLERANCE = 1e-4
@@ -47,46 +43,6 @@ TARGET_ACCURACY = 0.95
 FAMILIARITY_DIMS = 64
 # Share of the validation images that may be called out-of-distribution.
 OUT_OF_DISTRIBUTION_SHARE = 0.01
-
-
-class ClassifierReader(nn.Module):
-    """A classifier as it reads whole images: with the crop to the lungs where it has one."""
-
-    def __init__(self, network: ImageClassifier, options: ClassifierOptions):
-        super().__init__()
-        self.network = network
-        side = backbone(options.network).size
-        self.crop = LungCrop.load(side) if options.crop == "lungs" else None
-
-    def read(self, images: Tensor) -> Readout:
-        """(B, 1, S, S) grey levels, 0 to 255 -> readout; its maps lie over the whole images."""
-        if self.crop is None:
-            return self.network.read(images / 255)
-        crops, boxes = self.crop(images)
-        readout = self.network.read(crops / 255)
-        return readout._replace(activation_map=place_on_whole(readout.activation_map, boxes))
-
-
-class _ExportedGraph(ClassifierReader):
-    """The computation of the graph: grey levels in, readout and out-of-distribution score out."""
-
-    def __init__(
-        self, network: ImageClassifier, options: ClassifierOptions, space: FamiliaritySpace
-    ):
-        super().__init__(network, options)
-        self.offset = nn.Buffer(torch.from_numpy(space.offset))
-        self.projection = nn.Buffer(torch.from_numpy(space.projection))
-        self.centres = nn.Buffer(torch.from_numpy(space.centres))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 1, S, S) uint8 -> logits, embedding, activation map, out-of-distribution score
-        (B,).
-        """
-        readout = self.read(images.float())
-        place = (readout.embedding - self.offset) @ self.projection
-        gaps = place[:, None, :] - self.centres[None]
-        ood_score = gaps.square().mean(dim=-1).sqrt().amin(dim=1)
-        return readout.logits, readout.embedding, readout.activation_map, ood_score
 
 
 def export_bundle(
@@ -118,18 +74,14 @@ def export_bundle(
     labels = labels_of(splits.train.records)
     options, network = run.options, run.network.cpu().eval()
 
-    def read(inputs: Tensor) -> Readout:
-        return network.read(inputs / 255)
-
-    learned = _read_all(
-        read, network_inputs(splits.train, options, cache).images, "embedding training images"
-    )
+    draft_graph = DraftGraph(network, options, len(labels), FAMILIARITY_DIMS)
+    # Crops that are at hand are not made again by the graph.
+    reader = draft_graph if options.crop == "none" else CropReader(network, options, cache)
+    learned = reader.read(splits.train, "reading embeddings of training images")
     space = fit_familiarity(
         learned.embedding.numpy(), splits.train.labels, len(labels), FAMILIARITY_DIMS
     )
-    held_out = _read_all(
-        read, network_inputs(splits.validation, options, cache).images, "calibrating on images"
-    )
+    held_out = reader.read(splits.validation, "calibrating on validation images")
     temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
     draft = ModelCard(
         version=version,
@@ -158,8 +110,7 @@ def export_bundle(
         licence=LICENCE,
         format=CARD_FORMAT,
     )
-    with progress("converting to ONNX"):
-        graph = _export(network, space, draft)
+    graph = draft_graph.complete(space, draft.decision_rule())
     draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
     predictor = Predictor(draft, graph, threads=torch.get_num_threads())
     require_same_predictions(network, predictor, splits.validation.images[:64], space)
@@ -239,19 +190,6 @@ def is_bundle_of(folder: Path, run: Path, version: str) -> bool:
     return card.version == version and card.options == load_run(run).options
 
 
-@torch.inference_mode()
-def _read_all(
-    read: Callable[[Tensor], Readout], images: NDArray[np.uint8], title: str, batch_size: int = 64
-) -> Readout:
-    parts = []
-    with progress(title, len(images)) as counter:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            parts.append(read(torch.from_numpy(batch)[:, None].float()))
-            counter.advance(len(batch))
-    return Readout(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-
 def _thresholds(
     readout: Readout, labels: NDArray[np.int64], temperature: float, space: FamiliaritySpace
 ) -> Thresholds:
@@ -270,23 +208,6 @@ def _with_rule(thresholds: Thresholds, rule: SiteRule | None) -> Thresholds:
     return thresholds.model_copy(
         update={"by_label": rule.by_label, "left_out_sites": sorted(rule.answered)}
     )
-
-
-def _export(network: ImageClassifier, space: FamiliaritySpace, card: ModelCard) -> bytes:
-    images = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
-    program = torch.onnx.export(
-        _ExportedGraph(network, card.options, space).eval(),
-        (images,),
-        input_names=["images"],
-        output_names=["logits", "embedding", "activation_map", "ood_score"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-        # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading; left
-        # to it, every weight stands in the graph under its own name (`export_weights`).
-        optimize=False,
-    )
-    return graph_bytes(program, {RULE_KEY: card.decision_rule()})
 
 
 def require_same_predictions(
@@ -308,7 +229,9 @@ def require_same_predictions(
             where the graph crops.
     """
     reader = ClassifierReader(network, predictor.card.options).eval()
-    expected = _read_all(reader.read, images, "comparing the graph with torch, images")
+    expected = read_all(
+        lambda batch: reader.read(batch.float()), images, "comparing the graph with torch, images"
+    )
     answers = predictor.predict_batch(images)
     pairs = {
         "probabilities": (
