@@ -180,7 +180,7 @@ class ExactConv2d(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, h, w)."""
-        if maps.device.type != "cpu" or maps.shape[-2:] != (1, 1):
+        if not torch.is_autocast_enabled("cpu") or maps.shape[-2:] != (1, 1):
             return super().forward(maps)
         with torch.autocast("cpu", enabled=False):
             return super().forward(maps.float())
