@@ -34,6 +34,7 @@ from app.core.rate_limit import address_of, hashed_caller
 from app.core.security import SESSION_COOKIE, require_same_origin
 from app.core.templating import page
 from app.services import CurrentServices, CurrentSession, Services
+from app.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 Password = Annotated[str, Form(max_length=1000)]
@@ -80,26 +81,30 @@ async def sign_in(
             fault=fault,
             name=name,
         )
-    user_id, token = found
     response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
+    _set_cookies(response, *found, current.settings)
+    return response
+
+
+def _set_cookies(response: Response, user_id: uuid.UUID, token: str, settings: Settings) -> None:
+    """Keep the session in the browser, and longer than it that this user signed in there."""
     response.set_cookie(
         SESSION_COOKIE,
         token,
         max_age=int(SESSION_AGE.total_seconds()),
         httponly=True,
         samesite="lax",
-        secure=current.settings.secure_cookies,
+        secure=settings.secure_cookies,
     )
     response.set_cookie(
         KNOWN_COOKIE,
-        new_known_browser(user_id, current.settings.signing_key),
+        new_known_browser(user_id, settings.signing_key),
         max_age=KNOWN_AGE_S,
         path="/",
         httponly=True,
         samesite="lax",
-        secure=current.settings.secure_cookies,
+        secure=settings.secure_cookies,
     )
-    return response
 
 
 def _open_session(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ from ml.classifier.lung_crop import LungCrop, place_on_whole
 from ml.classifier.networks import ImageClassifier, Readout, backbone
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import require_all_classes
-from ml.classifier.training import TrainedRun, load_run
+from ml.classifier.trained_run import TrainedRun, load_run
 from ml.data.left_out import without_left_out
-from ml.data.loading import ImageSplits
+from ml.data.loading import ImageSet, ImageSplits
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import BundleError
@@ -114,31 +115,71 @@ def export_bundle(
     Raises:
         BundleError: the exported graph does not compute what the network computes.
     """
-    labels = labels_of(splits.train.records)
-    options, network = run.options, run.network.cpu().eval()
+    network = run.network.cpu().eval()
+    fitted = _calibrate(network, run.options, splits, rule, cache)
+    draft = _draft_card(run, splits, version, fitted, limitations)
+    graph = _export(network, fitted.space, draft)
+    draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
+    predictor = Predictor(draft, graph, threads=torch.get_num_threads())
+    require_same_predictions(network, predictor, splits.validation.images[:64], fitted.space)
+    card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
+    _write_bundle(out, graph, card)
+    return card
 
-    def read(inputs: Tensor) -> Readout:
-        return network.read(inputs / 255)
 
-    learned = _read_all(read, network_inputs(splits.train, options, cache).images)
+class _Calibration(NamedTuple):
+    """What is fitted after training."""
+
+    space: FamiliaritySpace
+    temperature: float
+    thresholds: Thresholds
+
+
+def _calibrate(
+    network: ImageClassifier,
+    options: ClassifierOptions,
+    splits: ImageSplits,
+    rule: SiteRule | None,
+    cache: InputCache | None,
+) -> _Calibration:
+    """Fit the familiarity space on the training split, all else on the validation split."""
+
+    def read(images: ImageSet) -> Readout:
+        return _read_all(
+            lambda inputs: network.read(inputs / 255), network_inputs(images, options, cache).images
+        )
+
+    learned, held_out = read(splits.train), read(splits.validation)
+    classes = len(labels_of(splits.train.records))
     space = fit_familiarity(
-        learned.embedding.numpy(), splits.train.labels, len(labels), FAMILIARITY_DIMS
+        learned.embedding.numpy(), splits.train.labels, classes, FAMILIARITY_DIMS
     )
-    held_out = _read_all(read, network_inputs(splits.validation, options, cache).images)
-    temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
-    draft = ModelCard(
+    labels = splits.validation.labels
+    temperature = fit_temperature(held_out.logits.numpy(), labels)
+    thresholds = _thresholds(held_out, labels, temperature, space)
+    return _Calibration(space, temperature, _with_rule(thresholds, rule))
+
+
+def _draft_card(
+    run: TrainedRun,
+    splits: ImageSplits,
+    version: str,
+    fitted: _Calibration,
+    limitations: Sequence[str],
+) -> ModelCard:
+    """The card without what only the exported graph can tell."""
+    labels, options = labels_of(splits.train.records), run.options
+    return ModelCard(
         version=version,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sha256="",
         network=options.network,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in run.network.parameters()),
         input_size=image_side(options),
         labels=list(labels),
         preprocessing=LUNG_CROP if options.crop == "lungs" else PREPROCESSING,
-        temperature=temperature,
-        thresholds=_with_rule(
-            _thresholds(held_out, splits.validation.labels, temperature, space), rule
-        ),
+        temperature=fitted.temperature,
+        thresholds=fitted.thresholds,
         code_version=code_version(),
         options=options,
         data=_training_data(splits, labels, run),
@@ -153,13 +194,6 @@ def export_bundle(
         licence=LICENCE,
         format=CARD_FORMAT,
     )
-    graph = _export(network, space, draft)
-    draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
-    predictor = Predictor(draft, graph, threads=torch.get_num_threads())
-    require_same_predictions(network, predictor, splits.validation.images[:64], space)
-    card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
-    _write_bundle(out, graph, card)
-    return card
 
 
 def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:

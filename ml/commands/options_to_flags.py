@@ -8,7 +8,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -43,7 +43,8 @@ def with_flags(
     The command takes them as `**given: Any`: those that were given, by the field's name, so that
     `validated_options(options, given, preset)` keeps the preset's value for the rest. A truth value
     becomes the two flags `--name` and `--no-name`. A value that the class does not allow is refused
-    before the command begins.
+    before the command begins. A command may have the flags of two classes; `given_of` tells them
+    apart.
 
     Args:
         options: an options class (`ml.option_fields`).
@@ -55,11 +56,15 @@ def with_flags(
 
     def decorate(command: Callable[P, None]) -> Callable[P, None]:
         own = inspect.signature(command, eval_str=True)
-        kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        kept = [
+            each
+            for each in own.parameters.values()
+            if each.kind is not each.VAR_KEYWORD and each.name != _OPTIONS_FILE.name
+        ]
 
         @functools.wraps(command)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-            kwargs.pop(_OPTIONS_FILE.name)
+            kwargs.pop(_OPTIONS_FILE.name, None)
             given = {name: kwargs.pop(name) for name in names}
             given = {name: value for name, value in given.items() if value is not None}
             validated_options(options, given)
@@ -72,6 +77,12 @@ def with_flags(
         return wrapper
 
     return decorate
+
+
+def given_of(options: type[Any], given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Those of the given values that belong to an options class."""
+    names = {each.name for each in option_fields(options)}
+    return {name: value for name, value in given.items() if name in names}
 
 
 def _flag(option: OptionField, panel: str, *, show_default: bool) -> inspect.Parameter:
