@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ml.classifier.bundle import CARD, GRAPH, RULE_KEY, read_bundle
+from ml.classifier.bundle import GRAPH, RULE_KEY, read_bundle
 from ml.classifier.calibration import (
     FamiliaritySpace,
     SiteRule,
@@ -35,8 +35,8 @@ from ml.errors import BundleError
 from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.evaluation.results import EvaluationMetrics
-from ml.files import write_whole
-from ml.onnx_bytes import graph_bytes
+from ml.network_files import write_network
+from ml.onnx_bytes import image_graph
 from ml.options.classifier import ClassifierOptions
 from ml.version import code_version
 
@@ -123,7 +123,7 @@ def export_bundle(
     predictor = Predictor(draft, graph, threads=torch.get_num_threads())
     require_same_predictions(network, predictor, splits.validation.images[:64], fitted.space)
     card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
-    _write_bundle(out, graph, card)
+    write_network(out / GRAPH, graph, card)
     return card
 
 
@@ -194,16 +194,6 @@ def _draft_card(
         licence=LICENCE,
         format=CARD_FORMAT,
     )
-
-
-def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:
-    """Write each file atomically, and the card last, because it names the graph's SHA-256.
-
-    An interruption leaves either the whole bundle or one that `read_bundle` refuses.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / GRAPH, graph)
-    write_whole(out / CARD, card.to_json())
 
 
 def export_run(
@@ -299,20 +289,12 @@ def _with_rule(thresholds: Thresholds, rule: SiteRule | None) -> Thresholds:
 
 
 def _export(network: ImageClassifier, space: FamiliaritySpace, card: ModelCard) -> bytes:
-    images = torch.zeros(2, 1, card.input_size, card.input_size, dtype=torch.uint8)
-    program = torch.onnx.export(
+    return image_graph(
         _ExportedGraph(network, card.options, space).eval(),
-        (images,),
-        input_names=["images"],
-        output_names=["logits", "embedding", "activation_map", "ood_score"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-        # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading; left
-        # to it, every weight stands in the graph under its own name (`export_weights`).
-        optimize=False,
+        card.input_size,
+        ["logits", "embedding", "activation_map", "ood_score"],
+        {RULE_KEY: card.decision_rule()},
     )
-    return graph_bytes(program, {RULE_KEY: card.decision_rule()})
 
 
 def require_same_predictions(
