@@ -29,7 +29,7 @@ from app.accounts.users import (
     sign_out_everywhere,
 )
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.rate_limit import address_of, hashed_caller
 from app.core.security import SESSION_COOKIE, require_same_origin
 from app.core.templating import page
@@ -178,7 +178,7 @@ async def change_password(
             return {"old": "This is not your current password."}
         try:
             set_password(opened, known, new, by=user.actor)
-        except BadForm as refused:
+        except InvalidForm as refused:
             return refused.faults
         opened.commit()
         return {}

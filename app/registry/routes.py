@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.archives import zip_response
-from app.core.errors import AppError, BadForm, Busy, Conflict, NotFound
+from app.core.errors import AppError, Busy, Conflict, InvalidForm, NotFound
 from app.core.safe_files import file_in
 from app.core.templating import page
 from app.datasets.tables import DataKind, DataVersion
@@ -169,7 +169,7 @@ def _model_page(
         min_override_length=MIN_OVERRIDE_LENGTH,
         override=override,
         refusal=refusal,
-        faults=refusal.faults if isinstance(refusal, BadForm) else {},
+        faults=refusal.faults if isinstance(refusal, InvalidForm) else {},
     )
 
 

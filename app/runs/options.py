@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import JsonValue
 from sqlalchemy.orm import Session
 
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.files import WEIGHTS, model_folder
 from app.registry.tables import ModelKind, ModelVersion
@@ -34,7 +34,7 @@ _NAMES = {
 }
 
 
-class RunRefused(BadForm):
+class RunRefused(InvalidForm):
     """A run with invalid options; `faults` holds a sentence for each, by name."""
 
     title = "The run cannot be started"

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.runs import queue as runs
 from app.runs.options import RunRefused, checked_options
@@ -66,7 +66,7 @@ def create_schedule(
         by: who creates it.
 
     Raises:
-        BadForm: with a fault for each invalid field and option.
+        InvalidForm: with a fault for each invalid field and option.
     """
     faults: dict[str, str] = {}
     at, weekdays = timing
@@ -84,7 +84,7 @@ def create_schedule(
     except RunRefused as refused:
         faults = refused.faults | faults
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     schedule = Schedule(
         id=uuid.uuid4(),
         name=name,

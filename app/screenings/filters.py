@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from sqlalchemy import ColumnElement, select
 
 from app.core.days import start_of_day, within_days
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.screenings.tables import Review, Screening
 from ml.classifier.predictor import UNCERTAIN
 
@@ -91,12 +91,12 @@ def checked_reference(text: str) -> str | None:
     """A reference without needless blanks; None where there is none.
 
     Raises:
-        BadForm: it is too long.
+        InvalidForm: it is too long.
     """
     # PostgreSQL takes no NUL in a text.
     text = " ".join(text.replace("\0", "").split())
     if len(text) > LONGEST_REFERENCE:
-        raise BadForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
+        raise InvalidForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
     return text or None
 
 
@@ -113,7 +113,7 @@ def screening_filter(
     """The filter in an address.
 
     Raises:
-        BadForm: a value is not one that the list knows.
+        InvalidForm: a value is not one that the list knows.
     """
     given = {
         "decision": decision,
@@ -131,7 +131,7 @@ def screening_filter(
             "review": "Use unreviewed or reviewed.",
             "order": "Use oldest, or leave it out.",
         }
-        raise BadForm(
+        raise InvalidForm(
             {name: hints.get(name, "Enter a day as 2026-11-22.") for name in names}
         ) from problem
 

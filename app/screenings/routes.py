@@ -18,7 +18,7 @@ from app.accounts.owner import Owner
 from app.accounts.tables import User
 from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
-from app.core.errors import AppError, BadForm, Conflict, NotFound
+from app.core.errors import AppError, Conflict, InvalidForm, NotFound
 from app.core.templating import page
 from app.screenings.csv_export import csv_rows
 from app.screenings.dependencies import (
@@ -377,9 +377,9 @@ def add_review(
             choices=review_choices(screening, current.classifier.labels),
             signing_key=current.settings.signing_key,
         )
-    except (BadForm, Conflict) as refused:
+    except (InvalidForm, Conflict) as refused:
         visible = VisibleScreening(screening, can_manage=True, share_token=None)
-        faults = refused.faults if isinstance(refused, BadForm) else {"stale": refused.detail}
+        faults = refused.faults if isinstance(refused, InvalidForm) else {"stale": refused.detail}
         return screening_page(
             request,
             *(current, opened, visible, refused.status),

@@ -16,7 +16,7 @@ from app.core.audit import AuditEvent
 from app.core.csv_text import csv_line
 from app.core.database import Database
 from app.core.days import start_of_day, within_days
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.pagination import Page, paginate
 
 PAGE_SIZE = 50
@@ -62,7 +62,7 @@ class AuditFilter:
         """The filter in an address.
 
         Raises:
-            BadForm: a value is not one that the page knows.
+            InvalidForm: a value is not one that the page knows.
         """
         faults = {}
         if kind not in ("", WITHOUT_SCREENINGS, *KINDS):
@@ -73,7 +73,7 @@ class AuditFilter:
             except ValueError:
                 faults[name] = "Enter a day as 2026-11-22."
         if faults:
-            raise BadForm(faults)
+            raise InvalidForm(faults)
         return cls(about.replace("\0", "").strip(), kind, since, until)
 
     @property
