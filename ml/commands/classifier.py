@@ -109,7 +109,9 @@ def export_classifier_command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
+    version: Annotated[
+        str, typer.Option("--bundle-version", help="Name of this model version.")
+    ] = "1",
     sites: Annotated[
         Path | None,
         typer.Option(

@@ -87,7 +87,9 @@ def given_of(options: type[Any], given: Mapping[str, OptionValue]) -> dict[str, 
 
 def _flag(option: OptionField, panel: str, *, show_default: bool) -> inspect.Parameter:
     choices = f"[{'|'.join(option.choices)}]" if option.choices else None
+    words = f"--{option.flag}" + (f"/--no-{option.flag}" if option.type is bool else "")
     flag = typer.Option(
+        words,
         help=option.help,
         min=option.low,
         max=option.high,

@@ -247,8 +247,10 @@ class SynthesisOptions:
     label: str = Field(
         default="",
         title="Class",
-        description="Class to generate; empty: the same number of each class.",
-        json_schema_extra=BASIC,
+        description="Classes to generate, separated by commas; empty: the same number of each "
+        "class.",
+        # The flag that training has. Runs of earlier versions keep the name of the field.
+        json_schema_extra={**BASIC, "flag": "labels"},
     )
     truncation: float = Field(
         default=1.0, ge=0.1, le=1, description="Below 1 gives more typical, less diverse images."

@@ -104,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_network: None) -> Itera
     assert done.exit_code == 0, done.output
     done = xray(
         *("export", "classifier", "--data", data, "--run", folder / "run"),
-        *("--out", folder / "bundle", "--version", "four"),
+        *("--out", folder / "bundle", "--bundle-version", "four"),
     )
     assert done.exit_code == 0, done.output
     write_classifier(folder / "three", version="three", answer="normal")

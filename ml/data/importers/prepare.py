@@ -231,7 +231,7 @@ def _open(
         return _Opened(root, DATA_SET, DataSet.read(root, progress), owned, SourceOptions())
     if source.kind == DATA_SET:
         raise DataError(
-            f"{source.path.name} has no {MANIFEST}. Give the layout of its images: --kind "
+            f"{source.path.name} has no {MANIFEST}. Give the layout of its images: --layout "
             f"{', '.join(LAYOUTS)}."
         )
     labels = wanted.labels
