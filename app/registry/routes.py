@@ -35,10 +35,10 @@ from app.registry.views import headline_metrics
 from app.runs.broker import notify_workers
 from app.runs.links import run_url
 from app.runs.service import create_run
-from app.runs.tables import JsonObject
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
+from ml.json_model import JsonObject
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
 # X-ray images of patients: not cached, and an image opened in its own tab runs no script.

@@ -14,9 +14,10 @@ from app.registry.tables import ModelKind, ModelVersion
 from app.runs.data_checks import data_faults
 from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.run_types import RUN_TYPES
-from app.runs.tables import JsonObject, Run
+from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
+from ml.json_model import JsonObject
 from ml.option_fields import InvalidOptions, option_fields, option_values, validated_options
 
 _DIGEST_LENGTH = 64

@@ -22,7 +22,8 @@ from app.runs import queue as runs
 from app.runs.options import RunRefused, checked_options
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import ScheduledSlot, create_run
-from app.runs.tables import JsonObject, Run, RunQueue, RunStatus, Schedule
+from app.runs.tables import Run, RunQueue, RunStatus, Schedule
+from ml.json_model import JsonObject
 
 EVERY_DAY = "0123456"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -326,7 +325,7 @@ class _Run:
             return
         if is_better:
             save_checkpoint(self.out / BEST, self.average)
-        state: dict[str, Any] = {
+        state: dict[str, object] = {
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),

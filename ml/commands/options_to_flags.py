@@ -16,6 +16,7 @@ import click
 import typer
 
 from ml.errors import XrayError
+from ml.json_model import JsonObject
 from ml.legacy import rename_keys
 from ml.option_fields import OptionField, OptionValue, option_fields, validated_options
 
@@ -123,14 +124,14 @@ def _read_options_file(context: click.Context, path: Path | None) -> Path | None
     return path
 
 
-def _values_of(path: Path) -> dict[str, Any]:
+def _values_of(path: Path) -> JsonObject:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise XrayError(f"Cannot read the options in {path}: {problem}.") from problem
     if not isinstance(values, dict):
         raise XrayError(f"Cannot read the options in {path}: expected a JSON object.")
-    found: dict[str, Any] = rename_keys(values)
+    found: JsonObject = rename_keys(values)
     return found
 
 
