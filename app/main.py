@@ -156,13 +156,32 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database = Database(settings.effective_database_url)
     storage = Storage.open(settings.effective_storage_url)
     require_one_installation(database, storage)
+    services = _started_services(settings, database, storage)
+    app.state.services = services
+    stopping = asyncio.Event()
+    cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))
+    sending = asyncio.create_task(_send_notifications(database, settings, stopping))
+    try:
+        yield
+    finally:
+        # What is in progress is waited for: it holds a connection.
+        stopping.set()
+        await cleaning
+        services.password_checks.close()
+        await sending
+        services.classifier.close()
+        services.decoder.close()
+        database.close()
+
+
+def _started_services(settings: Settings, database: Database, storage: Storage) -> Services:
+    """Load the active classifier, start the decoder processes, and make the rest on them."""
     classifier = ActiveClassifier(settings, database)
     classifier.start()
     decoder = ImageDecoder(workers=settings.decoder_workers, timeout_s=settings.decode_timeout_s)
     decoder.start()
     limits = RateLimits(settings.effective_broker_url, settings.signing_key)
-    password_checks = PasswordChecks()
-    app.state.services = Services(
+    return Services(
         settings=settings,
         database=database,
         storage=storage,
@@ -183,11 +202,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             ),
         ),
         intake=_intake(settings),
-        turns=FairQueue(
-            settings.max_in_flight,
-            settings.max_queue_s,
-            busy="Too many images are being screened. Try again in a moment.",
-        ),
+        turns=_turns(settings),
         request_limits=RequestLimits.of(
             limits,
             keys=settings.key_requests_per_minute,
@@ -197,22 +212,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         generators=Generators(pictures_limit(limits)),
         quiz_rounds=rounds_limit(limits),
         sign_in_attempts=SignInAttempts.of(limits),
-        password_checks=password_checks,
+        password_checks=PasswordChecks(),
     )
-    stopping = asyncio.Event()
-    cleaning = asyncio.create_task(_clean_up_regularly(database, storage, settings, stopping))
-    sending = asyncio.create_task(_send_notifications(database, settings, stopping))
-    try:
-        yield
-    finally:
-        # What is in progress is waited for: it holds a connection.
-        stopping.set()
-        await cleaning
-        password_checks.close()
-        await sending
-        classifier.close()
-        decoder.close()
-        database.close()
 
 
 def _intake(settings: Settings) -> Intake:
@@ -224,6 +225,14 @@ def _intake(settings: Settings) -> Intake:
         Pace(settings.upload_timeout_s, settings.min_upload_rate),
         SpoolRoom(),
         reserve_bytes=settings.clinic_reserve_mb * 1_000_000,
+    )
+
+
+def _turns(settings: Settings) -> FairQueue:
+    return FairQueue(
+        settings.max_in_flight,
+        settings.max_queue_s,
+        busy="Too many images are being screened. Try again in a moment.",
     )
 
 

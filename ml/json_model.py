@@ -49,6 +49,7 @@ def _null_of_nan(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+JsonObject = dict[str, JsonValue]
 # JSON has no NaN: a metric that is not defined is NaN in Python and null in a file.
 JsonFloat = Annotated[
     float,

@@ -47,7 +47,7 @@ class OptionField:
         choices: the texts it may be; empty: any.
         is_basic: whether most people change it.
         is_hidden: whether forms leave it out.
-
+        flag: its name on the command line.
     """
 
     name: str
@@ -60,6 +60,7 @@ class OptionField:
     choices: tuple[str, ...] = ()
     is_basic: bool = False
     is_hidden: bool = False
+    flag: str = ""
 
     @property
     def expected(self) -> str:
@@ -94,6 +95,7 @@ def _option_field(name: str, info: FieldInfo) -> OptionField:
         choices=choices,
         is_basic=extra.get("basic") is True,
         is_hidden=extra.get("hidden") is True,
+        flag=str(extra.get("flag", name)).replace("_", "-"),
     )
 
 

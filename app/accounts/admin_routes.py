@@ -22,7 +22,7 @@ from app.accounts.users import (
     set_password,
     sign_out_everywhere,
 )
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.core.templating import Confirmation, confirm, page
 from app.services import CurrentSession
 
@@ -69,7 +69,7 @@ def add_user(
     try:
         clinic_id = chosen_clinic(opened, clinic).id if clinic else None
         made = create_user(opened, name, password, role, clinic_id=clinic_id, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         typed = {"name": name, "role": role, "clinic": clinic}
         return _users_page(request, opened, refused.status, faults=refused.faults, typed=typed)
@@ -124,7 +124,7 @@ def add_key(
     clinic, name = clinic.strip(), name.strip()
     try:
         chosen = chosen_clinic(opened, clinic)
-    except BadForm as refused:
+    except InvalidForm as refused:
         return _users_page(
             request,
             opened,
@@ -144,7 +144,7 @@ def add_clinic(
     """Add a clinic, which users and keys can then be added to."""
     try:
         create_clinic(opened, name, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         faults = {"clinic-name": refused.faults["name"]}
         typed = {"clinic-name": name}
         return _users_page(request, opened, refused.status, faults=faults, typed=typed)

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.tables import Clinic
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 
 LONGEST_CLINIC_NAME = 200
 
@@ -29,11 +29,11 @@ def chosen_clinic(session: Session, name: str) -> Clinic:
     """The clinic of a list; a mistyped name must not become another clinic.
 
     Raises:
-        BadForm: there is no such clinic.
+        InvalidForm: there is no such clinic.
     """
     found = session.scalar(select(Clinic).where(Clinic.name == name))
     if found is None:
-        raise BadForm({"clinic": "Choose a clinic from the list. Add it first if it is new."})
+        raise InvalidForm({"clinic": "Choose a clinic from the list. Add it first if it is new."})
     return found
 
 
@@ -41,14 +41,14 @@ def create_clinic(session: Session, name: str, *, by: str) -> Clinic:
     """Make a clinic.
 
     Raises:
-        BadForm: no name, one that is too long, or one that differs from another's in nothing but
-            blanks and capitals.
+        InvalidForm: no name, one that is too long, or one that differs from another's in nothing
+            but blanks and capitals.
     """
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_CLINIC_NAME:
-        raise BadForm({"name": f"Enter a name of 1 to {LONGEST_CLINIC_NAME} characters."})
+        raise InvalidForm({"name": f"Enter a name of 1 to {LONGEST_CLINIC_NAME} characters."})
     if name.casefold() in {clinic.name.casefold() for clinic in list_clinics(session)}:
-        raise BadForm({"name": "There is already a clinic with this name. Enter another name."})
+        raise InvalidForm({"name": "There is already a clinic with this name. Enter another name."})
     clinic = Clinic(name=name)
     session.add(clinic)
     session.flush()

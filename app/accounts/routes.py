@@ -28,11 +28,12 @@ from app.accounts.users import (
     sign_out_everywhere,
 )
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.rate_limit import address_of, hashed_caller
 from app.core.security import SESSION_COOKIE, cookie_name, require_same_origin
 from app.core.templating import page
 from app.services import CurrentServices, CurrentSession, Services
+from app.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 Password = Annotated[str, Form(max_length=1000)]
@@ -82,26 +83,30 @@ async def sign_in(
             fault=fault,
             name=name,
         )
-    user_id, token = found
     response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
+    _set_cookies(response, *found, current.settings)
+    return response
+
+
+def _set_cookies(response: Response, user_id: uuid.UUID, token: str, settings: Settings) -> None:
+    """Keep the session in the browser, and longer than it that this user signed in there."""
     response.set_cookie(
-        _session_cookie(current),
+        cookie_name(SESSION_COOKIE, secure=settings.secure_cookies),
         token,
-        max_age=int(current.settings.session_hours * 3600),
+        max_age=int(settings.session_hours * 3600),
         httponly=True,
         samesite="lax",
-        secure=current.settings.secure_cookies,
+        secure=settings.secure_cookies,
     )
     response.set_cookie(
-        cookie_name(KNOWN_COOKIE, secure=current.settings.secure_cookies),
-        new_known_browser(user_id, current.settings.signing_key),
+        cookie_name(KNOWN_COOKIE, secure=settings.secure_cookies),
+        new_known_browser(user_id, settings.signing_key),
         max_age=KNOWN_AGE_S,
         path="/",
         httponly=True,
         samesite="lax",
-        secure=current.settings.secure_cookies,
+        secure=settings.secure_cookies,
     )
-    return response
 
 
 def _open_session(
@@ -188,7 +193,7 @@ async def change_password(
             return {"old": "This is not your current password."}
         try:
             set_password(opened, known, new, by=user.actor)
-        except BadForm as refused:
+        except InvalidForm as refused:
             return refused.faults
         opened.commit()
         return {}

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import Role, User, UserSession
 from app.core.audit import AuditEvent
 from app.core.database import now
-from app.core.errors import BadForm, Conflict, NotFound
+from app.core.errors import Conflict, InvalidForm, NotFound
 
 # How long a session lasts, and how long without a request, until a request applies the settings.
 SESSION_AGE = timedelta(hours=12)
@@ -55,8 +55,8 @@ def create_user(
         by: who makes them, for the audit log.
 
     Raises:
-        BadForm: the name is taken or empty, the password too short or too long, or a clinician has
-            no clinic.
+        InvalidForm: the name is taken or empty, the password too short or too long, or a clinician
+            has no clinic.
     """
     name = name.strip().lower()
     faults = _password_faults(password)
@@ -65,7 +65,7 @@ def create_user(
     if role is Role.CLINICIAN and clinic_id is None:
         faults["clinic"] = "Enter a clinic. Every clinician belongs to one."
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     user = User(
         id=uuid.uuid4(),
         name=name,
@@ -77,7 +77,7 @@ def create_user(
         with session.begin_nested():
             session.add(user)
     except IntegrityError as problem:
-        raise BadForm({"name": f"The name {name!r} is taken. Enter another."}) from problem
+        raise InvalidForm({"name": f"The name {name!r} is taken. Enter another."}) from problem
     session.add(AuditEvent(actor=by, action="user.created", subject=user.name))
     return user
 
@@ -115,10 +115,10 @@ def set_password(session: Session, user: User, password: str, *, by: str) -> Non
     """Change a password and sign the user out everywhere.
 
     Raises:
-        BadForm: the password is too short or too long.
+        InvalidForm: the password is too short or too long.
     """
     if faults := _password_faults(password):
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     user.password_hash = _hasher.hash(password)
     sign_out_everywhere(session, user, by=by)
     session.add(AuditEvent(actor=by, action="user.password-changed", subject=user.name))

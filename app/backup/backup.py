@@ -30,10 +30,11 @@ from app.backup.snapshots import (
 from app.core.database import Database, now
 from app.core.disk_full import is_disk_full
 from app.core.storage import Storage
+from app.home_folder import HomeFolder
 from app.screenings.installation import require_one_installation
 from app.screenings.stored_images import image_key
 from app.screenings.tables import Screening
-from app.settings import HomeFolder, Settings
+from app.settings import Settings
 
 STORAGE, HOME = "storage", "home"
 # Of a registration, and of `ml.files.write_whole`.

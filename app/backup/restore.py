@@ -21,9 +21,10 @@ from app.backup.snapshots import (
 from app.core.database import Database, now
 from app.core.safe_files import path_in
 from app.core.storage import Storage
+from app.home_folder import HomeFolder
 from app.screenings.stored_images import image_key
 from app.screenings.tables import Screening
-from app.settings import HomeFolder, Settings
+from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

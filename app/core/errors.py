@@ -29,7 +29,7 @@ class AppError(Exception):
         self.headers = dict(headers or {})
 
 
-class BadUpload(AppError):
+class InvalidUpload(AppError):
     """The request does not carry an image where one is expected."""
 
     status = HTTPStatus.BAD_REQUEST
@@ -80,7 +80,7 @@ class Conflict(AppError):
     default_code = "conflict"
 
 
-class BadForm(AppError):
+class InvalidForm(AppError):
     """A form has invalid values; `faults` holds the error of each field."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY

@@ -12,7 +12,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
-from app.core.errors import BadUpload, UploadTooLarge
+from app.core.errors import InvalidUpload, UploadTooLarge
 from ml.errors import counted
 
 # A file up to this size stays in memory.
@@ -109,7 +109,7 @@ class LimitedMultipartParser:
         """Read the whole form; its files are open and at their start.
 
         Raises:
-            BadUpload: not a multipart form, or too many files or fields.
+            InvalidUpload: not a multipart form, or too many files or fields.
             UploadTooLarge: a file above the limit.
         """
         try:
@@ -123,7 +123,7 @@ class LimitedMultipartParser:
         except BaseException as problem:
             await self._close(self._opened)
             if isinstance(problem, FormParserError):
-                raise BadUpload("The form cannot be read. Send the file again.") from problem
+                raise InvalidUpload("The form cannot be read. Send the file again.") from problem
             raise
         complete = [file for _, file in self._form.files]
         await self._close([file for file in self._opened if file not in complete])
@@ -167,18 +167,18 @@ class LimitedMultipartParser:
     def _open_part(self) -> None:
         _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
         if b"name" not in options:
-            raise BadUpload("The form cannot be read. A part of it has no name.")
+            raise InvalidUpload("The form cannot be read. A part of it has no name.")
         self._part.name = options[b"name"].decode("utf-8", "replace")
         if b"filename" in options:
             self._part.file = self._open_upload(options[b"filename"].decode("utf-8", "replace"))
             return
         self._fields += 1
         if self._fields > self.limits.max_fields:
-            raise BadUpload(f"The form has more than {self.limits.max_fields} fields.")
+            raise InvalidUpload(f"The form has more than {self.limits.max_fields} fields.")
 
     def _open_upload(self, filename: str) -> UploadFile:
         if len(self._opened) >= self.limits.max_files:
-            raise BadUpload(
+            raise InvalidUpload(
                 f"The form has more than {counted(self.limits.max_files, 'file')}. Send fewer at "
                 "once."
             )
@@ -191,7 +191,7 @@ class LimitedMultipartParser:
         part.size += end - start
         if part.file is None:
             if part.size > limits.max_field_bytes:
-                raise BadUpload(
+                raise InvalidUpload(
                     f"The field {part.name!r} is longer than {limits.max_field_bytes:,} bytes."
                 )
             part.text += data[start:end]
@@ -211,7 +211,7 @@ def _boundary(content_type: str) -> bytes:
     _, parameters = parse_options_header(content_type)
     boundary = parameters.get(b"boundary")
     if not boundary:
-        raise BadUpload("The form cannot be read. Its Content-Type names no boundary.")
+        raise InvalidUpload("The form cannot be read. Its Content-Type names no boundary.")
     return boundary
 
 
@@ -219,16 +219,16 @@ def require_plain_multipart(content_type: str, field: str) -> None:
     """Refuse other forms, and text encodings, with which a sender could choose slow decoders.
 
     Raises:
-        BadUpload: not a multipart form in UTF-8.
+        InvalidUpload: not a multipart form in UTF-8.
     """
     kind, parameters = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        raise BadUpload(
+        raise InvalidUpload(
             f'The request is not a multipart form. Send the file in the field "{field}", '
             f"as in curl -F {field}=@FILE."
         )
     if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
-        raise BadUpload("The form is not encoded in UTF-8.")
+        raise InvalidUpload("The form is not encoded in UTF-8.")
 
 
 async def drain(stream: AsyncGenerator[bytes], max_bytes: int) -> None:

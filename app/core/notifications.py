@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from app.core.database import Base, Database, UtcDateTime, affected_rows, now
 from app.settings import Settings
+from ml.json_model import JsonObject
 
 logger = logging.getLogger(__name__)
 SIGNATURE_HEADER = "X-Xray-Signature"
@@ -42,7 +43,7 @@ class Notification(Base):
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     event: Mapped[str] = mapped_column(String(50))
-    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[JsonObject] = mapped_column(JSON)
     attempts: Mapped[int] = mapped_column(default=0)
     # None: sent, or given up.
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime, default=now, index=True)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.database import Database
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import checked_name
 from app.runs import queue as runs
@@ -69,7 +69,7 @@ def read_order(
     """Read the form of a data set to be.
 
     Raises:
-        BadForm: names every fault.
+        InvalidForm: names every fault.
     """
     name, layout, base, folder = (
         fields.get(field, "").strip() for field in ("name", "layout", "base", "folder")
@@ -78,7 +78,7 @@ def read_order(
     faults: dict[str, str] = {}
     try:
         name = checked_name(name)
-    except BadForm as refused:
+    except InvalidForm as refused:
         faults |= refused.faults
     if layout not in LAYOUT_NAMES:
         faults["layout"] = "Choose the layout of the images."
@@ -95,7 +95,7 @@ def read_order(
     elif not (archive or folder or corrections):
         faults["archive"] = "Upload an archive, name a folder, or add the reviewed images."
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     return ImportOrder(name, layout, archive, folder, base, corrections)
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
-from app.core.errors import AppError, BadForm, NotFound
+from app.core.errors import AppError, InvalidForm, NotFound
 from app.core.templating import page
 from app.datasets.imports import LAYOUT_NAMES, new_staging_folder, read_order, start_import
 from app.datasets.links import data_url
@@ -72,7 +72,7 @@ def _form_page(
         reviewed=count_reviewed(opened),
         max_archive_mb=current.settings.max_archive_mb,
         typed=typed,
-        faults=refusal.faults if isinstance(refusal, BadForm) else {},
+        faults=refusal.faults if isinstance(refusal, InvalidForm) else {},
         refusal=refusal,
     )
     response.headers.update(refusal.headers if refusal else {})
@@ -138,7 +138,7 @@ def _version_page(
     opened: Session,
     *,
     typed_name: str | None = None,
-    refusal: BadForm | None = None,
+    refusal: InvalidForm | None = None,
 ) -> HTMLResponse:
     found = find_data(opened, sha256)
     return page(
@@ -174,7 +174,7 @@ def rename(
     """Call a version something else."""
     try:
         rename_data(opened, find_data(opened, sha256), name, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         return _version_page(request, sha256, current, opened, typed_name=name, refusal=refused)
     opened.commit()
     return RedirectResponse(data_url(sha256), HTTPStatus.SEE_OTHER)

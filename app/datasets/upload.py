@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from app.core.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
+from app.core.errors import AppError, InvalidUpload, StorageFull, UploadTooLarge, UploadTooSlow
 from app.core.multipart import (
     FormLimits,
     LimitedMultipartParser,
@@ -74,7 +74,7 @@ async def read_archive_form(request: Request, folder: Path, limits: ArchiveLimit
         UploadTooLarge: noticed while streaming.
         StorageFull: there is too little room, or it is getting too little.
         UploadTooSlow: nothing arrived for a while.
-        BadUpload: no multipart form, or it broke off.
+        InvalidUpload: no multipart form, or it broke off.
     """
     stream = request.stream()
     content_type = request.headers.get("content-type", "")
@@ -85,7 +85,7 @@ async def read_archive_form(request: Request, folder: Path, limits: ArchiveLimit
         _require_room(folder, length * _ROOM_FACTOR, limits)
         form = await _ArchiveParser(folder).parse(content_type, _bounded(stream, folder, limits))
     except ClientDisconnect as problem:
-        raise BadUpload("The upload was interrupted. Send the archive again.") from problem
+        raise InvalidUpload("The upload was interrupted. Send the archive again.") from problem
     except UploadTooSlow:
         raise
     except AppError:
@@ -112,7 +112,7 @@ class _ArchiveParser(LimitedMultipartParser):
 
     def open_file(self, field: str) -> BinaryIO:
         if field != FIELD:
-            raise BadUpload(
+            raise InvalidUpload(
                 f'The file came in the field "{field}". Send the archive in the field "{FIELD}".'
             )
         return self._archive.open("wb")

@@ -13,7 +13,7 @@ import ml
 from app.core.audit import AuditEvent
 from app.core.content_store import ContentStore, hold_row, lost_files
 from app.core.database import insert_unless_there, now
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION
@@ -54,7 +54,7 @@ def register_data(
         parent_sha256: the version that it is based on.
 
     Raises:
-        BadForm: no name, or one that is too long.
+        InvalidForm: no name, or one that is too long.
         DataError: the folder is not frozen, or one from elsewhere was changed since.
     """
     summary = read_version(source_folder)
@@ -149,7 +149,7 @@ def rename_data(session: Session, version: DataVersion, name: str, *, by: str) -
     """Call a version something else; its content stays.
 
     Raises:
-        BadForm: no name, or one that is too long.
+        InvalidForm: no name, or one that is too long.
     """
     version.name = checked_name(name)
     session.add(
@@ -170,9 +170,9 @@ def checked_name(name: str) -> str:
     """The name of a version without needless blanks.
 
     Raises:
-        BadForm: it is empty or too long.
+        InvalidForm: it is empty or too long.
     """
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
-        raise BadForm({"name": f"Enter a name of 1 to {LONGEST_NAME} characters."})
+        raise InvalidForm({"name": f"Enter a name of 1 to {LONGEST_NAME} characters."})
     return name

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.accounts.dependencies import ActingAdmin
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.templating import page
 from app.gallery.selected import PostedFields, SelectedIds
 from app.gallery.visibility import VisibilityChange, change_visibility
@@ -26,9 +26,9 @@ def change_images(
     """Publish, hide or remove the selected images; removing is confirmed on a page first."""
     words = fields.get("change", [""])
     if words[0] not in set(VisibilityChange):
-        raise BadForm({"change": "Choose to publish, to hide or to remove the images."})
+        raise InvalidForm({"change": "Choose to publish, to hide or to remove the images."})
     if not ids:
-        raise BadForm({"images": "No image is selected. Select images first."})
+        raise InvalidForm({"images": "No image is selected. Select images first."})
     change = VisibilityChange(words[0])
     if change is VisibilityChange.REMOVE and fields.get("confirmed") != ["yes"]:
         return page(request, "gallery/remove.html", ids=ids)

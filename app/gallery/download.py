@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.core.safe_files import file_in
 from app.gallery.tables import SyntheticImage
 from ml.data.manifest import COLUMNS, MANIFEST, SYNTHETIC_COLUMN
@@ -60,11 +60,11 @@ def archived_images(
         folders: of their data versions, by SHA-256.
 
     Raises:
-        BadForm: no image.
+        InvalidForm: no image.
         NotFound: an image's file is gone.
     """
     if not images:
-        raise BadForm({"images": "No image is selected. Select images, then download them."})
+        raise InvalidForm({"images": "No image is selected. Select images, then download them."})
     wanted = {(image.data_sha256, image.image): image for image in images}
     found: dict[tuple[str, str], ArchivedImage] = {}
     names: set[str] = set()

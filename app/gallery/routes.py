@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.tables import Role, User
 from app.core.archives import zip_response
-from app.core.errors import BadForm, NotFound, UploadTooLarge
+from app.core.errors import InvalidForm, NotFound, UploadTooLarge
 from app.core.links import with_query
 from app.core.rate_limit import address_of
 from app.core.safe_files import file_in
@@ -227,7 +227,7 @@ def download(
     }
     try:
         chosen = archived_images(images, folders)
-    except BadForm as refused:
+    except InvalidForm as refused:
         return _page_of_images(
             request, current, opened, GalleryFilter(), fault=refused.faults["images"]
         )

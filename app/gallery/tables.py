@@ -1,7 +1,6 @@
 """The table of synthetic images."""
 
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -35,7 +34,7 @@ class SyntheticImage(Base):
     seed: Mapped[str] = mapped_column(String(20))  # 0 to 2^32-1; empty where it is not known
     image: Mapped[str] = mapped_column(String(200))  # in the folder of the data version
     nearest_percentile: Mapped[float | None]  # None: compared with no real image
-    privacy_check: Mapped[dict[str, Any]] = mapped_column(JSON)
+    privacy_check: Mapped[dict[str, str]] = mapped_column(JSON)
     visibility: Mapped[Visibility] = mapped_column(
         enum_values(Visibility), default=Visibility.PUBLIC
     )

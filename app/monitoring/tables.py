@@ -2,13 +2,13 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.accounts.tables import Clinic
 from app.core.database import Base, UtcDateTime, now
+from ml.json_model import JsonObject
 
 
 class MonitoringAlarm(Base):
@@ -22,7 +22,7 @@ class MonitoringAlarm(Base):
     test: Mapped[str] = mapped_column(String(50))
     block: Mapped[int]  # of the clinic's screenings by this classifier, from 1
     at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
-    detail: Mapped[dict[str, Any]] = mapped_column(JSON)
+    detail: Mapped[JsonObject] = mapped_column(JSON)
     acknowledged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     acknowledged_by: Mapped[str | None] = mapped_column(String(100))
 

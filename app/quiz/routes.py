@@ -21,7 +21,7 @@ from app.quiz.contact_sheet import RIM, STEP, TILE, generators_of, sheet
 from app.quiz.rounds import TooManyRounds, begin, find_round, finish_round, open_round, realism
 from app.quiz.selection import COLUMNS, HALF, IMAGES, choose_source
 from app.quiz.statistics import Realism, wilson
-from app.quiz.tables import QuizRound
+from app.quiz.tables import QuizImage, QuizRound
 from app.registry.files import model_folder
 from app.registry.queries import find_model
 from app.registry.tables import ModelVersion
@@ -212,7 +212,7 @@ def _result(request: Request, opened: Session, found: QuizRound) -> HTMLResponse
     )
 
 
-def _answered(found: QuizRound, number: int, image: dict[str, Any], said: bool) -> AnsweredImage:
+def _answered(found: QuizRound, number: int, image: QuizImage, said: bool) -> AnsweredImage:
     url = None
     if "image" in image:
         licence = image["licence"] or "no licence stated"

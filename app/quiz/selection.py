@@ -8,10 +8,9 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import Conflict
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import SHIPPED, data_folder
+from app.quiz.tables import QuizImage
 from app.registry.tables import ModelVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
@@ -161,20 +161,34 @@ def _is_large_enough(row: Mapping[str, str], least_side: int) -> bool:
     return all(not side.isdecimal() or int(side) >= least_side for side in sides)
 
 
-def draw(found: QuizSource, labels: Sequence[str]) -> list[dict[str, Any]]:
+def draw(found: QuizSource, labels: Sequence[str]) -> list[QuizImage]:
     """Twenty images in any order, as they are kept in the row; both halves of the same classes."""
     if found.other is None:
-        half = [{**asdict(image), "real": True} for image in _different_patients(found.pool)]
+        half = [_real(image) for image in _different_patients(found.pool)]
     else:
         common = [label for label in labels if label in _classes(found.other)]
         half = [
             {"real": True, "model": found.other.sha256, "label": label, "seed": _any_seed()}
             for label in _in_turn(common)
         ]
-    made = [{"real": False, "label": image["label"], "seed": _any_seed()} for image in half]
+    made: list[QuizImage] = [
+        {"real": False, "label": image["label"], "seed": _any_seed()} for image in half
+    ]
     images = half + made
     _random.shuffle(images)
     return images
+
+
+def _real(image: PoolImage) -> QuizImage:
+    return {
+        "real": True,
+        "data": image.data,
+        "image": image.image,
+        "label": image.label,
+        "patient": image.patient,
+        "source": image.source,
+        "licence": image.licence,
+    }
 
 
 def _different_patients(pool: Sequence[PoolImage]) -> list[PoolImage]:

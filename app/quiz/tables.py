@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from sqlalchemy import (
     JSON,
@@ -14,6 +14,24 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, now
+
+
+class QuizImage(TypedDict):
+    """One image of a round.
+
+    A real one has image, source and licence; a generated one the seed, and the SHA-256 of its model
+    where that is not the round's.
+    """
+
+    real: bool
+    label: str
+    data: NotRequired[str]
+    image: NotRequired[str]
+    source: NotRequired[str]
+    patient: NotRequired[str]
+    licence: NotRequired[str]
+    seed: NotRequired[int]
+    model: NotRequired[str]
 
 
 class QuizRound(Base):
@@ -32,7 +50,7 @@ class QuizRound(Base):
     # Images of each half that were judged real, set when the round ends: metrics are sums of these.
     synthetic_taken_for_real: Mapped[int | None]
     real_taken_for_real: Mapped[int | None]
-    images: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    images: Mapped[list[QuizImage]] = mapped_column(JSON)
     guesses: Mapped[list[bool] | None] = mapped_column(JSON)  # for each image: real?
 
     # The open ones, oldest first.

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import affected_rows, now
-from app.core.errors import BadForm, Conflict
+from app.core.errors import Conflict, InvalidForm
 from app.registry.activation_history import roll_back_target, was_rolled_back
 from app.registry.comparisons import find_deciding_comparison
 from app.registry.files import evidence_of, model_folder
@@ -110,7 +110,7 @@ def activate(
         seen: the version that was active when the user decided; None: the present one.
 
     Raises:
-        BadForm: a promotion check failed, and the reason is shorter than `MIN_OVERRIDE_LENGTH`.
+        InvalidForm: a promotion check failed, and the reason is shorter than `MIN_OVERRIDE_LENGTH`.
         Conflict: it is active, archived or unusable, or another admin was faster.
     """
     standing = _Standing.of(session, settings)
@@ -127,7 +127,7 @@ def activate(
     # PostgreSQL stores no NUL in a text.
     why = (override or "").replace("\0", "").strip()
     if reasons and len(why) < MIN_OVERRIDE_LENGTH:
-        raise BadForm(
+        raise InvalidForm(
             {
                 "override": f"{' '.join(reasons)} To activate it anyway, give a reason of at "
                 f"least {MIN_OVERRIDE_LENGTH} characters. The audit log keeps it."

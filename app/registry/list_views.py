@@ -177,4 +177,4 @@ def list_load_faults(session: Session, last: Activation | None) -> list[str]:
         AuditEvent.at >= last.at,
     )
     events = session.scalars(query.order_by(AuditEvent.at))
-    return list(dict.fromkeys(event.detail["reason"] for event in events))
+    return list(dict.fromkeys(str(event.detail["reason"]) for event in events))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.archives import zip_response
-from app.core.errors import AppError, BadForm, Busy, Conflict, NotFound
+from app.core.errors import AppError, Busy, Conflict, InvalidForm, NotFound
 from app.core.safe_files import file_in
 from app.core.templating import page
 from app.datasets.tables import DataKind, DataVersion
@@ -35,10 +35,10 @@ from app.registry.views import headline_metrics
 from app.runs.broker import notify_workers
 from app.runs.links import run_url
 from app.runs.service import create_run
-from app.runs.tables import JsonObject
 from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
+from ml.json_model import JsonObject
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
 # X-ray images of patients: not cached, and an image opened in its own tab runs no script.
@@ -169,7 +169,7 @@ def _model_page(
         min_override_length=MIN_OVERRIDE_LENGTH,
         override=override,
         refusal=refusal,
-        faults=refusal.faults if isinstance(refusal, BadForm) else {},
+        faults=refusal.faults if isinstance(refusal, InvalidForm) else {},
     )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from app.datasets.tables import DataVersion
 from app.registry.tables import ModelVersion
 from app.runs.handlers.base import RunType
-from app.runs.tables import JsonObject
+from ml.json_model import JsonObject
 from ml.labels import label_name, ordered_labels
 
 # Options that name classes of the data set, with commas between.

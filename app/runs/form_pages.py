@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.accounts.dependencies import ActingAdmin
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.core.templating import page
 from app.registry.queries import serving_sha256
 from app.runs import forms
@@ -124,5 +124,5 @@ class FormPage:
             priority=typed.get(forms.PRIORITY_FIELD),
             **changed,
         )
-        response.status_code = BadForm.status
+        response.status_code = InvalidForm.status
         return response

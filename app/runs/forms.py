@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
@@ -366,7 +366,7 @@ def read_queue(typed: FormData) -> tuple[RunQueue, int]:
     """The device and the priority in a form.
 
     Raises:
-        BadForm: with a fault for each invalid value.
+        InvalidForm: with a fault for each invalid value.
     """
     faults = {}
     queue, priority = RunQueue.CPU, 0
@@ -382,5 +382,5 @@ def read_queue(typed: FormData) -> tuple[RunQueue, int]:
     except ValueError:
         faults[PRIORITY_FIELD] = f"Enter a whole number from {PRIORITY[0]} to {PRIORITY[1]}."
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     return queue, priority

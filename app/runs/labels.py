@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.runs.tables import Run
 
 LONGEST_RUN_NAME = 100
@@ -29,7 +29,7 @@ def label_run(session: Session, run: Run, name: str, tags: str, notes: str, *, b
     """Give a run a name, tags and notes; empty ones remove what was there.
 
     Raises:
-        BadForm: a text is too long.
+        InvalidForm: a text is too long.
     """
     # PostgreSQL takes no NUL in a text.
     name, tags, notes = (text.replace("\0", "").strip() for text in (name, tags, notes))
@@ -45,6 +45,6 @@ def label_run(session: Session, run: Run, name: str, tags: str, notes: str, *, b
     if len(notes) > LONGEST_NOTES:
         faults["notes"] = f"Enter at most {LONGEST_NOTES:,} characters."
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     run.name, run.tags, run.notes = name, joined_tags(listed), notes
     session.add(AuditEvent(actor=by, action="run.labelled", subject=str(run.id)))

@@ -7,16 +7,17 @@ from pathlib import Path
 from pydantic import JsonValue
 from sqlalchemy.orm import Session
 
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.files import WEIGHTS, model_folder
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.data_checks import data_faults
 from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.run_types import RUN_TYPES
-from app.runs.tables import JsonObject, Run
+from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.manifest import MANIFEST
+from ml.json_model import JsonObject
 from ml.option_fields import InvalidOptions, option_fields, option_values, validated_options
 
 _DIGEST_LENGTH = 64
@@ -34,7 +35,7 @@ _NAMES = {
 }
 
 
-class RunRefused(BadForm):
+class RunRefused(InvalidForm):
     """A run with invalid options; `faults` holds a sentence for each, by name."""
 
     title = "The run cannot be started"

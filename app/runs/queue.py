@@ -7,10 +7,10 @@ its lease can change nothing; on SQLite and PostgreSQL alike.
 
 import uuid
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import ColumnElement, case, func, literal, select, update
 from sqlalchemy.orm import Session
@@ -27,7 +27,23 @@ from app.runs.tables import Run, RunQueue, RunStatus
 # Enough for a traceback; the whole log is a file.
 MAX_LOG_TAIL = 8_000
 MAX_REASON = 1_000
-_FREE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+
+
+class _Free(TypedDict):
+    """The columns of a run that no worker holds."""
+
+    lease_owner: None
+    lease_until: None
+
+
+class _Ended(_Free):
+    """The columns of a run that has ended."""
+
+    status: RunStatus
+    finished_at: datetime
+
+
+_FREE: _Free = {"lease_owner": None, "lease_until": None}
 _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
 _VANISHED = "The worker stopped responding"
@@ -298,7 +314,7 @@ def _held(id: uuid.UUID, owner: str) -> tuple[ColumnElement[bool], ...]:
     return Run.id == id, Run.status == RunStatus.RUNNING, Run.lease_owner == owner
 
 
-def _ended(status: RunStatus) -> dict[str, Any]:
+def _ended(status: RunStatus) -> _Ended:
     return {**_FREE, "status": status, "finished_at": now()}
 
 

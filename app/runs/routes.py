@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE, cookie_name
 from app.core.templating import Confirmation, confirm, page
@@ -138,7 +138,7 @@ def start(
             queue=queue,
             priority=priority,
         )
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         form = form_of(run_type, opened, current.settings)
         return _FORM.show_faults(request, current.settings, run_type, form, typed, refused.faults)
@@ -255,7 +255,7 @@ def label(
     """Give a run a name, tags and notes."""
     try:
         label_run(opened, runs.get_run(opened, id), name, tags, notes, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         shown = {**_context(opened, current.settings, id, None), "faults": refused.faults}
         return page(request, "runs/run.html", refused.status, **shown)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.database import now
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of
@@ -144,7 +144,7 @@ def create(
             priority=priority,
             by=user.actor,
         )
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         # The schedule's own fields have other names in the form.
         faults = {_FIELDS.get(field, field): fault for field, fault in refused.faults.items()}

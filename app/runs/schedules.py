@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.runs import queue as runs
 from app.runs.options import RunRefused, checked_options
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import ScheduledSlot, create_run
-from app.runs.tables import JsonObject, Run, RunQueue, RunStatus, Schedule
+from app.runs.tables import Run, RunQueue, RunStatus, Schedule
+from ml.json_model import JsonObject
 
 EVERY_DAY = "0123456"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -66,7 +67,7 @@ def create_schedule(
         by: who creates it.
 
     Raises:
-        BadForm: with a fault for each invalid field and option.
+        InvalidForm: with a fault for each invalid field and option.
     """
     faults: dict[str, str] = {}
     at, weekdays = timing
@@ -84,7 +85,7 @@ def create_schedule(
     except RunRefused as refused:
         faults = refused.faults | faults
     if faults:
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     schedule = Schedule(
         id=uuid.uuid4(),
         name=name,

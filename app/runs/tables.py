@@ -4,7 +4,6 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import JsonValue
 from sqlalchemy import (
     JSON,
     ForeignKey,
@@ -16,8 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, UtcDateTime, enum_values, now
-
-JsonObject = dict[str, JsonValue]
+from ml.json_model import JsonObject
 
 
 class RunStatus(StrEnum):

@@ -16,8 +16,9 @@ from pathlib import Path
 from app.core.parent_death import end_when_parent_ends
 from app.screenings.decoder_protocol import READY, REQUEST, Reply
 from ml.imaging.corrections import Orientation, corrected
-from ml.imaging.decode import display_image, read_image, thumbnail_image
+from ml.imaging.decode import read_image
 from ml.imaging.decode_budget import require_affordable
+from ml.imaging.display import display_image, thumbnail_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
 

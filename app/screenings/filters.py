@@ -1,6 +1,5 @@
 """Filters and order of the list of screenings, as they stand in its address."""
 
-from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlencode
@@ -9,7 +8,8 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from sqlalchemy import ColumnElement, select
 
-from app.core.errors import BadForm
+from app.core.days import start_of_day, within_days
+from app.core.errors import InvalidForm
 from app.screenings.tables import Review, Screening
 from ml.classifier.predictor import UNCERTAIN
 
@@ -56,7 +56,7 @@ class ScreeningFilter(BaseModel):
     @classmethod
     def _is_day(cls, text: str) -> str:
         if text:
-            datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+            start_of_day(text)
         return text
 
     @property
@@ -84,28 +84,20 @@ class ScreeningFilter(BaseModel):
             found.append(reviewed if self.review is ReviewState.REVIEWED else ~reviewed)
         if text := self.reference.replace("\0", "").strip():
             found.append(Screening.reference.icontains(text, autoescape=True))
-        if self.since:
-            found.append(Screening.created_at >= _start_of(self.since))
-        if self.until:
-            found.append(Screening.created_at < _start_of(self.until) + timedelta(days=1))
-        return found
+        return [*found, *within_days(Screening.created_at, self.since, self.until)]
 
 
 def checked_reference(text: str) -> str | None:
     """A reference without needless blanks; None where there is none.
 
     Raises:
-        BadForm: it is too long.
+        InvalidForm: it is too long.
     """
     # PostgreSQL takes no NUL in a text.
     text = " ".join(text.replace("\0", "").split())
     if len(text) > LONGEST_REFERENCE:
-        raise BadForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
+        raise InvalidForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
     return text or None
-
-
-def _start_of(day: str) -> datetime:
-    return datetime.combine(datetime.strptime(day, "%Y-%m-%d").date(), time(), UTC)
 
 
 def screening_filter(
@@ -121,7 +113,7 @@ def screening_filter(
     """The filter in an address.
 
     Raises:
-        BadForm: a value is not one that the list knows.
+        InvalidForm: a value is not one that the list knows.
     """
     given = {
         "decision": decision,
@@ -139,7 +131,7 @@ def screening_filter(
             "review": "Use unreviewed or reviewed.",
             "order": "Use oldest, or leave it out.",
         }
-        raise BadForm(
+        raise InvalidForm(
             {name: hints.get(name, "Enter a day as 2026-11-22.") for name in names}
         ) from problem
 

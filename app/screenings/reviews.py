@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.owner import Owner
 from app.accounts.tables import User
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm, Conflict, NotFound
+from app.core.errors import Conflict, InvalidForm, NotFound
 from app.datasets.corrections import row_holding
 from app.screenings.tables import Review, Screening
 from ml.labels import NO_CLASS, OTHER_FINDING, ordered_labels
@@ -66,13 +66,13 @@ def review(
         signing_key: the secret of that hash.
 
     Raises:
-        BadForm: no such class, no reason for a correction, or a text that is too long.
+        InvalidForm: no such class, no reason for a correction, or a text that is too long.
         Conflict: another review was saved since the reviewer looked.
         NotFound: the screening was deleted meanwhile.
     """
     sent = _trimmed(sent)
     if faults := _faults(screening, sent, choices):
-        raise BadForm(faults)
+        raise InvalidForm(faults)
     _lock(session, screening)
     earlier = newest_review(session, screening.id)
     if sent.seen is not None and sent.seen != review_id(earlier):

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 from starlette.datastructures import UploadFile
@@ -17,7 +18,7 @@ from app.accounts.owner import Owner
 from app.accounts.tables import User
 from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
-from app.core.errors import AppError, BadForm, Conflict, NotFound
+from app.core.errors import AppError, Conflict, InvalidForm, NotFound
 from app.core.templating import page
 from app.screenings.csv_export import csv_rows
 from app.screenings.dependencies import (
@@ -347,6 +348,16 @@ def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -
     return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
 
 
+class ReviewForm(BaseModel):
+    """The fields of a review as the page sends them; `SentReview` says what they mean."""
+
+    label: str = Field(default="", max_length=50)
+    why: str = Field(default="", max_length=10_000)
+    patient: str = Field(default="", max_length=1_000)
+    finding: str = Field(default="", max_length=1_000)
+    seen: str | None = Field(default=None, max_length=40)
+
+
 @router.post("/screenings/{id}/review")
 def add_review(
     request: Request,
@@ -354,28 +365,26 @@ def add_review(
     opened: CurrentSession,
     user: ActingUser,
     screening: OwnedScreeningToChange,
-    label: Annotated[str, Form(max_length=50)] = "",
-    why: Annotated[str, Form(max_length=10_000)] = "",
-    patient: Annotated[str, Form(max_length=1_000)] = "",
-    finding: Annotated[str, Form(max_length=1_000)] = "",
-    seen: Annotated[str | None, Form(max_length=40)] = None,
+    form: Annotated[ReviewForm, Form()],
 ) -> Response:
-    """Confirm the answer, or say what is right."""
-    typed = {"label": label, "why": why, "patient": patient, "finding": finding}
+    """Confirm the prediction, or say what is right."""
     try:
         review(
             opened,
             screening,
             user,
-            SentReview(**typed, seen=seen),
+            SentReview(**form.model_dump()),
             choices=review_choices(screening, current.classifier.labels),
             signing_key=current.settings.signing_key,
         )
-    except (BadForm, Conflict) as refused:
+    except (InvalidForm, Conflict) as refused:
         visible = VisibleScreening(screening, can_manage=True, share_token=None)
-        faults = refused.faults if isinstance(refused, BadForm) else {"stale": refused.detail}
+        faults = refused.faults if isinstance(refused, InvalidForm) else {"stale": refused.detail}
         return screening_page(
-            request, current, opened, visible, refused.status, faults=faults, typed=typed
+            request,
+            *(current, opened, visible, refused.status),
+            faults=faults,
+            typed=form.model_dump(exclude={"seen"}),
         )
     return RedirectResponse(f"/screenings/{screening.id}#review", HTTPStatus.SEE_OTHER)
 

@@ -2,9 +2,8 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
@@ -13,7 +12,7 @@ from ml.classifier.predictor import decision_name
 from ml.imaging.image_warnings import ImageWarning, read_warnings
 from ml.labels import label_name
 
-_EXAMPLE: dict[str, Any] = {
+_EXAMPLE: dict[str, JsonValue] = {
     "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "created_at": "2026-11-22T18:22:00Z",
     "reference": "study 4711",

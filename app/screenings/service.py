@@ -178,9 +178,8 @@ class ScreeningService:
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
         screening.clinic_thresholds = in_use
-        warnings = (*decoded.warnings, *found.warnings)
         screening.image_metadata = decoded.metadata
-        screening.warnings = [warning.as_json() for warning in warnings]
+        screening.warnings = [warning.as_json() for warning in (*decoded.warnings, *found.warnings)]
         screening.reference = labels.reference
         screening.idempotency_key = labels.idempotency_key
         screening.is_trial = self.classifier.is_trial(screening.model_sha256)

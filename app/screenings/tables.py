@@ -2,7 +2,6 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.accounts.tables import Clinic, User
 from app.core.database import Base, UtcDateTime, now
 from app.validation.tables import ClinicThresholds
+from ml.json_model import JsonObject
 
 
 class Screening(Base):
@@ -41,7 +41,7 @@ class Screening(Base):
     # Of image and thumbnail; 0 for those of before it was counted.
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     # What has to be said of the image, as `ml.imaging.image_warnings` stores it.
-    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    warnings: Mapped[list[JsonObject]] = mapped_column(JSON, default=list)
 
     model_sha256: Mapped[str] = mapped_column(ForeignKey("model_version.sha256"))
     model_version: Mapped[str] = mapped_column(String(100))

@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.admission import Caller, CallerKind, Places
-from app.core.errors import AppError, BadUpload, UploadTooLarge, UploadTooSlow
+from app.core.errors import AppError, InvalidUpload, UploadTooLarge, UploadTooSlow
 from app.core.multipart import (
     DRAIN_FACTOR,
     FormLimits,
@@ -91,7 +91,7 @@ class Intake:
         Raises:
             UploadTooLarge: noticed while streaming; what had arrived is thrown away.
             UploadTooSlow: the form did not arrive in time, or too slowly.
-            BadUpload: not a multipart form, no image in it, too many, or broken off.
+            InvalidUpload: not a multipart form, no image in it, too many, or broken off.
             Busy: too many forms are in progress.
             StorageFull: there is no room to receive it.
         """
@@ -100,7 +100,9 @@ class Intake:
             try:
                 form = await self._receive(request, stream, held, caller, most, max_bytes)
             except ClientDisconnect as problem:
-                raise BadUpload("The upload was interrupted. Send the image again.") from problem
+                raise InvalidUpload(
+                    "The upload was interrupted. Send the image again."
+                ) from problem
             except UploadTooSlow:
                 raise
             except AppError:
@@ -157,10 +159,10 @@ async def _images(form: MultipartForm) -> ImageForm:
     if images:
         return ImageForm(images, form.fields)
     if sent:
-        raise BadUpload(
+        raise InvalidUpload(
             f'The file came in the field "{sent[0][0]}". Send the file in the field "{FIELD}".'
         )
-    raise BadUpload(f'The form has no file in the field "{FIELD}". Choose an image.')
+    raise InvalidUpload(f'The form has no file in the field "{FIELD}". Choose an image.')
 
 
 async def _paced(stream: AsyncGenerator[bytes], pace: Pace) -> AsyncGenerator[bytes, Any]:

@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime
 from typing import Self
 from urllib.parse import urlencode
 
@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import Clinic
 from app.core.audit import AuditEvent
 from app.core.database import Database
-from app.core.errors import BadForm
+from app.core.days import start_of_day, within_days
+from app.core.errors import InvalidForm
 from app.core.pagination import Page, paginate
 from ml.data.table_text import csv_line
 
@@ -61,18 +62,18 @@ class AuditFilter:
         """The filter in an address.
 
         Raises:
-            BadForm: a value is not one that the page knows.
+            InvalidForm: a value is not one that the page knows.
         """
         faults = {}
         if kind not in ("", WITHOUT_SCREENINGS, *KINDS):
             faults["kind"] = "Choose a kind of the list."
         for name, day in (("since", since), ("until", until)):
             try:
-                _start_of(day or "2000-01-01")
+                start_of_day(day or "2000-01-01")
             except ValueError:
                 faults[name] = "Enter a day as 2026-11-22."
         if faults:
-            raise BadForm(faults)
+            raise InvalidForm(faults)
         return cls(about.replace("\0", "").strip(), kind, since, until)
 
     @property
@@ -96,15 +97,7 @@ class AuditFilter:
             query = query.where(~AuditEvent.action.startswith("screening."))
         elif self.kind:
             query = query.where(AuditEvent.action.startswith(f"{self.kind}."))
-        if self.since:
-            query = query.where(AuditEvent.at >= _start_of(self.since))
-        if self.until:
-            query = query.where(AuditEvent.at < _start_of(self.until) + timedelta(days=1))
-        return query
-
-
-def _start_of(day: str) -> datetime:
-    return datetime.combine(datetime.strptime(day, "%Y-%m-%d").date(), time(), UTC)
+        return query.where(*within_days(AuditEvent.at, self.since, self.until))
 
 
 def audit_page(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.accounts.tables import Clinic
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.templating import page
 from app.registry.queries import serving_sha256
 from app.runs.broker import notify_workers
@@ -92,7 +92,7 @@ def start(
     }
     try:
         run = create_run(opened, RUN_TYPE, typed, requested_by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         return _overview(
             request, current, opened, refused.status, faults=refused.faults, typed=typed
@@ -160,7 +160,7 @@ def use_thresholds(
     run = get_run(opened, id)
     try:
         use_report(opened, _clinic(opened, clinic), run, why=why, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         typed = {"clinic": clinic, "why": why}
         return _result(request, opened, run, refused.status, faults=refused.faults, typed=typed)
@@ -184,7 +184,7 @@ def use_earlier_version(
             use_classifier(opened, row.clinic, row.model_sha256, why=why, by=user.actor)
         else:
             use_again(opened, row, why=why, by=user.actor)
-    except BadForm as refused:
+    except InvalidForm as refused:
         opened.rollback()
         faults = {f"why-{number}": refused.faults["why"]}
         return _overview(request, current, opened, refused.status, faults=faults)
@@ -197,7 +197,7 @@ def _clinic(opened: Session, id: str) -> Clinic:
     except ValueError:
         found = None
     if found is None:
-        raise BadForm({"clinic": "Choose a clinic from the list."})
+        raise InvalidForm({"clinic": "Choose a clinic from the list."})
     return found
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from app.accounts.tables import Clinic
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm, Conflict, NotFound
+from app.core.errors import Conflict, InvalidForm, NotFound
 from app.runs.tables import Run
 from app.validation.tables import ClinicThresholds
 from ml.evaluation.local_validation import ValidationReport
@@ -77,7 +77,7 @@ def use_report(
 
     Raises:
         Conflict: the validation has none.
-        BadForm: the reason is missing or too long.
+        InvalidForm: the reason is missing or too long.
     """
     report = report_of(run)
     if report.labelled is None:
@@ -101,7 +101,7 @@ def use_again(
     """Let a clinic use an earlier version again, as another version.
 
     Raises:
-        BadForm: the reason is missing or too long.
+        InvalidForm: the reason is missing or too long.
     """
     return _add(
         session,
@@ -121,7 +121,7 @@ def use_classifier(
     """Let a clinic use the thresholds of a classifier itself.
 
     Raises:
-        BadForm: the reason is missing or too long.
+        InvalidForm: the reason is missing or too long.
     """
     return _add(session, clinic.id, model_sha256, {}, why=why, by=by)
 
@@ -139,7 +139,7 @@ def _add(
 ) -> ClinicThresholds:
     why = why.replace("\0", "").strip()
     if not 0 < len(why) <= LONGEST_REASON:
-        raise BadForm({"why": f"Enter a reason of 1 to {LONGEST_REASON:,} characters."})
+        raise InvalidForm({"why": f"Enter a reason of 1 to {LONGEST_REASON:,} characters."})
     newest = select(func.max(ClinicThresholds.version)).where(
         ClinicThresholds.clinic_id == clinic_id
     )

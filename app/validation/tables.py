@@ -2,7 +2,6 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.accounts.tables import Clinic
 from app.core.database import Base, UtcDateTime, now
 from ml.classifier.card import Thresholds
+from ml.json_model import JsonObject
 
 
 class ClinicThresholds(Base):
@@ -33,7 +33,7 @@ class ClinicThresholds(Base):
     why: Mapped[str] = mapped_column(Text, default="")
     # The run that measured them, and what it measured: runs may be deleted.
     run_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
-    evidence: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    evidence: Mapped[JsonObject] = mapped_column(JSON, default=dict)
 
     clinic: Mapped[Clinic] = relationship()
 

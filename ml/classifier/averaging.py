@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ml.classifier.networks import build_classifier
-from ml.classifier.training import TrainedRun, load_run
+from ml.classifier.trained_run import TrainedRun, load_run
 from ml.errors import CheckpointError
 
 

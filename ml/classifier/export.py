@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ml.classifier.bundle import CARD, GRAPH, read_bundle
+from ml.classifier.bundle import GRAPH, read_bundle
 from ml.classifier.calibration import (
     FamiliaritySpace,
     SiteRule,
@@ -24,7 +25,7 @@ from ml.classifier.inputs import InputCache, image_side, load_whole
 from ml.classifier.networks import ImageClassifier, Readout
 from ml.classifier.predictor import Predictor
 from ml.classifier.sampling import require_all_classes
-from ml.classifier.training import TrainedRun, load_run
+from ml.classifier.trained_run import TrainedRun, load_run
 from ml.data.left_out import without_left_out
 from ml.data.loading import ImageSplits
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
@@ -33,7 +34,7 @@ from ml.errors import BundleError
 from ml.evaluation.evaluate import count_images, evaluate
 from ml.evaluation.metrics import softmax
 from ml.evaluation.results import EvaluationMetrics
-from ml.files import write_whole
+from ml.network_files import write_network
 from ml.version import code_version
 
 TOLERANCE = 1e-4
@@ -71,31 +72,68 @@ def export_bundle(
     Raises:
         BundleError: the exported graph does not compute what the network computes.
     """
-    labels = labels_of(splits.train.records)
-    options, network = run.options, run.network.cpu().eval()
-
-    draft_graph = DraftGraph(network, options, len(labels), FAMILIARITY_DIMS)
+    network = run.network.cpu().eval()
+    draft_graph = DraftGraph(
+        network, run.options, len(labels_of(splits.train.records)), FAMILIARITY_DIMS
+    )
     # Crops that are at hand are not made again by the graph.
-    reader = draft_graph if options.crop == "none" else CropReader(network, options, cache)
+    crops = run.options.crop == "lungs"
+    reader = CropReader(network, run.options, cache) if crops else draft_graph
+    fitted = _calibrate(reader, splits, rule)
+    draft = _draft_card(run, splits, version, fitted, limitations)
+    graph = draft_graph.complete(fitted.space, draft.decision_rule())
+    draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
+    predictor = Predictor(draft, graph, threads=torch.get_num_threads())
+    require_same_predictions(network, predictor, splits.validation.images[:64], fitted.space)
+    card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
+    write_network(out / GRAPH, graph, card)
+    return card
+
+
+class _Calibration(NamedTuple):
+    """What is fitted after training."""
+
+    space: FamiliaritySpace
+    temperature: float
+    thresholds: Thresholds
+
+
+def _calibrate(
+    reader: DraftGraph | CropReader, splits: ImageSplits, rule: SiteRule | None
+) -> _Calibration:
+    """Fit the familiarity space on the training split, all else on the validation split."""
     learned = reader.read(splits.train, "reading embeddings of training images")
+    classes = len(labels_of(splits.train.records))
     space = fit_familiarity(
-        learned.embedding.numpy(), splits.train.labels, len(labels), FAMILIARITY_DIMS
+        learned.embedding.numpy(), splits.train.labels, classes, FAMILIARITY_DIMS
     )
     held_out = reader.read(splits.validation, "calibrating on validation images")
-    temperature = fit_temperature(held_out.logits.numpy(), splits.validation.labels)
-    draft = ModelCard(
+    labels = splits.validation.labels
+    temperature = fit_temperature(held_out.logits.numpy(), labels)
+    thresholds = _thresholds(held_out, labels, temperature, space)
+    return _Calibration(space, temperature, _with_rule(thresholds, rule))
+
+
+def _draft_card(
+    run: TrainedRun,
+    splits: ImageSplits,
+    version: str,
+    fitted: _Calibration,
+    limitations: Sequence[str],
+) -> ModelCard:
+    """The card without what only the exported graph can tell."""
+    labels, options = labels_of(splits.train.records), run.options
+    return ModelCard(
         version=version,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sha256="",
         network=options.network,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in run.network.parameters()),
         input_size=image_side(options),
         labels=list(labels),
         preprocessing=LUNG_CROP if options.crop == "lungs" else PREPROCESSING,
-        temperature=temperature,
-        thresholds=_with_rule(
-            _thresholds(held_out, splits.validation.labels, temperature, space), rule
-        ),
+        temperature=fitted.temperature,
+        thresholds=fitted.thresholds,
         code_version=code_version(),
         options=options,
         data=_training_data(splits, labels, run),
@@ -110,23 +148,6 @@ def export_bundle(
         licence=LICENCE,
         format=CARD_FORMAT,
     )
-    graph = draft_graph.complete(space, draft.decision_rule())
-    draft = draft.model_copy(update={"sha256": hashlib.sha256(graph).hexdigest()})
-    predictor = Predictor(draft, graph, threads=torch.get_num_threads())
-    require_same_predictions(network, predictor, splits.validation.images[:64], space)
-    card = draft.model_copy(update={"metrics": evaluate(predictor, splits.test)})
-    _write_bundle(out, graph, card)
-    return card
-
-
-def _write_bundle(out: Path, graph: bytes, card: ModelCard) -> None:
-    """Write each file atomically, and the card last, because it names the graph's SHA-256.
-
-    An interruption leaves either the whole bundle or one that `read_bundle` refuses.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / GRAPH, graph)
-    write_whole(out / CARD, card.to_json())
 
 
 def export_run(

@@ -15,7 +15,7 @@ from ml.classifier.inputs import InputCache, image_side, network_inputs
 from ml.classifier.lung_crop import LungCrop, place_on_whole
 from ml.classifier.networks import ImageClassifier, Readout, backbone
 from ml.data.loading import ImageSet
-from ml.onnx_bytes import graph_bytes
+from ml.onnx_bytes import graph_bytes, image_program
 from ml.onnx_runtime import open_graph
 from ml.options.classifier import ClassifierOptions
 from ml.progress import progress
@@ -74,25 +74,13 @@ class DraftGraph:
     def __init__(
         self, network: ImageClassifier, options: ClassifierOptions, classes: int, dims: int
     ):
-        side = image_side(options)
-        images = torch.zeros(2, 1, side, side, dtype=torch.uint8)
         space = _empty_space(backbone(options.network).features, classes, dims)
         with progress("converting to ONNX"):
-            program = torch.onnx.export(
+            self._program = image_program(
                 ExportedGraph(network, options, space).eval(),
-                (images,),
-                input_names=["images"],
-                output_names=[*Readout._fields, "ood_score"],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                dynamo=True,
-                verbose=False,
-                # It would fold batch norms into convolutions. ONNX Runtime does so too, on loading;
-                # left to it, every weight stands in the graph under its own name
-                # (`export_weights`).
-                optimize=False,
+                image_side(options),
+                [*Readout._fields, "ood_score"],
             )
-        assert program is not None  # it is None where a file is written
-        self._program = program
 
     def read(self, whole: ImageSet, title: str) -> Readout:
         """What the network says about images.

@@ -3,20 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
 
 from ml.classifier.bundle import read_bundle
 from ml.classifier.export import require_same_predictions
-from ml.classifier.networks import ImageClassifier, build_classifier
+from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor
 from ml.classifier.weights import save_weights
-from ml.errors import BundleError
-
-# What the classifier's weights are called in the graph, of which it is a part.
-NETWORK = "network."
-# Counts batches of training; only a batch norm without momentum would use it.
-COUNTER = "num_batches_tracked"
+from ml.onnx_bytes import load_from_graph
 
 
 def export_weights(bundle: Path, out: Path) -> str:
@@ -38,7 +31,7 @@ def export_weights(bundle: Path, out: Path) -> str:
     """
     card, graph = read_bundle(bundle)
     network = build_classifier(card.network, len(card.labels)).eval()
-    _fill(network, graph)
+    load_from_graph(network, graph, command="xray export classifier")
     images = np.random.default_rng(0).integers(0, 256, (4, card.input_size, card.input_size))
     require_same_predictions(network, Predictor(card, graph), images.astype(np.uint8))
     about = {
@@ -49,20 +42,3 @@ def export_weights(bundle: Path, out: Path) -> str:
         "licence": card.licence,
     }
     return save_weights(out, network.state_dict(), about)
-
-
-def _fill(network: ImageClassifier, graph: bytes) -> None:
-    """Give a network the weights of a graph."""
-    found = {
-        one.name.removeprefix(NETWORK): torch.from_numpy(onnx.numpy_helper.to_array(one).copy())
-        for one in onnx.load_model_from_string(graph).graph.initializer
-        if one.name.startswith(NETWORK)
-    }
-    wanted = network.state_dict()
-    missing = [name for name in wanted if name not in found and not name.endswith(COUNTER)]
-    if missing:
-        raise BundleError(
-            f"The graph lacks {len(missing)} of the weights, such as {missing[0]}: it was exported "
-            "with batch norms folded into convolutions. Export the run again."
-        )
-    network.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})

@@ -7,15 +7,15 @@ apart, and with them the labels. A classifier that sees the lungs alone cannot l
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ml.errors import BundleError
-from ml.imaging.lungs import GRAPH, LEAST_AREA, PRETRAINED_LUNGS, LungSegmenter
+from ml.imaging.lungs import GRAPH, LEAST_AREA, PRETRAINED_LUNGS, LungCard
 from ml.imaging.preprocessing import HIGH_PERCENTILE, LOW_PERCENTILE
+from ml.network_files import read_network
+from ml.onnx_bytes import load_from_graph
 from ml.segmentation.network import LungNetwork
 
 # Side of the whole image that a crop is taken from, in pixels: lungs fill about two thirds of it.
@@ -56,23 +56,10 @@ class LungCrop(nn.Module):
         Raises:
             BundleError: its files are damaged.
         """
-        card = LungSegmenter.load().card
+        command = "xray train lungs"
+        card, graph = read_network(PRETRAINED_LUNGS / GRAPH, LungCard, command=command)
         network = LungNetwork(pretrained=False)
-        graph = onnx.load(str(PRETRAINED_LUNGS / GRAPH)).graph
-        found = {
-            one.name.removeprefix("network."): torch.from_numpy(
-                onnx.numpy_helper.to_array(one).copy()
-            )
-            for one in graph.initializer
-        }
-        state = network.state_dict()
-        missing = [name for name in state if name not in found and "num_batches" not in name]
-        if missing:
-            raise BundleError(
-                f"{PRETRAINED_LUNGS / GRAPH} lacks {len(missing)} of its weights, such as "
-                f"{missing[0]}. Train it again with xray train lungs"
-            )
-        network.load_state_dict({name: found.get(name, value) for name, value in state.items()})
+        load_from_graph(network, graph, command=command)
         return cls(network, card.input_size, side)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

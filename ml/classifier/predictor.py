@@ -13,6 +13,7 @@ from ml.classifier.card import ModelCard, Thresholds
 from ml.errors import BundleError
 from ml.evaluation.metrics import softmax
 from ml.labels import label_name
+from ml.network_files import require_squares
 from ml.onnx_runtime import open_graph
 
 UNCERTAIN = "uncertain"
@@ -120,12 +121,7 @@ class Predictor:
         Raises:
             ValueError: the images have another shape or type than the card says.
         """
-        side = self.card.input_size
-        if images.dtype != np.uint8 or images.shape[1:] != (side, side):
-            raise ValueError(
-                f"expected uint8 images of shape (B, {side}, {side}), got {images.dtype} "
-                f"{images.shape}: standardise them first"
-            )
+        require_squares(images, self.card.input_size)
         session = self._two_threads if alone and self._two_threads else self._session
         logits, embeddings, maps, ood_scores = session.run(
             self._outputs, {self._input: images[:, None]}

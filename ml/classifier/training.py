@@ -1,11 +1,9 @@
 """Training a classifier: one loop, resumable after any epoch, evaluated by patient."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from ml.classifier.sampling import (
     require_classes,
     sampling_weights,
 )
+from ml.classifier.trained_run import BEST, best_network
 from ml.classifier.weights import Weights, load_weights
 from ml.data.left_out import without_left_out
 from ml.data.loading import ImageSet
@@ -36,16 +35,13 @@ from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
-from ml.labels import KNOWN_LABELS
 from ml.options.classifier import ClassifierOptions
 from ml.progress import progress
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
-from ml.training.run_folder import CHECKPOINT, OPTIONS, claim_folder
+from ml.training.run_folder import CHECKPOINT, claim_folder
 from ml.training.synchronised_layers import synchronise_layers
-
-BEST = "best.pt"
 
 
 def train_classifier(
@@ -90,13 +86,10 @@ def train_classifier(
     labels = labels_of(records)
     require_classes(labels)
     start = load_weights(start_from, options.network, labels) if start_from else None
-    size = backbone(options.network).size
-    if backbone(options.network).flat_side and options.small_epochs:
-        raise XrayError(f"{options.network} needs images of {size} px. Give --small-epochs 0.")
-    records = without_left_out(records, options.leave_out)
-    training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
-    require_all_classes(real_images(training), "training", labels)
-    require_all_classes(validation, "validation", labels)
+    side = backbone(options.network)
+    if side.flat_side and options.small_epochs:
+        raise XrayError(f"{options.network} needs images of {side.size} px. Give --small-epochs 0.")
+    training, validation = _images_to_learn(records, options, labels)
     group = join_process_group(device)
     if group.is_first:
         facts = {
@@ -106,26 +99,12 @@ def train_classifier(
         }
         claim_folder(out, options, [*training, *validation], facts)
     group.barrier()
-
     with MetricsLog(out, writes=group.is_first) as log:
         run = _Run(out, options, labels, group, log, start)
         run.resume()
         if not run.finished:
-            train_set, validation_set = (
-                network_inputs(
-                    load_whole(
-                        images,
-                        options,
-                        title=f"reading {name} images",
-                        classes=labels,
-                        quiet=not group.is_first,
-                        cache=cache,
-                    ),
-                    options,
-                    cache,
-                )
-                for name, images in (("training", training), ("validation", validation))
-            )
+            train_set = run.read_images(training, "training", cache)
+            validation_set = run.read_images(validation, "validation", cache)
         while not run.finished:
             row = run.epoch_once(train_set, validation_set, should_stop)
             if row is None:
@@ -133,52 +112,18 @@ def train_classifier(
             if on_tick and group.is_first:
                 on_tick(row)
     group.barrier()
-    return _best(out, options.network, labels)
+    return best_network(out, options.network, labels)
 
 
-class TrainedRun(NamedTuple):
-    """What a training run came to, and what from."""
-
-    network: ImageClassifier  # the best weights
-    options: ClassifierOptions
-    synthetic: dict[str, dict[str, int]]  # `count_synthetic` of the training images
-    started_from: str  # SHA-256 of the weights; empty where they were ImageNet's
-    labels: tuple[str, ...] = KNOWN_LABELS  # the classes, in the order of the outputs
-    averaged_seeds: tuple[int, ...] = ()  # where it is the average of several trainings
-
-
-def load_run(out: Path) -> TrainedRun:
-    """The best weights of a training run and what led to them.
-
-    Raises:
-        CheckpointError: the folder holds no run, or one that ended before its first epoch.
-    """
-    path = out / OPTIONS
-    if not path.is_file():
-        raise CheckpointError(
-            f"{out} is not the folder of a training run. Give the --out of xray train classifier."
-        )
-    found = json.loads(path.read_text())
-    options = ClassifierOptions(**found["options"])
-    labels = tuple(found.get("labels", KNOWN_LABELS))
-    return TrainedRun(
-        network=_best(out, options.network, labels),
-        options=options,
-        synthetic=found.get("synthetic", {}),
-        started_from=found.get("started_from", ""),
-        labels=labels,
-    )
-
-
-def _best(out: Path, network_name: str, labels: Sequence[str]) -> ImageClassifier:
-    """The averaged weights of the best epoch so far."""
-    if not (out / BEST).exists():
-        raise CheckpointError(
-            f"{out} has no epoch with a finite validation loss yet. Continue the training."
-        )
-    network = build_classifier(network_name, len(labels))
-    network.load_state_dict(load_checkpoint(out / BEST))
-    return network.eval()
+def _images_to_learn(
+    records: Sequence[ImageRecord], options: ClassifierOptions, labels: Sequence[str]
+) -> tuple[list[ImageRecord], list[ImageRecord]]:
+    """The training and validation images, each of all classes; synthetic ones do not count."""
+    records = without_left_out(records, options.leave_out)
+    training, validation = (in_split(records, part) for part in (Split.TRAIN, Split.VALIDATION))
+    require_all_classes(real_images(training), "training", labels)
+    require_all_classes(validation, "validation", labels)
+    return training, validation
 
 
 class _Run:
@@ -240,6 +185,20 @@ class _Run:
         self.best_loss = state["best_loss"]
         self.rows = state["rows"]
         self.log.rewrite(self.rows)
+
+    def read_images(
+        self, records: Sequence[ImageRecord], split: str, cache: InputCache | None
+    ) -> ImageSet:
+        """The images of a split as the network sees them."""
+        whole = load_whole(
+            records,
+            self.options,
+            title=f"reading {split} images",
+            classes=self.labels,
+            quiet=not self.group.is_first,
+            cache=cache,
+        )
+        return network_inputs(whole, self.options, cache)
 
     def epoch_once(
         self,
@@ -366,7 +325,7 @@ class _Run:
             return
         if is_better:
             save_checkpoint(self.out / BEST, self.average)
-        state: dict[str, Any] = {
+        state: dict[str, object] = {
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),

@@ -20,7 +20,7 @@ def card_command(
     """Print a bundle's or a generator's card as Markdown."""
     if generator:
         from ml.gan.generator_file import load_generator
-        from ml.gan.release import render_generator_card
+        from ml.reporting.generator_card import render_generator_card
 
         print(render_generator_card(load_generator(generator)), end="")
         return

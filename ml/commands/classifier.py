@@ -81,7 +81,7 @@ def train_classifier_command(
 def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
     """The bundle in the run's own folder, unless an earlier call made it."""
     from ml.classifier.export import export_run, is_bundle_of
-    from ml.classifier.training import load_run
+    from ml.classifier.trained_run import load_run
 
     bundle = run / BUNDLE_FOLDER
     if not is_bundle_of(bundle, run, version):
@@ -109,7 +109,9 @@ def export_classifier_command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    version: Annotated[str, typer.Option(help="Name of this model version.")] = "1",
+    version: Annotated[
+        str, typer.Option("--bundle-version", help="Name of this model version.")
+    ] = "1",
     sites: Annotated[
         Path | None,
         typer.Option(

@@ -29,15 +29,15 @@ SHOWN = 20
 
 @data_app.command("import")
 def data_import(
-    kind: Annotated[
+    layout: Annotated[
         str,
         typer.Argument(
             help="Layout: covid-chestxray-dataset, radiography, kermany, nih, folders or dicom."
         ),
     ],
     src: Annotated[Path, typer.Argument(help="Folder of the downloaded files.")],
-    to: Annotated[Path, typer.Option(help="The data set's folder; images are added to it.")],
-    labels: Annotated[
+    out: Annotated[Path, typer.Option(help="The data set's folder; images are added to it.")],
+    label_file: Annotated[
         Path | None,
         typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and optionally patient."),
     ] = None,
@@ -63,9 +63,9 @@ def data_import(
     from ml.data.importers.import_images import import_images
     from ml.data.importers.records import UNREADABLE, SourceOptions
 
-    options = SourceOptions(source, patient_pattern, labels, to / ".patient-salt")
+    options = SourceOptions(source, patient_pattern, label_file, out / ".patient-salt")
     report = import_images(
-        kind, src, to, options, short_side=short_side, keep_duplicates=keep_duplicates
+        layout, src, out, options, short_side=short_side, keep_duplicates=keep_duplicates
     )
     unreadable = [one for one in report.left_out if one.reason == UNREADABLE]
     for one in unreadable[:SHOWN]:
@@ -73,8 +73,8 @@ def data_import(
     for reason, count in Counter(one.reason for one in report.left_out).most_common():
         print(f"left out, {reason}: {count}")
     if report.left_out:
-        print(f"listed in {to / f'left-out-{kind}.csv'}")
-    print(f"added: {_counted(report.added)}; {to} has {report.total} images")
+        print(f"listed in {out / f'left-out-{layout}.csv'}")
+    print(f"added: {_counted(report.added)}; {out} has {report.total} images")
 
 
 @data_app.command("prepare")
@@ -87,7 +87,7 @@ def data_prepare(
     add: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of images to add: a data set, or a layout of --kind. Repeatable."
+            help="Folder of images to add: a data set, or files in the given layout. Repeatable."
         ),
     ] = None,
     archive: Annotated[
@@ -97,12 +97,16 @@ def data_prepare(
     kind: Annotated[
         list[str] | None,
         typer.Option(
+            "--layout",
             help="Layout of images without a manifest, as in xray data import: one for all, or one "
-            "for each archive. Default: folders, one for each class."
+            "for each archive. Default: folders, one for each class.",
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="dicom: CSV of labels; default: labels.csv in the folder.")
+        Path | None,
+        typer.Option(
+            "--label-file", help="dicom: CSV of labels; default: labels.csv in the folder."
+        ),
     ] = None,
     **given: Any,
 ) -> None:
@@ -141,7 +145,7 @@ def _sources(add: list[Path], archives: list[Path], kinds: list[str]) -> "list[S
     if len(kinds) < 2:
         return [Source(path, *kinds) for path in [*add, *archives]]
     if len(kinds) != len(archives):
-        raise XrayError("Give one --kind for all images, or one for each --archive.")
+        raise XrayError("Give one --layout for all images, or one for each --archive.")
     paired = zip(archives, kinds, strict=True)
     return [*(Source(path, FOLDERS) for path in add), *(Source(*pair) for pair in paired)]
 
@@ -163,7 +167,7 @@ def _counted(added: Counter[str]) -> str:
 
 @data_app.command("demonstration")
 def data_demonstration(
-    to: Annotated[Path, typer.Option(help="New folder for the data set.")],
+    out: Annotated[Path, typer.Option(help="New folder for the data set.")],
     generator: Annotated[
         Path | None,
         typer.Option(help="Folder of an exported generator; default: the released one."),
@@ -176,7 +180,7 @@ def data_demonstration(
     from ml.data.demonstration import make_demonstration
     from ml.gan.onnx_generator import PRETRAINED, GeneratorGraph
 
-    _print_version(make_demonstration(to, GeneratorGraph.load(generator or PRETRAINED)))
+    _print_version(make_demonstration(out, GeneratorGraph.load(generator or PRETRAINED)))
 
 
 @data_app.command("freeze")

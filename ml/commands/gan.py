@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ml.commands.common import DataFolder, DeviceName, device_named, until_stopped
-from ml.commands.gan_evaluation import FeatureNames
-from ml.commands.gan_release import SampleCount, release
-from ml.commands.options_to_flags import flag_of, with_flags
+from ml.commands.gan_release import release
+from ml.commands.options_to_flags import flag_of, given_of, with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.option_fields import option_values, validated_options
-from ml.options.gan import DEFAULT_FEATURES, GAN_PRESETS, RELEASE_FOLDER, GanOptions
+from ml.options.gan import GAN_PRESETS, RELEASE_FOLDER, GanOptions, GanReleaseOptions
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +53,7 @@ def _differences(preset: GanOptions) -> str:
     panel="Options of training: a flag that is not given takes the preset's value",
     show_defaults=False,
 )
+@with_flags(GanReleaseOptions, panel="Options of --export")
 def train_gan_command(
     data: DataFolder,
     out: Annotated[Path, typer.Option(help="The run's folder; the same one resumes.")],
@@ -70,8 +70,6 @@ def train_gan_command(
             "--export", help="Then evaluate the best generator and export it to OUT/release."
         ),
     ] = False,
-    samples: SampleCount = None,
-    features: FeatureNames = DEFAULT_FEATURES,
     device: DeviceName = "auto",
     presets: Annotated[  # noqa: ARG001  # its callback answers
         bool,
@@ -97,7 +95,7 @@ def train_gan_command(
 
     if preset not in GAN_PRESETS:
         raise XrayError(f"Unknown preset {preset!r}. Expected one of {', '.join(GAN_PRESETS)}.")
-    options = validated_options(GanOptions, given, GAN_PRESETS[preset])
+    options = validated_options(GanOptions, given_of(GanOptions, given), GAN_PRESETS[preset])
     place = device_named(device)
     with until_stopped() as should_stop:
         generator = train_gan(
@@ -113,15 +111,15 @@ def train_gan_command(
         return
     print(f"trained: generate images with xray synthesize --generator {generator} --out FOLDER")
     if export:
-        _release(generator, data, out / RELEASE_FOLDER, samples, features, place)
+        chosen = validated_options(GanReleaseOptions, given_of(GanReleaseOptions, given))
+        _release(generator, data, out / RELEASE_FOLDER, chosen, place)
 
 
 def _release(
     generator: Path,
     data: Path,
     out: Path,
-    samples: int | None,
-    features: str,
+    options: GanReleaseOptions,
     place: "torch.device",
 ) -> None:
     from ml.gan.release import is_released
@@ -129,7 +127,7 @@ def _release(
     if is_released(generator, out):
         print(f"{out} already has this generator")
     else:
-        release(generator, data, out, samples, features, place)
+        release(generator, data, out, options, place)
 
 
 def _print_tick(row: dict[str, float]) -> None:

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from ml.gan.evaluation.comparison import GanComparison
     from ml.gan.evaluation.features import FeatureSpace
     from ml.gan.evaluation.results import GeneratorEvaluation
-FeatureNames = Annotated[
-    str,
-    typer.Option(
-        "--features",
-        help="Feature spaces, separated by commas: efficientnet-lite0, classifier, inception.",
-    ),
-]
 InceptionFile = Annotated[
     Path | None, typer.Option("--inception", help="File of Inception's weights.")
 ]

@@ -1,47 +1,41 @@
 """`xray export generator`: measure a trained generator and write it for release."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ml.commands.common import DataFolder, DeviceName, device_named
-from ml.commands.gan_evaluation import FeatureNames, print_evaluation, spaces_named
+from ml.commands.gan_evaluation import print_evaluation, spaces_named
+from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
-from ml.options.gan import DEFAULT_FEATURES
+from ml.errors import XrayError
+from ml.options.gan import LEAST_SAMPLES, GanReleaseOptions
 
 if TYPE_CHECKING:
     import torch
-SampleCount = Annotated[
-    int | None,
-    typer.Option(
-        "--samples",
-        min=16,
-        help="Number of images to generate; default: as many as the test split has, 64 to 512.",
-    ),
-]
 
 
+@with_flags(GanReleaseOptions, panel="Options")
 def export_generator_command(
     data: DataFolder,
     run: Annotated[Path, typer.Option(help="The training run's folder.")],
     out: Annotated[Path, typer.Option(help="Folder for the generator, graph, card and samples.")],
-    samples: SampleCount = None,
-    features: FeatureNames = DEFAULT_FEATURES,
     device: DeviceName = "auto",
+    **given: Any,
 ) -> None:
     """Measure a run's best generator, and write it with its graph, its card and samples."""
     from ml.gan.generator_file import GENERATOR
 
-    release(run / GENERATOR, data, out, samples, features, device_named(device))
+    options = GanReleaseOptions(**given)
+    release(run / GENERATOR, data, out, options, device_named(device))
 
 
 def release(
     trained: Path,
     data: Path,
     out: Path,
-    samples: int | None,
-    features: str,
+    options: GanReleaseOptions,
     device: "torch.device",
 ) -> None:
     """Export a trained generator and print its metrics.
@@ -50,8 +44,7 @@ def release(
         trained: the generator's file.
         data: the data set's folder.
         out: the release's folder.
-        samples: how many images are measured; None leaves it to the number of test images.
-        features: names of feature spaces, commas between.
+        options: how the generator is measured.
         device: where images are embedded.
 
     Raises:
@@ -59,9 +52,14 @@ def release(
     """
     from ml.gan.release import release_generator
 
-    spaces = spaces_named(features, None, device)
+    if 0 < options.samples < LEAST_SAMPLES:
+        raise XrayError(
+            f"--samples {options.samples} is too few. Give {LEAST_SAMPLES} or more, or 0 for as "
+            "many as the test split has."
+        )
+    spaces = spaces_named(options.features, None, device)
     released = release_generator(
-        trained, read_manifest(data), out, features=spaces, samples=samples
+        trained, read_manifest(data), out, features=spaces, samples=options.samples or None
     )
     if released.evaluation:
         print_evaluation(released.evaluation)

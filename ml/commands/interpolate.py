@@ -30,7 +30,7 @@ _SHARED = SynthesizeOptions.__pydantic_fields__  # type: ignore[attr-defined]
 class InterpolationOptions:
     """Options of the command."""
 
-    steps: int = Field(default=8, ge=2, le=256, description="Number of images, both ends included.")
+    count: int = Field(default=8, ge=2, le=256, description="Number of images, both ends included.")
     label: str = _SHARED["label"]
     truncation: float = _SHARED["truncation"]
     refuse_below: float = _SHARED["refuse_below"]
@@ -70,5 +70,5 @@ def interpolate_command(
     if checker is None:
         print(NO_PRIVACY_CHECK, file=sys.stderr)
     with explain_write_errors(out):
-        path = draw_interpolation(loaded, out, (first, second), options.steps, request, checker)
+        path = draw_interpolation(loaded, out, (first, second), options.count, request, checker)
     print(f"wrote {path}")

@@ -8,7 +8,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -16,6 +16,7 @@ import click
 import typer
 
 from ml.errors import XrayError
+from ml.json_model import JsonObject
 from ml.legacy import rename_keys
 from ml.option_fields import OptionField, OptionValue, option_fields, validated_options
 
@@ -43,7 +44,8 @@ def with_flags(
     The command takes them as `**given: Any`: those that were given, by the field's name, so that
     `validated_options(options, given, preset)` keeps the preset's value for the rest. A truth value
     becomes the two flags `--name` and `--no-name`. A value that the class does not allow is refused
-    before the command begins.
+    before the command begins. A command may have the flags of two classes; `given_of` tells them
+    apart.
 
     Args:
         options: an options class (`ml.option_fields`).
@@ -55,11 +57,15 @@ def with_flags(
 
     def decorate(command: Callable[P, None]) -> Callable[P, None]:
         own = inspect.signature(command, eval_str=True)
-        kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        kept = [
+            each
+            for each in own.parameters.values()
+            if each.kind is not each.VAR_KEYWORD and each.name != _OPTIONS_FILE.name
+        ]
 
         @functools.wraps(command)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-            kwargs.pop(_OPTIONS_FILE.name)
+            kwargs.pop(_OPTIONS_FILE.name, None)
             given = {name: kwargs.pop(name) for name in names}
             given = {name: value for name, value in given.items() if value is not None}
             validated_options(options, given)
@@ -74,9 +80,17 @@ def with_flags(
     return decorate
 
 
+def given_of(options: type[Any], given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Those of the given values that belong to an options class."""
+    names = {each.name for each in option_fields(options)}
+    return {name: value for name, value in given.items() if name in names}
+
+
 def _flag(option: OptionField, panel: str, *, show_default: bool) -> inspect.Parameter:
     choices = f"[{'|'.join(option.choices)}]" if option.choices else None
+    words = f"--{option.flag}" + (f"/--no-{option.flag}" if option.type is bool else "")
     flag = typer.Option(
+        words,
         help=option.help,
         min=option.low,
         max=option.high,
@@ -110,14 +124,14 @@ def _read_options_file(context: click.Context, path: Path | None) -> Path | None
     return path
 
 
-def _values_of(path: Path) -> dict[str, Any]:
+def _values_of(path: Path) -> JsonObject:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise XrayError(f"Cannot read the options in {path}: {problem}.") from problem
     if not isinstance(values, dict):
         raise XrayError(f"Cannot read the options in {path}: expected a JSON object.")
-    found: dict[str, Any] = rename_keys(values)
+    found: JsonObject = rename_keys(values)
     return found
 
 

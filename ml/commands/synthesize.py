@@ -118,11 +118,11 @@ def load_for_class(generator: Path | None, label: str, device: "torch.device") -
 
     Args:
         generator: its file; None for the released one.
-        label: the class; empty for all that the generator makes.
+        label: the classes, commas between; empty for all that the generator makes.
         device: where images are generated.
 
     Raises:
-        XrayError: the generator cannot be read, or does not make the class.
+        XrayError: the generator cannot be read, or does not make a class.
     """
     from ml.gan.generator_file import PRETRAINED, load_generator
     from ml.gan.synthesis.request import classes_to_generate

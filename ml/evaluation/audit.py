@@ -124,16 +124,7 @@ def audit_classifier(
     _measure_groups(audit, loaded.records)
     maps = audit_heat_maps(AuditedHeatMaps(predictor, graph, given, predictions), random)
     _add_heat_maps(audit, maps)
-    probe = probe_sites(
-        np.stack([one.embedding for one in predictions]),
-        given.sites,
-        audit.found.patients,
-        LEAST_PATIENTS,
-    )
-    if probe:
-        audit.measures[_key(AuditCheck.SITE_PROBE, AuditMetric.BALANCED_ACCURACY, probe[0])] = (
-            probe[1]
-        )
+    _probe_sites(audit, predictions)
     return _finish(audit, options, maps)
 
 
@@ -169,6 +160,20 @@ def _as_arrays(
         probabilities=np.array([list(one.probabilities.values()) for one in given]),
         definite=np.array([one.decision != UNCERTAIN for one in given]),
     )
+
+
+def _probe_sites(audit: _Audit, predictions: Sequence[Prediction]) -> None:
+    probe = probe_sites(
+        np.stack([one.embedding for one in predictions]),
+        audit.given.sites,
+        audit.found.patients,
+        LEAST_PATIENTS,
+    )
+    if probe:
+        subject, accuracy = probe
+        audit.measures[_key(AuditCheck.SITE_PROBE, AuditMetric.BALANCED_ACCURACY, subject)] = (
+            accuracy
+        )
 
 
 def _key(check: AuditCheck, metric: AuditMetric, subject: str) -> _Key:

@@ -105,32 +105,16 @@ def metrics_of(
         predictions: for images that the classifier was not trained on.
         least_patients: classes with fewer patients in a source are not compared there.
     """
-    truth, probabilities, patients = (
-        predictions.truth,
-        predictions.probabilities,
-        predictions.patients,
-    )
-
-    def all_metrics(images: Ints) -> Floats:
-        return np.concatenate(
-            [
-                _overall(truth[images], probabilities[images]),
-                _each_class(truth[images], probabilities[images]).ravel(),
-                _each_selective(
-                    truth[images] == probabilities[images].argmax(axis=1),
-                    predictions.uncertain[images],
-                    predictions.out_of_distribution[images],
-                ),
-            ]
-        )
-
+    truth, probabilities = predictions.truth, predictions.probabilities
     with progress("computing intervals"):
-        intervals = metrics.bootstrap_each(all_metrics, truth, patients)
+        intervals = metrics.bootstrap_each(
+            lambda images: _all_metrics(predictions, images), truth, predictions.patients
+        )
     overall, selective = intervals[:3], intervals[-len(SELECTIVE) :]
     each_class = intervals[len(overall) : -len(SELECTIVE)]
     return EvaluationMetrics(
         images=len(truth),
-        patients=len(set(patients.tolist())),
+        patients=len(set(predictions.patients.tolist())),
         accuracy=overall[0],
         macro_auroc=overall[1],
         calibration_error=overall[2].value,
@@ -142,11 +126,27 @@ def metrics_of(
             truth,
             probabilities,
             predictions.sources,
-            patients,
+            predictions.patients,
             least_patients=least_patients,
         ),
         reliability=metrics.reliability(truth, probabilities),
         selective=SelectiveMetrics(**_with_intervals(SELECTIVE, selective)),
+    )
+
+
+def _all_metrics(predictions: Predictions, images: Ints) -> Floats:
+    """All metrics of some of the images: overall, of each class, of the decision rule."""
+    truth, probabilities = predictions.truth[images], predictions.probabilities[images]
+    return np.concatenate(
+        [
+            _overall(truth, probabilities),
+            _each_class(truth, probabilities).ravel(),
+            _each_selective(
+                truth == probabilities.argmax(axis=1),
+                predictions.uncertain[images],
+                predictions.out_of_distribution[images],
+            ),
+        ]
     )
 
 

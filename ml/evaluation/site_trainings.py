@@ -10,7 +10,8 @@ import torch
 from ml.classifier.export import export_run
 from ml.classifier.inputs import InputCache, load_whole
 from ml.classifier.predictor import UNCERTAIN, Predictor
-from ml.classifier.training import load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import train_classifier
 from ml.data.leaks import without_leaks
 from ml.data.manifest import ImageRecord, in_split, labels_of, real_images
 from ml.data.splits import Split

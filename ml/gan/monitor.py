@@ -1,7 +1,9 @@
 """Watching a GAN while it trains: KID and diversity, sample grids, divergence and collapse."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from ml.gan.evaluation.distances import diversity, pixel_points
 from ml.gan.evaluation.features import FeatureSpace
 from ml.gan.evaluation.kid import kid
 from ml.gan.evaluation.patient_groups import LEAST_IMAGES
+from ml.gan.generator_card import GeneratorCard, TrainingMetrics
 from ml.gan.sampling import sample_images, sample_sheet
 from ml.gan.step import StepMetrics
 from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup
 from ml.training.metrics_log import MetricsLog
+from ml.training.run_folder import fingerprint
+from ml.version import code_version
 
 SAMPLES = "samples"
 MOST_GRIDS = 200
@@ -67,7 +72,7 @@ class GanMonitor:
                 f"needs at least {LEAST_IMAGES}. Add images of more patients."
             )
         self._options, self._out, self._log = options, out, log
-        self.features = features
+        self._features, self._training = features, training.records
         self._real_embeddings = features.embed(validation.images)
         self._real_points = pixel_points(
             training.images[:: max(1, len(training) // DIVERSITY_IMAGES)]
@@ -83,9 +88,22 @@ class GanMonitor:
         classes = np.resize(self._real_classes, count).tolist()
         seeds = range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + count)
         samples = sample_images(generator, seeds, classes, length=self._options.latent)
-        distance = kid(self._real_embeddings, self.features.embed(samples), draws=0)
+        distance = kid(self._real_embeddings, self._features.embed(samples), draws=0)
         spread = diversity(pixel_points(samples), self._real_points)
         return {"kid": distance.value, "diversity": spread}
+
+    def generator_card(self, row: Mapping[str, float]) -> GeneratorCard:
+        """The card of the generator that an evaluation measured; `row` has its metrics."""
+        return GeneratorCard(
+            options=self._options,
+            step=int(row["step"]),
+            images_seen=int(row["images"]),
+            images_sha256=fingerprint(self._training),
+            images=dict(Counter(record.label for record in self._training)),
+            code_version=code_version(),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            metrics=TrainingMetrics(kid=row["kid"], features=self._features.title),
+        )
 
     def _save_grid(self, generator: nn.Module, step: int) -> None:
         """Save the samples of seeds 0 to 63; a conditional generator shows its classes in turn."""

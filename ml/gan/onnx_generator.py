@@ -7,13 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml.errors import BundleError, XrayError
 from ml.gan.latents import Latents, interpolate_latents, latents_of
 from ml.imaging.types import GreyImages
+from ml.json_model import JsonObject
 from ml.onnx_runtime import open_graph
 
 GRAPH, CARD = "generator.onnx", "card.json"
@@ -180,7 +182,7 @@ class GeneratorGraph:
         images = np.empty((len(latents), self.size, self.size), np.uint8)
         # One at a time: an image never depends on those beside it, and more are hardly quicker.
         for place, latent in enumerate(latents):
-            inputs: dict[str, Any] = {"latents": latent[None]}
+            inputs: dict[str, NDArray[np.generic]] = {"latents": latent[None]}
             if self.facts.conditional:
                 inputs["classes"] = np.array([number])
             (images[place : place + 1],) = self._session.run(None, inputs)
@@ -205,7 +207,7 @@ def class_number(label: str, labels: Sequence[str], *, conditional: bool) -> int
     return labels.index(label)
 
 
-def _card_in(folder: Path) -> dict[str, Any]:
+def _card_in(folder: Path) -> JsonObject:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except ValueError as problem:

@@ -9,9 +9,8 @@ GPU up to its rounding.
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +22,6 @@ from ml.errors import CheckpointError, DataError, counted
 from ml.gan.averaged_generator import refresh_batch_statistics
 from ml.gan.checks import check_batch_size, check_options
 from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
-from ml.gan.generator_card import GeneratorCard, TrainingMetrics
 from ml.gan.generator_file import GENERATOR, save_generator
 from ml.gan.monitor import SAMPLES, GanMonitor, require_diversity, require_finite
 from ml.gan.step import TrainingImages, draw_step
@@ -32,8 +30,7 @@ from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
 from ml.training.progress import TrainingBar
-from ml.training.run_folder import CHECKPOINT, claim_folder, fingerprint
-from ml.version import code_version
+from ml.training.run_folder import CHECKPOINT, claim_folder
 
 # Steps between two checks for finite numbers: each check makes a GPU wait.
 STEPS_PER_CHECK = 20
@@ -83,66 +80,107 @@ def train_gan(
     if group.is_first:
         claim_folder(out, options, [*training, *validation])
     group.barrier()
-    budget, images_per_step = 60 * budget_minutes, options.batch_size * options.critic_steps
+    budget = 60 * budget_minutes
     with (
         MetricsLog(out, writes=group.is_first) as log,
-        TrainingBar(options.steps, images_per_step, budget=budget, shown=group.is_first) as bar,
+        TrainingBar(
+            options.steps, _images_per_step(options), budget=budget, shown=group.is_first
+        ) as bar,
     ):
         state = _start_or_resume(out, options, group, log)
-        if state.finished(budget):
-            return _best_generator(out)
-        train_set = _load(training, options, "training", quiet=not group.is_first)
-        images = _on_device(train_set, options, group.device)
-        monitor = None
-        if group.is_first:
-            valid_set = _load(validation, options, "validation", quiet=False)
-            space = features or feature_space(IMAGENET, device=device)
-            monitor = GanMonitor(train_set, valid_set, options, features=space, out=out, log=log)
-        group.barrier()
-
-        while not state.finished(budget):
-            # Train until the next evaluation.
-            watch, first_step = _Stopwatch(state.seconds), state.step
-            while state.step < state.next_evaluation:
-                state.advance(draw_step(images, options, state.step, group))
-                bar.at(state.step, watch.seconds)
-                if group.agree(bool(should_stop and should_stop())):
-                    require_finite(state.pending[-STEPS_PER_CHECK:], state.step, out, group)
-                    state.seconds = watch.seconds
-                    _save(state, out, group)
-                    return _best_generator(out)
-                if group.agree(watch.seconds >= budget):
-                    break
-                if state.step % STEPS_PER_CHECK == 0:
-                    recent = state.pending[-STEPS_PER_CHECK:]
-                    bar.show_losses(require_finite(recent, state.step, out, group))
-            require_finite(state.pending[-STEPS_PER_CHECK:], state.step, out, group)
-
-            # Evaluate the averaged generator.
-            seen = (state.step - first_step) * images_per_step
-            row: dict[str, float] = {"step": state.step, "images": state.step * images_per_step}
-            row |= state.mean_metrics(group)
-            row["images_per_second"] = seen / max(watch.seconds - state.seconds, 1e-9)
-            measured = {"kid": 0.0, "diversity": 0.0}
-            if monitor:
-                refresh_batch_statistics(state.average, images, options)
-                measured = monitor.evaluate(state.average, state.step)
-            # Only the first process has measured, and all must end at the same evaluation.
-            row |= {name: group.of_first(value) for name, value in measured.items()}
-            require_diversity([*state.rows, row], options, out)
-
-            # Save the state, and the generator where it is the best so far.
-            row["seconds"] = state.seconds = group.of_first(watch.seconds)
-            state.rows.append(row)
-            state.pending = []
-            if monitor and state.best_row == len(state.rows):
-                card = _card(train_set, options, row, monitor.features)
-                save_generator(out / GENERATOR, state.average, card)
-            _save(state, out, group)
-            log.write(row, state.step)
-            if on_tick and group.is_first:
-                on_tick(row)
+        if not state.finished(budget):
+            train_set = _load(training, options, "training", quiet=not group.is_first)
+            images = _on_device(train_set, options, group.device)
+            monitor = None
+            if group.is_first:
+                valid_set = _load(validation, options, "validation", quiet=False)
+                space = features or feature_space(IMAGENET, device=device)
+                monitor = GanMonitor(
+                    train_set, valid_set, options, features=space, out=out, log=log
+                )
+            group.barrier()
+            _Loop(out, options, group, state, images, monitor, log, bar).run(
+                budget, on_tick, should_stop
+            )
     return _best_generator(out)
+
+
+@dataclass
+class _Loop:
+    """Training and evaluation in turn; only the first process has a monitor."""
+
+    out: Path
+    options: GanOptions
+    group: ProcessGroup
+    state: GanTrainingState
+    images: TrainingImages
+    monitor: GanMonitor | None
+    log: MetricsLog
+    bar: TrainingBar
+
+    def run(self, budget: float, on_tick: OnTick | None, should_stop: ShouldStop | None) -> None:
+        """Train until the steps, the patience or the budget in seconds are used up, or stopped."""
+        state = self.state
+        while not state.finished(budget):
+            watch, first_step = _Stopwatch(state.seconds), state.step
+            if not self._train(watch, budget, should_stop):
+                return
+            row = self._evaluate(state.step - first_step, watch)
+            require_diversity([*state.rows, row], self.options, self.out)
+            row["seconds"] = state.seconds = self.group.of_first(watch.seconds)
+            self._keep(row)
+            if on_tick and self.group.is_first:
+                on_tick(row)
+
+    def _train(self, watch: "_Stopwatch", budget: float, should_stop: ShouldStop | None) -> bool:
+        """Train until the next evaluation; false where the call was stopped before it."""
+        state, group = self.state, self.group
+        while state.step < state.next_evaluation:
+            state.advance(draw_step(self.images, self.options, state.step, group))
+            self.bar.at(state.step, watch.seconds)
+            if group.agree(bool(should_stop and should_stop())):
+                self._require_finite()
+                state.seconds = watch.seconds
+                self._save()
+                return False
+            if group.agree(watch.seconds >= budget):
+                break
+            if state.step % STEPS_PER_CHECK == 0:
+                self.bar.show_losses(self._require_finite())
+        self._require_finite()
+        return True
+
+    def _require_finite(self) -> dict[str, float]:
+        recent = self.state.pending[-STEPS_PER_CHECK:]
+        return require_finite(recent, self.state.step, self.out, self.group)
+
+    def _evaluate(self, steps: int, watch: "_Stopwatch") -> dict[str, float]:
+        """The metrics of the steps since the last evaluation, and of the averaged generator now."""
+        state, images_per_step = self.state, _images_per_step(self.options)
+        row: dict[str, float] = {"step": state.step, "images": state.step * images_per_step}
+        row |= state.mean_metrics(self.group)
+        seconds = max(watch.seconds - state.seconds, 1e-9)
+        row["images_per_second"] = steps * images_per_step / seconds
+        measured = {"kid": 0.0, "diversity": 0.0}
+        if self.monitor:
+            refresh_batch_statistics(state.average, self.images, self.options)
+            measured = self.monitor.evaluate(state.average, state.step)
+        # Only the first process has measured, and all must end at the same evaluation.
+        return row | {name: self.group.of_first(value) for name, value in measured.items()}
+
+    def _keep(self, row: dict[str, float]) -> None:
+        """Save the state, and the generator where it is the best so far."""
+        state = self.state
+        state.rows.append(row)
+        state.pending = []
+        if self.monitor and state.best_row == len(state.rows):
+            save_generator(self.out / GENERATOR, state.average, self.monitor.generator_card(row))
+        self._save()
+        self.log.write(row, state.step)
+
+    def _save(self) -> None:
+        if self.group.is_first:
+            self.state.save(self.out / CHECKPOINT)
 
 
 class _Stopwatch:
@@ -154,6 +192,11 @@ class _Stopwatch:
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._start
+
+
+def _images_per_step(options: GanOptions) -> int:
+    """Real images that the critic sees in a step."""
+    return options.batch_size * options.critic_steps
 
 
 def _images_of_classes(
@@ -211,27 +254,6 @@ def _on_device(train_set: ImageSet, options: GanOptions, device: torch.device) -
     classes = torch.from_numpy(train_set.numbers_in(options.label_names))
     chances = (1 / torch.bincount(classes).double())[classes]
     return TrainingImages(torch.from_numpy(train_set.images).to(device), classes, chances)
-
-
-def _card(
-    train_set: ImageSet, options: GanOptions, row: dict[str, float], features: FeatureSpace
-) -> GeneratorCard:
-    """The card of the generator that an evaluation measured."""
-    return GeneratorCard(
-        options=options,
-        step=int(row["step"]),
-        images_seen=int(row["images"]),
-        images_sha256=fingerprint(train_set.records),
-        images=dict(Counter(record.label for record in train_set.records)),
-        code_version=code_version(),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        metrics=TrainingMetrics(kid=row["kid"], features=features.title),
-    )
-
-
-def _save(state: GanTrainingState, out: Path, group: ProcessGroup) -> None:
-    if group.is_first:
-        state.save(out / CHECKPOINT)
 
 
 def _best_generator(out: Path) -> Path:

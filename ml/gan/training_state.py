@@ -6,7 +6,6 @@ A checkpoint holds tensors, numbers and strings alone, and is read without pickl
 import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,7 +87,7 @@ class GanTrainingState:
 
     def save(self, path: Path) -> None:
         """Replace the checkpoint at `path`."""
-        state: dict[str, Any] = {
+        state: dict[str, object] = {
             "generator": self.generator.state_dict(),
             "critic": self.critic.state_dict(),
             "average": self.average.state_dict(),

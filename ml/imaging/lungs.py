@@ -1,6 +1,5 @@
 """Lung segmentation of a chest X-ray: where the lungs are, and the box around them. No torch."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -8,15 +7,13 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.errors import BundleError
 from ml.evaluation.metrics import Interval
-from ml.files import write_whole
 from ml.imaging.preprocessing import standardise
-from ml.json_model import InvalidJson, JsonModel
+from ml.network_files import NetworkCard, read_network, require_squares
 from ml.onnx_runtime import open_graph
 from ml.options.lungs import LungOptions
 
-GRAPH, CARD = "lungs.onnx", "card.json"
+GRAPH = "lungs.onnx"
 PRETRAINED_LUNGS = Path(__file__).parents[1] / "pretrained" / "lungs"
 LUNGS = 2
 # A pixel is lung from this probability on.
@@ -38,13 +35,10 @@ class Box(NamedTuple):
 WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
 
 
-class LungCard(JsonModel):
+class LungCard(NetworkCard):
     """What a lung segmentation network is and how well it does.
 
     Attributes:
-        sha256: of the graph.
-        created_at: ISO 8601, UTC.
-        input_size: side of the square that it reads, in pixels.
         mask_size: side of its mask.
         options: of training.
         images: by part, `training` and `held_out`.
@@ -54,11 +48,6 @@ class LungCard(JsonModel):
         least_dice: of the worst held-out image.
     """
 
-    sha256: str
-    created_at: str
-    network: str
-    parameters: int
-    input_size: int
     mask_size: int
     preprocessing: str
     options: LungOptions
@@ -129,22 +118,7 @@ class LungSegmenter:
         Raises:
             BundleError: a file is missing or damaged, or the graph is not the card's.
         """
-        try:
-            card = LungCard.from_json((folder / CARD).read_bytes())
-            graph = (folder / GRAPH).read_bytes()
-        except OSError as problem:
-            raise BundleError(
-                f"{folder} holds no lung segmentation network ({problem}). Train one with xray "
-                "train lungs."
-            ) from problem
-        except InvalidJson as problem:
-            raise BundleError(
-                f"{folder / CARD} is not a card: {problem}. Export the network again."
-            ) from problem
-        if hashlib.sha256(graph).hexdigest() != card.sha256:
-            raise BundleError(
-                f"{folder / GRAPH} is not the graph that its card describes. Copy both again."
-            )
+        card, graph = read_network(folder / GRAPH, LungCard, command="xray train lungs")
         return cls(card, graph, threads=threads)
 
     def find(self, pixels: NDArray[np.uint8 | np.uint16]) -> Lungs:
@@ -165,21 +139,9 @@ class LungSegmenter:
         Raises:
             ValueError: the images have another shape or type than the card says.
         """
-        side = self.card.input_size
-        if squares.dtype != np.uint8 or squares.shape[1:] != (side, side):
-            raise ValueError(
-                f"expected uint8 images of shape (B, {side}, {side}), got {squares.dtype} "
-                f"{squares.shape}: standardise them first"
-            )
+        require_squares(squares, self.card.input_size)
         found: NDArray[np.float32] = self._session.run(None, {"images": squares[:, None]})[0]
         return found[:, 0]
-
-
-def write_segmenter(folder: Path, card: LungCard, graph: bytes) -> None:
-    """Write a network; the card goes last, so that what an interruption leaves is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / GRAPH, graph)
-    write_whole(folder / CARD, card.to_json())
 
 
 def largest_parts(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:

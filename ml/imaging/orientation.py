@@ -4,23 +4,21 @@ A small network looks at the picture alone, whatever the file's header says. Wha
 corrected and said, or said; it never changes an image without a warning.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.errors import BundleError
 from ml.evaluation.metrics import Interval, softmax
-from ml.files import write_whole
 from ml.imaging.corrections import Orientation
 from ml.imaging.preprocessing import standardise
-from ml.json_model import InvalidJson, JsonModel
+from ml.json_model import JsonModel
+from ml.network_files import NetworkCard, read_network, require_squares
 from ml.onnx_runtime import open_graph
 from ml.options.orientation import OrientationOptions
 
-GRAPH, CARD = "orientation.onnx", "card.json"
+GRAPH = "orientation.onnx"
 PRETRAINED_ORIENTATION = Path(__file__).parents[1] / "pretrained" / "orientation"
 ROTATIONS = 4
 # An image is corrected, or doubted, from this probability on.
@@ -50,13 +48,10 @@ class OrientationMetrics(JsonModel):
     chest_doubted: Interval
 
 
-class OrientationCard(JsonModel):
+class OrientationCard(NetworkCard):
     """What an orientation check is and how well it does.
 
     Attributes:
-        sha256: of the graph.
-        created_at: ISO 8601, UTC.
-        input_size: side of the square that it reads, in pixels.
         options: of training.
         by_site: site -> training images.
         left_out: the site that had no part in training.
@@ -64,11 +59,6 @@ class OrientationCard(JsonModel):
         not_chest_found: share of pictures of other things that were doubted, by kind.
     """
 
-    sha256: str
-    created_at: str
-    network: str
-    parameters: int
-    input_size: int
     options: OrientationOptions
     by_site: dict[str, int]
     left_out: str
@@ -101,20 +91,9 @@ class OrientationCheck:
         Raises:
             BundleError: a file is missing or damaged, or the graph is not what its card says.
         """
-        try:
-            card = OrientationCard.from_json((folder / CARD).read_bytes())
-            graph = (folder / GRAPH).read_bytes()
-        except OSError as problem:
-            raise BundleError(
-                f"{folder} holds no orientation check ({problem}). Train one with xray train "
-                "orientation"
-            ) from problem
-        except InvalidJson as problem:
-            raise BundleError(f"{folder / CARD} is not a card: {problem}") from problem
-        if hashlib.sha256(graph).hexdigest() != card.sha256:
-            raise BundleError(
-                f"{folder / GRAPH} is not the graph that its card describes. Fetch both again"
-            )
+        card, graph = read_network(
+            folder / GRAPH, OrientationCard, command="xray train orientation"
+        )
         return cls(card, graph)
 
     def find(self, square: NDArray[np.uint8]) -> Orientation:
@@ -137,12 +116,7 @@ class OrientationCheck:
         Raises:
             ValueError: the images have another shape or type than the card says.
         """
-        side = self.card.input_size
-        if squares.dtype != np.uint8 or squares.shape[1:] != (side, side):
-            raise ValueError(
-                f"expected uint8 images of shape (B, {side}, {side}), got {squares.dtype} "
-                f"{squares.shape}: standardise them first"
-            )
+        require_squares(squares, self.card.input_size)
         found: NDArray[np.float32] = self._session.run(None, {"images": squares[:, None]})[0]
         return found.astype(np.float64)
 
@@ -157,10 +131,3 @@ def _decide(turns: NDArray[np.float64], inverted: float, chest: float) -> Orient
         inverted=inverted >= PROBABILITY,
         chest=chest >= CHEST_PROBABILITY,
     )
-
-
-def write_orientation(folder: Path, card: OrientationCard, graph: bytes) -> None:
-    """Write a network; the card goes last, so that what an interruption leaves is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / GRAPH, graph)
-    write_whole(folder / CARD, card.to_json())

@@ -11,8 +11,18 @@ from ml.options.common import OPTIONS_CONFIG, PrecisionOption, RandomSeed
 
 ObjectiveName = Literal["gan", "wgan", "wgan-gp", "r3gan"]
 DEFAULT_FEATURES = "efficientnet-lite0,classifier"
+# Fewer images have no distance from others.
+LEAST_SAMPLES = 16
 # Folder within a training run's, for the model that it releases.
 RELEASE_FOLDER = "release"
+_FeatureSpaces = Annotated[
+    str,
+    Field(
+        title="Feature spaces",
+        description="Where images are compared, separated by commas: efficientnet-lite0, "
+        "classifier, inception.",
+    ),
+]
 _ImageSize = Annotated[
     int,
     Field(
@@ -178,17 +188,26 @@ class GanEvaluationOptions:
 
     samples: int = Field(
         default=512,
-        ge=16,
+        ge=LEAST_SAMPLES,
         le=20_000,
         description="Number of images to generate.",
         json_schema_extra=BASIC,
     )
-    features: str = Field(
-        default=DEFAULT_FEATURES,
-        title="Feature spaces",
-        description="Where images are compared, separated by commas: efficientnet-lite0, "
-        "classifier, inception.",
+    features: _FeatureSpaces = DEFAULT_FEATURES
+
+
+@dataclass(frozen=True, config=OPTIONS_CONFIG)
+class GanReleaseOptions:
+    """Options of measuring and exporting a trained generator."""
+
+    samples: int = Field(
+        default=0,
+        ge=0,
+        le=20_000,
+        description="Number of images to generate, 16 or more; 0: as many as the test split has, "
+        "64 to 512.",
     )
+    features: _FeatureSpaces = DEFAULT_FEATURES
 
 
 @dataclass(frozen=True, config=OPTIONS_CONFIG)
@@ -202,11 +221,10 @@ class GanComparisonOptions:
         description="Presets to compare, separated by commas.",
     )
     seeds: int = Field(default=1, ge=1, description="Trainings of each preset.")
-    samples: int = Field(default=512, ge=16, description="Images of each model to measure.")
-    features: str = Field(
-        default=DEFAULT_FEATURES,
-        description="Feature spaces, separated by commas; the first selects.",
+    samples: int = Field(
+        default=512, ge=LEAST_SAMPLES, description="Images of each model to measure."
     )
+    features: _FeatureSpaces = DEFAULT_FEATURES
     conditional: _Conditional = False
     precision: PrecisionOption = "float32"
 
@@ -229,8 +247,10 @@ class SynthesisOptions:
     label: str = Field(
         default="",
         title="Class",
-        description="Class to generate; empty: the same number of each class.",
-        json_schema_extra=BASIC,
+        description="Classes to generate, separated by commas; empty: the same number of each "
+        "class.",
+        # The flag that training has. Runs of earlier versions keep the name of the field.
+        json_schema_extra={**BASIC, "flag": "labels"},
     )
     truncation: float = Field(
         default=1.0, ge=0.1, le=1, description="Below 1 gives more typical, less diverse images."

@@ -20,14 +20,15 @@ from ml.errors import BundleError, DataError
 from ml.evaluation.metrics import Interval
 from ml.imaging.corrections import Orientation
 from ml.imaging.orientation import (
+    GRAPH,
     ROTATIONS,
     OrientationCard,
     OrientationCheck,
     OrientationMetrics,
-    write_orientation,
 )
 from ml.imaging.types import GreyImage
-from ml.onnx_bytes import graph_bytes
+from ml.network_files import write_network
+from ml.onnx_bytes import image_graph
 from ml.options.orientation import OrientationOptions
 from ml.orientation.network import OrientationNetwork
 from ml.orientation.not_chest import KINDS, one_of
@@ -126,7 +127,7 @@ def export_orientation(
     groups = {name: images for name, images in groups.items() if len(images)}
     if not groups:
         raise DataError("No image is left to measure on. Add patients, or leave out a site")
-    graph = _export(network)
+    graph = image_graph(network.cpu().eval(), SIZE, ["logits"])
     unmeasured = OrientationCard(
         sha256=hashlib.sha256(graph).hexdigest(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,7 +151,7 @@ def export_orientation(
             "not_chest_found": _not_chest_found(check, examples),
         }
     )
-    write_orientation(out, card, graph)
+    write_network(out / GRAPH, graph, card)
     return card
 
 
@@ -224,20 +225,6 @@ def _load(records: list[ImageRecord]) -> ImageSet:
     return load_images(records, SIZE, title="reading images")
 
 
-def _export(network: OrientationNetwork) -> bytes:
-    program = torch.onnx.export(
-        network.cpu().eval(),
-        (torch.zeros(2, 1, SIZE, SIZE, dtype=torch.uint8),),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-        optimize=False,
-    )
-    return graph_bytes(program, {})
-
-
 @torch.inference_mode()
 def _require_equal(
     network: OrientationNetwork, check: OrientationCheck, images: NDArray[np.uint8]
@@ -246,4 +233,6 @@ def _require_equal(
     gap = float(np.abs(ours - check.logits(images)).max())
     # Written so that a gap that is no number is refused as well.
     if not gap <= TOLERANCE:
-        raise BundleError(f"the graph's logits differ from torch by {gap:.1e}")
+        raise BundleError(
+            f"The graph's logits differ from torch by {gap:.1e}. The export is not usable."
+        )

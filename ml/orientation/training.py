@@ -1,7 +1,6 @@
 """Training the orientation check on upright X-rays that are turned and inverted at random."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from ml.options.orientation import OrientationOptions
 from ml.orientation.network import OrientationNetwork
 from ml.orientation.not_chest import examples
 from ml.segmentation.training import augment
+from ml.training.epochs import Epochs, OnEpoch
 
 # Pictures of something else for each X-ray of a batch.
 NOT_CHEST_SHARE = 0.25
@@ -26,7 +26,7 @@ def train_orientation(
     photographs: Sequence[GreyImage],
     options: OrientationOptions,
     *,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> OrientationNetwork:
     """Train on the CPU; equal arguments give equal weights on one machine.
 
@@ -46,22 +46,15 @@ def train_orientation(
     network = OrientationNetwork()
     network(torch.zeros(2, 1, *images.shape[1:], dtype=torch.uint8))  # decides the head's size
     network.train()
-    steps = math.ceil(len(images) / options.batch_size)
     optimizer = torch.optim.AdamW(
         network.parameters(), options.learning_rate, weight_decay=options.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=options.epochs * steps
+    Epochs(options.epochs, len(images), options.batch_size, random).train(
+        optimizer,
+        options.learning_rate,
+        lambda batch: _loss(network, images[batch], photographs, random),
+        on_epoch,
     )
-    for epoch in range(options.epochs):
-        for part in np.array_split(random.permutation(len(images)), steps):
-            loss = _loss(network, images[part], photographs, random)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        if on_epoch:
-            on_epoch(epoch + 1, float(loss.detach()))
     return network.eval()
 
 

@@ -20,15 +20,12 @@ def render_page(template: str, **values: Any) -> str:
     """Render a report.
 
     Args:
-        template: name of a file in `ml/reporting/templates`, or the text of a template. It extends
-            `page.html` and fills its blocks `title` and `main`. Values are escaped; the filters
-            are `three`, `with_interval` and `name` (of a class).
+        template: name of a file in `ml/reporting/templates`. It extends `page.html` and fills its
+            blocks `title` and `main`. Values are escaped; the filters are `three`, `with_interval`
+            and `name` (of a class).
         values: what the template refers to.
     """
-    environment = _environment()
-    if template.endswith(".html"):
-        return environment.get_template(template).render(values)
-    return environment.from_string(template).render(values)
+    return _environment().get_template(template).render(values)
 
 
 @cache

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ml.errors import BundleError
 from ml.evaluation import metrics
 from ml.evaluation.metrics import Interval
-from ml.imaging.lungs import PROBABILITY, LungCard, LungSegmenter, write_segmenter
-from ml.onnx_bytes import graph_bytes
+from ml.imaging.lungs import GRAPH, PROBABILITY, LungCard, LungSegmenter
+from ml.network_files import write_network
+from ml.onnx_bytes import image_graph
 from ml.options.lungs import LungOptions
 from ml.segmentation.data import MaskedImages, load_masked_images
 from ml.segmentation.network import ENCODER, ENCODER_BLOCKS, LungNetwork
@@ -90,7 +91,9 @@ def export_lungs(
     Raises:
         BundleError: the graph does not compute what the network computes.
     """
-    graph = _export(network, held_out.images.shape[1])
+    graph = image_graph(
+        _ExportedGraph(network.cpu().eval()).eval(), held_out.images.shape[1], ["lung"]
+    )
     parts = {"training": training, "held_out": held_out}
     unmeasured = LungCard(
         sha256=hashlib.sha256(graph).hexdigest(),
@@ -119,7 +122,7 @@ def export_lungs(
     scores = dice_scores(segmenter, held_out)
     dice = mean_dice(scores, held_out.patients)
     card = unmeasured.model_copy(update={"dice": dice, "least_dice": float(scores.min())})
-    write_segmenter(out, card, graph)
+    write_network(out / GRAPH, graph, card)
     return card
 
 
@@ -148,20 +151,6 @@ def _dice(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     enlarged = Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR)
     found = np.asarray(enlarged) > PROBABILITY
     return float(2 * (found & mask).sum() / max(1, found.sum() + mask.sum()))
-
-
-def _export(network: LungNetwork, size: int) -> bytes:
-    program = torch.onnx.export(
-        _ExportedGraph(network.cpu().eval()).eval(),
-        (torch.zeros(2, 1, size, size, dtype=torch.uint8),),
-        input_names=["images"],
-        output_names=["lung"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        verbose=False,
-        optimize=False,
-    )
-    return graph_bytes(program, {})
 
 
 @torch.inference_mode()

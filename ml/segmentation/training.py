@@ -1,7 +1,6 @@
 """Training the lung segmentation network: a fixed number of epochs, nothing chosen on the way."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from ml.options.lungs import LungOptions
 from ml.segmentation.network import LungNetwork
+from ml.training.epochs import Epochs, OnEpoch
 
 # The encoder starts from ImageNet, so it moves less than the decoder.
 ENCODER_SHARE_OF_RATE = 1 / 6
@@ -21,7 +21,7 @@ def train_lungs(
     masks: NDArray[np.float32],
     options: LungOptions,
     *,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> LungNetwork:
     """Train on the CPU; equal arguments give equal weights on one machine.
 
@@ -41,7 +41,6 @@ def train_lungs(
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)
     network = LungNetwork().train()
-    steps = math.ceil(len(images) / options.batch_size)
     rates = [options.learning_rate, options.learning_rate * ENCODER_SHARE_OF_RATE]
     optimizer = torch.optim.AdamW(
         [
@@ -50,20 +49,15 @@ def train_lungs(
         ],
         weight_decay=options.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=options.epochs * steps
-    )
     unit, truth = torch.from_numpy(images)[:, None].float() / 255, torch.from_numpy(masks)[:, None]
-    for epoch in range(options.epochs):
-        for part in np.array_split(random.permutation(len(images)), steps):
-            changed, wanted = augment(unit[part], truth[part], random)
-            loss = segmentation_loss(network(changed * 255), wanted)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        if on_epoch:
-            on_epoch(epoch + 1, float(loss.detach()))
+
+    def loss_of(batch: NDArray[np.int64]) -> Tensor:
+        changed, wanted = augment(unit[batch], truth[batch], random)
+        return segmentation_loss(network(changed * 255), wanted)
+
+    Epochs(options.epochs, len(images), options.batch_size, random).train(
+        optimizer, rates, loss_of, on_epoch
+    )
     return network.eval()
 
 

@@ -1,5 +1,6 @@
 """Saving and loading training state: atomic, bounded on disk, and never through pickle."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from ml.errors import CheckpointError
 from ml.files import write_whole
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: Mapping[str, object]) -> None:
     """Replace `path` by `state` in one step.
 
     A crash or a full disk leaves the last good checkpoint.

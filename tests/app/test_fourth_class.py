@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app.accounts.api_keys import create_key
 from app.accounts.tables import Clinic, Role, User
 from app.accounts.users import open_session
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.core.security import SESSION_COOKIE
 from app.datasets.corrections import write_corrections
 from app.datasets.tables import DataKind
@@ -104,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_network: None) -> Itera
     assert done.exit_code == 0, done.output
     done = xray(
         *("export", "classifier", "--data", data, "--run", folder / "run"),
-        *("--out", folder / "bundle", "--version", "four"),
+        *("--out", folder / "bundle", "--bundle-version", "four"),
     )
     assert done.exit_code == 0, done.output
     write_classifier(folder / "three", version="three", answer="normal")
@@ -122,7 +122,7 @@ def _activate(world: World) -> None:
     with services.database.session() as session:
         for bundle in (world.reference, world.bundle):
             model = register_classifier(session, world.settings, bundle, run=None, by=BY)
-        with pytest.raises(BadForm) as refused:
+        with pytest.raises(InvalidForm) as refused:
             activate(session, world.settings, model, by=BY)
         assert "Only classifiers of the same classes can be compared" in str(refused.value.faults)
         activate(session, world.settings, model, by=BY, override=REASON)

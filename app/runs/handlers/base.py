@@ -11,10 +11,11 @@ from typing import ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy.orm import Session
 
-from app.runs.tables import JsonObject, Run
+from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.splits import Split
 from ml.files import link_or_copy
+from ml.json_model import JsonObject
 from ml.option_fields import option_fields, option_title, validated_options
 from ml.options.common import NoOptions
 

@@ -11,8 +11,8 @@ from app.runs.handlers.base import (
     RunResult,
     RunType,
 )
-from app.runs.tables import JsonObject
 from ml.data.splits import Split
+from ml.json_model import JsonObject
 from ml.options.classifier import AblationOptions
 
 CONDITIONS = "conditions.json"

@@ -3,8 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
-from app.runs.tables import JsonObject
 from ml.data.splits import Split
+from ml.json_model import JsonObject
 from ml.options.classifier import ClassifierEvaluationOptions
 from ml.options.gan import GanEvaluationOptions
 

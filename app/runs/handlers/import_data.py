@@ -25,11 +25,12 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
-from app.runs.tables import JsonObject, Run
+from app.runs.tables import Run
 from app.settings import Settings
 from ml.data.importers.import_images import write_left_out
 from ml.data.manifest import MANIFEST
 from ml.errors import DataError
+from ml.json_model import JsonObject
 from ml.option_fields import BASIC, HIDDEN
 
 # Images that come with a manifest; the other layouts are those of `ml.data.importers.layouts`.

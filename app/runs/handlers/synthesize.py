@@ -18,7 +18,7 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
-from app.runs.tables import JsonObject
+from ml.json_model import JsonObject
 from ml.option_fields import BASIC
 from ml.options.gan import SynthesisOptions
 

@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 from app.registry.tables import ModelVersion
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
 from app.runs.handlers.evaluate import Estimate
-from app.runs.tables import JsonObject
 from ml.evaluation.local_validation import ValidationReport
+from ml.json_model import JsonObject
 from ml.options.validation import ValidationOptions
 from ml.reporting.validation_report import VALIDATION
 

@@ -271,8 +271,8 @@ def dicom(src: Path, options: SourceOptions) -> Found:
     """DICOM files below a folder and a CSV of labels, by file or by SOPInstanceUID."""
     if options.labels is None:
         raise DataError(
-            "DICOM files need --labels FILE, a CSV file with the columns file or SOPInstanceUID, "
-            "and label."
+            "DICOM files need --label-file FILE, a CSV file with the columns file or "
+            "SOPInstanceUID, and label."
         )
     table = read_table(options.labels, ("label",))
     key = next((name for name in ("file", "sopinstanceuid") if table and name in table[0]), None)

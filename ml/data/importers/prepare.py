@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ml.data.importers.import_images import (
     SHORT_SIDE,
@@ -29,6 +28,7 @@ from ml.data.versioning import SUMMARY, freeze, read_version
 from ml.errors import DataError
 from ml.files import write_whole
 from ml.imaging.image_files import is_system_file
+from ml.json_model import JsonObject
 
 SET = "set"
 DATA_SET = "data-set"
@@ -136,7 +136,7 @@ def prepare(
     return Prepared(finished, summary, reports)
 
 
-def _checked(wanted: PrepareRequest) -> dict[str, Any]:
+def _checked(wanted: PrepareRequest) -> JsonObject:
     """What the data set is made of, as it is written down."""
     unknown = [one.kind for one in wanted.sources if one.kind not in KINDS]
     paths = [*([wanted.base] if wanted.base else []), *(one.path for one in wanted.sources)]
@@ -146,7 +146,7 @@ def _checked(wanted: PrepareRequest) -> dict[str, Any]:
         faults.append("There are no images. Give a base, or images to add.")
     if faults:
         raise DataError("\n".join(faults))
-    inputs: dict[str, Any] = json.loads(json.dumps(asdict(wanted), default=str))
+    inputs: JsonObject = json.loads(json.dumps(asdict(wanted), default=str))
     return inputs
 
 
@@ -231,7 +231,7 @@ def _open(
         return _Opened(root, DATA_SET, DataSet.read(root, progress), owned, SourceOptions())
     if source.kind == DATA_SET:
         raise DataError(
-            f"{source.path.name} has no {MANIFEST}. Give the layout of its images: --kind "
+            f"{source.path.name} has no {MANIFEST}. Give the layout of its images: --layout "
             f"{', '.join(LAYOUTS)}."
         )
     labels = wanted.labels

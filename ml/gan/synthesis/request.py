@@ -19,7 +19,8 @@ class SynthesisRequest:
     Attributes:
         count: number of images, from seed 0 on; a refused image is replaced by the next seed.
         seeds: exactly these seeds, instead of a count.
-        label: the class; empty for the same number of each of the generator's classes.
+        label: the classes, commas between, of each the same number; empty for all of the
+            generator's classes.
         truncation: of the latents, above 0 and at most 1.
         mark: write the word SYNTHETIC on the images.
         refuse_below: percentile under which an image is too near to a training image, 0 to 100.
@@ -73,11 +74,13 @@ def classes_to_generate(loaded: LoadedGenerator, label: str) -> list[str]:
 
     Args:
         loaded: the generator.
-        label: the wanted class; empty for all classes of the generator.
+        label: the wanted classes, commas between; empty for all classes of the generator.
 
     Raises:
-        XrayError: the generator does not make that class, or mixes its classes.
+        XrayError: the generator does not make one of them, or mixes its classes.
     """
     labels = list(loaded.labels)
-    class_number(label or labels[0], labels, conditional=loaded.card.options.conditional)
-    return [label] if label else labels
+    wanted = [name.strip() for name in label.split(",") if name.strip()]
+    for name in wanted or labels[:1]:
+        class_number(name, labels, conditional=loaded.card.options.conditional)
+    return list(dict.fromkeys(wanted)) or labels

@@ -27,7 +27,7 @@ from app.accounts.tables import Role, User, UserSession
 from app.accounts.users import create_first_admin, create_user, disable_user, signed_in_user
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.core.errors import BadForm, Conflict
+from app.core.errors import Conflict, InvalidForm
 from app.core.rate_limit import address_of, hashed_caller
 from app.settings import Settings
 from tests.conftest import migrated_app
@@ -427,7 +427,7 @@ def test_clinic_that_cannot_be_made_is_explained(admin: TestClient, name: str) -
 
 def test_name_is_taken_once(database: Database) -> None:
     new_user(database, "only one")
-    with database.session() as session, pytest.raises(BadForm, match="is taken"):
+    with database.session() as session, pytest.raises(InvalidForm, match="is taken"):
         create_user(session, "ONLY ONE", PASSWORD, Role.ADMIN, by="test")
 
 

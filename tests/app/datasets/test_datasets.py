@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from app.core.audit import AuditEvent
 from app.core.database import Database
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.datasets.imports import LAYOUT_NAMES, clear_ended_imports, remove_unused_uploads
 from app.datasets.tables import DataKind, DataVersion
 from app.datasets.versions import (
@@ -286,7 +286,7 @@ def test_folder_that_is_not_frozen_or_was_changed_or_has_no_name_is_refused(
 ) -> None:
     folder = make_folder(tmp_path / "a")
     for name in ("", "  ", "x" * 201):
-        with pytest.raises(BadForm):
+        with pytest.raises(InvalidForm):
             register(services, folder, name)
     (folder / "images" / "0.png").write_bytes((folder / "images" / "1.png").read_bytes())
     with pytest.raises(DataError, match="changed after it was frozen"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from app.core.errors import AppError, BadUpload, StorageFull, UploadTooLarge, UploadTooSlow
+from app.core.errors import AppError, InvalidUpload, StorageFull, UploadTooLarge, UploadTooSlow
 from app.datasets.upload import ArchiveForm, ArchiveLimits, read_archive_form
 from tests.app.screenings.test_uploads import BOUNDARY, END, request
 
@@ -56,11 +56,11 @@ def test_form_without_a_file(tmp_path: Path) -> None:
     [
         ([file(b"")[:-2], *[b"0" * 500_000] * 20], {}, UploadTooLarge),
         ([b"never looked at"], {"content_length": "999999999"}, UploadTooLarge),
-        ([file(b"start")[:-2], None], {}, BadUpload),
-        ([file(b"two") + file(b"files") + END], {}, BadUpload),
-        ([file(b"image", "image") + END], {}, BadUpload),
-        ([text("name", "x" * 100_000) + END], {}, BadUpload),
-        ([b"nonsense"], {"kind": "text/plain"}, BadUpload),
+        ([file(b"start")[:-2], None], {}, InvalidUpload),
+        ([file(b"two") + file(b"files") + END], {}, InvalidUpload),
+        ([file(b"image", "image") + END], {}, InvalidUpload),
+        ([text("name", "x" * 100_000) + END], {}, InvalidUpload),
+        ([b"nonsense"], {"kind": "text/plain"}, InvalidUpload),
     ],
 )
 def test_form_that_is_refused(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from app.core.audit import AuditEvent
 from app.core.database import Database
-from app.core.errors import BadForm, Conflict, NotFound
+from app.core.errors import Conflict, InvalidForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.gallery.tables import SyntheticImage
 from app.registry.activation import (
@@ -461,13 +461,13 @@ def test_failed_checks_need_a_written_reason(world: World, session: Session) -> 
     assert blocker.check is PromotionCheck.COMPARED
     assert "not been compared" in blocker.reason
     for override in (None, "", "   ", "because I say so"):
-        with pytest.raises(BadForm, match="not been compared"):
+        with pytest.raises(InvalidForm, match="not been compared"):
             activate(session, world.settings, model, by=BY, override=override)
 
     worse = "Its accuracy is 0.050 lower (95 % interval 0.020 to 0.081)."
     world.compared(session, model, faults=[worse])
     assert reasons(session, world, model) == [worse]
-    with pytest.raises(BadForm, match="lower"):
+    with pytest.raises(InvalidForm, match="lower"):
         activate(session, world.settings, model, by=BY)
     assert active_sha256(session) is None
     activation = activate(session, world.settings, model, by=BY, override=f"  {REASON}\0 ")
@@ -504,7 +504,7 @@ def test_comparison_on_the_images_of_the_card_counts_alone(world: World, session
 
     world.compared(session, model, version=other, card_reproduced=None)
     assert faults() == [OTHER_IMAGES]
-    with pytest.raises(BadForm, match="other test images than its card"):
+    with pytest.raises(InvalidForm, match="other test images than its card"):
         activate(session, world.settings, model, by=BY)
     # Nor do images count that only look like its own.
     world.compared(session, model, version=other)
@@ -550,7 +550,7 @@ def test_demonstration_images_pass_no_promotion_check(world: World, session: Ses
         first = find_blockers(session, world.settings, model)[0]
         assert first.check is PromotionCheck.PATIENTS
         assert "nothing about patients" in first.reason
-    with pytest.raises(BadForm, match="nothing about patients"):
+    with pytest.raises(InvalidForm, match="nothing about patients"):
         activate(session, world.settings, other, by=BY)
 
 
@@ -560,7 +560,7 @@ def test_demonstration_classifier_serves_in_trial_mode_only(world: World, sessio
     with pytest.raises(Conflict, match="XRAY_TRIAL_MODE"):
         activate(session, world.settings, learned, by=BY, override=REASON)
     trial = world.settings.model_copy(update={"trial_mode": True})
-    with pytest.raises(BadForm, match="demonstration set"):
+    with pytest.raises(InvalidForm, match="demonstration set"):
         activate(session, trial, learned, by=BY)
     assert activate(session, trial, learned, by=BY, override=REASON).override == REASON
 
@@ -669,7 +669,7 @@ def test_going_forward_again_asks_for_checks_and_a_reason(world: World, session:
     roll_back(session, world.settings, by=BY)
     (blocker,) = find_blockers(session, world.settings, model)
     assert blocker.check is PromotionCheck.NOT_ROLLED_BACK
-    with pytest.raises(BadForm, match="rolled back"):
+    with pytest.raises(InvalidForm, match="rolled back"):
         activate(session, world.settings, model, by=BY)
     assert activate(session, world.settings, model, by=BY, override=REASON).override == REASON
     # It passed its checks when it was new, and this time it had a reason.
@@ -809,7 +809,7 @@ def test_command_line_registers_activates_and_rolls_back(
     assert xray("register", str(world.folder / "2")).stdout.strip() == card.sha256
     assert xray("register", str(world.folder / "g")).stdout.strip() == generator
     shut = xray("activate", card.sha256[:10])
-    assert isinstance(shut.exception, BadForm)
+    assert isinstance(shut.exception, InvalidForm)
     assert "active" in xray("activate", card.sha256[:10], "--override", REASON).stdout
     listed = {line.split()[1]: line for line in xray("list").stdout.splitlines() if "│" in line}
     assert "active" in listed[card.sha256[:12]]

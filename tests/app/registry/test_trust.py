@@ -9,7 +9,7 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from app.core.audit import AuditEvent
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.main import create_app
 from app.registry.activation import activate, find_blockers
 from app.registry.files import evidence_of, model_folder
@@ -81,7 +81,7 @@ def test_failed_missing_and_demonstration_audits_are_named(
     assert "could not measure 'Heat map, insertion'" in reasons[2]
     with application.state.services.database.session() as session:
         model = register_classifier(session, settings, tmp_path, run=None, by=BY)
-        with pytest.raises(BadForm, match="Lungs blacked out"):
+        with pytest.raises(InvalidForm, match="Lungs blacked out"):
             activate(session, settings, model, by=BY)
         events = select(AuditEvent.action).where(AuditEvent.subject == card.sha256)
         assert list(session.scalars(events)) == ["model.registered", "model.evidence-changed"]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.core.database import Base, Database
-from app.core.errors import BadForm
+from app.core.errors import InvalidForm
 from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
@@ -339,6 +339,6 @@ def test_device_and_priority_are_read() -> None:
 
 
 def test_senseless_device_and_priority_are_refused_together() -> None:
-    with pytest.raises(BadForm) as refused:
+    with pytest.raises(InvalidForm) as refused:
         forms.read_queue(FormData([(forms.QUEUE_FIELD, "tpu"), (forms.PRIORITY_FIELD, "1000")]))
     assert set(refused.value.faults) == {forms.QUEUE_FIELD, forms.PRIORITY_FIELD}

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select
 
 from app.core.audit import AuditEvent
 from app.core.database import Database
-from app.core.errors import BadForm, NotFound
+from app.core.errors import InvalidForm, NotFound
 from app.datasets.tables import DataKind, DataVersion
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
@@ -223,7 +223,7 @@ def test_data_set_that_has_grown_is_taken_as_it_is_now(database: Database, data:
 
 def test_senseless_schedule_is_refused_with_all_its_faults(database: Database, data: str) -> None:
     nightly(database, data)
-    with database.session() as session, pytest.raises(BadForm) as refusal:
+    with database.session() as session, pytest.raises(InvalidForm) as refusal:
         schedules.create_schedule(
             session,
             " retrain ",
@@ -238,5 +238,5 @@ def test_senseless_schedule_is_refused_with_all_its_faults(database: Database, d
         "weekdays": "Choose at least one day of the week.",
         "epochs": "Expected a whole number of 1 or more, got 0.",
     }
-    with database.session() as session, pytest.raises(BadForm, match="1 to 80 characters"):
+    with database.session() as session, pytest.raises(InvalidForm, match="1 to 80 characters"):
         schedules.create_schedule(session, " ", "train-classifier", {"data": data}, by="test")

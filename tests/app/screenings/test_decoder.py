@@ -16,7 +16,8 @@ from pydicom import uid
 import app.screenings.decoder
 from app.screenings.decoder import DecoderUnavailable, ImageDecoder
 from app.screenings.decoder_protocol import DecodedImage, InvalidReply, Reply, read_reply
-from ml.imaging.decode import display_image, read_image, thumbnail_image
+from ml.imaging.decode import read_image
+from ml.imaging.display import display_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import UnreadableImage
 from tests.support import REPOSITORY

@@ -17,7 +17,7 @@ from starlette.types import Message
 
 from app.core.admission import Caller, CallerKind, Places
 from app.core.database import now
-from app.core.errors import BadUpload, Busy, StorageFull, UploadTooLarge, UploadTooSlow
+from app.core.errors import Busy, InvalidUpload, StorageFull, UploadTooLarge, UploadTooSlow
 from app.core.spool import SpoolRoom
 from app.core.storage import Storage
 from app.screenings.uploads import Intake, Pace
@@ -85,12 +85,12 @@ def test_images_are_read_and_other_fields_left_alone() -> None:
 
 
 def test_file_in_another_field_is_refused_with_the_right_name() -> None:
-    with pytest.raises(BadUpload, match='Send the file in the field "image"'):
+    with pytest.raises(InvalidUpload, match='Send the file in the field "image"'):
         read(request([part(b"one", "film") + END]))
 
 
 def test_more_files_than_allowed_are_refused() -> None:
-    with pytest.raises(BadUpload, match="more than 2 file"):
+    with pytest.raises(InvalidUpload, match="more than 2 file"):
         read(request([part(b"1") + part(b"2") + part(b"3") + END]))
 
 
@@ -98,9 +98,9 @@ def test_more_files_than_allowed_are_refused() -> None:
     "body", [b"nonsense", b"--" + BOUNDARY + b"\r\nContent-Type: text/plain\r\n\r\nx\r\n" + END]
 )
 def test_form_that_is_none_is_refused(body: bytes) -> None:
-    with pytest.raises(BadUpload, match="cannot be read"):
+    with pytest.raises(InvalidUpload, match="cannot be read"):
         read(request([body]))
-    with pytest.raises(BadUpload, match="no boundary"):
+    with pytest.raises(InvalidUpload, match="no boundary"):
         read(request([body], kind="multipart/form-data"))
 
 
@@ -108,7 +108,7 @@ def test_form_that_is_none_is_refused(body: bytes) -> None:
 def test_sender_does_not_choose_the_codec(charset: str) -> None:
     kind = f"multipart/form-data; charset={charset}; boundary={BOUNDARY.decode()}"
     start = time.monotonic()
-    with pytest.raises(BadUpload):
+    with pytest.raises(InvalidUpload):
         read(request([part(b"a-" * 400_000) + END], kind=kind), max_bytes=10**6)
     assert time.monotonic() - start < 2
 
@@ -172,7 +172,7 @@ def test_room_for_a_body_is_checked_before_it_is_read(
 
 
 def test_sender_that_leaves_is_no_fault_of_ours() -> None:
-    with pytest.raises(BadUpload, match="interrupted"):
+    with pytest.raises(InvalidUpload, match="interrupted"):
         read(request([part(b"start"), None]))
 
 

@@ -11,7 +11,8 @@ import torch
 from ml.classifier.averaging import load_average
 from ml.classifier.export import export_run
 from ml.classifier.predictor import Predictor
-from ml.classifier.training import load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import train_classifier
 from ml.data.manifest import ImageRecord, read_manifest
 from ml.data.splits import Split
 from ml.errors import CheckpointError

@@ -17,12 +17,12 @@ from ml.classifier.extract_weights import export_weights
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor, Reason
 from ml.classifier.sampling import sampling_weights
+from ml.classifier.trained_run import load_run
 from ml.classifier.training import (
     BEST,
     CHECKPOINT,
     ClassifierOptions,
     infer,
-    load_run,
     to_unit,
     train_classifier,
 )

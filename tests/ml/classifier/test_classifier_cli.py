@@ -40,7 +40,16 @@ def test_bundle_is_that_of_the_export_command(data: Path, run: Path, tmp_path: P
     assert sorted(path.name for path in (run / "bundle").iterdir()) == [CARD, GRAPH]
     ours = Predictor.load(run / "bundle").card
     done = xray(
-        "export", "classifier", "--data", data, "--run", run, "--out", tmp_path, "--version", "7"
+        "export",
+        "classifier",
+        "--data",
+        data,
+        "--run",
+        run,
+        "--out",
+        tmp_path,
+        "--bundle-version",
+        "7",
     )
     assert done.exit_code == 0, done.output
     theirs = read_bundle(tmp_path)[0]

@@ -10,7 +10,8 @@ import torch
 from ml.classifier.export import export_run
 from ml.classifier.lung_crop import WHOLE_SIDE, LungCrop, crop_images, place_on_whole
 from ml.classifier.predictor import Predictor
-from ml.classifier.training import load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import train_classifier
 from ml.data.loading import load_images
 from ml.data.manifest import DEMONSTRATION_FOLDER, read_manifest
 from ml.data.splits import Split

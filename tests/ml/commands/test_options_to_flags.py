@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ml.classifier.networks import BACKBONES
 from ml.commands.common import DataFolder
 from ml.commands.main import app
-from ml.commands.options_to_flags import flag_of, with_flags
+from ml.commands.options_to_flags import flag_of, given_of, with_flags
 from ml.errors import XrayError
 from ml.gan.networks import NETWORKS
 from ml.gan.objectives import OBJECTIVES
@@ -174,3 +174,27 @@ def test_options_file_is_checked(
     "data prepare"])  # fmt: skip
 def test_every_program_of_a_run_reads_an_options_file(command: str) -> None:
     assert "--options" in CliRunner().invoke(app, [*command.split(), "--help"]).stdout
+
+
+def test_command_has_the_flags_of_two_classes() -> None:
+    @dataclass
+    class Colours:
+        shade: str = Field(default="grey", description="Its colour.")
+
+    @dataclass
+    class Shapes:
+        corners: int = Field(default=4, description="Its corners.")
+
+    seen: list[dict[str, Any]] = []
+    program = typer.Typer()
+
+    @program.command()
+    @with_flags(Colours, panel="")
+    @with_flags(Shapes, panel="")
+    def take(**given: Any) -> None:
+        seen.append(given)
+
+    done = CliRunner().invoke(program, ["--corners", "3", "--shade", "red"])
+    assert done.exit_code == 0, done.output
+    assert seen == [{"corners": 3, "shade": "red"}]
+    assert given_of(Shapes, seen[0]) == {"corners": 3}

@@ -143,7 +143,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_makes_and_freezes_it(tmp_path: Path, few: None) -> None:
     folder = tmp_path / "demonstration"
-    done = CliRunner().invoke(data_app, ["demonstration", f"--to={folder}"])
+    done = CliRunner().invoke(data_app, ["demonstration", f"--out={folder}"])
     assert done.exit_code == 0, done.exception
     assert "nothing about patients" in done.output
     assert read_version(folder).images == 9

@@ -325,7 +325,7 @@ def _uid(path: Path) -> str:
         ("kermany", "Expected train, val or test"),
         ("nih", r"Expected Data_Entry_2017\.csv"),
         ("folders", "no image to import"),
-        ("dicom", "--labels"),
+        ("dicom", "--label-file"),
         ("mammograms", "Expected one of covid-chestxray-dataset, radiography"),
     ],
 )
@@ -625,7 +625,7 @@ def test_summary(tmp_path: Path) -> None:
 
     to, src = tmp_path / "set", tmp_path / "src"
     classes(src, covid_1=textured_image(1), covid_2=textured_image(2))
-    done = CliRunner().invoke(data_app, ["import", "folders", str(src), "--to", str(to)])
+    done = CliRunner().invoke(data_app, ["import", "folders", str(src), "--out", str(to)])
     assert done.exit_code == 0, done.output
     assert f"added: 2 covid; {to} has 2 images" in done.output
     for arguments, environment in (

@@ -517,7 +517,7 @@ def test_the_command(tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "images.zip", {f"x/{k}": v for k, v in FOLDERS.items()})
     more = zip_of(tmp_path / "more.zip", {"normal/z.png": image(20)})
     command = ["prepare", f"--out={tmp_path / 'out'}", f"--base={base}", "--name=New set"]
-    command += [f"--archive={archive}", f"--archive={more}", "--kind=folders"]
+    command += [f"--archive={archive}", f"--archive={more}", "--layout=folders"]
     done = CliRunner().invoke(data_app, command)
     assert done.exit_code == 0, done.exception
     sha256 = read_version(tmp_path / "out" / "set").sha256
@@ -527,7 +527,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert receipt["inputs"]["name"] == "New set"
     again = CliRunner().invoke(data_app, command)
     assert sha256 in again.output
-    wrong = CliRunner().invoke(data_app, [*command, "--kind=folders", "--kind=nih"])
+    wrong = CliRunner().invoke(data_app, [*command, "--layout=folders", "--layout=nih"])
     assert isinstance(wrong.exception, XrayError)
     assert "one for each --archive" in str(wrong.exception)
 

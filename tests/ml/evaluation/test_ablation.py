@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from ml.classifier.training import infer, load_run
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import infer
 from ml.data.loading import ImageSet, load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
 from ml.data.splits import Split

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from ml.classifier import networks
 from ml.classifier.bundle import CARD, PRETRAINED, read_bundle
 from ml.classifier.networks import Backbone
-from ml.classifier.training import ClassifierOptions, load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import ClassifierOptions, train_classifier
 from ml.commands.main import app
 from ml.data.manifest import ImageRecord, read_manifest
 from ml.data.splits import Split, split_of

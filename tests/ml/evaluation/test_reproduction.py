@@ -13,7 +13,8 @@ from ml.classifier import networks
 from ml.classifier.export import export_bundle
 from ml.classifier.networks import build_classifier
 from ml.classifier.predictor import Predictor
-from ml.classifier.training import ClassifierOptions, load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import ClassifierOptions, train_classifier
 from ml.data.loading import ImageSet, ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split

@@ -314,7 +314,7 @@ def test_synthesize_makes_a_data_set_once(make: Callable[..., Result], tmp_path:
     assert first.stderr == ""
     again = make("--count", 4)
     assert f"generated: 0, already present: 4, now in {tmp_path / 'made'}: 4" in again.stdout
-    assert "generated: 2" in make("--seeds", "9,11", "--label", "covid").stdout
+    assert "generated: 2" in make("--seeds", "9,11", "--labels", "covid").stdout
     labels = [record.label for record in read_manifest(tmp_path / "made")]
     assert labels == ["covid", "covid", "normal", "normal", "covid", "covid"]
 
@@ -323,14 +323,14 @@ def test_interpolate_draws_one_file(
     make: Callable[..., Result], generator: Path, data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "strips"
-    flags = ("--generator", generator, "--against", data, "--out", out, "--label", "normal")
-    done = xray("interpolate", 1, 2, "--steps", 3, *flags)
+    flags = ("--generator", generator, "--against", data, "--out", out, "--labels", "normal")
+    done = xray("interpolate", 1, 2, "--count", 3, *flags)
     assert done.exit_code == 0, done.exception
     assert f"wrote {out / 'interpolation-'}" in done.stdout
     assert len(list(out.glob("*.png"))) == 1
     wrong = xray("interpolate", 1, 2**32, *flags)
     assert "out of range. Give seeds from 0 to 4294967295" in str(wrong.exception)
-    assert xray("interpolate", 1, 2, *flags, "--steps", 1).exit_code == 2
+    assert xray("interpolate", 1, 2, *flags, "--count", 1).exit_code == 2
 
 
 def test_synthesize_says_how_far_it_is_and_freezes(
@@ -435,7 +435,7 @@ def test_synthesize_warns_of_another_data_set(
         (["--count", "0"], 2, "--count"),
         (["--count", "1", "--seeds", "1"], 1, "Give --count or --seeds, not both"),
         (["--seeds", "x"], 1, "is not a list of seeds"),
-        (["--label", "flu"], 1, "This generator makes covid, normal, not 'flu'"),
+        (["--labels", "flu"], 1, "This generator makes covid, normal, not 'flu'"),
         (["--generator", "no-such-file"], 1, "no generator at no-such-file"),
         (["--generator", "README.md"], 1, "README.md is not a generator of xray train gan"),
         (["--against", "docs"], 1, "no manifest.csv in docs"),

@@ -18,12 +18,12 @@ from ml.gan.release import (
     SHEET,
     is_released,
     release_generator,
-    render_generator_card,
     usual_samples,
 )
 from ml.gan.sampling import sample_images
 from ml.gan.training import train_gan
 from ml.legacy import rename_keys
+from ml.reporting.generator_card import render_generator_card
 from tests.support import REPOSITORY
 from tests.support.gan_world import (
     CPU,

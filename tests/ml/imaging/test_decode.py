@@ -17,7 +17,8 @@ from pydicom import Dataset, Sequence, uid
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ml.data.manifest import read_manifest
-from ml.imaging.decode import display_image, has_image_signature, read_image, thumbnail_image
+from ml.imaging.decode import has_image_signature, read_image
+from ml.imaging.display import display_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, Refusal, UnreadableImage
 from tests.support.images import (

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ml.errors import BundleError
 from ml.imaging.lungs import (
-    CARD,
     GRAPH,
     PRETRAINED_LUNGS,
     WHOLE_IMAGE,
@@ -18,6 +17,7 @@ from ml.imaging.lungs import (
     LungSegmenter,
     largest_parts,
 )
+from ml.network_files import CARD
 from tests.support.images import synthetic_image
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ml.classifier import networks
-from ml.classifier.training import load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import train_classifier
 from ml.data.splits import Split, split_of
 from ml.gan.generator_file import load_generator
 from ml.gan.latents import latents_of

@@ -30,7 +30,7 @@ from ml.gan.synthesis import synthesize as synthesis
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS, SyntheticFolder
 from ml.gan.synthesis.interpolation import draw_interpolation
 from ml.gan.synthesis.privacy_check import PrivacyCheck, PrivacyChecker
-from ml.gan.synthesis.request import SynthesisRequest, parse_seeds
+from ml.gan.synthesis.request import SynthesisRequest, classes_to_generate, parse_seeds
 from ml.gan.synthesis.synthesize import synthesize
 from ml.gan.synthesis.watermark import Provenance, marked, png_of, thumbnail_of
 from ml.imaging.types import GreyImages
@@ -517,6 +517,13 @@ def test_interpolate_latents_two_seeds_ends_with_their_images(
     assert text["synthetic"] == "true"
     assert (text["seed"], text["class"]) == ("5 to 8", "covid, normal")
     assert not (tmp_path / "manifest.csv").exists()
+
+
+def test_classes_are_chosen_as_in_training(loaded: LoadedGenerator) -> None:
+    assert classes_to_generate(loaded, "") == ["covid", "normal"]
+    assert classes_to_generate(loaded, "normal, covid,normal") == ["normal", "covid"]
+    with pytest.raises(XrayError, match="makes covid, normal, not 'flu'"):
+        classes_to_generate(loaded, "covid,flu")
 
 
 def test_classes_that_a_generator_cannot_make_are_refused(

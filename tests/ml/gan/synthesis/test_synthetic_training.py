@@ -12,7 +12,8 @@ from ml.classifier import networks
 from ml.classifier.export import export_bundle
 from ml.classifier.networks import Backbone
 from ml.classifier.sampling import count_synthetic, sampling_weights
-from ml.classifier.training import ClassifierOptions, load_run, train_classifier
+from ml.classifier.trained_run import load_run
+from ml.classifier.training import ClassifierOptions, train_classifier
 from ml.data.importers.import_images import import_images
 from ml.data.loading import ImageSplits, load_images
 from ml.data.manifest import ImageRecord, in_split, read_manifest, read_synthetic_manifest
