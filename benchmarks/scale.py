@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale --screenings 1000000 --files 100000
 
-Rows are copies of one row that the application made, each with a time and an id of its own.
+Rows are copies of one row that the application made, each with its own time and id.
 """
 
 import argparse
@@ -273,7 +273,7 @@ def databases(folder: Path) -> Iterator[dict[str, Database]]:
 
 
 def measure_files(folder: Path, files: int) -> Table:
-    """Clean-up and backup of many files, each in a process of its own."""
+    """Clean-up and backup of many files, each in a separate process."""
     home = folder / "home"
     table = Table("files", "command", "seconds", "largest memory, MB")
     for count in (files // 10, files):

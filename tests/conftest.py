@@ -80,7 +80,7 @@ def database_url(migrated_database: str, tmp_path_factory: pytest.TempPathFactor
     """A database of each kind with its tables and no row, separate for each module of tests.
 
     Each module has a copy, rather than one transaction that is rolled back: the application under
-    test answers from several threads, each with a connection and a commit of its own, and what one
+    test answers from several threads, each with its own connection and commit, and what one
     commits the others have to see. Savepoints within one connection would hide that, and nest
     wrongly where a test keeps a session open during a request.
     """

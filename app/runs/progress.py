@@ -89,7 +89,7 @@ def read_progress(folder: Path, run: Run) -> RunProgress:
 def newest_checkpoint(folder: Path) -> int:
     """When a run's program last saved its state, in ns; 0 where it never did.
 
-    Programs that train several networks keep the state of each in a folder of its own.
+    Programs that train several networks keep the state of each in its own folder.
     """
     saved = [folder / CHECKPOINT, *folder.glob(f"*/{CHECKPOINT}")]
     return max(map(_modified_ns, saved))

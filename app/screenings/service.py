@@ -166,7 +166,7 @@ class ScreeningService:
             decoded, image_sha256 = self._decode(upload, predictor.card.input_size)
         watch.lap("decode")
         in_use = self._clinic_thresholds(owner, predictor)
-        with INFERENCE_SECONDS.time(), self._predicting:
+        with self._predicting:
             found = self._orientation.find(decoded.model_input)
         if not found.upright:
             # Decoded again, so that what is predicted, shown and learned from is the same image.

@@ -76,7 +76,7 @@ def export_bundle(
     draft_graph = DraftGraph(
         network, run.options, len(labels_of(splits.train.records)), FAMILIARITY_DIMS
     )
-    # Crops that are at hand are not made again by the graph.
+    # Available crops are not made again by the graph.
     crops = run.options.crop == "lungs"
     reader = CropReader(network, run.options, cache) if crops else draft_graph
     fitted = _calibrate(reader, splits, rule)

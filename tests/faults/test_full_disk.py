@@ -37,7 +37,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def settings_on(home: Path) -> Settings:
     return Settings(
-        _env_file=None, home=home, decoder_workers=1, decode_timeout_s=20, min_free_mb=0
+        _env_file=None,
+        home=home,
+        decoder_workers=1,
+        decode_timeout_s=20,
+        min_free_mb=0,
+        clinic_reserve_mb=0,
     )
 
 

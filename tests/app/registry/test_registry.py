@@ -47,6 +47,7 @@ from ml.classifier.bundle import CARD, GRAPH
 from ml.classifier.card import ModelCard
 from ml.data.manifest import DEMONSTRATION
 from ml.errors import BundleError, XrayError
+from ml.evaluation.audit_result import AUDIT
 from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import PRETRAINED as PRETRAINED_GENERATOR
 from tests.support.synthetic_set import summary_of
@@ -202,7 +203,7 @@ def test_registered_bundle_is_copied_and_described(world: World, session: Sessio
 
     kept = model_folder(world.settings, model)
     assert kept == world.settings.home.resolve() / "models" / card.sha256
-    assert sorted(path.name for path in kept.iterdir()) == [CARD, GRAPH]
+    assert sorted(path.name for path in kept.iterdir()) == [AUDIT, CARD, GRAPH]
     assert [path.name for path in kept.parent.iterdir() if path.name.startswith(".")] == []
     assert (model.version, model.kind, model.run_id) == ("2", ModelKind.CLASSIFIER, run.id)
     assert (model.data_sha256, model.parents) == (data, ["a" * 64, "b" * 64])

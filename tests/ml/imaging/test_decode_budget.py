@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from app.screenings import decoder_process
+from ml.imaging.corrections import UPRIGHT
 from ml.imaging.decode import read_image
 from ml.imaging.decode_budget import require_affordable, webp_size
 from ml.imaging.types import UnreadableImage
@@ -42,8 +43,8 @@ def test_header_of_34_bytes_never_reaches_the_decoder(monkeypatch: pytest.Monkey
         pytest.fail("the file was decoded")
 
     monkeypatch.setattr(decoder_process, "read_image", decode)
-    reply = decoder_process._decode(bomb, 64)
-    assert "export the image" in str(reply.header)
+    reply = decoder_process._decode(bomb, 64, UPRIGHT)
+    assert "Export the image" in str(reply.header)
 
 
 @pytest.mark.parametrize(
