@@ -14,30 +14,13 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.home_folder import HomeFolder
+from app.secret_strength import SHORTEST_SECRET, secret_fault
 from app.setting_files import SecretFiles
 from ml.classifier.bundle import PRETRAINED
 
 # Memory that one decoder may take for an image, on top of what it takes when idle.
 DECODER_MEMORY = 1536 * 2**20
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
-_SHORTEST_SECRET = 32
-# Long strings of few characters, repetitions and placeholders are no secrets.
-_FEWEST_CHARACTERS = 10
-_PLACEHOLDERS = ("changeme", "change-me", "change_me", "password", "example", "secret")
-
-
-def secret_fault(secret: str) -> str | None:
-    """Why a secret is too weak; None where nothing is found against it."""
-    if len(secret) < _SHORTEST_SECRET:
-        return f"needs at least {_SHORTEST_SECRET} characters"
-    if len(set(secret)) < _FEWEST_CHARACTERS:
-        return f"needs at least {_FEWEST_CHARACTERS} different characters"
-    if any(word in secret.lower() for word in _PLACEHOLDERS):
-        return "is a placeholder"
-    # A string that is a repetition is found in its double before its end.
-    if (secret + secret).find(secret, 1) < len(secret):
-        return "repeats itself"
-    return None
 
 
 def default_decoder_workers() -> int:
@@ -425,7 +408,7 @@ def _stored_secret(path: Path) -> str:
             os.link(created, path)
         created.unlink()
     found = path.read_text(encoding="ascii").strip()
-    if len(found) < _SHORTEST_SECRET:
+    if len(found) < SHORTEST_SECRET:
         raise ValueError(f"{path} holds no secret key. Delete it, and a new one is created.")
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MOST_PARAMETERS = 8
 MOST_LINES = 40  # of a function, without its docstring
-LONGEST_MODULE = 450  # the settings: one field after the other
+LONGEST_MODULE = 430  # the settings: one field after the other
 # Migrations are history: one function makes all the tables of a version.
 MODULES = [
     module

@@ -31,19 +31,20 @@ def data_faults(session: Session, run_type: RunType, options: JsonObject) -> dic
         if fault := " ".join(_empty_splits(run_type, options, data)):
             faults["data"] = fault
     generator = session.get(ModelVersion, str(options.get("generator", "")))
-    label = str(options.get("label", ""))
-    if generator is not None and label and generator.card:
+    if generator is not None and generator.card:
         known = str(generator.card["options"]["labels"]).split(",")
-        if label not in known:
+        unknown = [label for label in named_classes(options, "label") if label not in known]
+        if unknown:
             faults["label"] = (
-                f"This generator makes no images of {label}. Choose one of {', '.join(known)}."
+                f"This generator makes no images of {', '.join(unknown)}. Choose among "
+                f"{', '.join(known)}."
             )
     return faults
 
 
-def named_classes(options: Mapping[str, object]) -> list[str]:
+def named_classes(options: Mapping[str, object], option: str = LABELS_OPTION) -> list[str]:
     """The classes that the options of a run name."""
-    names = str(options.get(LABELS_OPTION, "")).split(",")
+    names = str(options.get(option, "")).split(",")
     return [name.strip() for name in names if name.strip()]
 
 
