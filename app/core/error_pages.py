@@ -1,6 +1,7 @@
 """Error handlers: a page for browsers, `application/problem+json` for API clients."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -8,7 +9,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from app.core.disk_full import is_disk_full, storage_full
 from app.core.errors import AppError, Busy, NotFound
@@ -110,10 +111,20 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 def _allowed_methods(request: Request) -> list[str]:
     """The methods that some route has for the address of a request."""
     methods: set[str] = set()
-    for route in request.app.routes:
+    for route in _each_route(request.app.routes):
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     return sorted(methods)
+
+
+def _each_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes themselves, also of routers that were included as they are."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _each_route(included.routes)
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

@@ -39,7 +39,9 @@ def why_uncertain(row: Screening, thresholds: Thresholds) -> str:
             threshold = thresholds.confidence_for(label)
             if threshold > 1:
                 return f"top class {100 * top:.1f} %, a class that is never certain"
-            return f"top class {100 * top:.1f} %, threshold {100 * threshold:.1f} %"
+            # One digit would round 99.96 % to a threshold that nothing can reach.
+            digits = 2 if threshold > 0.99 else 1
+            return f"top class {100 * top:.{digits}f} %, threshold {100 * threshold:.{digits}f} %"
         case Reason.OUT_OF_DISTRIBUTION:
             return (
                 f"out of distribution: score {row.ood_score:.2f}, limit {thresholds.ood_score:.2f}"

@@ -77,7 +77,9 @@ def colleague(application: FastAPI) -> Callable[[TestClient], TestClient]:
 
 def clinic_of(application: FastAPI, client: TestClient) -> uuid.UUID:
     """The clinic of who is signed in, by the name in the frame of every page."""
-    name = re.search(r'href="/account"[^>]*>([^<]+)<', client.get("/").text)
+    name = re.search(
+        r'href="/account"[^>]*><span[^>]*>Account: </span>([^<]+)<', client.get("/").text
+    )
     assert name
     with application.state.services.database.sessions() as session:
         user: User = session.scalars(select(User).where(User.name == name[1])).one()
