@@ -63,8 +63,9 @@ def plain_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
 def csv_line(cells: Iterable[str]) -> str:
     """One line of a CSV, with its end; every cell is safe."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow([safe_cell(cell) for cell in cells])
-    return text.getvalue()
+    # Written with both characters, the writer quotes a cell that has either of them.
+    csv.writer(text, lineterminator="\r\n").writerow([safe_cell(cell) for cell in cells])
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:

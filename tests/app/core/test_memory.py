@@ -18,7 +18,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 10**6
 
 predictor = Predictor.load(PRETRAINED, serving=True)
-image = np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (predictor.card.input_size,) * 2, dtype=np.uint8)
 predictor.predict(image)
 predictor.predict(image, alone=True)
 before = resident()
