@@ -15,7 +15,7 @@ from app.core.database import Database
 from app.migrations import upgrade
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, read_card
-from ml.classifier.card import ModelCard
+from ml.classifier.card import ModelCard, Thresholds
 from ml.evaluation.audit_result import AUDIT, BOUNDS, AuditResult, AuditRow
 from ml.evaluation.metrics import Interval
 from ml.labels import LABELS
@@ -89,6 +89,7 @@ def write_classifier(
             "temperature": 1.0,
             "network": "tiny",
             "parameters": 3,
+            "thresholds": Thresholds(confidence=0.8, ood_score=1.5, target_accuracy=0.95),
             "data": released.data.model_copy(
                 update={"synthetic": {key: dict(one) for key, one in (synthetic or {}).items()}}
             ),
