@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
+
 from rich.table import Table
 
 from ml.classifier.bundle import PRETRAINED
@@ -27,6 +27,7 @@ from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
 from ml.options.validation import ValidationOptions
 from ml.reporting.validation_report import (
+from ml.progress import tracked
     PAGE,
     VALIDATION,
     auroc_rows,
@@ -133,7 +134,7 @@ def predict_records(
     """
     check, size = OrientationCheck.load(), predictor.card.input_size
     read, predictions, faults = [], [], []
-    for record in track(records, description="predicting", transient=True):
+    for record in tracked(records, "predicting"):
         try:
             image = read_image(
                 record.path.read_bytes(), shortest=2 * size, least_side=record.least_side

@@ -93,7 +93,7 @@ def test_kinds_and_their_options_are_listed(home: Path) -> None:
     assert all(name in listed for name in RUN_TYPES)
     options = told("run", "types", "synthesize")
     assert "Seeds to use instead" in options
-    assert "Class to generate" in options
+    assert "Classes to generate" in options
 
 
 def test_schedule_is_added_listed_and_removed(home: Path) -> None:
