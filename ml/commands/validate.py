@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-
 from rich.table import Table
 
 from ml.classifier.bundle import PRETRAINED
@@ -26,8 +25,8 @@ from ml.imaging.orientation import OrientationCheck
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import UnreadableImage
 from ml.options.validation import ValidationOptions
-from ml.reporting.validation_report import (
 from ml.progress import tracked
+from ml.reporting.validation_report import (
     PAGE,
     VALIDATION,
     auroc_rows,

@@ -11,7 +11,11 @@ TEMPLATES = {
 }
 SCRIPTS = [path.read_text() for path in (REPOSITORY / "static").glob("*.js")]
 # Classes whose last part comes from a value: `verdict-{{ decision }}`.
-BUILT = ("verdict-", "bar-", "run-status-", "standing-", "shade-", "method-", "status-")
+BUILT = (
+    *("verdict-", "bar-", "run-status-", "standing-", "shade-", "method-", "status-"),
+    # The lines of charts: those of compared runs, and those that `ml.reporting` draws.
+    *("plot-run-", "s1", "s2", "s3", "s4"),
+)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ATTRIBUTE = re.compile(r'class="([^"]*)"')
 
