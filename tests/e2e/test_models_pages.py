@@ -1,6 +1,7 @@
 """The models pages in a real browser: list, comparison, activation, rollback."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,22 @@ class Registry:
 
 @pytest.fixture
 def registry(live_database: Database, live_home: Path, tmp_path: Path) -> Iterator[Registry]:
+    _wait_for_released(live_database)
     made = Registry(live_database, Settings(_env_file=None, home=live_home), tmp_path)
     yield made
     made.clear()
+
+
+def _wait_for_released(database: Database) -> None:
+    """The server registers what it came with after it listens."""
+    wanted = {RELEASED.sha256, GENERATOR_SHA256}
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with database.sessions() as session:
+            if wanted <= {model.sha256 for model in list_models(session)}:
+                return
+        time.sleep(0.1)
+    pytest.fail("the released models were not registered")
 
 
 def test_pages_of_models_are_good_pages(

@@ -44,7 +44,7 @@ def test_distances_are_on_the_scale_and_colours_have_names() -> None:
 
 def test_every_class_has_a_rule_and_every_rule_a_class() -> None:
     ruled = set(re.findall(r"\.([a-z][\w-]*)", "".join(map(rules, SHEETS))))
-    text = "".join([*TEMPLATES.values(), *SCRIPTS, *_svg()])
+    text = "".join([*TEMPLATES.values(), *SCRIPTS, *_svg(), *_charts()])
     for one in ruled:
         assert one.startswith(BUILT) or re.search(rf"(?<![\w-]){one}(?![\w-])", text), one
     for name, template in TEMPLATES.items():
@@ -55,3 +55,8 @@ def test_every_class_has_a_rule_and_every_rule_a_class() -> None:
 
 def _svg() -> list[str]:
     return [path.read_text() for path in (REPOSITORY / "templates").rglob("*.svg")]
+
+
+def _charts() -> list[str]:
+    """The programs that draw charts for pages."""
+    return [path.read_text() for path in (REPOSITORY / "ml/reporting").glob("*.py")]
