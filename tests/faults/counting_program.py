@@ -28,11 +28,12 @@ def main() -> None:
         time.sleep(options["step_s"])
         if step == options["fail_at"]:
             sys.exit(f"no luck in step {step}")
-        counter.with_suffix(".part").write_text(str(step))
-        counter.with_suffix(".part").replace(counter)
+        # The row first: killed between the two, it is written again, and not missing.
         with (folder / "metrics.jsonl").open("a") as metrics:
             row = {"step": step, "loss": 1 / step, "odd": float("nan"), "seconds": 0.05}
             metrics.write(json.dumps(row) + "\n")
+        counter.with_suffix(".part").write_text(str(step))
+        counter.with_suffix(".part").replace(counter)
         if options["dies_after"]:
             (folder / "checkpoint.pt").write_text(str(step))
         if options["dies_after"] in ("any", str(step)):
