@@ -151,7 +151,7 @@ def test_value_and_threshold_stand_beside_every_uncertain(
     visitor: TestClient, four: list[str]
 ) -> None:
     page, entries = visitor.get(four[1]).text, visitor.get("/screenings").text
-    threshold = r"[Tt]op class \d+\.\d %, threshold \d+\.\d %"
+    threshold = r"[Tt]op class \d+\.\d+ %, threshold \d+\.\d+ %"
     assert re.search(threshold, page)
     assert len(re.findall(threshold, entries)) == 1
     limit = r"[Oo]ut of distribution: score \d+\.\d\d, limit \d+\.\d\d"

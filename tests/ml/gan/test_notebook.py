@@ -68,6 +68,9 @@ def executed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return notebook
 
 
+_PROGRESS = re.compile(r"[^:]+: [\d,]+.*\b(s|min|h|left)\b.*")
+
+
 def outputs(notebook: Any, cell: str) -> str:
     """What a cell shows, as HTML and text."""
     (found,) = (each for each in notebook.cells if each.id == cell)
@@ -92,7 +95,9 @@ def test_every_cell_runs_in_order(executed: Any) -> None:
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     for cell in code:
         assert all(output.output_type != "error" for output in cell.outputs)
-        assert all(output.get("name") != "stderr" for output in cell.outputs), cell.id
+        said = "".join(output["text"] for output in cell.outputs if output.get("name") == "stderr")
+        # On a slow machine lines of progress, and nothing else.
+        assert all(_PROGRESS.fullmatch(line) for line in said.splitlines()), said
 
 
 @pytest.mark.parametrize("cell", FIGURES)
