@@ -1,7 +1,6 @@
 """The models pages in a real browser: list, comparison, activation, rollback."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from ml.gan.onnx_generator import PRETRAINED as GENERATOR
 from tests.e2e.conftest import OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS, status_of
 from tests.support.images import png, synthetic_image
+from tests.support.served import wait_until
 from tests.support.tiny_models import comparison_of, write_classifier, write_comparison
 
 RELEASED = read_card(PRETRAINED)
@@ -115,14 +115,13 @@ def registry(live_database: Database, live_home: Path, tmp_path: Path) -> Iterat
 
 def _wait_for_released(database: Database) -> None:
     """The server registers what it came with after it listens."""
-    wanted = {RELEASED.sha256, GENERATOR_SHA256}
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+
+    def registered() -> bool:
         with database.sessions() as session:
-            if wanted <= {model.sha256 for model in list_models(session)}:
-                return
-        time.sleep(0.1)
-    pytest.fail("the released models were not registered")
+            known = {model.sha256 for model in list_models(session)}
+        return {RELEASED.sha256, GENERATOR_SHA256} <= known
+
+    wait_until(registered)
 
 
 def test_pages_of_models_are_good_pages(
