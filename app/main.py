@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -240,32 +241,35 @@ async def _send_notifications(
     database: Database, settings: Settings, stopping: asyncio.Event
 ) -> None:
     """Send what is due to the webhook, until the server stops; nothing without one."""
-    while settings.webhook_url and not stopping.is_set():
-        try:
-            await asyncio.to_thread(send_due, database, settings)
-        except Exception:
-            logger.exception("notifications cannot be sent")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _SEND_EVERY_S)
+    if settings.webhook_url:
+        send = partial(send_due, database, settings)
+        await _repeat("sending notifications", [send], _SEND_EVERY_S, stopping)
 
 
 async def _clean_up_regularly(
     database: Database, storage: Storage, settings: Settings, stopping: asyncio.Event
 ) -> None:
     """Remove leftovers of crashes at the start and every hour, until the server stops."""
+    steps: list[Callable[[], object]] = [
+        partial(remove_expired_screenings, database, storage, settings.effective_visitor_days),
+        partial(remove_orphaned_images, database, storage, trash_days=settings.trash_days),
+        partial(remove_unused_uploads, database, settings),
+        partial(clear_ended_imports, database, settings),
+        partial(check_clinics, database, settings),
+    ]
+    await _repeat("clean-up", steps, _CLEAN_UP_EVERY_S, stopping)
+
+
+async def _repeat(
+    title: str, steps: Sequence[Callable[[], object]], every_s: float, stopping: asyncio.Event
+) -> None:
+    """Do steps one after the other at once and then regularly, each in a thread."""
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(
-                remove_expired_screenings, database, storage, settings.effective_visitor_days
-            )
-            await asyncio.to_thread(
-                remove_orphaned_images, database, storage, trash_days=settings.trash_days
-            )
-            await asyncio.to_thread(remove_unused_uploads, database, settings)
-            await asyncio.to_thread(clear_ended_imports, database, settings)
-            await asyncio.to_thread(check_clinics, database, settings)
+            for step in steps:
+                await asyncio.to_thread(step)
         except Exception:
-            # An unreachable database or storage must not end the clean-up for good.
-            logger.exception("clean-up failed")
+            # An unreachable database or storage must not end the work for good.
+            logger.exception("%s failed", title)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), _CLEAN_UP_EVERY_S)
+            await asyncio.wait_for(stopping.wait(), every_s)
