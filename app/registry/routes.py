@@ -246,10 +246,7 @@ def start_comparison(
     model = find_model(opened, sha256)
     reference = serving_sha256(opened, current.settings) or ""
     options: JsonObject = {"data": data, "bundle": model.sha256, "reference": reference}
-    refusal = _start_run(current, opened, user, "compare-classifiers", options)
-    if isinstance(refusal, AppError):
-        return _model_page(request, current, opened, model, refusal=refusal, data=data)
-    return refusal
+    return _start_run(request, current, opened, user, model, "compare-classifiers", options)
 
 
 @router.post("/{sha256}/audit")
@@ -264,21 +261,25 @@ def start_audit(
     """Start a run that audits a classifier."""
     model = find_model(opened, sha256)
     options: JsonObject = {"data": data, "bundle": model.sha256}
-    refusal = _start_run(current, opened, user, "audit-classifier", options)
-    if isinstance(refusal, AppError):
-        return _model_page(request, current, opened, model, refusal=refusal, data=data)
-    return refusal
+    return _start_run(request, current, opened, user, model, "audit-classifier", options)
 
 
 def _start_run(
-    current: Services, opened: Session, user: ActingAdmin, name: str, options: JsonObject
-) -> RedirectResponse | AppError:
-    """Start a run and lead to its page; or why it cannot be started."""
+    request: Request,
+    current: Services,
+    opened: Session,
+    user: ActingAdmin,
+    model: ModelVersion,
+    run_type: str,
+    options: JsonObject,
+) -> Response:
+    """Start a run about a model and lead to its page, or say on the model's why it cannot be."""
     try:
-        run = create_run(opened, name, options, requested_by=user.actor)
+        run = create_run(opened, run_type, options, requested_by=user.actor)
     except AppError as refusal:
         opened.rollback()
-        return refusal
+        given = str(options["data"])
+        return _model_page(request, current, opened, model, refusal=refusal, data=given)
     opened.commit()
     notify_workers(current.settings, run)
     return RedirectResponse(run_url(run.id), HTTPStatus.SEE_OTHER)
