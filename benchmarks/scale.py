@@ -46,6 +46,7 @@ from app.screenings.stored_images import image_key
 from app.screenings.tables import Screening
 from app.site.audit_log import AuditFilter, audit_page
 from tests.support.postgres import fresh_database
+from tests.support.screenings import screening_row
 
 REPEATS = 7
 MODEL, DATA = "0" * 64, "1" * 64
@@ -138,16 +139,12 @@ def models() -> list[Base]:
 
 def screening(clinic: uuid.UUID) -> Screening:
     """A screening as the application records it: a heat map of three classes."""
-    return Screening(
-        id=uuid.uuid4(),
+    return screening_row(
+        uuid.uuid4(),
         clinic_id=clinic,
         image_sha256="2" * 64,
-        image_type="image/png",
-        image_format="PNG",
         image_width=1024,
         image_height=1024,
-        image_bits=8,
-        image_metadata={},
         model_sha256=MODEL,
         model_version="1",
         label="covid",

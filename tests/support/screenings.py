@@ -21,27 +21,27 @@ def record_screenings(database: Database, storage: Storage, count: int) -> list[
         if session.get(ModelVersion, _MODEL) is None:
             session.add(ModelVersion(sha256=_MODEL, version="test", card={}))
             session.flush()
-        session.add_all(_row(screening) for screening in ids)
+        session.add_all(screening_row(each, visitor_id="somebody") for each in ids)
     return ids
 
 
-def _row(id: uuid.UUID) -> Screening:
-    return Screening(
-        id=id,
-        visitor_id="somebody",
-        image_sha256="0" * 64,
-        image_type="image/png",
-        image_format="PNG",
-        image_width=1,
-        image_height=1,
-        image_bits=8,
-        image_metadata={},
-        model_sha256=_MODEL,
-        model_version="test",
-        label="normal",
-        decision="normal",
-        probabilities={},
-        ood_score=0.0,
-        activation_map=[],
-        timings={},
-    )
+def screening_row(id: uuid.UUID, **changed: object) -> Screening:
+    """The row of a screening of a PNG image that is called normal, with some fields changed."""
+    fields: dict[str, object] = {
+        "image_sha256": "0" * 64,
+        "image_type": "image/png",
+        "image_format": "PNG",
+        "image_width": 1,
+        "image_height": 1,
+        "image_bits": 8,
+        "image_metadata": {},
+        "model_sha256": _MODEL,
+        "model_version": "test",
+        "label": "normal",
+        "decision": "normal",
+        "probabilities": {},
+        "ood_score": 0.0,
+        "activation_map": [],
+        "timings": {},
+    }
+    return Screening(id=id, **fields | changed)

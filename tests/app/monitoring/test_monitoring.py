@@ -23,6 +23,7 @@ from app.registry.tables import ModelVersion
 from app.screenings.tables import Review, Screening
 from app.settings import Settings
 from ml.evaluation.monitoring import REFERENCE_IMAGES, Observed, simulated_clinic
+from tests.support.screenings import screening_row
 from tests.support.tiny_models import DATABASES, own_database, settings_for, write_classifier
 
 MODEL = "0" * 64
@@ -48,33 +49,26 @@ class World:
                 for decision, confidence, ood, image in zip(
                     part.decisions, part.confidence, part.ood_score, part.images, strict=True
                 ):
-                    ids.append(uuid.uuid4())
-                    session.add(self._row(ids[-1], len(ids), decision, confidence, ood, image))
+                    row = self._row(len(ids) + 1, decision, confidence, ood, image)
+                    ids.append(row.id)
+                    session.add(row)
         return ids
 
-    def _row(  # type: ignore[no-untyped-def]
-        self, id, number, decision, confidence, ood, image
+    def _row(
+        self, number: int, decision: str, confidence: float, ood_score: float, image: str
     ) -> Screening:
-        return Screening(
-            id=id,
+        return screening_row(
+            uuid.uuid4(),
             created_at=START + timedelta(minutes=number),
             clinic_id=self.clinic_id,
             image_sha256=image,
-            image_type="image/png",
-            image_format="PNG",
-            image_width=1,
-            image_height=1,
-            image_bits=8,
-            image_metadata={},
             model_sha256=MODEL,
             model_version="watched",
             label="normal" if decision == "uncertain" else decision,
             decision=decision,
             reason="low-confidence" if decision == "uncertain" else None,
             probabilities={"covid": 1 - confidence, "normal": confidence},
-            ood_score=ood,
-            activation_map=[],
-            timings={},
+            ood_score=ood_score,
         )
 
     def state(self):  # type: ignore[no-untyped-def]
