@@ -8,6 +8,7 @@ X-rays against all other pictures, by the check's own probability; 95 % bootstra
 """
 
 import argparse
+import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ def photographs() -> Iterator[tuple[str, GreyImage]]:
     for path in sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm")):
         try:
             pixels = pydicom.dcmread(path).pixel_array.astype(float)
-        except Exception:
+        except Exception as problem:  # some of these files are broken on purpose, in any way
+            print(f"left out {path.name}: {type(problem).__name__}", file=sys.stderr)
             continue
         while pixels.ndim > 2:
             pixels = pixels[..., 0] if pixels.shape[-1] in (3, 4) else pixels[0]
