@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from app.backup.database_copy import copy_database, database_kind
 from app.backup.manifest import DATABASE_FILES, BackupManifest
-from app.backup.progress import ProgressLines, as_mb
+from app.backup.progress import as_mb, counted_files
 from app.backup.snapshots import (
     INDEX,
     BackupError,
@@ -133,17 +133,16 @@ class _Writer:
     last: Index | None
 
     def add_all(self, what: str, sources: Iterable[_Source]) -> None:
-        progress = ProgressLines(what)
-        for source in sources:
-            sha256, written = self._unchanged(source), 0
-            if sha256 is None:
-                content = source.read()
-                if content is None:
-                    continue
-                sha256, written = self.target.put(content)
-            self.index.add(StoredFile(source.path, source.size, source.modified_ns, sha256))
-            progress.add(source.size, written)
-        progress.print()
+        with counted_files(what) as count:
+            for source in sources:
+                sha256, written = self._unchanged(source), 0
+                if sha256 is None:
+                    content = source.read()
+                    if content is None:
+                        continue
+                    sha256, written = self.target.put(content)
+                self.index.add(StoredFile(source.path, source.size, source.modified_ns, sha256))
+                count.add(source.size, written)
 
     def _unchanged(self, source: _Source) -> str | None:
         before = self.last.find(source.path) if self.last else None

@@ -1,39 +1,44 @@
-"""Lines that say how far a backup is, on terminals and in logs alike."""
+"""How far a backup is: shown while it runs, and said in a line at the end."""
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_EVERY_S = 5.0
+from ml.progress import Counter, progress
 
 
-class ProgressLines:
-    """Counts files, and prints a line every few seconds and at the end."""
+class FileCount:
+    """Counts files and their bytes.
 
-    def __init__(self, what: str) -> None:
-        """Begin to count.
+    Args:
+        what: the files, the first word of the line.
+        counter: of the progress that is shown.
+    """
 
-        Args:
-            what: the first word of each line.
-        """
-        self._what = what
-        self._files = self._bytes = self._new = 0
-        self._next = time.monotonic() + _EVERY_S
+    def __init__(self, what: str, counter: Counter) -> None:
+        self._what, self._counter = what, counter
+        self._bytes = self._new = 0
 
     def add(self, size: int, written: int) -> None:
         """Count one file of `size` bytes, of which `written` were new."""
-        self._files += 1
         self._bytes += size
         self._new += written
-        if time.monotonic() >= self._next:
-            self.print()
-            self._next = time.monotonic() + _EVERY_S
+        self._counter.advance(note=self._sizes())
 
-    def print(self) -> None:
-        """Print the present state."""
-        print(
-            f"{self._what}: {self._files:,} files, {as_mb(self._bytes)}, "
-            f"{as_mb(self._new)} written",
-            flush=True,
-        )
+    def line(self) -> str:
+        """All that was counted."""
+        return f"{self._what}: {self._counter.done:,} files, {self._sizes()}"
+
+    def _sizes(self) -> str:
+        return f"{as_mb(self._bytes)}, {as_mb(self._new)} written"
+
+
+@contextmanager
+def counted_files(what: str) -> Iterator[FileCount]:
+    """Count files, show how far it is, and print a line of all at the end."""
+    with progress(what) as counter:
+        count = FileCount(what, counter)
+        yield count
+    print(count.line(), flush=True)
 
 
 def as_mb(size: int) -> str:

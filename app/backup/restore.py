@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.backup.backup import HOME, STORAGE, home_parts
 from app.backup.database_copy import database_kind, holds_tables, put_database, sqlite_path
-from app.backup.progress import ProgressLines
+from app.backup.progress import counted_files
 from app.backup.snapshots import (
     INDEX,
     BackupError,
@@ -130,15 +130,14 @@ def _set_aside(home: HomeFolder, url: str) -> Path:
 
 
 def _put_files(source: BackupFolder, index: Index, storage: Storage, home: HomeFolder) -> None:
-    progress = ProgressLines("files")
-    for file in index:
-        part, _, path = file.path.partition("/")
-        if part == STORAGE:
-            storage.replace(path, _checked_content(source, file))
-        else:
-            _put_in_home(source, file, path_in(home.root, path))
-        progress.add(file.size, file.size)
-    progress.print()
+    with counted_files("files") as count:
+        for file in index:
+            part, _, path = file.path.partition("/")
+            if part == STORAGE:
+                storage.replace(path, _checked_content(source, file))
+            else:
+                _put_in_home(source, file, path_in(home.root, path))
+            count.add(file.size, file.size)
 
 
 def _checked_content(source: BackupFolder, file: StoredFile) -> bytes:
