@@ -5,10 +5,12 @@ inserts the row, so a folder without a row is what a crash left, and the next re
 same content replaces it.
 """
 
+import errno
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -34,7 +36,7 @@ class ContentStore:
         return self.root / sha256
 
     @contextmanager
-    def staged_copy(self, source: Path, names: Iterable[str] | None = None) -> Iterator[Path]:
+    def staged_copy(self, source: Path, names: Collection[str] | None = None) -> Iterator[Path]:
         """Copy files next to their destination. The copy is removed unless `put` renames it.
 
         Check the copy, not the source: nobody else can change it before it is stored.
@@ -42,9 +44,14 @@ class ContentStore:
         Args:
             source: the folder to copy.
             names: the files to copy; those that do not exist are skipped. All by default.
+
+        Raises:
+            OSError: the disk has no room for the copy. It is not begun then, because a disk that
+                it filled for a moment would refuse everybody else's images.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         self._remove_stale_copies()
+        self._require_room(_size(source, names))
         copy = Path(tempfile.mkdtemp(prefix=_STAGED, dir=self.root))
         try:
             if names is None:
@@ -97,12 +104,22 @@ class ContentStore:
             (staged / name).replace(target / name)
         return lost
 
+    def _require_room(self, needed: int) -> None:
+        if shutil.disk_usage(self.root).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
+
     def _remove_stale_copies(self) -> None:
         for copy in self.root.glob(f"{_STAGED}*"):
             # Another process may finish with its copy while this one looks.
             with suppress(FileNotFoundError):
                 if copy.stat().st_mtime < time.time() - _STALE_S:
                     shutil.rmtree(copy, ignore_errors=True)
+
+
+def _size(source: Path, names: Collection[str] | None) -> int:
+    """Bytes of the files of a folder, or of those with these names."""
+    paths = source.rglob("*") if names is None else (source / name for name in names)
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 FindLost = Callable[[Path, Path], list[str]]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.core.audit import AuditEvent
 from app.core.database import Database
+from app.core.disk_full import is_disk_full
 from app.core.errors import AppError, NotReady
 from app.registry.files import model_folder
 from app.registry.queries import active_sha256, find_model
@@ -163,9 +164,12 @@ class ActiveClassifier:
     def _register_released(self) -> None:
         try:
             register_released(self._database, self._settings)
-        except Exception:
+        except Exception as problem:
             # Images are still answered; the next start tries again.
-            logger.exception("the released models cannot be registered")
+            if is_disk_full(problem):
+                logger.warning("the released models are not registered: the disk is full")
+            else:
+                logger.exception("the released models cannot be registered")
 
     def get(self, timeout_s: float = 10.0) -> Predictor:
         """The predictor, waiting for it while it loads.

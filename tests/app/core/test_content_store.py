@@ -1,9 +1,13 @@
 """The store of folders that are named by the hash of their content."""
 
+import errno
 import os
+import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +72,18 @@ def test_copy_is_removed_after_an_error(store: ContentStore, source: Path) -> No
     with pytest.raises(FileNotFoundError), store.staged_copy(source / "missing"):
         pass
     assert not list(store.root.iterdir())
+
+
+def test_copy_that_does_not_fit_is_not_begun(
+    store: ContentStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: pytest.fail("the copy was begun"))
+    with pytest.raises(OSError, match="space") as refused, store.staged_copy(source):
+        pass
+    assert refused.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    put(store, source)
 
 
 def test_crash_between_copy_and_rename_leaves_no_folder_of_that_name(
