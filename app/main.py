@@ -66,6 +66,7 @@ from app.screenings.installation import require_one_installation
 from app.screenings.quota import StorageQuota
 from app.screenings.retention import remove_expired_screenings
 from app.screenings.routes import router as screenings
+from app.screenings.sample_routes import router as samples
 from app.screenings.service import ScreeningService
 from app.screenings.uploads import Intake, Pace
 from app.services import Services
@@ -92,6 +93,7 @@ DESCRIPTION = (
 
 PAGES = (
     screenings,
+    samples,
     gallery,
     gallery_admin,
     on_demand,

@@ -16,12 +16,15 @@ const rows = queue.querySelector("ol");
 const status = document.getElementById("status");
 const rowTemplate = /** @type {HTMLTemplateElement} */ (document.getElementById("queue-row"));
 
-/** @typedef {{file: File, row: HTMLElement, retries: number, alone: boolean}} Upload */
+const cancelAll = document.getElementById("cancel-all");
+const PREVIEW = 96; // Pixels of a row's small picture: two for each CSS pixel.
+
+/** @typedef {{file: File, row: HTMLElement, retries: number, alone: boolean, cancel: () => void}} Upload */
 /** @typedef {{title: string, detail?: string, status: number, retryAfter: number | null}} Problem */
 
 /** @type {Upload[]} */
 const waiting = [];
-/** @type {Set<HTMLElement>} Rows that are not answered yet. */
+/** @type {Set<Upload>} Those that are not answered yet. */
 const unfinished = new Set();
 let inFlight = 0;
 // A visitor's first image makes the cookie that owns the images: until it came, the others wait for it.
@@ -40,8 +43,14 @@ function add(files) {
     row.querySelector(".file-size").textContent = readableSize(file.size);
     row.querySelector("progress").setAttribute("aria-label", `Upload of ${file.name}`);
     rows.append(row);
-    const upload = { file, row, retries: 0, alone: chosen.length === 1 };
-    row.querySelector("button").addEventListener("click", () => enqueue({ ...upload, retries: 0 }));
+    const upload = { file, row, retries: 0, alone: chosen.length === 1, cancel() {} };
+    const [again, cancel] = buttons(upload);
+    again.addEventListener("click", () => {
+      upload.retries = 0;
+      enqueue(upload);
+    });
+    cancel.setAttribute("aria-label", `Cancel the upload of ${file.name}`);
+    cancel.addEventListener("click", () => upload.cancel());
     enqueue(upload);
   }
   queue.scrollIntoView({ block: "nearest" });
@@ -58,18 +67,56 @@ function skip(files) {
   announce(row.textContent);
 }
 
+/** @param {Upload} upload @returns {HTMLElement[]} "Try again" and "Cancel". */
+function buttons(upload) {
+  return ["again", "cancel"].map((action) => upload.row.querySelector(`[data-action=${action}]`));
+}
+
+/** @param {Upload} upload @param {{again?: boolean, cancel?: boolean}} shown */
+function offer(upload, { again = false, cancel = false }) {
+  const [againButton, cancelButton] = buttons(upload);
+  againButton.hidden = !again;
+  cancelButton.hidden = !cancel;
+  cancelAll.hidden = unfinished.size < 2;
+}
+
 /** @param {Upload} upload */
 function enqueue(upload) {
-  unfinished.add(upload.row);
+  unfinished.add(upload);
   const largest = Number(form.dataset.maxBytes);
   if (upload.file.size > largest) {
     const detail = `It has ${readableSize(upload.file.size)}. The limit is ${readableSize(largest)}.`;
     return fail(upload, { title: "This file is too large", detail, status: 413, retryAfter: null });
   }
   show(upload, "waiting");
-  upload.row.querySelector("button").hidden = true;
+  upload.cancel = () => {
+    waiting.splice(waiting.indexOf(upload), 1);
+    stop(upload);
+  };
+  offer(upload, { cancel: true });
   waiting.push(upload);
   next();
+}
+
+/** @param {Upload} upload One that will not be sent. */
+function stop(upload) {
+  unfinished.delete(upload);
+  show(upload, "cancelled");
+  offer(upload, { again: true });
+  announce(`${upload.file.name}: cancelled`);
+}
+
+/** A small picture of the file, where the browser can read it. @param {Upload} upload */
+async function preview({ file, row }) {
+  const picture = row.querySelector("canvas");
+  try {
+    const bitmap = await createImageBitmap(file, { resizeWidth: PREVIEW, resizeQuality: "medium" });
+    [picture.width, picture.height] = [bitmap.width, bitmap.height];
+    picture.getContext("2d").drawImage(bitmap, 0, 0);
+    bitmap.close();
+  } catch {
+    // A DICOM file or none that is an image: the server's thumbnail comes with its answer.
+  }
 }
 
 function next() {
@@ -83,8 +130,15 @@ function send(upload) {
   progress.hidden = false;
   progress.value = 0;
   show(upload, "uploading 0 %");
+  preview(upload);
 
   const request = new XMLHttpRequest();
+  let isCancelled = false;
+  upload.cancel = () => {
+    isCancelled = true;
+    request.abort();
+  };
+  offer(upload, { cancel: true });
   request.open("POST", form.action);
   request.setRequestHeader("Accept", "application/json");
   request.responseType = "json";
@@ -96,11 +150,16 @@ function send(upload) {
   request.upload.addEventListener("load", () => {
     progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
     show(upload, "processing");
+    offer(upload, {}); // Too late: the server screens it now.
   });
   // Fires after success, error and abort alike.
   request.addEventListener("loadend", () => {
     inFlight -= 1;
     progress.hidden = true;
+    if (isCancelled) {
+      stop(upload);
+      return next();
+    }
     owned ||= request.status === 201;
     if (request.status === 201) succeed(upload, request.response);
     else fail(upload, problemOf(request));
@@ -130,21 +189,31 @@ function fail(upload, problem) {
     const wait = problem.retryAfter ?? FALLBACK_WAIT_S * 2 ** upload.retries;
     upload.retries += 1;
     show(upload, `${problem.title}: retrying in ${wait} s`);
-    setTimeout(() => enqueue(upload), wait * 1000);
+    const timer = setTimeout(() => enqueue(upload), wait * 1000);
+    upload.cancel = () => {
+      clearTimeout(timer);
+      stop(upload);
+    };
+    offer(upload, { cancel: true });
     return;
   }
-  unfinished.delete(upload.row);
+  unfinished.delete(upload);
   const title = document.createElement("strong");
   title.textContent = problem.title;
   show(upload, title, problem.detail ?? "");
   upload.row.querySelector("progress").hidden = true;
-  upload.row.querySelector("button").hidden = !passing;
+  offer(upload, { again: passing });
   announce(`${upload.file.name}: ${problem.title}. ${problem.detail ?? ""}`);
 }
 
-/** @param {Upload} upload @param {{url: string, decision: string, decision_name: string, warnings: string[]}} screening */
+/** @param {Upload} upload @param {{url: string, thumbnail_url: string, decision: string, decision_name: string, confidence: string, warnings: string[]}} screening */
 function succeed(upload, screening) {
-  unfinished.delete(upload.row);
+  unfinished.delete(upload);
+  offer(upload, {});
+  const picture = new Image(48, 48);
+  picture.src = screening.thumbnail_url;
+  picture.alt = "";
+  upload.row.querySelector(".queue-picture").replaceChildren(picture);
   const verdict = document.createElement("span");
   verdict.className = `verdict verdict-${screening.decision}`;
   verdict.textContent = screening.decision_name;
@@ -154,12 +223,15 @@ function succeed(upload, screening) {
     line.textContent = `Warning: ${text}`;
     return line;
   });
-  show(upload, verdict, ...warnings);
+  const confidence = document.createElement("span");
+  confidence.className = "queue-confidence";
+  confidence.textContent = screening.confidence;
+  show(upload, verdict, confidence, ...warnings);
   const link = upload.row.querySelector("a");
   link.href = screening.url;
   link.hidden = false;
   link.setAttribute("aria-label", `View result for ${upload.file.name}`);
-  announce([`${upload.file.name}: ${screening.decision_name}`, ...screening.warnings].join(". "));
+  announce([`${upload.file.name}: ${screening.decision_name}, ${screening.confidence}`, ...screening.warnings].join(". "));
   if (upload.alone && unfinished.size === 0) location.assign(screening.url);
 }
 
@@ -182,6 +254,10 @@ document.getElementById("choose").addEventListener("click", () => input.click())
 input.addEventListener("change", () => {
   add(input.files);
   input.value = ""; // So that the same file can be chosen again.
+});
+
+cancelAll.addEventListener("click", () => {
+  for (const upload of [...unfinished]) if (!buttons(upload)[1].hidden) upload.cancel();
 });
 
 document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));

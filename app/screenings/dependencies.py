@@ -126,9 +126,18 @@ async def clinic_image(
         yield form
 
 
+async def one_turn(
+    current: CurrentServices, caller: Annotated[Caller, Depends(limited_uploader)]
+) -> AsyncIterator[Caller]:
+    """Who has an image screened that is here already, when it is their turn."""
+    async with current.turns.turn(caller):
+        yield caller
+
+
 # Their turn ends when the route returns, not when a slow reader has taken the answer.
 VisitorImages = Annotated[ImageForm, Depends(visitor_images, scope="function")]
 ClinicImage = Annotated[ImageForm, Depends(clinic_image, scope="function")]
+OneTurn = Annotated[Caller, Depends(one_turn, scope="function")]
 
 
 def owned_screening_to_change(

@@ -15,6 +15,7 @@ from app.accounts.tables import User
 from app.core.audit import AuditEvent
 from app.core.errors import Conflict, InvalidForm, NotFound
 from app.datasets.corrections import row_holding
+from app.screenings.samples import is_sample
 from app.screenings.tables import Review, Screening
 from ml.labels import NO_CLASS, OTHER_FINDING, ordered_labels
 
@@ -129,7 +130,9 @@ def _trimmed(sent: SentReview) -> SentReview:
 
 def _faults(screening: Screening, sent: SentReview, choices: Collection[str]) -> dict[str, str]:
     faults = {}
-    if sent.label not in choices:
+    if is_sample(screening.image_sha256):
+        faults["label"] = "This image is a synthetic sample. Reviews are for images of patients."
+    elif sent.label not in choices:
         faults["label"] = f"Choose what the image shows: {', '.join(choices)}."
     elif sent.label == OTHER_FINDING and not sent.finding:
         faults["finding"] = "Enter the finding, for example: pleural effusion."

@@ -49,6 +49,7 @@ from app.screenings.reviews import (
     review_id,
     reviewed_labels,
 )
+from app.screenings.samples import SAMPLES
 from app.screenings.schemas import UploadResult
 from app.screenings.service import SentLabels
 from app.screenings.sharing import is_shared, share, stop_sharing
@@ -108,6 +109,7 @@ def upload_page(
         status,
         model=card,
         classes=listed_labels(current.classifier.labels),
+        samples=() if owner.clinic_id or card is None else SAMPLES,
         recent=_summaries(opened, recent.rows, request.state.user),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
@@ -150,7 +152,8 @@ def create(
         # A refusal reaches the script as problem+json through the error handler.
         labels = _labels(images[0], form.fields)
         row = current.screenings.screen(images[0].file, owner, labels, visitor_address=address)
-        result = UploadResult.of(row).model_dump(mode="json")
+        thresholds = thresholds_of(opened, [row])[row.id]
+        result = UploadResult.of(row, thresholds).model_dump(mode="json")
         response: Response = JSONResponse(result, HTTPStatus.CREATED)
         remember(response, owner, current.settings)
         return response

@@ -7,10 +7,13 @@ from pydantic import BaseModel, Field, JsonValue
 
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
+from app.screenings.thresholds import why_uncertain
 from app.screenings.views import REASONS, TRIAL_NOTICE
+from ml.classifier.card import Thresholds
 from ml.classifier.predictor import decision_name
 from ml.imaging.image_warnings import ImageWarning, read_warnings
 from ml.labels import label_name
+from ml.reporting.format import percent
 
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
@@ -171,11 +174,13 @@ class UploadResult(BaseModel):
     decision: str
     decision_name: str
     probabilities: dict[str, float]
+    confidence: str  # as in lists: the probability, or why the model abstains
+    thumbnail_url: str
     warnings: list[str]
 
     @classmethod
-    def of(cls, row: Screening) -> "UploadResult":
-        """Show a row."""
+    def of(cls, row: Screening, thresholds: Thresholds) -> "UploadResult":
+        """Show a row; the thresholds are those that decided."""
         return cls(
             id=row.id,
             url=f"/screenings/{row.id}",
@@ -184,6 +189,8 @@ class UploadResult(BaseModel):
             decision=row.decision,
             decision_name=decision_name(row.decision),
             probabilities=row.probabilities,
+            confidence=why_uncertain(row, thresholds) or percent(max(row.probabilities.values())),
+            thumbnail_url=f"/screenings/{row.id}/thumbnail",
             warnings=[warning.text for warning in read_warnings(row.warnings)],
         )
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from app.core.errors import NotFound
+from app.screenings.samples import NOTICE, is_sample
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
@@ -176,6 +177,7 @@ class ScreeningView:
     decision_reason: str | None
     uncertain_because: str
     trial_notice: str | None
+    sample_notice: str | None
     warnings: list[str]
     label: str
     label_name: str
@@ -206,6 +208,7 @@ class ScreeningView:
             decision_reason=REASONS.get(row.reason or ""),
             uncertain_because=why_uncertain(row, thresholds),
             trial_notice=TRIAL_NOTICE if row.is_trial else None,
+            sample_notice=NOTICE if is_sample(row.image_sha256) else None,
             warnings=[warning.text for warning in read_warnings(row.warnings)],
             label=row.label,
             label_name=label_name(row.label),

@@ -53,6 +53,9 @@ def test_several_images_get_a_row_each(page: Page, images: list[Path]) -> None:
     links = page.get_by_role("link", name=re.compile("View result for image-"))
     expect(links).to_have_count(3)
     expect(rows.first.locator(".verdict")).to_be_visible()
+    expect(rows.first.locator(".queue-confidence")).to_contain_text(re.compile("%|score"))
+    assert rows.locator(".file-name").all_inner_texts() == [image.name for image in images]
+    expect(page.locator(".queue-picture img")).to_have_count(3)
     expect(page.get_by_role("status")).to_contain_text("image-")
 
     links.nth(1).click()
@@ -87,6 +90,22 @@ def test_file_that_is_no_image_says_why(page: Page, faults: Faults, no_image: Pa
     expect(row.get_by_role("button", name="Try again")).to_be_hidden()
     expect(page.get_by_role("status")).to_contain_text("letter")
     faults.expect("Failed to load resource")
+
+
+def test_uploads_are_cancelled_one_or_all(page: Page, images: list[Path]) -> None:
+    page.route("**/screenings", lambda _route: None)  # no upload is answered
+    page.goto("/")
+    page.set_input_files("#image", images)
+    rows, again = page.locator(".queue-row"), page.get_by_role("button", name="Try again")
+    page.get_by_role("button", name=f"Cancel the upload of {images[2].name}").click()
+    expect(rows.nth(2)).to_contain_text("cancelled")
+    expect(again).to_have_count(1)
+    page.get_by_role("button", name="Cancel all").click()
+    expect(again).to_have_count(3)
+    page.unroute("**/screenings")
+    again.first.click()
+    expect(rows.first.locator(".verdict")).to_be_visible()
+    expect(rows.last).to_contain_text("cancelled")
 
 
 def test_too_large_file_is_not_sent(page: Page, images: list[Path]) -> None:
