@@ -6,10 +6,10 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from contextlib import nullcontext
+from enum import StrEnum
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -32,7 +32,7 @@ from ml.errors import XrayError
 
 if TYPE_CHECKING:
     from app.core.database import Database
-    from app.runs.tables import RunQueue
+Word = TypeVar("Word", bound=StrEnum)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 db_app = typer.Typer(no_args_is_help=True, help="Manage the database.")
 _GROUPS = (
@@ -196,24 +196,29 @@ def _set_up(database: "Database", settings: Settings, console: Console) -> None:
 @xray.command()
 def worker(
     queues: Annotated[str, typer.Option(help="Queues to serve: cpu, gpu or both.")] = "cpu,gpu",
+    lanes: Annotated[
+        str, typer.Option(help="Lanes to serve: long (trainings), short (the others) or both.")
+    ] = "long,short",
     lease: Annotated[
         float,
         typer.Option(min=1, help="Seconds after which another worker takes over if this one dies."),
     ] = 30.0,
 ) -> None:
-    """Process runs from the queue, one at a time; upgrades the database first.
+    """Process queued runs, one of each lane at a time; upgrades the database first.
 
     On SIGTERM the current run stops, and another worker continues it.
     """
+    from app.runs.tables import RunLane, RunQueue
     from app.worker.worker import Worker
 
+    wanted, in_lanes = _named(RunQueue, queues, "queue"), _named(RunLane, lanes, "lane")
     settings = Settings()
     configure_logging(settings)
     database = _migrated_database(settings)
     _require_one_installation(database, settings)
     database.close()
-    Console().print(f"Xray Screening: waiting for runs in {queues}")
-    sys.exit(Worker(settings, _queues(queues), lease).work())
+    Console().print(f"Xray Screening: waiting for {' and '.join(in_lanes)} runs in {queues}")
+    sys.exit(Worker(settings, wanted, lease, in_lanes).work())
 
 
 @xray.command("worker-alive")
@@ -223,10 +228,9 @@ def worker_alive(
     ] = 60.0,
 ) -> None:
     """Probe: exit with status 1 unless a worker on this machine is alive."""
-    from app.runs.heartbeat import alive_file
+    from app.runs.heartbeat import alive_here
 
-    path = alive_file(Settings())
-    if not path.exists() or time.time() - path.stat().st_mtime > seconds:
+    if not alive_here(Settings(), seconds):
         raise XrayError(
             f"No worker on this machine has sent a heartbeat for {seconds:.0f} seconds."
         )
@@ -256,13 +260,12 @@ def _require_one_installation(database: "Database", settings: Settings) -> None:
     require_one_installation(database, Storage.open(settings.effective_storage_url))
 
 
-def _queues(names: str) -> "list[RunQueue]":
-    from app.runs.tables import RunQueue
-
-    known = {queue.value: queue for queue in RunQueue}
-    wanted = names.split(",")
+def _named(kind: type[Word], names: str, what: str) -> list[Word]:
+    """The members of an enumeration that a text names, with commas between."""
+    known = {member.value: member for member in kind}
+    wanted = [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in known]:
-        raise XrayError(f"There is no queue {unknown[0]!r}. Use {' or '.join(known)}.")
+        raise XrayError(f"There is no {what} {unknown[0]!r}. Use {' or '.join(known)}.")
     return [known[name] for name in wanted]
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.home_folder import HomeFolder
+from app.notification_settings import NotificationSettings
 from app.secret_strength import SHORTEST_SECRET, secret_fault
 from app.setting_files import SecretFiles
 from ml.classifier.bundle import PRETRAINED
@@ -66,7 +67,7 @@ class Environment(StrEnum):
     PRODUCTION = "production"  # behind TLS, several processes, secrets from outside
 
 
-class Settings(BaseSettings):
+class Settings(NotificationSettings):
     """Everything that can be configured; every field is `XRAY_<NAME>` in the environment."""
 
     model_config = SettingsConfigDict(
@@ -234,13 +235,11 @@ class Settings(BaseSettings):
         description="Token that /metrics requires as Authorization: Bearer. Default: /metrics is"
         " served to callers on this machine only.",
     )
-    webhook_url: str = Field(
-        "",
-        description="Address that gets alarms and ended runs as signed JSON. Default: none.",
-    )
-    webhook_secret: SecretStr = Field(
-        SecretStr(""),
-        description="Secret that webhooks are signed with. Required with XRAY_WEBHOOK_URL.",
+    short_run_memory_mb: int = Field(
+        2000,
+        ge=0,
+        description="Memory that has to be available for a short run to start beside a long one,"
+        " in MB.",
     )
     log_level: LogLevel = Field(
         LogLevel.INFO, description="Least severe level that is logged: DEBUG, INFO, WARNING, ERROR."
@@ -280,15 +279,10 @@ class Settings(BaseSettings):
         return proxies
 
     @model_validator(mode="after")
-    def _refuse_unsigned_webhook(self) -> Self:
-        if not self.webhook_url:
-            return self
+    def _refuse_unsafe_notifications(self) -> Self:
         is_production = self.environment is Environment.PRODUCTION
-        expected = ["https://"] if is_production else ["https://", "http://"]
-        if not any(self.webhook_url.startswith(scheme) for scheme in expected):
-            raise ValueError(f"XRAY_WEBHOOK_URL has to begin with {' or '.join(expected)}.")
-        if fault := secret_fault(self.webhook_secret.get_secret_value()):
-            raise ValueError(f"XRAY_WEBHOOK_SECRET {fault}. Create one with openssl rand -hex 32.")
+        if fault := self.webhook_fault(is_production=is_production):
+            raise ValueError(fault)
         return self
 
     @field_validator("decoder_workers")

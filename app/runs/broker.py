@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection
 
 from app.runs.consumer import Consumer
+from app.runs.run_types import lane_of
 from app.runs.tables import Run, RunQueue
 from app.settings import Settings
 
@@ -35,7 +36,7 @@ def _publish(settings: Settings, run: Run) -> None:
         # Imported late: the server has no Celery unless it is installed for workers.
         from app.runs.celery_broker import create_celery, publish
 
-        publish(create_celery(settings), run.id, run.queue)
+        publish(create_celery(settings), run.id, run.queue, lane_of(run.run_type))
     except ModuleNotFoundError as missing:
         if missing.name not in ("celery", "kombu", "redis"):
             raise

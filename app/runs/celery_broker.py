@@ -20,7 +20,7 @@ from kombu.transport import filesystem
 
 from app.core.logging import configure_logging
 from app.runs.consumer import Consumer
-from app.runs.tables import RunQueue
+from app.runs.tables import RunLane, RunQueue
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,12 @@ def _message_folders(root: Path) -> dict[str, str]:
     }
 
 
-def publish(celery: Celery, id: uuid.UUID, queue: RunQueue) -> None:
+def message_queue(queue: RunQueue, lane: RunLane) -> str:
+    """The name of the broker's queue for a device and a lane: cpu, gpu, cpu-short, gpu-short."""
+    return queue.value if lane is RunLane.LONG else f"{queue.value}-{lane.value}"
+
+
+def publish(celery: Celery, id: uuid.UUID, queue: RunQueue, lane: RunLane) -> None:
     """Send the message of a run, once.
 
     Raises:
@@ -93,7 +98,8 @@ def publish(celery: Celery, id: uuid.UUID, queue: RunQueue) -> None:
     """
     impatient = {"socket_connect_timeout": 1, "socket_timeout": 1, "max_retries": 0}
     with celery.connection_for_write(transport_options=impatient) as connection:
-        celery.send_task(EXECUTE, [str(id)], connection=connection, queue=queue.value, retry=False)
+        name = message_queue(queue, lane)
+        celery.send_task(EXECUTE, [str(id)], connection=connection, queue=name, retry=False)
 
 
 def run_consumer(settings: Settings, queues: Collection[RunQueue], consumer: Consumer) -> int:
@@ -118,10 +124,10 @@ def run_consumer(settings: Settings, queues: Collection[RunQueue], consumer: Con
     # Celery itself acts on a signal only seconds later.
     signals.worker_shutting_down.connect(stop, weak=False)
     worker = celery.Worker(
-        queues=[queue.value for queue in queues],
-        # A run's program is a separate process; this thread only watches it.
+        queues=[message_queue(queue, lane) for queue in queues for lane in consumer.lanes],
+        # A run's program is a separate process; its thread only watches it.
         pool="threads",
-        concurrency=1,
+        concurrency=len(consumer.lanes),
         hostname=f"xray-{os.getpid()}@{socket.gethostname()}",
         loglevel="INFO",
         quiet=True,
@@ -145,7 +151,7 @@ class _Polling(bootsteps.StartStopStep):
         self._consumer = consumer_of_runs
 
     def start(self, parent: Any) -> None:
-        """Start polling once there is a pool, the one thread that messages use as well."""
+        """Start polling once there is a pool, the threads that messages use as well."""
         self._thread = threading.Thread(
             target=self._consumer.poll, args=(parent.pool.executor,), daemon=True
         )

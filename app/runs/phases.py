@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core.database import now
 from app.runs.progress import RunProgress
+from app.runs.run_types import lane_of, types_of
 from app.runs.tables import Run, RunStatus
 
 # What a run does during its steps and after them.
@@ -70,11 +71,13 @@ def _seconds(start: datetime, end: datetime) -> float:
 
 
 def runs_ahead(session: Session, run: Run) -> int:
-    """How many queued runs of the same device start before a queued one."""
+    """How many queued runs of the same device and lane start before a queued one."""
     before = or_(
         Run.priority > run.priority,
         and_(Run.priority == run.priority, Run.created_at < run.created_at),
     )
     query = select(func.count()).select_from(Run)
+    lane = types_of([lane_of(run.run_type)])
     query = query.where(Run.status == RunStatus.QUEUED, Run.queue == run.queue, before)
+    query = query.where(Run.run_type.in_(lane))
     return session.scalar(query) or 0

@@ -21,8 +21,8 @@ from app.core.errors import AppError, Conflict, NotFound
 from app.runs.handlers.base import RunResult
 from app.runs.handlers.import_data import UPLOAD
 from app.runs.progress import RunProgress
-from app.runs.run_types import RUN_TYPES
-from app.runs.tables import Run, RunQueue, RunStatus
+from app.runs.run_types import types_of
+from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 
 # Enough for a traceback; the whole log is a file.
 MAX_LOG_TAIL = 8_000
@@ -92,13 +92,19 @@ def list_runs(session: Session, limit: int = 50) -> list[Run]:
     return list(session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id).limit(limit)))
 
 
-def next_queued(session: Session, queues: Collection[RunQueue], limit: int = 1) -> list[uuid.UUID]:
-    """The first runs of some queues: by priority, then by age."""
+def next_queued(
+    session: Session,
+    queues: Collection[RunQueue],
+    limit: int = 1,
+    *,
+    lanes: Collection[RunLane] = tuple(RunLane),
+) -> list[uuid.UUID]:
+    """The first runs of some queues and lanes: by priority, then by age."""
     waiting = select(Run.id).where(
         Run.status == RunStatus.QUEUED,
         Run.queue.in_(queues),
         # A run type of a newer version is left to a newer worker.
-        Run.run_type.in_(RUN_TYPES),
+        Run.run_type.in_(types_of(lanes)),
     )
     order = waiting.order_by(Run.priority.desc(), Run.created_at, Run.id)
     return list(session.scalars(order.limit(limit)))
@@ -110,7 +116,7 @@ def claim(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Run | 
     Args:
         session: the database.
         id: the run.
-        owner: a name that no other attempt has.
+        owner: a name that no other attempt has: the worker's machine, then what follows a colon.
         lease_s: seconds until the claim expires, unless renewed.
 
     Returns:
@@ -126,16 +132,22 @@ def claim(session: Session, id: uuid.UUID, owner: str, lease_s: float) -> Run | 
         attempts=Run.attempts + 1,
         lease_owner=owner,
         lease_until=database_time(session) + timedelta(seconds=lease_s),
+        worker=owner.partition(":")[0],
         started_at=func.coalesce(Run.started_at, now()),
     )
     return get_run(session, id) if taken else None
 
 
 def claim_next(
-    session: Session, queues: Collection[RunQueue], owner: str, lease_s: float
+    session: Session,
+    queues: Collection[RunQueue],
+    owner: str,
+    lease_s: float,
+    *,
+    lanes: Collection[RunLane] = tuple(RunLane),
 ) -> Run | None:
-    """Claim the first run of the queues; None if none is queued."""
-    while waiting := next_queued(session, queues):
+    """Claim the first run of the queues and lanes; None if none is queued."""
+    while waiting := next_queued(session, queues, lanes=lanes):
         # Another worker may claim it first; then the next run is tried.
         if run := claim(session, waiting[0], owner, lease_s):
             return run

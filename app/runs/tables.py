@@ -35,6 +35,13 @@ class RunQueue(StrEnum):
     GPU = "gpu"
 
 
+class RunLane(StrEnum):
+    """Which runs wait for each other: a worker executes one run of each lane at a time."""
+
+    LONG = "long"  # trainings
+    SHORT = "short"  # evaluations, image generation, imports
+
+
 class Run(Base):
     """A run: its options, its progress, and which worker holds its lease until when."""
 
@@ -61,6 +68,7 @@ class Run(Base):
     # Names one attempt of one worker; one that returns late no longer owns the run.
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    worker: Mapped[str | None] = mapped_column(String(200))  # machine of the last attempt
 
     progress: Mapped[JsonObject] = mapped_column(JSON, default=dict)  # RunProgress
     reason: Mapped[str | None] = mapped_column(Text)  # of the last failure

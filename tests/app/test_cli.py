@@ -17,6 +17,9 @@ from typer.testing import CliRunner
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.cli import xray as command_line
+from app.runs.heartbeat import Heartbeat
+from app.runs.tables import RunLane, RunQueue
+from app.settings import Settings
 from ml.classifier.bundle import PRETRAINED, read_bundle
 from ml.evaluation.evidence import read_evidence
 from ml.reporting.model_card import render_model_card
@@ -148,11 +151,10 @@ def test_clean_up_counts_what_it_deletes(tmp_path: Path) -> None:
 def test_worker_alive_is_a_probe(tmp_path: Path) -> None:
     home = {"XRAY_HOME": str(tmp_path)}
     assert xray("worker-alive", **home).returncode == 1
-    beat = tmp_path / "workers" / socket.gethostname()
-    beat.parent.mkdir()
-    beat.touch()
+    heartbeat = Heartbeat(Settings(home=tmp_path), [RunQueue.CPU], [RunLane.LONG], "")
+    heartbeat.beat()
     assert xray("worker-alive", **home).returncode == 0
-    os.utime(beat, (0, 0))
+    heartbeat.end()
     assert "No worker" in xray("worker-alive", **home).stderr
 
 

@@ -37,6 +37,7 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def stand_in_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RUN_TYPES, stand_in.StandIn.name, stand_in.StandIn())
+    monkeypatch.setitem(RUN_TYPES, stand_in.ShortStandIn.name, stand_in.ShortStandIn())
 
 
 @pytest.fixture

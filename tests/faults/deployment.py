@@ -42,11 +42,18 @@ class Deployment:
     data: Path
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
 
-    def start(self, *, notified: bool = True, max_attempts: int = 3, **options: Any) -> uuid.UUID:
+    def start(
+        self,
+        run_type: str = stand_in.StandIn.name,
+        *,
+        notified: bool = True,
+        max_attempts: int = 3,
+        **options: Any,
+    ) -> uuid.UUID:
         with self.database.session() as session:
             run = create_run(
                 session,
-                stand_in.StandIn.name,
+                run_type,
                 {"data": self.data} | options,
                 requested_by="test",
                 max_attempts=max_attempts,

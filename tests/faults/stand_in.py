@@ -24,6 +24,7 @@ from app.runs.handlers.base import (
 )
 from app.runs.handlers.train_classifier import RegisteredClassifier
 from app.runs.run_types import RUN_TYPES
+from app.runs.tables import RunLane
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -94,9 +95,17 @@ class StandIn(RunType):
         return RegisteredClassifier(classifier=digest, version="counted")
 
 
+class ShortStandIn(StandIn):
+    """The same as a short run."""
+
+    name = "short-stand-in"
+    lane = RunLane.SHORT
+
+
 def register() -> None:
-    """Make it a run type of this process."""
+    """Make both run types of this process."""
     RUN_TYPES[StandIn.name] = StandIn()
+    RUN_TYPES[ShortStandIn.name] = ShortStandIn()
     if seconds := os.environ.get(VISIBILITY_TIMEOUT):
         _hide_messages_for(float(seconds))
 

@@ -56,6 +56,17 @@ def test_run_is_done_and_one_told_of_fifty_times_is_done_once(deployment: Deploy
     assert run.log_tail == "beginning after step 0\n"
 
 
+def test_short_run_is_done_while_a_long_one_is_at_work(deployment: Deployment) -> None:
+    deployment.worker()
+    long = deployment.start(steps=100_000, step_s=0.01)
+    deployment.wait_until_training(long)
+    # Its message goes through the queue of short runs; a run without a message is found as well.
+    for notified in (True, False):
+        short = deployment.start(stand_in.ShortStandIn.name, steps=1, notified=notified)
+        assert deployment.wait(short, ended).status is RunStatus.SUCCEEDED
+    assert deployment.run(long).status is RunStatus.RUNNING
+
+
 def test_killed_trainer_is_started_again_and_resumes(deployment: Deployment) -> None:
     run_id = deployment.start(steps=30)
     deployment.worker()

@@ -2,6 +2,7 @@
 
 from app.registry.registration import keep_audit
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
+from app.runs.tables import RunLane
 from ml.data.splits import Split
 from ml.options.audit import AuditOptions
 from ml.reporting.audit_report import summary
@@ -23,6 +24,7 @@ class AuditClassifier(RunType):
     title = "Audit a classifier"
     summary = "Find out whether a classifier looks at the lungs or knows the hospital."
     program = ("ml", "audit")
+    lane = RunLane.SHORT
     inputs = (
         Input("data", InputType.DATA, "Images to audit on."),
         Input("bundle", InputType.CLASSIFIER, "Classifier to audit."),

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy.orm import Session
 
-from app.runs.tables import Run
+from app.runs.tables import Run, RunLane
 from app.settings import Settings
 from ml.data.splits import Split
 from ml.files import link_or_copy
@@ -165,6 +165,7 @@ class RunType:
         out: the folder within the run's that the program writes to; empty: the run's own.
         uses_device: whether the program takes `device`.
         measured_splits: where every class of the data set needs images.
+        lane: which runs it waits for.
 
     """
 
@@ -179,6 +180,7 @@ class RunType:
     out: ClassVar[str] = ""
     uses_device: ClassVar[bool] = True
     measured_splits: ClassVar[tuple[Split, ...]] = ()
+    lane: ClassVar[RunLane] = RunLane.LONG
 
     def validate(self, options: JsonObject) -> dict[str, str]:  # noqa: ARG002  # for subclasses
         """What is wrong with values that are each valid: a sentence for each, by name."""

@@ -11,6 +11,7 @@ from app.runs.handlers.base import (
     RunResult,
     RunType,
 )
+from app.runs.tables import RunLane
 from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import AblationOptions
@@ -42,6 +43,7 @@ class CompareClassifiers(RunType):
     title = "Compare two classifiers"
     summary = "Measure a classifier and the active one on the same test images: promotion checks."
     program = ("ml", "compare", "classifiers")
+    lane = RunLane.SHORT
     inputs = (
         Input("data", InputType.DATA, "Images to measure on."),
         Input("bundle", InputType.CLASSIFIER, "Candidate for activation."),

@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict
 
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
+from app.runs.tables import RunLane
 from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import ClassifierEvaluationOptions
@@ -46,6 +47,7 @@ class EvaluateClassifier(RunType):
     title = "Evaluate a classifier"
     summary = "Evaluate a classifier on the test split and write a report."
     program = ("ml", "evaluate", "classifier")
+    lane = RunLane.SHORT
     inputs = (
         Input("data", InputType.DATA, "Images to evaluate on."),
         Input("bundle", InputType.CLASSIFIER, "Classifier to evaluate."),
@@ -67,6 +69,7 @@ class EvaluateGan(RunType):
     title = "Evaluate a generator"
     summary = "Compare generated images with those of the test split and write a report."
     program = ("ml", "evaluate", "gan")
+    lane = RunLane.SHORT
     inputs = (
         Input("data", InputType.DATA, "Images to compare with."),
         Input("generator", InputType.GENERATOR, "Generator to evaluate.", required=False),

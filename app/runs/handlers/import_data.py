@@ -25,7 +25,7 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
-from app.runs.tables import Run
+from app.runs.tables import Run, RunLane
 from app.settings import Settings
 from ml.data.importers.import_images import write_left_out
 from ml.data.manifest import MANIFEST
@@ -91,6 +91,7 @@ class ImportData(RunType):
     title = "Import a data set"
     summary = "Import images from an archive, a folder or reviews as a new data set version."
     program = ("ml", "data", "prepare")
+    lane = RunLane.SHORT
     inputs = (
         Input("base", InputType.DATA, "Version that the images are added to.", required=False),
     )

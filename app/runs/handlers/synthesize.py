@@ -18,6 +18,7 @@ from app.runs.handlers.base import (
     RunType,
     typed_options,
 )
+from app.runs.tables import RunLane
 from ml.json_model import JsonObject
 from ml.option_fields import BASIC
 from ml.options.gan import SynthesisOptions
@@ -54,6 +55,7 @@ class Synthesize(RunType):
         "that were checked in the gallery."
     )
     program = ("ml", "synthesize")
+    lane = RunLane.SHORT
     inputs = (
         Input("generator", InputType.GENERATOR, "Generator to use."),
         Input(

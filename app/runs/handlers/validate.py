@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from app.registry.tables import ModelVersion
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
 from app.runs.handlers.evaluate import Estimate
+from app.runs.tables import RunLane
 from ml.evaluation.local_validation import ValidationReport
 from ml.json_model import JsonObject
 from ml.options.validation import ValidationOptions
@@ -30,6 +31,7 @@ class ValidateClassifier(RunType):
     title = "Validate a classifier locally"
     summary = "Measure a classifier on a clinic's own images, and fit thresholds for the clinic."
     program = ("ml", "validate")
+    lane = RunLane.SHORT
     inputs = (
         Input("data", InputType.DATA, "The clinic's own images, with labels."),
         Input("bundle", InputType.CLASSIFIER, "Classifier to validate."),

@@ -1,12 +1,12 @@
 """The console's pages of runs, on each kind of database."""
 
 import json
-import os
 import signal
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 
 from app.accounts.tables import UserSession
 from app.core.audit import AuditEvent
+from app.core.database import now
 from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE
 from app.datasets.tables import DataKind, DataVersion
@@ -33,9 +34,10 @@ from app.runs import queue as runs
 from app.runs.curves import MOST_POINTS, read_curves
 from app.runs.events import STREAMS, follow, state_digest
 from app.runs.files import run_folder
+from app.runs.heartbeat import Heartbeat
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
-from app.runs.tables import Run, RunQueue, RunStatus
+from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 from app.runs.views import duration, registered_by_each
 from app.server import Server
 from app.services import Services
@@ -359,14 +361,15 @@ def test_pages_of_the_list_hold_each_run_once(
 def test_nobody_at_work_is_said_and_a_live_worker_is_not_missed(
     admin: TestClient, settings: Settings
 ) -> None:
-    alive = settings.home.resolve() / "workers" / "some-host"
-    alive.parent.mkdir(exist_ok=True)
-    alive.touch()
+    heartbeat = Heartbeat(settings, list(RunQueue), list(RunLane), "")
+    heartbeat.beat()
     assert "No worker is running" not in admin.get("/admin/runs").text
-    long_ago = time.time() - 3600
-    os.utime(alive, (long_ago, long_ago))
+    (alive,) = (settings.home.resolve() / "workers").iterdir()
+    long_ago = (now() - timedelta(hours=1)).isoformat()
+    alive.write_text(json.dumps(json.loads(alive.read_text()) | {"seen_at": long_ago}))
     assert "No worker is running" in admin.get("/admin/runs").text
-    alive.unlink()
+    heartbeat.end()
+    assert not alive.exists()
 
 
 # --- one run --------------------------------------------------------------------------------------

@@ -19,12 +19,14 @@ from app.core.database import Base, Database, now
 from app.core.errors import Conflict, NotFound
 from app.migrations import upgrade
 from app.runs import queue as runs
+from app.runs.celery_broker import create_celery, publish
 from app.runs.handlers.train_classifier import NamedClassifierOptions
 from app.runs.progress import RunProgress, read_progress
 from app.runs.queue import Lease, RunEnded
-from app.runs.run_types import RUN_TYPES
+from app.runs.run_types import RUN_TYPES, lane_of
 from app.runs.service import create_run
 from app.runs.tables import Run, RunQueue, RunStatus
+from app.settings import Settings
 from tests.faults import stand_in
 
 LONG_S = 60.0
@@ -412,3 +414,22 @@ def test_lease_goes_by_the_clock_of_the_database(
         renewed = runs.get_run(session, run_id).lease_until
         assert renewed is not None
         assert renewed < now() + timedelta(seconds=2 * LONG_S)
+
+
+@pytest.mark.parametrize(
+    ("run_type", "queue", "name"),
+    [
+        ("train-gan", RunQueue.CPU, "cpu"),
+        ("train-classifier", RunQueue.GPU, "gpu"),
+        ("import-data", RunQueue.CPU, "cpu-short"),
+        ("synthesize", RunQueue.GPU, "gpu-short"),
+        ("of-a-newer-version", RunQueue.CPU, "cpu"),
+    ],
+)
+def test_message_goes_to_the_queue_of_its_device_and_lane(
+    tmp_path: Path, run_type: str, queue: RunQueue, name: str
+) -> None:
+    celery = create_celery(Settings(_env_file=None, home=tmp_path))
+    publish(celery, uuid.uuid4(), queue, lane_of(run_type))
+    (message,) = (tmp_path.resolve() / "broker" / "messages").iterdir()
+    assert message.name.endswith(f".{name}.msg")

@@ -3,11 +3,13 @@
 import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from app.runs.handlers.base import (
 from app.runs.progress import LOG
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
-from app.runs.tables import Run, RunQueue, RunStatus
+from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 from app.settings import Settings
 from app.worker.gpu_lock import lock_gpu
 from app.worker.worker import Worker
@@ -454,6 +456,74 @@ def test_device_has_one_job_at_a_time_and_other_workers_take_cpu_runs(
     other.execute(second)
     assert fetch(database, second).status is RunStatus.SUCCEEDED
     other.database.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, change: Callable[..., None]) -> None:
+    """A second stand-in, whose runs are short."""
+
+    class Quick(stand_in.StandIn):
+        name = "quick"
+        lane = RunLane.SHORT
+
+    monkeypatch.setitem(RUN_TYPES, "quick", Quick())
+
+
+def start_quick(database: Database, settings: Settings) -> uuid.UUID:
+    given = {"data": settings.home.parent / "images", "steps": 1, "step_s": 0.0}
+    with database.session() as session:
+        return create_run(session, "quick", given, requested_by="test").id
+
+
+@contextmanager
+def long_run(database: Database, settings: Settings, worker: Worker) -> Iterator[uuid.UUID]:
+    """A long run that the worker executes meanwhile."""
+    run_id = start(database, settings, steps=100_000, step_s=0.01)
+    thread = threading.Thread(target=worker.execute, args=(run_id,))
+    thread.start()
+    wait_for((settings.home / "runs" / str(run_id) / "counter.txt").exists)
+    yield run_id
+    with database.session() as session:
+        runs.request_cancel(session, run_id, requested_by="test")
+    thread.join(60)
+
+
+@pytest.mark.usefixtures("quick")
+def test_short_run_does_not_wait_for_a_long_one_and_a_second_long_one_does(
+    database: Database, settings: Settings, worker: Worker
+) -> None:
+    with long_run(database, settings, worker) as first:
+        second = start(database, settings)
+        short = start_quick(database, settings)
+        worker.execute(short)
+        assert fetch(database, short).status is RunStatus.SUCCEEDED
+        assert fetch(database, short).worker == socket.gethostname()
+        worker.execute(second)
+        assert fetch(database, second).status is RunStatus.QUEUED
+        assert fetch(database, first).status is RunStatus.RUNNING
+
+
+@pytest.mark.usefixtures("quick")
+def test_short_run_waits_where_memory_is_short_until_the_long_one_has_ended(
+    database: Database, settings: Settings, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.worker.worker.available_memory", lambda: 1_999_000_000)
+    short = start_quick(database, settings)
+    with long_run(database, settings, worker):
+        worker.execute(short)
+        assert fetch(database, short).status is RunStatus.QUEUED
+    worker.execute(short)
+    assert fetch(database, short).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.usefixtures("quick")
+def test_worker_of_one_lane_leaves_the_other_runs(database: Database, settings: Settings) -> None:
+    of_short = Worker(settings, list(RunQueue), LEASE_S, [RunLane.SHORT])
+    long, short = start(database, settings), start_quick(database, settings)
+    of_short.execute(long)
+    assert fetch(database, long).status is RunStatus.QUEUED
+    assert fetch(database, short).status is RunStatus.SUCCEEDED
+    of_short.database.close()
 
 
 def test_failed_run_says_why_and_is_not_repeated(
