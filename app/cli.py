@@ -105,7 +105,8 @@ def serve(
         _require_writable_home(settings)
     database = _migrated_database(settings)
     shown = f"[{host}]" if ":" in host else host
-    console.print(f"Xray Screening: open http://{shown}:{port}", markup=False, soft_wrap=True)
+    address = f"http://{shown}:{port}{settings.effective_root_path}"
+    console.print(f"Xray Screening: open {address}", markup=False, soft_wrap=True)
     _require_one_installation(database, settings)
     embedded = settings.environment is Environment.EMBEDDED
     if embedded and host not in LOOPBACK:

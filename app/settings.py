@@ -1,7 +1,6 @@
 """Settings from the environment (`XRAY_*`) or a `.env` file; unsafe ones refuse to start."""
 
 import os
-import secrets
 from contextlib import suppress
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +14,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from app.home_folder import HomeFolder
 from app.notification_settings import NotificationSettings
-from app.secret_strength import SHORTEST_SECRET, secret_fault
+from app.root_path import RootPath, path_of
+from app.secret_strength import secret_fault, stored_secret
 from app.setting_files import SecretFiles
 from ml.classifier.bundle import PRETRAINED
 
@@ -107,6 +107,11 @@ class Settings(NotificationSettings):
     )
     public_url: str = Field(
         "", description="Address that visitors use, for shared links. Default: the request's own."
+    )
+    root_path: RootPath = Field(
+        "",
+        description="Path below which a proxy serves the application, such as /xray. Default: the"
+        " path of XRAY_PUBLIC_URL.",
     )
     allowed_hosts: list[str] = Field(
         ["*"],
@@ -285,6 +290,16 @@ class Settings(NotificationSettings):
             raise ValueError(fault)
         return self
 
+    @model_validator(mode="after")
+    def _agree_on_root_path(self) -> Self:
+        named = path_of(self.public_url)
+        if named and self.root_path and named != self.root_path:
+            raise ValueError(
+                f"XRAY_PUBLIC_URL has the path {named} and XRAY_ROOT_PATH is {self.root_path}."
+                " Set one of them."
+            )
+        return self
+
     @field_validator("decoder_workers")
     @classmethod
     def _refuse_more_than_fit(cls, workers: int) -> int:
@@ -358,6 +373,17 @@ class Settings(NotificationSettings):
         return self.public_url.startswith("https://")
 
     @property
+    def effective_root_path(self) -> str:
+        """The path below which browsers find the application; empty at the root of the host."""
+        return self.root_path or path_of(self.public_url)
+
+    @property
+    def public_address(self) -> str:
+        """Address that visitors use, with the root path, without a slash; empty where unknown."""
+        base = self.public_url.rstrip("/")
+        return base if path_of(base) or not base else base + self.root_path
+
+    @property
     def answered_hosts(self) -> list[str]:
         """The allowed hosts, and this machine itself, which probes the health."""
         return [*self.allowed_hosts, "127.0.0.1", "localhost", "[::1]"]
@@ -383,28 +409,7 @@ class Settings(NotificationSettings):
     def signing_key(self) -> str:
         """The configured secret, or the one created on the first start."""
         configured = self.secret_key.get_secret_value()
-        return configured or _stored_secret(self.home_folder.secret_key)
-
-
-def _stored_secret(path: Path) -> str:
-    """Read the secret, or create it; processes that start at once agree on one.
-
-    Raises:
-        ValueError: the file is there but holds no secret.
-    """
-    if not path.exists():
-        _private_folder(path.parent)
-        created = path.with_name(f".{path.name}.{os.getpid()}")
-        created.touch(mode=0o600)
-        created.write_text(secrets.token_hex(32), encoding="ascii")
-        # The complete file gets the name, unless another process was first.
-        with suppress(FileExistsError):
-            os.link(created, path)
-        created.unlink()
-    found = path.read_text(encoding="ascii").strip()
-    if len(found) < SHORTEST_SECRET:
-        raise ValueError(f"{path} holds no secret key. Delete it, and a new one is created.")
-    return found
+        return configured or stored_secret(self.home_folder.secret_key)
 
 
 def _with_password(url: str, password: SecretStr) -> str:
@@ -415,8 +420,3 @@ def _with_password(url: str, password: SecretStr) -> str:
     _, _, address = parsed.netloc.rpartition("@")
     credentials = f"{parsed.username or ''}:{quote(secret, safe='')}"
     return urlunsplit(parsed._replace(netloc=f"{credentials}@{address}"))
-
-
-def _private_folder(path: Path) -> None:
-    """Create a folder that no other user of this machine can read."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ function show() {
   between.hidden = !(alike && first.seed && second.seed);
   if (between.hidden) return;
   const way = { model: first.model, label: first.label, from: first.seed, to: second.seed };
-  between.href = `/gallery/between?${new URLSearchParams(way)}`;
+  between.search = `?${new URLSearchParams(way)}`;
 }
 
 /** @param {ParentNode} page Restores the selection made on earlier pages. */

@@ -140,7 +140,7 @@ function followRun() {
   /** @type {EventSource | null} */
   let source = null;
   const listen = () => {
-    source = new EventSource(follow.dataset.events);
+    source = new EventSource(follow.dataset.eventsUrl);
     source.addEventListener("changed", refresh);
     source.addEventListener("over", () => {
       source.close();

@@ -18,7 +18,7 @@ from app.services import CurrentServices
 def current_user(request: Request, current: CurrentServices) -> User | None:
     """Who is signed in in this browser; pages find them in `request.state.user`."""
     settings = current.settings
-    token = request.cookies.get(cookie_name(SESSION_COOKIE, secure=settings.secure_cookies))
+    token = request.cookies.get(cookie_name(SESSION_COOKIE, settings))
     user = None
     if token:
         # A separate session, closed at once: see `clinic`.

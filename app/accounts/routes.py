@@ -91,7 +91,7 @@ async def sign_in(
 def _set_cookies(response: Response, user_id: uuid.UUID, token: str, settings: Settings) -> None:
     """Keep the session in the browser, and longer than it that this user signed in there."""
     response.set_cookie(
-        cookie_name(SESSION_COOKIE, secure=settings.secure_cookies),
+        cookie_name(SESSION_COOKIE, settings),
         token,
         max_age=int(settings.session_hours * 3600),
         httponly=True,
@@ -99,7 +99,7 @@ def _set_cookies(response: Response, user_id: uuid.UUID, token: str, settings: S
         secure=settings.secure_cookies,
     )
     response.set_cookie(
-        cookie_name(KNOWN_COOKIE, secure=settings.secure_cookies),
+        cookie_name(KNOWN_COOKIE, settings),
         new_known_browser(user_id, settings.signing_key),
         max_age=KNOWN_AGE_S,
         path="/",
@@ -129,7 +129,7 @@ async def _checked(
     request: Request, current: Services, check: Callable[[PasswordSource, SignInAttempts], _Result]
 ) -> _Result:
     """Run a check of a password that came with a request, when it is its turn."""
-    known = request.cookies.get(cookie_name(KNOWN_COOKIE, secure=current.settings.secure_cookies))
+    known = request.cookies.get(cookie_name(KNOWN_COOKIE, current.settings))
     browser = read_known_browser(known, current.settings.signing_key)
     source = PasswordSource(hashed_address(request, current), browser)
     return await current.password_checks.run(
@@ -140,7 +140,7 @@ async def _checked(
 
 
 def _session_cookie(current: Services) -> str:
-    return cookie_name(SESSION_COOKIE, secure=current.settings.secure_cookies)
+    return cookie_name(SESSION_COOKIE, current.settings)
 
 
 def hashed_address(request: Request, current: Services) -> str:

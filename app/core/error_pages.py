@@ -111,20 +111,20 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 def _allowed_methods(request: Request) -> list[str]:
     """The methods that some route has for the address of a request."""
     methods: set[str] = set()
-    for route in _each_route(request.app.routes):
+    for route in each_route(request.app.routes):
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     return sorted(methods)
 
 
-def _each_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+def each_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
     """The routes themselves, also of routers that were included as they are."""
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is None:
             yield route
         else:
-            yield from _each_route(included.routes)
+            yield from each_route(included.routes)
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

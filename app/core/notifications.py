@@ -70,7 +70,7 @@ def notify(
         "id": str(made.id),
         "event": event,
         "at": made.created_at.isoformat(timespec="seconds"),
-        "url": settings.public_url.rstrip("/") + path,
+        "url": settings.public_address + path,
         "detail": dict(detail),
     }
     session.add(made)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from itsdangerous import BadSignature, Signer
 
 from app.core.errors import CrossSite
+from app.settings import Settings
 
 VISITOR_COOKIE = "xray_visitor"
 SESSION_COOKIE = "xray_session"
@@ -15,13 +16,16 @@ VISITOR_COOKIE_AGE_S = 365 * 24 * 3600
 KEY_PREFIX = "xray_"
 
 
-def cookie_name(name: str, *, secure: bool) -> str:
+def cookie_name(name: str, settings: Settings) -> str:
     """The name of a cookie as browsers have it.
 
     Over TLS it has the prefix `__Host-`: browsers take such a cookie from this very host alone, so
-    neither another subdomain nor anybody on the way can plant one.
+    neither another subdomain nor anybody on the way can plant one. It belongs to the whole host, so
+    below a root path it is `__Secure-`: other applications of the host get no cookie of ours.
     """
-    return f"__Host-{name}" if secure else name
+    if not settings.secure_cookies:
+        return name
+    return f"__Secure-{name}" if settings.effective_root_path else f"__Host-{name}"
 
 
 def new_visitor() -> str:
@@ -29,9 +33,9 @@ def new_visitor() -> str:
     return secrets.token_urlsafe(24)
 
 
-def visitor_cookie(cookies: Mapping[str, str], *, secure: bool) -> str | None:
+def visitor_cookie(cookies: Mapping[str, str], settings: Settings) -> str | None:
     """A visitor's cookie; over TLS also one of before it had its prefix, as it lasts for a year."""
-    return cookies.get(cookie_name(VISITOR_COOKIE, secure=secure)) or cookies.get(VISITOR_COOKIE)
+    return cookies.get(cookie_name(VISITOR_COOKIE, settings)) or cookies.get(VISITOR_COOKIE)
 
 
 def sign_visitor(visitor: str, key: str) -> str:

@@ -13,6 +13,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
+from app.core.rooted_templates import RootedAddresses
+
 _APP = Path(__file__).resolve().parents[1]
 # In a wheel the pages lie in the package, in a checkout beside it.
 _PAGES = _APP if (_APP / "templates").is_dir() else _APP.parent
@@ -33,6 +35,7 @@ def timestamp(moment: datetime) -> str:
     return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
 
 
+_templates.env.add_extension(RootedAddresses)
 _templates.env.filters["timestamp"] = timestamp
 
 _templates.env.globals.update(

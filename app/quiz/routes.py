@@ -38,7 +38,7 @@ _REAL, _SYNTHETIC = "real", "synthetic"
 
 async def reader(request: Request, current: CurrentServices) -> str | None:
     """The owner of a browser's rounds: its visitor cookie, even if a user is signed in."""
-    cookie = visitor_cookie(request.cookies, secure=current.settings.secure_cookies)
+    cookie = visitor_cookie(request.cookies, current.settings)
     return read_visitor(cookie, current.settings.signing_key)
 
 

@@ -222,7 +222,7 @@ async def events(
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """An event whenever the run changes; see `app.runs.events`."""
-    token = request.cookies[cookie_name(SESSION_COOKIE, secure=current.settings.secure_cookies)]
+    token = request.cookies[cookie_name(SESSION_COOKIE, current.settings)]
     async for event in follow(current, id, token, last_event_id):
         yield event
 

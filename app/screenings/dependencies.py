@@ -37,7 +37,7 @@ async def visitor(request: Request, current: CurrentServices, user: CurrentUser)
     """The owner of a browser's screenings: the signed-in user's clinic, or its visitor cookie."""
     if user is not None and user.clinic_id is not None:
         return Owner(clinic_id=user.clinic_id)
-    cookie = visitor_cookie(request.cookies, secure=current.settings.secure_cookies)
+    cookie = visitor_cookie(request.cookies, current.settings)
     found = read_visitor(cookie, current.settings.signing_key)
     return Owner(visitor_id=found)
 
@@ -62,7 +62,7 @@ def remember(response: Response, owner: Owner, settings: Settings) -> None:
     if owner.visitor_id is None:
         return
     response.set_cookie(
-        cookie_name(VISITOR_COOKIE, secure=settings.secure_cookies),
+        cookie_name(VISITOR_COOKIE, settings),
         sign_visitor(owner.visitor_id, settings.signing_key),
         max_age=VISITOR_COOKIE_AGE_S,
         httponly=True,

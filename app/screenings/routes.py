@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
 from app.accounts.tables import User
+from app.core.addresses import site_address
 from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
 from app.core.errors import AppError, Conflict, InvalidForm, NotFound
@@ -268,7 +269,6 @@ def screening_page(
     """The page of a screening, with what was wrong with a review that was sent."""
     row = visible.row
     shared = visible.can_manage and is_shared(row)
-    base = current.settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
     # Who said what of the image is for the owner alone, not for people with a link.
     found = readings(opened, row.id) if visible.can_manage else []
     is_second_reader = is_blind(request.state.user, found)
@@ -280,7 +280,9 @@ def screening_page(
             row, thresholds_of(opened, [row])[row.id], share_token=visible.share_token
         ),
         can_manage=visible.can_manage,
-        share_url=f"{base}/screenings/{row.id}?share={row.share_token}" if shared else None,
+        share_url=f"{site_address(request)}/screenings/{row.id}?share={row.share_token}"
+        if shared
+        else None,
         shared_until=row.shared_until if shared or visible.share_token else None,
         reviews=[] if is_second_reader else [ReviewView.of(one, row.label) for one in found],
         is_second_reader=is_second_reader,

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field, JsonValue
 
+from app.core.addresses import Address
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
@@ -68,7 +69,7 @@ class ModelOut(BaseModel):
 
     version: str
     sha256: str = Field(description="Of the classifier's ONNX graph.")
-    url: str = Field(description="Page of its card.")
+    url: Address = Field(description="Page of its card.")
 
 
 class ImageOut(BaseModel):
@@ -119,8 +120,8 @@ class ScreeningOut(BaseModel):
         description="Version of the clinic's own thresholds that decided; null: the model's."
     )
     image: ImageOut
-    page_url: str = Field(description="The page for people; sign in to open it.")
-    heatmap_url: str
+    page_url: Address = Field(description="The page for people; sign in to open it.")
+    heatmap_url: Address
     timings_ms: dict[str, float]
     warnings: list[WarningOut] = Field(
         description="What the file's header or the picture itself puts in doubt; mostly empty."
@@ -168,7 +169,7 @@ class UploadResult(BaseModel):
     """A new screening, for the script of the upload page."""
 
     id: uuid.UUID
-    url: str
+    url: Address
     label: str
     label_name: str
     decision: str
@@ -266,4 +267,4 @@ class ScreeningPage(BaseModel):
     """One page of a clinic's screenings, newest first."""
 
     screenings: list[ScreeningOut]
-    next: str | None = Field(description="Address of the next page; null on the last.")
+    next: Address | None = Field(description="Address of the next page; null on the last.")

@@ -5,7 +5,9 @@ from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from app.core.addresses import UnderRootPath
 from ml.classifier.predictor import UNCERTAIN
 from ml.labels import NO_CLASS
 
@@ -13,11 +15,18 @@ Schema = dict[str, Any]
 
 
 class Application(FastAPI):
-    """An application whose OpenAPI document follows the active model."""
+    """An application below a root path, whose OpenAPI document follows the active model."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """All that answers a request, below the root path of the settings."""
+        root = self.state.settings.effective_root_path
+        return UnderRootPath(super().build_middleware_stack(), root)
 
     def openapi(self) -> Schema:
         """The document as it is now; what does not depend on the model is made once."""
         document = super().openapi()
+        if root := self.state.settings.effective_root_path:
+            document["servers"] = [{"url": root}]
         services = getattr(self.state, "services", None)
         return with_labels(document, services.classifier.labels) if services else document
 

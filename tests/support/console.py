@@ -12,6 +12,7 @@ class FormReader(HTMLParser):
         self._posts = False
         self._select = ""
         self._options: list[tuple[str, bool]] = []
+        self._is_unnamed = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -27,7 +28,14 @@ class FormReader(HTMLParser):
         elif tag == "select":
             self._select, self._options = about["name"], []
         elif tag == "option" and self._select:
-            self._options.append((about["value"], "selected" in about))
+            self._options.append((about.get("value", ""), "selected" in about))
+            self._is_unnamed = "value" not in about
+
+    def handle_data(self, data: str) -> None:
+        # An option without a value sends its text.
+        if self._is_unnamed and self._options:
+            self._options[-1] = (data.strip(), self._options[-1][1])
+            self._is_unnamed = False
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "select" and self._select:
