@@ -20,6 +20,7 @@ OWN_FOLDERS = frozenset(
         "model",
         "models",
         "readyz",
+        "samples",
         "screenings",
         "screenings.csv",
         "sign-in",

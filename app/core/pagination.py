@@ -5,6 +5,7 @@ Pages follow keys, not offsets, so rows inserted meanwhile neither repeat nor hi
 
 import base64
 import binascii
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,4 +158,9 @@ def _value(text: str, kind: type) -> Any:
         if not 0 <= number <= _LARGEST_INTEGER:
             raise ValueError(f"Expected the number of a row, got {text}.")
         return number
+    if kind is float:
+        share = float(text)
+        if not math.isfinite(share):
+            raise ValueError(f"Expected a finite number, got {text}.")
+        return share
     return uuid.UUID(text)

@@ -1,12 +1,13 @@
 """Filters and order of the list of screenings, as they stand in its address."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.core.days import start_of_day, within_days
 from app.core.errors import InvalidForm
@@ -14,6 +15,7 @@ from app.screenings.tables import Review, Screening
 from ml.classifier.predictor import UNCERTAIN
 
 LONGEST_REFERENCE = 100
+_ORDERS = "Use oldest, most-confident or least-confident; without it the newest come first."
 
 
 class ReviewState(StrEnum):
@@ -29,6 +31,19 @@ class Order(StrEnum):
 
     NEWEST = ""
     OLDEST = "oldest"
+    MOST_CONFIDENT = "most-confident"
+    LEAST_CONFIDENT = "least-confident"
+
+    @property
+    def is_ascending(self) -> bool:
+        """Whether the least key comes first."""
+        return self in (Order.OLDEST, Order.LEAST_CONFIDENT)
+
+    @property
+    def columns(self) -> tuple[InstrumentedAttribute[Any], ...]:
+        """The sort key; an index of each owner's screenings has it."""
+        by_time = self in (Order.NEWEST, Order.OLDEST)
+        return (Screening.created_at if by_time else Screening.confidence, Screening.id)
 
 
 class ScreeningFilter(BaseModel):
@@ -40,7 +55,7 @@ class ScreeningFilter(BaseModel):
         reference: a part of the reference; capitals do not count.
         since: the first day, UTC, as 2026-11-22; empty: from the beginning.
         until: the last day, UTC, included; empty: to the end.
-        order: newest or oldest first.
+        order: by time, or by the probability of the most likely class.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,7 +123,7 @@ def screening_filter(
     ] = "",
     since: Annotated[str, Query(max_length=10, description="First day, as 2026-11-22.")] = "",
     until: Annotated[str, Query(max_length=10, description="Last day, included.")] = "",
-    order: Annotated[str, Query(max_length=10, description="oldest; default: newest first.")] = "",
+    order: Annotated[str, Query(max_length=20, description=_ORDERS)] = "",
 ) -> ScreeningFilter:
     """The filter in an address.
 
@@ -129,7 +144,7 @@ def screening_filter(
         names = [str(fault["loc"][0]) for fault in problem.errors()]
         hints = {
             "review": "Use unreviewed or reviewed.",
-            "order": "Use oldest, or leave it out.",
+            "order": _ORDERS,
         }
         raise InvalidForm(
             {name: hints.get(name, "Enter a day as 2026-11-22.") for name in names}

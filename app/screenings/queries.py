@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
 from app.core.pagination import Page, comes_after, paginate
-from app.screenings.filters import Order, ScreeningFilter
+from app.screenings.filters import ScreeningFilter
 from app.screenings.stored_images import screening_of
 from app.screenings.tables import Screening
 
@@ -29,10 +29,9 @@ def screenings_page(
     Raises:
         NotFound: the cursor is not valid.
     """
-    columns = (Screening.created_at, Screening.id)
     query = select(Screening).where(*_conditions(owner, chosen))
-    ascending = chosen.order is Order.OLDEST
-    return paginate(session, query, columns, cursor, size, ascending=ascending)
+    order = chosen.order
+    return paginate(session, query, order.columns, cursor, size, ascending=order.is_ascending)
 
 
 def count_screenings(session: Session, owner: Owner, chosen: ScreeningFilter = _EVERYTHING) -> int:
@@ -45,16 +44,16 @@ def neighbour_ids(
     session: Session, owner: Owner, row: Screening, chosen: ScreeningFilter
 ) -> tuple[uuid.UUID | None, uuid.UUID | None]:
     """The screenings before and after one in the filtered list."""
-    at, own = Screening.created_at, Screening.id
-    key = (row.created_at, row.id)
-    newer = comes_after((at, own), key, ascending=True)
-    older = comes_after((at, own), key, ascending=False)
+    columns, is_ascending = chosen.order.columns, chosen.order.is_ascending
+    key = [getattr(row, column.key) for column in columns]
     query = select(Screening.id).where(*_conditions(owner, chosen)).limit(1)
-    found = (
-        session.scalar(query.where(newer).order_by(at, own)),
-        session.scalar(query.where(older).order_by(at.desc(), own.desc())),
-    )
-    return found if chosen.order is Order.NEWEST else found[::-1]
+
+    def nearest(*, ascending: bool) -> uuid.UUID | None:
+        order = [column.asc() if ascending else column.desc() for column in columns]
+        follows = comes_after(columns, key, ascending=ascending)
+        return session.scalar(query.where(follows).order_by(*order))
+
+    return nearest(ascending=not is_ascending), nearest(ascending=is_ascending)
 
 
 def _conditions(owner: Owner, chosen: ScreeningFilter) -> list[ColumnElement[bool]]:

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -9,13 +10,15 @@ from app.core.addresses import Address
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
-from app.screenings.views import REASONS, TRIAL_NOTICE
+from app.screenings.views import REASONS, TRIAL_NOTICE, why_no_map
 from ml.classifier.card import Thresholds
 from ml.classifier.predictor import decision_name
+from ml.imaging.heatmap_check import MapFault, map_fault
 from ml.imaging.image_warnings import ImageWarning, read_warnings
 from ml.labels import label_name
 from ml.reporting.format import percent
 
+_ADDRESS = "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10"
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
     "created_at": "2026-11-22T18:22:00Z",
@@ -37,7 +40,22 @@ _EXAMPLE: dict[str, JsonValue] = {
         "metadata": {"Modality": "DX", "ViewPosition": "PA"},
     },
     "page_url": "/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10",
-    "heatmap_url": "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10/heatmap.png",
+    "heatmap_url": f"{_ADDRESS}/heatmap.png",
+    "heatmaps": {
+        "covid": {
+            "url": None,
+            "share_on_lungs": 0.312,
+            "reason": "outside-lungs",
+            "explanation": "There is no heat map for COVID-19: 31.2 % of its evidence lies on "
+            "the lungs, and below 50.0 % a map explains nothing.",
+        },
+        "pneumonia": {
+            "url": f"{_ADDRESS}/heatmap.png?label=pneumonia",
+            "share_on_lungs": 0.974,
+            "reason": None,
+            "explanation": None,
+        },
+    },
     "timings_ms": {"wait": 0.0, "decode": 14.2, "predict": 9.8, "store": 0.6},
     "warnings": [
         {
@@ -98,6 +116,30 @@ class WarningOut(BaseModel):
         return cls(code=warning.code, parameters=dict(warning.parameters), text=warning.text)
 
 
+class HeatmapOut(BaseModel):
+    """The heat map of a class."""
+
+    url: Address | None = Field(description="Null where the map is not shown.")
+    share_on_lungs: float | None = Field(
+        description="Share of the evidence in the box around the lungs; null where no lungs were "
+        "found, nothing speaks for the class, or the map is of before it was checked."
+    )
+    reason: MapFault | None = Field(description="Why the map is not shown.")
+    explanation: str | None = Field(description="The reason in words.")
+
+    @classmethod
+    def of(cls, row: Screening, label: str) -> "HeatmapOut":
+        """Show the map of a class."""
+        fault = map_fault(row.heatmap_shares, label)
+        url = f"/api/v1/screenings/{row.id}/heatmap.png?label={quote(label)}"
+        return cls(
+            url=None if fault else url,
+            share_on_lungs=(row.heatmap_shares or {}).get(label),
+            reason=fault,
+            explanation=why_no_map(row, label) or None,
+        )
+
+
 class ScreeningOut(BaseModel):
     """An image and its prediction."""
 
@@ -121,7 +163,10 @@ class ScreeningOut(BaseModel):
     )
     image: ImageOut
     page_url: Address = Field(description="The page for people; sign in to open it.")
-    heatmap_url: Address
+    heatmap_url: Address | None = Field(
+        description="Of the label's heat map; null where the map is not shown."
+    )
+    heatmaps: dict[str, HeatmapOut] = Field(description="By class: the map, or why there is none.")
     timings_ms: dict[str, float]
     warnings: list[WarningOut] = Field(
         description="What the file's header or the picture itself puts in doubt; mostly empty."
@@ -158,7 +203,10 @@ class ScreeningOut(BaseModel):
                 metadata=row.image_metadata,
             ),
             page_url=f"/screenings/{row.id}",
-            heatmap_url=f"/api/v1/screenings/{row.id}/heatmap.png",
+            heatmap_url=None
+            if map_fault(row.heatmap_shares, row.label)
+            else f"/api/v1/screenings/{row.id}/heatmap.png",
+            heatmaps={label: HeatmapOut.of(row, label) for label in row.probabilities},
             timings_ms=row.timings,
             warnings=[WarningOut.of(warning) for warning in read_warnings(row.warnings)],
             warning=TRIAL_NOTICE if row.is_trial else None,
@@ -176,7 +224,7 @@ class UploadResult(BaseModel):
     decision_name: str
     probabilities: dict[str, float]
     confidence: str  # as in lists: the probability, or why the model abstains
-    thumbnail_url: str
+    thumbnail_url: Address
     warnings: list[str]
 
     @classmethod

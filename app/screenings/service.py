@@ -39,6 +39,7 @@ from app.validation.tables import ClinicThresholds
 from ml.classifier.predictor import Prediction, Predictor, decided_by
 from ml.imaging.corrections import UPRIGHT, Orientation
 from ml.imaging.heatmap import pack_map
+from ml.imaging.heatmap_check import HeatMapCheck
 from ml.imaging.orientation import OrientationCheck
 from ml.imaging.types import UnreadableImage
 
@@ -87,6 +88,7 @@ class ScreeningService:
     _counting: threading.Lock = field(init=False, default_factory=threading.Lock)
     _versions: VersionRegister = field(init=False)
     _orientation: OrientationCheck = field(init=False)
+    _heat_maps: HeatMapCheck = field(init=False)
 
     def __post_init__(self) -> None:
         # Only the images that are being decoded, and one waiting, are held in memory.
@@ -95,6 +97,7 @@ class ScreeningService:
         self._predicting = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._versions = VersionRegister(self.database)
         self._orientation = OrientationCheck.load()
+        self._heat_maps = HeatMapCheck.load()
 
     def screen(
         self,
@@ -171,13 +174,13 @@ class ScreeningService:
         if not found.upright:
             # Decoded again, so that what is predicted, shown and learned from is the same image.
             decoded, _ = self._decode(upload, predictor.card.input_size, found)
-        with INFERENCE_SECONDS.time(), self._predicting:
-            prediction = predictor.predict(decoded.model_input, alone=self._in_progress == 1)
+        prediction, shares = self._predict(decoded, predictor)
         if in_use:
             prediction = decided_by(prediction, in_use.applied_to(predictor.card.thresholds))
         watch.lap("predict")
         screening = _row(decoded, image_sha256, prediction, predictor, owner)
         screening.clinic_thresholds = in_use
+        screening.heatmap_shares = shares
         screening.image_metadata = decoded.metadata
         screening.warnings = [warning.as_json() for warning in (*decoded.warnings, *found.warnings)]
         screening.reference = labels.reference
@@ -196,6 +199,17 @@ class ScreeningService:
             raise
         SCREENINGS.labels(screening.decision, screening.reason or "").inc()
         return screening
+
+    def _predict(
+        self, decoded: DecodedImage, predictor: Predictor
+    ) -> tuple[Prediction, dict[str, float | None]]:
+        """The prediction, and the share of each class's evidence that lies on the lungs."""
+        with INFERENCE_SECONDS.time(), self._predicting:
+            prediction = predictor.predict(decoded.model_input, alone=self._in_progress == 1)
+            shares = self._heat_maps.shares(
+                decoded.model_input, prediction.activation_map, predictor.card.labels
+            )
+        return prediction, shares
 
     def _require_room(self, owner: Owner, visitor_address: str | None) -> None:
         self.quota.require_room(self.storage, visitor_address)
@@ -321,6 +335,7 @@ def _row(
         decision=prediction.decision,
         reason=prediction.reason,
         probabilities=prediction.probabilities,
+        confidence=prediction.probabilities[prediction.label],
         ood_score=prediction.ood_score,
         activation_map=pack_map(prediction.activation_map),
     )

@@ -55,8 +55,11 @@ class Screening(Base):
     decision: Mapped[str] = mapped_column(String(50))
     reason: Mapped[str | None] = mapped_column(String(50))
     probabilities: Mapped[dict[str, float]] = mapped_column(JSON)
+    confidence: Mapped[float] = mapped_column(default=0.0, server_default="0")  # of the label
     ood_score: Mapped[float]
     activation_map: Mapped[list[list[list[float]]]] = mapped_column(JSON)
+    # As `ml.imaging.heatmap_check.LungShares`; None: of before maps were checked.
+    heatmap_shares: Mapped[dict[str, float | None] | None] = mapped_column(JSON(none_as_null=True))
     timings: Mapped[dict[str, float]] = mapped_column(JSON)  # milliseconds
 
     reference: Mapped[str | None] = mapped_column(String(100))  # the sender's own
@@ -73,6 +76,9 @@ class Screening(Base):
         # The history pages: newest first within one owner.
         Index(None, "visitor_id", "created_at", "id"),
         Index(None, "clinic_id", "created_at", "id"),
+        # The same by probability.
+        Index(None, "visitor_id", "confidence", "id"),
+        Index(None, "clinic_id", "confidence", "id"),
         Index(None, "clinic_id", "idempotency_key", unique=True),
     )
 

@@ -10,7 +10,8 @@ from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
 from ml.classifier.predictor import Reason, decision_name
-from ml.imaging.heatmap import render_heatmap, unpack_map
+from ml.imaging.heatmap import LEAST_ON_LUNGS, render_heatmap, unpack_map
+from ml.imaging.heatmap_check import MapFault, map_fault
 from ml.imaging.image_warnings import read_warnings
 from ml.labels import label_name
 from ml.reporting.format import percent
@@ -52,12 +53,29 @@ def heatmap_of(row: Screening, label: str) -> bytes:
     """Where the model's evidence for a class lies, as a transparent PNG.
 
     Raises:
-        NotFound: the model that made the prediction does not know the class.
+        NotFound: the model that made the prediction does not know the class, or its map does not
+            lie on the lungs.
     """
     labels = list(row.probabilities)
     if label not in labels:
         raise NotFound(f"There is no class {label!r:.60}. Choose one of {', '.join(labels)}.")
+    if fault := why_no_map(row, label):
+        raise NotFound(fault)
     return render_heatmap(unpack_map(row.activation_map), labels.index(label))
+
+
+def why_no_map(row: Screening, label: str) -> str:
+    """Why the heat map of a class is not shown, as a sentence; empty where it is."""
+    match map_fault(row.heatmap_shares, label):
+        case MapFault.NO_LUNGS:
+            return "There is no heat map, because no lungs were found in the image to check it."
+        case MapFault.OUTSIDE_LUNGS:
+            share = (row.heatmap_shares or {})[label] or 0.0
+            return (
+                f"There is no heat map for {label_name(label)}: {percent(share)} of its evidence "
+                f"lies on the lungs, and below {percent(LEAST_ON_LUNGS)} a map explains nothing."
+            )
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +90,24 @@ class Probability:
 
 @dataclass(frozen=True, slots=True)
 class Heatmap:
-    """One layer over the image."""
+    """One layer over the image.
+
+    Attributes:
+        url: empty where the map is not shown.
+        fault: why it is not.
+    """
 
     label: str
     name: str
     url: str
+    fault: str
+
+    @classmethod
+    def of(cls, row: Screening, label: str, query: str) -> Self:
+        """The map of a class, with the query that opens its address."""
+        fault = why_no_map(row, label)
+        url = f"/screenings/{row.id}/heatmaps/{label}.png{query}"
+        return cls(label, label_name(label), "" if fault else url, fault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +250,7 @@ class ScreeningView:
             image_url=f"{url}/image{query}",
             image_width=row.image_width,
             image_height=row.image_height,
-            heatmaps=[
-                Heatmap(label, label_name(label), f"{url}/heatmaps/{label}.png{query}")
-                for label in row.probabilities
-            ],
+            heatmaps=[Heatmap.of(row, label, query) for label in row.probabilities],
             image_format=f"{row.image_format}, {row.image_bits} bit",
             metadata=[
                 (name, row.image_metadata[key])

@@ -64,11 +64,7 @@ class AuditImages:
         """Find the lungs and the markers of images."""
         found = [segmenter.find(image) for image in images]
         side = images.shape[1]
-        boxes = np.zeros(images.shape, np.bool_)
-        for box, lungs in zip(boxes, found, strict=True):
-            left, top, right, bottom = lungs.box()
-            rows = slice(round(top * side), round(bottom * side))
-            box[rows, round(left * side) : round(right * side)] = True
+        boxes = np.stack([lungs.box().mask(side) for lungs in found])
         return cls(
             images=images,
             labels=np.array(labels),

@@ -31,6 +31,13 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
+    def mask(self, side: int) -> NDArray[np.bool_]:
+        """(side, side): the pixels of a square image that lie in it."""
+        found = np.zeros((side, side), np.bool_)
+        rows = slice(round(self.top * side), round(self.bottom * side))
+        found[rows, round(self.left * side) : round(self.right * side)] = True
+        return found
+
 
 WHOLE_IMAGE = Box(0.0, 0.0, 1.0, 1.0)
 

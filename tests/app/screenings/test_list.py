@@ -51,6 +51,7 @@ def four(application: FastAPI, visitor: TestClient, image_bytes: bytes) -> list[
             address,
             decision=decisions[number],
             reason=reasons[number],
+            confidence=(0.5, 0.9, 0.9, 0.7)[number],
             created_at=now() - timedelta(days=9 if number < 2 else 0, minutes=10 - number),
         )
     return addresses
@@ -83,6 +84,9 @@ def test_list_is_filtered_and_ordered(
     newest_first = four[::-1]
     assert listed(visitor) == newest_first
     assert listed(visitor, "?order=oldest") == four
+    by_probability = listed(visitor, "?order=most-confident")
+    assert by_probability[2:] == [four[3], four[0]]
+    assert listed(visitor, "?order=least-confident") == by_probability[::-1]
     assert listed(visitor, "?decision=uncertain") == [four[3], four[1]]
     day = f"{now():%Y-%m-%d}"
     assert listed(visitor, f"?since={day}") == [four[3], four[2]]
@@ -106,13 +110,16 @@ def test_pages_of_a_filtered_list_show_every_screening_once(
 ) -> None:
     monkeypatch.setattr("app.screenings.queries.screenings_page.__defaults__", (None, 2))
     addresses = [upload(visitor, image_bytes, reference="mine") for _ in range(5)]
-    found, link = [], "/screenings?reference=mine&order=oldest"
-    while link:
-        text = visitor.get(link).text
-        found += re.findall(r'class="history-row" href="(/screenings/[0-9a-f-]+)', text)
-        following = re.search(r'href="(/screenings\?[^"]*before=[^"]*)" rel="next"', text)
-        link = following[1].replace("&amp;", "&") if following else ""
-    assert found == addresses
+    for number, address in enumerate(addresses):
+        change(application, address, confidence=number / 10)
+    for order in ("oldest", "least-confident"):
+        found, link = [], f"/screenings?reference=mine&order={order}"
+        while link:
+            text = visitor.get(link).text
+            found += re.findall(r'class="history-row" href="(/screenings/[0-9a-f-]+)', text)
+            following = re.search(r'href="(/screenings\?[^"]*before=[^"]*)" rel="next"', text)
+            link = following[1].replace("&amp;", "&") if following else ""
+        assert found == addresses
 
 
 def test_next_and_previous_follow_the_filtered_list(
@@ -121,6 +128,8 @@ def test_next_and_previous_follow_the_filtered_list(
     page = visitor.get(f"{four[3]}?decision=uncertain").text
     assert f'href="{four[1]}?decision=uncertain" rel="next"' in page
     assert 'rel="prev"' not in page
+    least = visitor.get(f"{four[3]}?order=least-confident").text
+    assert f'href="{four[0]}?order=least-confident" rel="prev"' in least
     middle = visitor.get(four[1]).text
     assert f'href="{four[2]}" rel="prev"' in middle
     assert f'href="{four[0]}" rel="next"' in middle

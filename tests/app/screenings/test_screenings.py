@@ -15,6 +15,7 @@ from app.core.audit import AuditEvent
 from app.core.database import now
 from app.core.security import VISITOR_COOKIE
 from app.registry.tables import ModelVersion
+from app.screenings.sharing import share
 from app.screenings.stored_images import STORED_IMAGES
 from app.screenings.tables import Screening
 from tests.support.images import jpeg, png
@@ -67,6 +68,32 @@ def test_pictures_of_a_screening(visitor: TestClient, image_bytes: bytes) -> Non
         heatmap = visitor.get(f"{address}/heatmaps/{label}.png")
         assert Image.open(BytesIO(heatmap.content)).mode == "RGBA"
     assert visitor.get(f"{address}/heatmaps/measles.png").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [({"covid": 0.31, "pneumonia": 0.9, "normal": None}, "outside-lungs"), ({}, "no-lungs")],
+)
+def test_heat_map_beside_the_lungs_is_not_shown(
+    application: FastAPI, clinic: TestClient, image_bytes: bytes, shares: object, reason: str
+) -> None:
+    made = clinic.post("/api/v1/screenings", files={"image": ("a.png", image_bytes)}).json()
+    assert made["heatmaps"].keys() == {"covid", "pneumonia", "normal"}
+    with application.state.services.database.session() as session:
+        row = session.get_one(Screening, uuid.UUID(made["id"]))
+        assert row.heatmap_shares
+        row.heatmap_shares, row.label = shares, "covid"
+        share(row, 1)
+    read = clinic.get(f"/api/v1/screenings/{made['id']}").json()
+    assert read["heatmap_url"] is None
+    covid = read["heatmaps"]["covid"]
+    assert (covid["url"], covid["reason"]) == (None, reason)
+    refused = clinic.get(f"/api/v1/screenings/{made['id']}/heatmap.png?label=covid")
+    assert (refused.status_code, refused.json()["detail"]) == (404, covid["explanation"])
+    page = TestClient(application).get(f"{made['page_url']}?share={row.share_token}").text
+    assert covid["explanation"] in page
+    assert "heatmaps/covid.png" not in page
+    assert ("heatmaps/pneumonia.png" in page) == (reason == "outside-lungs")
 
 
 def test_outsider_gets_404(
