@@ -67,6 +67,7 @@ from app.screenings.quota import StorageQuota
 from app.screenings.retention import remove_expired_screenings
 from app.screenings.routes import router as screenings
 from app.screenings.sample_routes import router as samples
+from app.screenings.selection_routes import router as selection
 from app.screenings.service import ScreeningService
 from app.screenings.uploads import Intake, Pace
 from app.services import Services
@@ -94,6 +95,7 @@ DESCRIPTION = (
 PAGES = (
     screenings,
     samples,
+    selection,
     gallery,
     gallery_admin,
     on_demand,

@@ -23,6 +23,7 @@ OWN_FOLDERS = frozenset(
         "samples",
         "screenings",
         "screenings.csv",
+        "selection",
         "sign-in",
         "sign-out",
         "sign-out-everywhere",

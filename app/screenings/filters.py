@@ -79,9 +79,14 @@ class ScreeningFilter(BaseModel):
         """Whether it leaves nothing out."""
         return not self.model_dump(exclude={"order"}, exclude_defaults=True)
 
+    def fields(self) -> dict[str, str]:
+        """It as the fields of a form; empty ones are left out."""
+        values: dict[str, str] = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if value}
+
     def query(self, **further: object) -> str:
         """It as the query of an address, with further parameters; empty ones are left out."""
-        values = {**self.model_dump(mode="json"), **further}
+        values = {**self.fields(), **further}
         return urlencode({name: value for name, value in values.items() if value})
 
     def address(self, path: str, **further: object) -> str:

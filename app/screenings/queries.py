@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import ColumnElement, delete, false, func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.owner import Owner
+from app.core.audit import AuditEvent
 from app.core.pagination import Page, comes_after, paginate
 from app.screenings.filters import ScreeningFilter
 from app.screenings.stored_images import screening_of
@@ -54,6 +55,37 @@ def neighbour_ids(
         return session.scalar(query.where(follows).order_by(*order))
 
     return nearest(ascending=not is_ascending), nearest(ascending=is_ascending)
+
+
+def owned_ids(session: Session, ids: Collection[uuid.UUID], owner: Owner) -> list[uuid.UUID]:
+    """Those of the screenings that are the owner's."""
+    return list(session.scalars(select(Screening.id).where(*_among(ids, owner))))
+
+
+def owned_screenings(session: Session, ids: Collection[uuid.UUID], owner: Owner) -> list[Screening]:
+    """Those of the screenings that are the owner's, newest first."""
+    query = select(Screening).where(*_among(ids, owner))
+    return list(session.scalars(query.order_by(Screening.created_at.desc(), Screening.id)))
+
+
+def delete_rows(session: Session, ids: Collection[uuid.UUID], owner: Owner) -> list[uuid.UUID]:
+    """Delete those of the screenings that are the owner's, with an audit entry each, and commit.
+
+    Returns:
+        The ids of those that were there.
+    """
+    gone = delete(Screening).where(*_among(ids, owner)).returning(Screening.id)
+    deleted = list(session.scalars(gone))
+    session.add_all(
+        AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(one))
+        for one in deleted
+    )
+    session.commit()
+    return deleted
+
+
+def _among(ids: Collection[uuid.UUID], owner: Owner) -> tuple[ColumnElement[bool], ...]:
+    return _owned_by(owner), Screening.id.in_(ids)
 
 
 def _conditions(owner: Owner, chosen: ScreeningFilter) -> list[ColumnElement[bool]]:

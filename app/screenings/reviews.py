@@ -3,8 +3,8 @@
 import hashlib
 import hmac
 import uuid
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -71,6 +71,53 @@ def review(
         Conflict: another review was saved since the reviewer looked.
         NotFound: the screening was deleted meanwhile.
     """
+    made = _add(session, screening, reviewer, sent, choices, signing_key)
+    _commit(session)
+    return made
+
+
+def review_all(
+    session: Session,
+    seen: Mapping[Screening, str | None],
+    reviewer: User | Owner,
+    sent: SentReview,
+    *,
+    choices: Collection[str],
+    signing_key: str,
+) -> None:
+    """Record the same review for several images in one transaction: for all of them, or none.
+
+    Args:
+        session: the database.
+        seen: screenings that the reviewer may see, each with its `SentReview.seen`.
+        reviewer: as of `review`, as are the other arguments.
+        sent: what the reviewer says of each.
+        choices: the classes to choose from.
+        signing_key: the secret of the hash.
+
+    Raises:
+        InvalidForm, Conflict, NotFound: as `review`, for one of the images.
+    """
+    # Always in one order, so that two of these wait for each other and not both for both.
+    for screening in sorted(seen, key=lambda one: one.id):
+        own = replace(sent, seen=seen[screening])
+        try:
+            _add(session, screening, reviewer, own, choices, signing_key)
+        except InvalidForm:
+            session.rollback()
+            raise
+    _commit(session)
+
+
+def _add(
+    session: Session,
+    screening: Screening,
+    reviewer: User | Owner,
+    sent: SentReview,
+    choices: Collection[str],
+    signing_key: str,
+) -> Review:
+    """Add a review to the transaction; the arguments and errors are those of `review`."""
     sent = _trimmed(sent)
     if faults := _faults(screening, sent, choices):
         raise InvalidForm(faults)
@@ -100,11 +147,14 @@ def review(
         # It outlives the screening, so it holds nothing of the image or the answer.
         AuditEvent(actor=reviewer.actor, action="screening.reviewed", subject=str(screening.id))
     )
+    return made
+
+
+def _commit(session: Session) -> None:
     try:
         session.commit()
     except IntegrityError as problem:
         raise NotFound("This screening has been deleted.") from problem
-    return made
 
 
 def review_choices(screening: Screening, active: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from pathlib import PurePath
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
@@ -15,7 +15,6 @@ from starlette.datastructures import UploadFile
 
 from app.accounts.dependencies import ActingUser
 from app.accounts.owner import Owner
-from app.accounts.tables import User
 from app.core.addresses import site_address
 from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
@@ -33,6 +32,7 @@ from app.screenings.dependencies import (
     remember,
 )
 from app.screenings.filters import LONGEST_REFERENCE, Filtered, checked_reference
+from app.screenings.lists import ListState, summaries
 from app.screenings.queries import (
     count_screenings,
     neighbour_ids,
@@ -42,13 +42,11 @@ from app.screenings.reviews import (
     LONGEST_FINDING,
     LONGEST_WHY,
     SentReview,
-    hidden_reviews,
     is_blind,
     readings,
     review,
     review_choices,
     review_id,
-    reviewed_labels,
 )
 from app.screenings.samples import SAMPLES
 from app.screenings.schemas import UploadResult
@@ -60,7 +58,6 @@ from app.screenings.thresholds import thresholds_of
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.screenings.views import (
     ReviewView,
-    ScreeningSummary,
     ScreeningView,
     heatmap_of,
 )
@@ -111,30 +108,11 @@ def upload_page(
         model=card,
         classes=listed_labels(current.classifier.labels),
         samples=() if owner.clinic_id or card is None else SAMPLES,
-        recent=_summaries(opened, recent.rows, request.state.user),
+        recent=summaries(opened, recent.rows, request.state.user),
         errors=errors,
         max_upload_mb=current.settings.max_upload_mb,
         visitor_days=current.settings.effective_visitor_days,
     )
-
-
-def _summaries(
-    opened: Session, rows: list[Screening], user: User | None, query: str = ""
-) -> list[ScreeningSummary]:
-    ids = [row.id for row in rows]
-    thresholds = thresholds_of(opened, rows)
-    reviewed = reviewed_labels(opened, ids)
-    hidden = hidden_reviews(opened, ids, user) if user else set()
-    return [
-        ScreeningSummary.of(
-            row,
-            thresholds[row.id],
-            reviewed.get(row.id),
-            hidden=row.id in hidden,
-            query=query,
-        )
-        for row in rows
-    ]
 
 
 @router.post("/screenings", max_body_size=BOUNDED_BY_READER)
@@ -212,10 +190,10 @@ def history(
     opened: CurrentSession,
     owner: Visitor,
     chosen: Filtered,
-    before: Annotated[str | None, Query(max_length=100)] = None,
+    shown: Annotated[ListState, Depends()],
 ) -> HTMLResponse:
     """The screenings of the visitor or of the user's clinic, all or filtered."""
-    found = screenings_page(opened, owner, before, chosen=chosen)
+    found = screenings_page(opened, owner, shown.before, chosen=chosen)
     following = chosen.address("/screenings", before=found.next_cursor)
     total = count_screenings(opened, owner)
     # Those of the active classifier, and one of an earlier one that the address names.
@@ -224,13 +202,16 @@ def history(
     return page(
         request,
         "screenings/history.html",
-        screenings=_summaries(opened, found.rows, request.state.user, chosen.query()),
+        screenings=summaries(opened, found.rows, request.state.user, chosen.query()),
         next_url=following if found.next_cursor else None,
         total=total,
         matching=total if chosen.is_empty else count_screenings(opened, owner, chosen),
         chosen=chosen,
         decisions={one: decision_name(one) for one in decisions},
         export_url=chosen.address("/screenings.csv"),
+        shown=shown,
+        select_all_url=chosen.address("/screenings", before=shown.before, selected="all"),
+        filter_fields=chosen.fields(),
         longest_reference=LONGEST_REFERENCE,
     )
 
@@ -254,7 +235,11 @@ def show(
             if other
         }
     return screening_page(
-        request, current, opened, visible, near=near, list_url=chosen.address("/screenings")
+        request,
+        *(current, opened, visible),
+        near=near,
+        list_url=chosen.address("/screenings"),
+        review_url=chosen.address(f"/screenings/{visible.row.id}/review"),
     )
 
 
@@ -370,6 +355,7 @@ def add_review(
     opened: CurrentSession,
     user: ActingUser,
     screening: OwnedScreeningToChange,
+    chosen: Filtered,
     form: Annotated[ReviewForm, Form()],
 ) -> Response:
     """Confirm the prediction, or say what is right."""
@@ -390,8 +376,11 @@ def add_review(
             *(current, opened, visible, refused.status),
             faults=faults,
             typed=form.model_dump(exclude={"seen"}),
+            list_url=chosen.address("/screenings"),
+            review_url=chosen.address(f"/screenings/{screening.id}/review"),
         )
-    return RedirectResponse(f"/screenings/{screening.id}#review", HTTPStatus.SEE_OTHER)
+    shown = chosen.address(f"/screenings/{screening.id}")
+    return RedirectResponse(f"{shown}#review", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/screenings/{id}/delete")

@@ -5,13 +5,13 @@ import logging
 import os
 import threading
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.exc import StaleDataError
 
 from app.accounts.owner import Owner
 from app.core.audit import AuditEvent
@@ -31,6 +31,7 @@ from app.core.timing import Stopwatch
 from app.registry.serving import ActiveClassifier, VersionRegister
 from app.screenings.decoder import DecoderUnavailable, ImageDecoder
 from app.screenings.decoder_protocol import DecodedImage
+from app.screenings.queries import delete_rows, owned_ids
 from app.screenings.quota import StorageQuota
 from app.screenings.stored_images import image_key, thumbnail_key
 from app.screenings.tables import Screening
@@ -228,21 +229,42 @@ class ScreeningService:
         return found
 
     def delete(self, session: Session, screening: Screening, owner: Owner) -> None:
-        """Delete a screening and its image; the audit log keeps an entry."""
+        """Delete a screening and its image; the audit log keeps an entry.
+
+        Raises:
+            NotFound: it has been deleted meanwhile.
+        """
+        if not self.delete_all(session, [screening.id], owner):
+            raise NotFound("This screening has already been deleted.")
+
+    def delete_all(self, session: Session, ids: Collection[uuid.UUID], owner: Owner) -> int:
+        """Delete screenings of an owner and their images; the audit log keeps an entry for each.
+
+        Args:
+            session: the rows are deleted and committed in one transaction.
+            ids: of at most a few hundred screenings; those that are not this owner's stay.
+            owner: whose.
+
+        Returns:
+            How many were deleted; the others are not there any more.
+        """
         try:
-            _delete_row(session, screening, owner)
+            deleted = delete_rows(session, ids, owner)
         except OperationalError as problem:
             if not is_disk_full(problem):
                 raise
-            # The image goes first: without the room that it takes the row could not be deleted.
+            # The images go first: without the room that they take no row could be deleted.
             session.rollback()
-            self._delete_files(screening.id)
-            _delete_row(session, screening, owner)
-        try:
-            self._delete_files(screening.id)
-        except Exception:
-            # The row is gone, so the image cannot be reached; the hourly clean-up deletes it.
-            logger.exception("the image of a deleted screening is left for the clean-up")
+            for one in owned_ids(session, ids, owner):
+                self._delete_files(one)
+            deleted = delete_rows(session, ids, owner)
+        for one in deleted:
+            try:
+                self._delete_files(one)
+            except Exception:
+                # The row is gone, so the image cannot be reached; the hourly clean-up deletes it.
+                logger.exception("the image of a deleted screening is left for the clean-up")
+        return len(deleted)
 
     def _decode(
         self, upload: BinaryIO, size: int, correction: Orientation = UPRIGHT
@@ -287,17 +309,6 @@ class ScreeningService:
     def _delete_files(self, screening_id: uuid.UUID) -> None:
         self.storage.delete(image_key(screening_id))
         self.storage.delete(thumbnail_key(screening_id))
-
-
-def _delete_row(session: Session, screening: Screening, owner: Owner) -> None:
-    session.add(
-        AuditEvent(actor=owner.actor, action="screening.deleted", subject=str(screening.id))
-    )
-    session.delete(screening)
-    try:
-        session.commit()
-    except StaleDataError as problem:
-        raise NotFound("This screening has already been deleted.") from problem
 
 
 def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:

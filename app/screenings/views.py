@@ -115,6 +115,7 @@ class ScreeningSummary:
     """A screening in a list.
 
     Attributes:
+        most_likely: the name of the most likely class where the model abstains; else empty.
         uncertain_because: the value and the threshold that it missed; empty if confident.
         is_review_hidden: whether others have reviewed it and the reader has not.
         warnings: of the image, in a few words each.
@@ -126,6 +127,7 @@ class ScreeningSummary:
     reference: str
     decision: str
     decision_name: str
+    most_likely: str
     confidence_percent: str
     uncertain_because: str
     thumbnail_url: str
@@ -157,6 +159,7 @@ class ScreeningSummary:
             reference=row.reference or "",
             decision=row.decision,
             decision_name=decision_name(row.decision),
+            most_likely=label_name(row.label) if row.reason else "",
             confidence_percent=percent(max(row.probabilities.values())),
             uncertain_because=why_uncertain(row, thresholds),
             thumbnail_url=f"{url}/thumbnail",
