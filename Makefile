@@ -47,8 +47,8 @@ UV := $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --p
 	--generate-hashes --no-header --no-annotate --quiet $(LOCK)
 
 lock: .venv/.dev
-	$(UV) --extra postgres --extra worker --output-file requirements/web.txt
-	$(UV) --extra postgres --extra worker --extra train --output-file requirements/jobs.txt
+	$(UV) --extra heic --extra postgres --extra worker --output-file requirements/web.txt
+	$(UV) --extra heic --extra postgres --extra worker --extra train --output-file requirements/jobs.txt
 	$(UV) --extra dev --output-file requirements/dev.txt
 
 audit: .venv/.dev

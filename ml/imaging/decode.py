@@ -1,8 +1,8 @@
 """The one place where bytes become an image.
 
-`read_image` takes the bytes of a PNG, JPEG, JPEG 2000, TIFF, WebP, BMP or DICOM file and gives a
-greyscale image, or refuses with an `UnreadableImage` that says what was wrong and what to do. The
-format of a file is recognized by its first bytes, never by its name.
+`read_image` takes the bytes of a PNG, JPEG, JPEG 2000, TIFF, WebP, BMP, HEIC or DICOM file and
+gives a greyscale image, or refuses with an `UnreadableImage` that says what was wrong and what to
+do. The format of a file is recognized by its first bytes, never by its name.
 
 Decoders are large C libraries: a server reads strangers' files in a child process only.
 """
@@ -25,6 +25,7 @@ from PIL import (
 )
 
 from ml.imaging.colour import grey_of_colour
+from ml.imaging.heic import not_read, prepare_heic
 from ml.imaging.strip_metadata import jpeg_segments
 from ml.imaging.types import (
     MIN_SIDE,
@@ -91,7 +92,7 @@ def read_image(
 def has_image_signature(head: bytes) -> bool:
     """Whether the first bytes of a file, 512 are enough, are those of an image.
 
-    Photographs of phones in HEIC are, though they are refused: their error says what to do.
+    AVIF photographs are, though they are refused: their error says what to do.
     """
     try:
         return _sniff(head) != "GIF"
@@ -113,7 +114,9 @@ _SIGNATURES: tuple[tuple[bytes, Format | Literal["GIF"]], ...] = (
     (b"\xff\x4f\xff\x51", "JPEG 2000"),
     (b"BM", "BMP"),
 )
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+# Of single pictures; "mif1" is a container for either compression.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
+_HEIF_BRANDS = (*_HEIC_BRANDS, b"hevc", b"msf1", b"avif", b"avis")
 _STRANGERS = (
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -135,11 +138,10 @@ def _sniff(content: bytes) -> Format | Literal["GIF"]:
     if _is_bare_dicom(content):
         return "DICOM"
     if _is_heif(content):
-        raise UnreadableImage(
-            "HEIC and AVIF photographs are not read. Convert the file to JPEG: open it in the "
-            "photograph viewer of the phone or computer and export it as JPEG.",
-            "not-an-image",
-        )
+        brands = content[8 : int.from_bytes(content[:4], "big")]
+        if content[8:12] not in _HEIC_BRANDS or b"avif" in brands:
+            raise not_read()
+        return "HEIC"
     raise _not_an_image(_stranger(content))
 
 
@@ -190,7 +192,7 @@ _REFUSED_MODES = {
 _DEEP_MODES = ("I;16", "I;16L", "I;16B")
 _WIDE_MODES = ("I", "F")
 _COLOUR_MODES = ("RGB", "P", "YCbCr")
-_PILLOW_NAMES = {"JPEG 2000": "JPEG2000"}
+_PILLOW_NAMES = {"JPEG 2000": "JPEG2000", "HEIC": "HEIF"}
 
 
 def _read(
@@ -221,6 +223,8 @@ def _gif_refusal(content: bytes) -> UnreadableImage:
 def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Radiograph:
     if kind == "JPEG":
         content = _checked_jpeg(content)
+    if kind == "HEIC":
+        prepare_heic()
     formats = [_PILLOW_NAMES.get(kind, kind)]
     with Image.open(io.BytesIO(content), formats=formats) as image:
         _choose_picture(image, kind)
@@ -292,9 +296,9 @@ def _jpeg_structure(content: bytes) -> tuple[int, bool, bool]:
 
 
 def _choose_picture(image: Image.Image, kind: Format) -> None:
-    """Go to the one picture of a file: the first of a phone's, the whole one beside thumbnails."""
+    """Go to the one picture of a file: the main one of a phone's, the whole one with thumbnails."""
     pages = getattr(image, "n_frames", 1)
-    if pages == 1 or kind == "JPEG":
+    if pages == 1 or kind in ("JPEG", "HEIC"):
         return
     if isinstance(image, TiffImagePlugin.TiffImageFile) and pages <= _MOST_PAGES:
         whole = [page for page in range(pages) if not _is_reduced(image, page)]

@@ -9,7 +9,10 @@ from pathlib import Path, PurePath
 from ml.imaging.decode import has_image_signature
 
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2", ".dcm", ".dicom")
+    (
+        *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2"),
+        *(".heic", ".heif", ".dcm", ".dicom"),
+    )
 )
 # Why a file is left out; the words are counted in reports.
 SYSTEM_FILE = "file of the operating system"

@@ -15,7 +15,7 @@ MIN_SIDE = 64
 # A generator's images may be smaller than any that came out of an X-ray machine.
 MIN_SYNTHETIC_SIDE = 16
 THUMBNAIL_SIDE = 256
-Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM", "JPEG 2000", "BMP"]
+Format = Literal["JPEG", "PNG", "TIFF", "WebP", "DICOM", "JPEG 2000", "BMP", "HEIC"]
 Pixels = NDArray[np.uint8 | np.uint16]
 GreyImage = NDArray[np.uint8]  # (H, W), higher is brighter
 GreyImages = NDArray[np.uint8]  # (N, H, W)

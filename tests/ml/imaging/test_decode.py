@@ -1,6 +1,7 @@
 import base64
 import io
 import struct
+import sys
 import time
 import zlib
 from contextlib import suppress
@@ -90,7 +91,11 @@ def test_other_kinds_of_files_are_named(content: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
-def test_photographs_of_phones_are_told_how_to_convert(brand: bytes) -> None:
+def test_photographs_of_phones_are_told_how_to_convert(
+    brand: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the extra.
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     content = b"\0\0\0\x18ftyp" + brand + bytes(500)
     refused = refusal(content)
     assert "Convert the file to JPEG" in str(refused)
