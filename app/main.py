@@ -21,6 +21,7 @@ from app.accounts.password_checks import PasswordChecks
 from app.accounts.routes import router as accounts
 from app.accounts.sign_in import SignInAttempts
 from app.core.admission import CallerKind, Places
+from app.core.compression import Compression
 from app.core.database import Database
 from app.core.error_pages import (
     answer_app_error,
@@ -137,6 +138,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.add_middleware(RateLimitHeaders)
+    app.add_middleware(Compression, secure=settings.secure_cookies)
     # Added last, so that it is outermost and sees every request.
     app.add_middleware(RequestLog)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
