@@ -68,6 +68,19 @@ def owned_screenings(session: Session, ids: Collection[uuid.UUID], owner: Owner)
     return list(session.scalars(query.order_by(Screening.created_at.desc(), Screening.id)))
 
 
+def with_reference(
+    session: Session, owner: Owner, row: Screening, most: int = 12
+) -> list[Screening]:
+    """Other screenings of the owner with the same reference, newest first; none without one."""
+    if not row.reference:
+        return []
+    query = select(Screening).where(
+        _owned_by(owner), Screening.reference == row.reference, Screening.id != row.id
+    )
+    newest = query.order_by(Screening.created_at.desc(), Screening.id).limit(most)
+    return list(session.scalars(newest))
+
+
 def delete_rows(session: Session, ids: Collection[uuid.UUID], owner: Owner) -> list[uuid.UUID]:
     """Delete those of the screenings that are the owner's, with an audit entry each, and commit.
 

@@ -1,5 +1,6 @@
 """Screening an image in the browser: upload, answer, history, sharing, deleting."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
 from app.core.errors import AppError, Conflict, InvalidForm, NotFound
 from app.core.templating import page
+from app.screenings.beside import Beside, find_beside
 from app.screenings.csv_export import csv_rows
 from app.screenings.dependencies import (
     OwnedScreeningToChange,
@@ -31,7 +33,7 @@ from app.screenings.dependencies import (
     WritingVisitor,
     remember,
 )
-from app.screenings.filters import LONGEST_REFERENCE, Filtered, checked_reference
+from app.screenings.filters import LONGEST_REFERENCE, Filtered, ScreeningFilter, checked_reference
 from app.screenings.lists import ListState, summaries
 from app.screenings.queries import (
     count_screenings,
@@ -224,23 +226,30 @@ def show(
     owner: Visitor,
     visible: Visible,
     chosen: Filtered,
+    beside: uuid.UUID | None = None,
 ) -> HTMLResponse:
     """The answer to one image, between its neighbours in the filtered list."""
-    near: dict[str, str] = {}
+    about: dict[str, object] = {}
     if visible.can_manage:
-        before, after = neighbour_ids(opened, owner, visible.row, chosen)
-        near = {
-            name: chosen.address(f"/screenings/{other}")
-            for name, other in (("previous", before), ("next", after))
-            if other
+        near = neighbour_ids(opened, owner, visible.row, chosen)
+        named = zip(("previous", "next"), near, strict=True)
+        about["near"] = {
+            name: chosen.address(f"/screenings/{other}") for name, other in named if other
         }
+        others = [other for other in near if other]
+        about["beside"] = find_beside(opened, owner, visible.row, others, beside)
     return screening_page(
-        request,
-        *(current, opened, visible),
-        near=near,
-        list_url=chosen.address("/screenings"),
-        review_url=chosen.address(f"/screenings/{visible.row.id}/review"),
+        request, current, opened, visible, about=_addresses(visible, chosen) | about
     )
+
+
+def _addresses(visible: VisibleScreening, chosen: ScreeningFilter) -> dict[str, object]:
+    """Where the page of a screening leads, within the filtered list."""
+    return {
+        "list_url": chosen.address("/screenings"),
+        "review_url": chosen.address(f"/screenings/{visible.row.id}/review"),
+        "filter_fields": chosen.fields(),
+    }
 
 
 def screening_page(
@@ -249,9 +258,10 @@ def screening_page(
     opened: Session,
     visible: VisibleScreening,
     status: HTTPStatus = HTTPStatus.OK,
-    **about: object,
+    *,
+    about: Mapping[str, object],
 ) -> HTMLResponse:
-    """The page of a screening, with what was wrong with a review that was sent."""
+    """The page of a screening; `about` is where it leads, and what was wrong with a review."""
     row = visible.row
     shared = visible.can_manage and is_shared(row)
     # Who said what of the image is for the owner alone, not for people with a link.
@@ -268,6 +278,7 @@ def screening_page(
         share_url=f"{site_address(request)}/screenings/{row.id}?share={row.share_token}"
         if shared
         else None,
+        page_url=f"{site_address(request)}/screenings/{row.id}",
         shared_until=row.shared_until if shared or visible.share_token else None,
         reviews=[] if is_second_reader else [ReviewView.of(one, row.label) for one in found],
         is_second_reader=is_second_reader,
@@ -278,7 +289,7 @@ def screening_page(
         no_class=NO_CLASS,
         longest_why=LONGEST_WHY,
         longest_finding=LONGEST_FINDING,
-        **{"faults": {}, "typed": {}, "near": {}, "list_url": "/screenings"} | about,
+        **{"faults": {}, "typed": {}, "near": {}, "beside": Beside([], None), **about},
     )
 
 
@@ -374,10 +385,8 @@ def add_review(
         return screening_page(
             request,
             *(current, opened, visible, refused.status),
-            faults=faults,
-            typed=form.model_dump(exclude={"seen"}),
-            list_url=chosen.address("/screenings"),
-            review_url=chosen.address(f"/screenings/{screening.id}/review"),
+            about=_addresses(visible, chosen)
+            | {"faults": faults, "typed": form.model_dump(exclude={"seen"})},
         )
     shown = chosen.address(f"/screenings/{screening.id}")
     return RedirectResponse(f"{shown}#review", HTTPStatus.SEE_OTHER)

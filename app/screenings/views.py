@@ -1,5 +1,7 @@
 """What the pages show of a row: names, numbers as text, links."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -76,6 +78,34 @@ def why_no_map(row: Screening, label: str) -> str:
                 f"lies on the lungs, and below {percent(LEAST_ON_LUNGS)} a map explains nothing."
             )
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpacing:
+    """The side of a pixel.
+
+    Attributes:
+        mm: in millimetres.
+        at_detector: not corrected for the enlargement of what lies before the detector.
+    """
+
+    mm: float
+    at_detector: bool
+
+
+def pixel_spacing(metadata: Mapping[str, str]) -> PixelSpacing | None:
+    """The pixel spacing in a header; None where there is none, or where pixels are not square.
+
+    The two sides of other pixels could be exchanged, as the image may have been rotated.
+    """
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        try:
+            rows, columns = (float(part) for part in metadata.get(name, "").split("\\"))
+        except ValueError:
+            continue
+        if rows > 0 and math.isclose(rows, columns, rel_tol=0.01):
+            return PixelSpacing(columns, at_detector=name == "ImagerPixelSpacing")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +252,7 @@ class ScreeningView:
     heatmaps: list[Heatmap]
     image_format: str
     metadata: list[tuple[str, str]]
+    spacing: PixelSpacing | None
     image_sha256: str
     model_version: str
     model_sha256: str
@@ -260,6 +291,7 @@ class ScreeningView:
                 for key, name in METADATA_NAMES.items()
                 if key in row.image_metadata
             ],
+            spacing=pixel_spacing(row.image_metadata),
             image_sha256=row.image_sha256,
             model_version=row.model_version,
             model_sha256=row.model_sha256,

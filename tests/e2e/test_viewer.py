@@ -161,6 +161,35 @@ def test_keys_zoom_move_and_reset(screening: Page) -> None:
     )
 
 
+def test_ruler_and_magnifier(screening: Page) -> None:
+    box = screening.locator("#viewport").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    fit = min(box["width"] / 512, box["height"] / 640)
+    length, ruler = screening.locator("#ruler-label"), screening.get_by_role("button", name="Ruler")
+    # Dragged; then by two clicks, with the image enlarged in between.
+    screening.locator("body").press("m")
+    expect(ruler).to_have_attribute("aria-pressed", "true")
+    screening.mouse.move(x, y)
+    screening.mouse.down()
+    screening.mouse.move(x + 100 * fit, y)
+    screening.mouse.up()
+    expect(length).to_have_text("100 px")
+    screening.locator("body").press("+")
+    expect(length).to_have_text("100 px")
+    screening.mouse.click(x, y)
+    screening.mouse.click(x, y + 125 * fit)
+    expect(length).to_have_text("100 px")
+    screening.locator("body").press("z")
+    expect(length).to_be_hidden()
+    lens = screening.locator("#lens")
+    screening.mouse.move(x + 20, y)
+    expect(lens).to_be_visible()
+    screening.locator("body").press("Escape")
+    screening.mouse.move(x, y)
+    expect(lens).to_be_hidden()
+
+
 def test_arrow_keys_of_a_slider_stay_with_the_slider(screening: Page) -> None:
     screening.locator("#viewport").focus()
     screening.keyboard.press("+")
