@@ -2,6 +2,7 @@
 # make serve  the same without a worker, and without the large packages that jobs need
 # make test   set everything up and run the tests
 # make check  format, lint, types, imports and tests: what continuous integration runs
+# make messages  collect the sentences of the pages for their translators (docs/translation.md)
 # make lock   choose the newest versions that pyproject.toml allows, with their hashes
 
 PORT ?= 8000
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Tests of one file stay in one process: they share what is slow to start.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: run serve test check lint format benchmark lock audit clean
+.PHONY: run serve test check lint format benchmark messages lock audit clean
 
 run: .venv/.jobs
 	@$(BIN)/xray serve --port $(PORT)
@@ -41,6 +42,15 @@ benchmark: .venv/.dev
 	$(BIN)/python -m benchmarks.gallery
 	$(BIN)/python -m benchmarks.train_classifier
 	$(BIN)/python -m benchmarks.gan_step
+
+# The languages are those that have a catalogue. A new or changed sentence is empty until translated.
+messages: .venv/.dev
+	mkdir -p build
+	$(BIN)/pybabel --quiet extract --mapping-file pyproject.toml --keywords msg --keywords plural:1,2 \
+		--add-location file --no-wrap --output-file build/messages.pot .
+	for catalogue in app/translations/*.po; do $(BIN)/pybabel --quiet update --locale $$(basename $$catalogue .po) \
+		--input-file build/messages.pot --output-file $$catalogue --no-wrap --no-fuzzy-matching \
+		--ignore-obsolete --ignore-pot-creation-date; done
 
 # Versions for every supported Python and platform; LOCK takes further options of uv.
 UV := $(BIN)/uv pip compile pyproject.toml requirements/build.in --universal --python-version 3.11 \

@@ -35,10 +35,12 @@ from app.core.error_pages import (
 from app.core.errors import AppError, SignInNeeded
 from app.core.fair_queue import FairQueue
 from app.core.head_requests import HeadAsGet
+from app.core.language import LANGUAGE_COOKIE, PageLanguage
 from app.core.notifications import send_due
 from app.core.rate_limit import RateLimits
 from app.core.request_limits import RateLimitHeaders, RequestLimits
 from app.core.request_log import RequestLog
+from app.core.security import cookie_name
 from app.core.security_headers import SecurityHeaders
 from app.core.spool import SpoolRoom
 from app.core.storage import Storage
@@ -77,9 +79,11 @@ from app.site.api_reference import router as api_reference
 from app.site.audit_routes import router as audit
 from app.site.console import router as console
 from app.site.health import router as health
+from app.site.language_routes import router as language
 from app.site.metrics import router as metrics
 from app.site.openapi import Application
 from app.validation.routes import router as validation
+from ml.texts import msg
 
 logger = logging.getLogger(__name__)
 _CLEAN_UP_EVERY_S = 3600
@@ -104,6 +108,7 @@ PAGES = (
     public_models,
     api_reference,
     accounts,
+    language,
     console,
     datasets,
     models,
@@ -138,6 +143,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.answered_hosts)
     app.add_middleware(RateLimitHeaders)
+    app.add_middleware(PageLanguage, cookie=cookie_name(LANGUAGE_COOKIE, settings))
     app.add_middleware(Compression, secure=settings.secure_cookies)
     # Added last, so that it is outermost and sees every request.
     app.add_middleware(RequestLog)
@@ -239,7 +245,7 @@ def _turns(settings: Settings) -> FairQueue:
     return FairQueue(
         settings.max_in_flight,
         settings.max_queue_s,
-        busy="Too many images are being screened. Try again in a moment.",
+        busy=msg("Too many images are being screened. Try again in a moment."),
     )
 
 

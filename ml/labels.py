@@ -8,11 +8,13 @@ names on pages.
 import re
 from collections.abc import Iterable, Sequence
 
+from ml.texts import msg
+
 # In the order of the released classifier's outputs.
 DISPLAY_NAMES: dict[str, str] = {
     "covid": "COVID-19",
-    "pneumonia": "Pneumonia",
-    "normal": "Normal",
+    "pneumonia": msg("Pneumonia"),
+    "normal": msg("Normal"),
 }
 KNOWN_LABELS: tuple[str, ...] = tuple(DISPLAY_NAMES)
 # Where the classes are still a constant.
@@ -22,9 +24,9 @@ MOST_LETTERS = 40
 # What a review says of an image that shows none of the classes.
 OTHER_FINDING, NOT_READABLE, NOT_FRONTAL = "other-finding", "not-readable", "not-frontal"
 NO_CLASS: dict[str, str] = {
-    OTHER_FINDING: "Other finding",
-    NOT_READABLE: "Not readable",
-    NOT_FRONTAL: "Not a frontal chest X-ray",
+    OTHER_FINDING: msg("Other finding"),
+    NOT_READABLE: msg("Not readable"),
+    NOT_FRONTAL: msg("Not a frontal chest X-ray"),
 }
 # What stands beside the classes in tables of predictions and reviews, so that no class can be
 # called it.
@@ -40,9 +42,13 @@ def label_name(label: str) -> str:
 
 def listed_labels(labels: Sequence[str], conjunction: str = "or") -> str:
     """The classes in a sentence: "COVID-19, pneumonia or normal"."""
-    names = [label_name(label) for label in labels]
-    words = [name if name[1:2].isupper() else name[:1].lower() + name[1:] for name in names]
+    words = [in_sentence(label_name(label)) for label in labels]
     return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def in_sentence(name: str) -> str:
+    """The name of a class within a sentence: "Pneumonia" -> "pneumonia"; COVID-19 stays."""
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def label_fault(label: str) -> str:

@@ -8,7 +8,7 @@ const side = large.viewBox.baseVal.width;
 
 function show() {
   large.setAttribute("viewBox", `${side * (Number(place.value) - 1)} 0 ${side} ${side}`);
-  place.setAttribute("aria-valuetext", `image ${place.value} of ${place.max}`);
+  place.setAttribute("aria-valuetext", place.dataset.position.replace("{place}", place.value).replace("{count}", place.max));
 }
 
 place.addEventListener("input", show);

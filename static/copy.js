@@ -1,4 +1,4 @@
-/** Copy buttons: `<button data-copy="id-of-an-input">`. */
+/** Copy buttons: `<button data-copy="id-of-an-input" data-done="Copied" data-failed="Press Ctrl C">`. */
 
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const input = /** @type {HTMLInputElement} */ (document.getElementById(button.dataset.copy));
@@ -9,10 +9,10 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
     input.select();
     try {
       await navigator.clipboard.writeText(input.value);
-      button.textContent = "Copied";
+      button.textContent = button.dataset.done;
     } catch {
       // Refused, or no secure context: the text is selected, so the person's own copy works.
-      button.textContent = "Press Ctrl C";
+      button.textContent = button.dataset.failed;
     }
     setTimeout(() => (button.textContent = label), 2500);
   });

@@ -31,9 +31,10 @@ function tick(item, ticked) {
 function show() {
   sessionStorage.setItem(KEPT, JSON.stringify(Object.fromEntries(selection)));
   const { size } = selection;
+  const said = count.dataset;
   count.textContent = size
-    ? `${size.toLocaleString("en")} ${size === 1 ? "image" : "images"} selected${size > most ? `. Download at most ${most.toLocaleString("en")} at a time` : ""}`
-    : "Select images to download them as a data set.";
+    ? (size === 1 ? said.one : size > most ? said.tooMany : said.many).replace("{}", size.toLocaleString(document.documentElement.lang))
+    : said.none;
   submit.disabled = size === 0 || size > most;
   none.hidden = size === 0;
   const [first, second] = size === 2 ? [...selection.values()] : [];

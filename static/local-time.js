@@ -1,6 +1,6 @@
 /** Shows every time in the reader's own time zone; the tooltip keeps UTC. */
 
-const format = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+const format = new Intl.DateTimeFormat(document.documentElement.lang === "en" ? "en-GB" : document.documentElement.lang, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
 /** @param {ParentNode} part */
 function localise(part) {

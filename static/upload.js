@@ -16,6 +16,8 @@ const rows = queue.querySelector("ol");
 const status = document.getElementById("status");
 const rowTemplate = /** @type {HTMLTemplateElement} */ (document.getElementById("queue-row"));
 
+/** @type {Record<string, string>} Sentences in the language of the page. */
+const texts = JSON.parse(queue.dataset.texts);
 const cancelAll = document.getElementById("cancel-all");
 const PREVIEW = 96; // Pixels of a row's small picture: two for each CSS pixel.
 
@@ -30,6 +32,11 @@ let inFlight = 0;
 // A visitor's first image makes the cookie that owns the images: until it came, the others wait for it.
 let owned = false;
 
+/** A sentence with its values. @param {string} name @param {Record<string, string | number>} [values] */
+function say(name, values = {}) {
+  return texts[name].replace(/\{(\w+)\}/g, (_whole, key) => String(values[key]));
+}
+
 /** @param {Iterable<File>} files */
 function add(files) {
   const given = [...files];
@@ -41,7 +48,7 @@ function add(files) {
     const row = /** @type {HTMLElement} */ (rowTemplate.content.firstElementChild.cloneNode(true));
     row.querySelector(".file-name").textContent = file.name;
     row.querySelector(".file-size").textContent = readableSize(file.size);
-    row.querySelector("progress").setAttribute("aria-label", `Upload of ${file.name}`);
+    row.querySelector("progress").setAttribute("aria-label", say("uploadOf", { file: file.name }));
     rows.append(row);
     const upload = { file, row, retries: 0, alone: chosen.length === 1, cancel() {} };
     const [again, cancel] = buttons(upload);
@@ -49,7 +56,7 @@ function add(files) {
       upload.retries = 0;
       enqueue(upload);
     });
-    cancel.setAttribute("aria-label", `Cancel the upload of ${file.name}`);
+    cancel.setAttribute("aria-label", say("cancelUploadOf", { file: file.name }));
     cancel.addEventListener("click", () => upload.cancel());
     enqueue(upload);
   }
@@ -62,7 +69,7 @@ function skip(files) {
   const row = document.createElement("li");
   row.className = "queue-row";
   const names = files.map((file) => file.name).join(", ");
-  row.textContent = `Skipped ${files.length} ${files.length === 1 ? "file that is not an image" : "files that are not images"}: ${names}`;
+  row.textContent = say(files.length === 1 ? "skippedOne" : "skippedMany", { count: files.length, names });
   rows.append(row);
   announce(row.textContent);
 }
@@ -85,10 +92,10 @@ function enqueue(upload) {
   unfinished.add(upload);
   const largest = Number(form.dataset.maxBytes);
   if (upload.file.size > largest) {
-    const detail = `It has ${readableSize(upload.file.size)}. The limit is ${readableSize(largest)}.`;
-    return fail(upload, { title: "This file is too large", detail, status: 413, retryAfter: null });
+    const detail = say("size", { size: readableSize(upload.file.size), limit: readableSize(largest) });
+    return fail(upload, { title: say("tooLarge"), detail, status: 413, retryAfter: null });
   }
-  show(upload, "waiting");
+  show(upload, say("waiting"));
   upload.cancel = () => {
     waiting.splice(waiting.indexOf(upload), 1);
     stop(upload);
@@ -101,9 +108,9 @@ function enqueue(upload) {
 /** @param {Upload} upload One that will not be sent. */
 function stop(upload) {
   unfinished.delete(upload);
-  show(upload, "cancelled");
+  show(upload, say("cancelled"));
   offer(upload, { again: true });
-  announce(`${upload.file.name}: cancelled`);
+  announce(`${upload.file.name}: ${say("cancelled")}`);
 }
 
 /** A small picture of the file, where the browser can read it. @param {Upload} upload */
@@ -129,7 +136,7 @@ function send(upload) {
   const progress = upload.row.querySelector("progress");
   progress.hidden = false;
   progress.value = 0;
-  show(upload, "uploading 0 %");
+  show(upload, say("uploading", { percent: 0 }));
   preview(upload);
 
   const request = new XMLHttpRequest();
@@ -145,11 +152,11 @@ function send(upload) {
   request.upload.addEventListener("progress", (event) => {
     if (!event.lengthComputable) return;
     progress.value = (100 * event.loaded) / event.total;
-    show(upload, `uploading ${Math.floor(progress.value)} %`);
+    show(upload, say("uploading", { percent: Math.floor(progress.value) }));
   });
   request.upload.addEventListener("load", () => {
     progress.removeAttribute("value"); // Sent; how long the reading takes is unknown.
-    show(upload, "processing");
+    show(upload, say("processing"));
     offer(upload, {}); // Too late: the server screens it now.
   });
   // Fires after success, error and abort alike.
@@ -176,9 +183,9 @@ function problemOf(request) {
   const seconds = Number.parseInt(request.getResponseHeader("Retry-After") ?? "", 10);
   const retryAfter = Number.isNaN(seconds) ? null : seconds;
   if (request.status === 0) {
-    return { title: "The service cannot be reached", detail: "Check the connection.", status: 0, retryAfter };
+    return { title: say("unreachable"), detail: say("checkConnection"), status: 0, retryAfter };
   }
-  const { title = "The image could not be screened", detail = `The service answered ${request.status}.` } = request.response ?? {};
+  const { title = say("notScreened"), detail = say("answered", { status: request.status }) } = request.response ?? {};
   return { title, detail, status: request.status, retryAfter };
 }
 
@@ -188,7 +195,7 @@ function fail(upload, problem) {
   if (passing && upload.retries < AUTOMATIC_RETRIES) {
     const wait = problem.retryAfter ?? FALLBACK_WAIT_S * 2 ** upload.retries;
     upload.retries += 1;
-    show(upload, `${problem.title}: retrying in ${wait} s`);
+    show(upload, say("retrying", { title: problem.title, seconds: wait }));
     const timer = setTimeout(() => enqueue(upload), wait * 1000);
     upload.cancel = () => {
       clearTimeout(timer);
@@ -220,7 +227,7 @@ function succeed(upload, screening) {
   const warnings = screening.warnings.map((text) => {
     const line = document.createElement("span");
     line.className = "queue-warning";
-    line.textContent = `Warning: ${text}`;
+    line.textContent = say("warning", { text });
     return line;
   });
   const confidence = document.createElement("span");
@@ -230,7 +237,7 @@ function succeed(upload, screening) {
   const link = upload.row.querySelector("a");
   link.href = screening.url;
   link.hidden = false;
-  link.setAttribute("aria-label", `View result for ${upload.file.name}`);
+  link.setAttribute("aria-label", say("viewResult", { file: upload.file.name }));
   announce([`${upload.file.name}: ${screening.decision_name}, ${screening.confidence}`, ...screening.warnings].join(". "));
   if (upload.alone && unfinished.size === 0) location.assign(screening.url);
 }
@@ -247,7 +254,7 @@ function announce(text) {
 
 /** @param {number} bytes */
 function readableSize(bytes) {
-  return bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1000)} kB` : `${(bytes / 1e6).toLocaleString(document.documentElement.lang, { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`;
 }
 
 document.getElementById("choose").addEventListener("click", () => input.click());

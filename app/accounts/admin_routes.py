@@ -25,6 +25,7 @@ from app.accounts.users import (
 from app.core.errors import InvalidForm, NotFound
 from app.core.templating import Confirmation, confirm, page
 from app.services import CurrentSession
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 ShortText = Annotated[str, Form(max_length=200)]
@@ -75,7 +76,9 @@ def add_user(
         return _users_page(request, opened, refused.status, faults=refused.faults, typed=typed)
     opened.commit()
     return _users_page(
-        request, opened, secret={"what": f"Password of {made.name}", "value": password}
+        request,
+        opened,
+        secret={"what": msg("Password of %(name)s", name=made.name), "value": password},
     )
 
 
@@ -87,7 +90,7 @@ def new_password_for(
     person, password = find_user(opened, id), new_password()
     set_password(opened, person, password, by=user.actor)
     opened.commit()
-    secret = {"what": f"New password of {person.name}", "value": password}
+    secret = {"what": msg("New password of %(name)s", name=person.name), "value": password}
     return _users_page(request, opened, secret=secret)
 
 
@@ -134,7 +137,9 @@ def add_key(
         )
     key = create_key(opened, chosen.name, name or "default", by=user.actor)
     opened.commit()
-    return _users_page(request, opened, secret={"what": f"API key of {clinic}", "value": key})
+    return _users_page(
+        request, opened, secret={"what": msg("API key of %(clinic)s", clinic=clinic), "value": key}
+    )
 
 
 @router.post("/clinics")
@@ -159,17 +164,21 @@ def confirm_revoke(
     live = [key for key in list_keys(opened) if key.revoked_at is None]
     key = next((one for one in live if one.id == id), None)
     if key is None:
-        raise NotFound("There is no such API key, or it is revoked.")
+        raise NotFound(msg("There is no such API key, or it is revoked."))
     is_only = sum(one.clinic_id == key.clinic_id for one in live) == 1
     return confirm(
         request,
         Confirmation(
             room="users",
-            title=f"Revoke the API key {key.prefix} of {key.clinic.name}?",
-            text="Programs that use it are refused at once. This cannot be undone."
-            + (" It is the only key of this clinic." if is_only else ""),
+            title=msg(
+                "Revoke the API key %(prefix)s of %(name)s?",
+                prefix=key.prefix,
+                name=key.clinic.name,
+            ),
+            text=msg("Programs that use it are refused at once. This cannot be undone."),
+            more=msg("It is the only key of this clinic.") if is_only else "",
             action=f"/admin/keys/{id}/revoke",
-            button="Revoke key",
+            button=msg("Revoke key"),
             back="/admin/users",
         ),
     )
@@ -185,11 +194,13 @@ def confirm_password(
         request,
         Confirmation(
             room="users",
-            title=f"Reset the password of {person.name}?",
-            text="The present password stops working, and every browser of this user is signed "
-            "out. The new password is shown once. This cannot be undone.",
+            title=msg("Reset the password of %(name)s?", name=person.name),
+            text=msg(
+                "The present password stops working, and every browser of this user is "
+                "signed out. The new password is shown once. This cannot be undone."
+            ),
             action=f"/admin/users/{id}/password",
-            button="Reset password",
+            button=msg("Reset password"),
             back="/admin/users",
         ),
     )

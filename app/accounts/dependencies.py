@@ -13,6 +13,7 @@ from app.accounts.users import keep_session, signed_in_user
 from app.core.errors import Forbidden, SignInNeeded, Unauthorised
 from app.core.security import SESSION_COOKIE, cookie_name, hash_api_key, require_same_origin
 from app.services import CurrentServices
+from ml.texts import msg
 
 
 def current_user(request: Request, current: CurrentServices) -> User | None:
@@ -41,7 +42,7 @@ CurrentUser = Annotated[User | None, Depends(current_user)]
 def signed_in(user: CurrentUser) -> User:
     """The user who is signed in, for pages that are for users alone."""
     if user is None:
-        raise SignInNeeded("This page requires you to sign in.")
+        raise SignInNeeded(msg("This page requires you to sign in."))
     return user
 
 
@@ -51,7 +52,7 @@ SignedIn = Annotated[User, Depends(signed_in)]
 def admin(user: SignedIn) -> User:
     """The admin who is signed in, for looking."""
     if user.role is not Role.ADMIN:
-        raise Forbidden("This page is for admins. Ask one for access.")
+        raise Forbidden(msg("This page is for admins. Ask one for access."))
     return user
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from app.core.admission import Caller, CallerKind
 from app.core.fair_queue import FairQueue
+from ml.texts import msg
 
 _Result = TypeVar("_Result")
 _LONGEST_WAIT_S = 5.0
@@ -31,7 +32,7 @@ class PasswordChecks:
             at_once,
             _LONGEST_WAIT_S,
             typical_s=0.1,
-            busy="Too many people are signing in. Try again in a moment.",
+            busy=msg("Too many people are signing in. Try again in a moment."),
         )
 
     async def run(self, check: Callable[[], _Result], address: str, *, is_known: bool) -> _Result:

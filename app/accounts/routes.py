@@ -29,11 +29,13 @@ from app.accounts.users import (
 )
 from app.core.audit import AuditEvent
 from app.core.errors import InvalidForm
+from app.core.links import own_address
 from app.core.rate_limit import address_of, hashed_caller
 from app.core.security import SESSION_COOKIE, cookie_name, require_same_origin
 from app.core.templating import page
 from app.services import CurrentServices, CurrentSession, Services
 from app.settings import Settings
+from ml.texts import msg
 
 router = APIRouter(include_in_schema=False)
 Password = Annotated[str, Form(max_length=1000)]
@@ -74,7 +76,7 @@ async def sign_in(
         answer.headers.update(refused.headers)
         return answer
     if found is None:
-        fault = "No user has this name and password."
+        fault = msg("No user has this name and password.")
         return page(
             request,
             "accounts/sign_in.html",
@@ -83,7 +85,7 @@ async def sign_in(
             fault=fault,
             name=name,
         )
-    response = RedirectResponse(_own_address(next), HTTPStatus.SEE_OTHER)
+    response = RedirectResponse(own_address(next), HTTPStatus.SEE_OTHER)
     _set_cookies(response, *found, current.settings)
     return response
 
@@ -148,12 +150,6 @@ def hashed_address(request: Request, current: Services) -> str:
     return hashed_caller(address_of(request), current.settings.signing_key.encode())
 
 
-def _own_address(wanted: str) -> str:
-    """The address to continue to, if it is one of ours; browsers take a backslash for a slash."""
-    is_own = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
-    return wanted if is_own and wanted.isprintable() else "/"
-
-
 @router.get("/account")
 def account(request: Request, opened: CurrentSession, user: SignedIn) -> HTMLResponse:
     """Who is signed in, with the ways to change the password and to sign out."""
@@ -190,7 +186,7 @@ async def change_password(
     def change(source: PasswordSource, attempts: SignInAttempts) -> dict[str, str]:
         known = verified_user(opened, user.name, old, source, attempts)
         if known is None:
-            return {"old": "This is not your current password."}
+            return {"old": msg("This is not your current password.")}
         try:
             set_password(opened, known, new, by=user.actor)
         except InvalidForm as refused:

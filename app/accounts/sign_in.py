@@ -28,6 +28,7 @@ from app.core.audit import AuditEvent
 from app.core.database import now
 from app.core.errors import AppError
 from app.core.rate_limit import RateLimit, RateLimits
+from ml.texts import msg, plural
 
 FAILED = "user.sign-in-failed"
 WINDOW = timedelta(minutes=15)
@@ -41,13 +42,23 @@ class TooManyTries(AppError):
     """Too many wrong passwords from one source."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many wrong passwords"
+    title = msg("Too many wrong passwords")
     default_code = "too-many-tries"
 
     def __init__(self, wait_s: int) -> None:
-        wait = f"{wait_s} seconds" if wait_s < 120 else f"{math.ceil(wait_s / 60)} minutes"
+        if wait_s < 120:
+            text = plural(
+                "Too many wrong passwords. Try again in %(count)s second.",
+                "Too many wrong passwords. Try again in %(count)s seconds.",
+                wait_s,
+            )
+        else:
+            text = msg(
+                "Too many wrong passwords. Try again in %(count)s minutes.",
+                count=math.ceil(wait_s / 60),
+            )
         super().__init__(
-            f"Too many wrong passwords. Try again in {wait.replace('1 seconds', '1 second')}.",
+            text,
             headers={"Retry-After": str(wait_s)},
         )
 

@@ -18,6 +18,7 @@ from app.accounts.tables import Role, User, UserSession
 from app.core.audit import AuditEvent
 from app.core.database import now
 from app.core.errors import Conflict, InvalidForm, NotFound
+from ml.texts import msg
 
 # How long a session lasts, and how long without a request, until a request applies the settings.
 SESSION_AGE = timedelta(hours=12)
@@ -61,9 +62,9 @@ def create_user(
     name = name.strip().lower()
     faults = _password_faults(password)
     if not name or len(name) > MOST_NAME:
-        faults["name"] = f"Enter a name of 1 to {MOST_NAME} characters."
+        faults["name"] = msg("Enter a name of 1 to %(most_name)s characters.", most_name=MOST_NAME)
     if role is Role.CLINICIAN and clinic_id is None:
-        faults["clinic"] = "Enter a clinic. Every clinician belongs to one."
+        faults["clinic"] = msg("Enter a clinic. Every clinician belongs to one.")
     if faults:
         raise InvalidForm(faults)
     user = User(
@@ -77,7 +78,9 @@ def create_user(
         with session.begin_nested():
             session.add(user)
     except IntegrityError as problem:
-        raise InvalidForm({"name": f"The name {name!r} is taken. Enter another."}) from problem
+        raise InvalidForm(
+            {"name": msg("The name %(name)s is taken. Enter another.", name=repr(name))}
+        ) from problem
     session.add(AuditEvent(actor=by, action="user.created", subject=user.name))
     return user
 
@@ -85,7 +88,13 @@ def create_user(
 def _password_faults(password: str) -> dict[str, str]:
     if LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         return {}
-    return {"password": f"Enter a password of {LEAST_PASSWORD} to {MOST_PASSWORD} characters."}
+    return {
+        "password": msg(
+            "Enter a password of %(least_password)s to %(most_password)s characters.",
+            least_password=LEAST_PASSWORD,
+            most_password=MOST_PASSWORD,
+        )
+    }
 
 
 def create_first_admin(session: Session) -> str | None:
@@ -209,7 +218,7 @@ def disable_user(session: Session, user: User, *, by: str) -> None:
     session.execute(update(User).where(*enabled).values(disabled_at=User.disabled_at))
     admins = session.scalars(select(User.id).where(*enabled)).all()
     if user.role is Role.ADMIN and set(admins) <= {user.id}:
-        raise Conflict("This is the last admin. Create another one first.")
+        raise Conflict(msg("This is the last admin. Create another one first."))
     user.disabled_at = user.disabled_at or now()
     sign_out_everywhere(session, user, by=by)
     session.add(AuditEvent(actor=by, action="user.disabled", subject=user.name))
@@ -247,7 +256,7 @@ def find_user(session: Session, id: uuid.UUID) -> User:
     """
     user = session.get(User, id)
     if user is None:
-        raise NotFound("This user does not exist.")
+        raise NotFound(msg("This user does not exist."))
     return user
 
 

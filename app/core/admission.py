@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.core.errors import Busy
+from ml.texts import msg
 
 
 class CallerKind(StrEnum):
@@ -64,11 +65,14 @@ class Places:
         with self._lock:
             if self._own[caller] >= self._per_caller[caller.kind]:
                 raise Busy(
-                    f"{self._own[caller]} of your uploads are in progress, and no more are "
-                    "received at once. Wait until one is done."
+                    msg(
+                        "%(count)s of your uploads are in progress, and no more are received at "
+                        "once. Wait until one is done.",
+                        count=self._own[caller],
+                    )
                 )
             if self._taken[caller.kind] >= self._most:
-                raise Busy("Too many images are being uploaded. Try again in a second.")
+                raise Busy(msg("Too many images are being uploaded. Try again in a second."))
             self._taken[caller.kind] += 1
             self._own[caller] += 1
 

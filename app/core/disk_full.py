@@ -7,6 +7,7 @@ from obstore.exceptions import BaseError
 from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import StorageFull
+from ml.texts import msg
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # SQLite reports a full disk under these names, depending on which of its files could not grow.
@@ -32,6 +33,9 @@ def is_disk_full(error: BaseException | None) -> bool:
 def storage_full() -> StorageFull:
     """The error that a person sees."""
     return StorageFull(
-        "The server has no disk space left, so nothing was saved. Delete screenings that you no "
-        "longer need, or ask the server's operator to free some space, and try again."
+        msg(
+            "The server has no disk space left, so nothing was saved. Delete screenings "
+            "that you no longer need, or ask the server's operator to free some space, "
+            "and try again."
+        )
     )

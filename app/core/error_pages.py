@@ -12,11 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from app.core.disk_full import is_disk_full, storage_full
-from app.core.errors import AppError, Busy, NotFound
+from app.core.errors import AppError, Busy, InvalidForm, NotFound
+from app.core.language import language_headers, translated
 from app.core.request_log import REQUEST_ID_HEADER
 from app.core.security_headers import HEADERS
 from app.core.templating import page
+from ml.texts import msg
 
+# Of errors that people meet; others have the English phrase of the standard.
+_TITLES = {404: msg("Not found"), 405: msg("Method not allowed"), 413: msg("Too large")}
 logger = logging.getLogger(__name__)
 
 
@@ -50,12 +54,15 @@ def _problem(
     """An error for programs (RFC 9457); `code` and `request_id` are extensions."""
     content = {
         "type": "about:blank",
-        "title": title,
+        "title": translated(title),
         "status": status,
-        "detail": detail,
+        "detail": translated(detail),
         "code": code,
         "request_id": _request_id(request),
     }
+    # The scripts of pages show it; the API answers in English alone.
+    if not request.url.path.startswith("/api/"):
+        headers = language_headers() | headers
     return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
 
 
@@ -66,7 +73,11 @@ def _request_id(request: Request) -> str:
 async def answer_app_error(request: Request, error: Exception) -> Response:
     """Answer an error of the application with its status."""
     assert isinstance(error, AppError)
-    return _answer(request, error.status, error.title, error.detail, error.code, error.headers)
+    detail = error.detail
+    if isinstance(error, InvalidForm):
+        faults = error.faults.items()
+        detail = "; ".join(f"{name}: {translated(fault).rstrip('.')}" for name, fault in faults)
+    return _answer(request, error.status, error.title, detail, error.code, error.headers)
 
 
 async def redirect_to_sign_in(request: Request, error: Exception) -> Response:
@@ -82,7 +93,7 @@ async def answer_database_error(request: Request, error: Exception) -> Response:
     if is_disk_full(error):
         return await answer_full_disk(request, error)
     logger.error("the database cannot be reached: %s", error)
-    away = Busy("The database cannot be reached. Try again in a moment.", retry_after_s=5)
+    away = Busy(msg("The database cannot be reached. Try again in a moment."), retry_after_s=5)
     return await answer_app_error(request, away)
 
 
@@ -98,8 +109,8 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an error of the framework, such as 404 for an unknown address."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
-    title = phrase.capitalize()
-    detail = "There is no page at this address." if error.status_code == 404 else error.detail
+    title = _TITLES.get(error.status_code, phrase.capitalize())
+    detail = msg("There is no page at this address.") if error.status_code == 404 else error.detail
     code = phrase.lower().replace(" ", "-")
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -136,13 +147,13 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
     )
     # A path with a malformed id is the path of nothing.
     if any(fault["loc"][0] == "path" for fault in error.errors()):
-        return await answer_app_error(request, NotFound("There is no page at this address."))
-    return _answer(request, 422, "The request is not valid", faults, "invalid-request", {})
+        return await answer_app_error(request, NotFound(msg("There is no page at this address.")))
+    return _answer(request, 422, msg("The request is not valid"), faults, "invalid-request", {})
 
 
 async def answer_unexpected_error(request: Request, _error: Exception) -> Response:
     """Answer 500; the server logs the traceback."""
-    detail = "The error was logged. Check your history before you try again."
+    detail = msg("The error was logged. Check your history before you try again.")
     # This response does not pass through the middleware that sets headers.
     headers = HEADERS | {REQUEST_ID_HEADER: _request_id(request)}
-    return _answer(request, 500, "Something went wrong", detail, "internal", headers)
+    return _answer(request, 500, msg("Something went wrong"), detail, "internal", headers)

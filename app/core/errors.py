@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import ClassVar
 
+from ml.texts import msg
+
 
 class AppError(Exception):
     """Base of the errors a request may end in.
@@ -17,7 +19,7 @@ class AppError(Exception):
     """
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
-    title: ClassVar[str] = "Something went wrong"
+    title: ClassVar[str] = msg("Something went wrong")
     default_code: ClassVar[str] = "internal"
 
     def __init__(
@@ -33,7 +35,7 @@ class InvalidUpload(AppError):
     """The request does not carry an image where one is expected."""
 
     status = HTTPStatus.BAD_REQUEST
-    title = "No image in the request"
+    title = msg("No image in the request")
     default_code = "no-image"
 
 
@@ -52,7 +54,7 @@ class CrossSite(AppError):
     """A form was sent from another site."""
 
     status = HTTPStatus.FORBIDDEN
-    title = "Sent from another site"
+    title = msg("Sent from another site")
     default_code = "cross-site"
 
 
@@ -60,7 +62,7 @@ class SignInNeeded(AppError):
     """The page is for people who are signed in; browsers are sent to the sign-in page."""
 
     status = HTTPStatus.UNAUTHORIZED
-    title = "Sign-in required"
+    title = msg("Sign-in required")
     default_code = "sign-in-needed"
 
 
@@ -68,7 +70,7 @@ class Forbidden(AppError):
     """The user is signed in and may not do this."""
 
     status = HTTPStatus.FORBIDDEN
-    title = "Not allowed"
+    title = msg("Not allowed")
     default_code = "forbidden"
 
 
@@ -76,7 +78,7 @@ class Conflict(AppError):
     """The action does not fit the present state; nothing was changed."""
 
     status = HTTPStatus.CONFLICT
-    title = "Not possible now"
+    title = msg("Not possible now")
     default_code = "conflict"
 
 
@@ -84,7 +86,7 @@ class InvalidForm(AppError):
     """A form has invalid values; `faults` holds the error of each field."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "The form is not valid"
+    title = msg("The form is not valid")
     default_code = "bad-form"
 
     def __init__(self, faults: Mapping[str, str]):
@@ -98,7 +100,7 @@ class NotFound(AppError):
     """The object does not exist, or the caller has no access; both look the same."""
 
     status = HTTPStatus.NOT_FOUND
-    title = "Not found"
+    title = msg("Not found")
     default_code = "not-found"
 
 
@@ -106,7 +108,7 @@ class UploadTooLarge(AppError):
     """The upload is over the size limit."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    title = "The file is too large"
+    title = msg("The file is too large")
     default_code = "too-large"
 
 
@@ -114,7 +116,7 @@ class UploadTooSlow(AppError):
     """The upload did not arrive in time."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
-    title = "The upload took too long"
+    title = msg("The upload took too long")
     default_code = "too-slow"
 
     def __init__(self, detail: str):
@@ -126,7 +128,7 @@ class TooManyRequests(AppError):
     """The caller's rate limit is used up."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many requests"
+    title = msg("Too many requests")
     default_code = "too-many-requests"
 
 
@@ -134,7 +136,7 @@ class StorageFull(AppError):
     """Too little disk space to store an image."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
-    title = "No disk space left"
+    title = msg("No disk space left")
     default_code = "storage-full"
 
 
@@ -142,7 +144,7 @@ class ImageRefused(AppError):
     """The bytes are not an image that can be read."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "The image cannot be read"
+    title = msg("The image cannot be read")
     default_code = "damaged"
 
 
@@ -150,7 +152,7 @@ class NotAnImage(ImageRefused):
     """The bytes are no image at all."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    title = "Not an image"
+    title = msg("Not an image")
     default_code = "not-an-image"
 
 
@@ -158,7 +160,7 @@ class Busy(AppError):
     """The server is at its limit of concurrent work."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    title = "Busy"
+    title = msg("Busy")
     default_code = "busy"
 
     def __init__(self, detail: str, *, retry_after_s: int = 1):
@@ -168,5 +170,5 @@ class Busy(AppError):
 class NotReady(Busy):
     """The classifier is not loaded (yet)."""
 
-    title = "Not ready"
+    title = msg("Not ready")
     default_code = "not-ready"

@@ -17,6 +17,12 @@ class PageLink:
     url: str
 
 
+def own_address(wanted: str) -> str:
+    """The address to continue to, if it is one of ours; browsers take a backslash for a slash."""
+    is_own = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
+    return wanted if is_own and wanted.isprintable() else "/"
+
+
 def with_query(path: str, **query: object) -> str:
     """A URL with the parts of its query that are given."""
     given = {name: value for name, value in query.items() if value is not None}

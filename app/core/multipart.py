@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect, Request
 
 from app.core.errors import InvalidUpload, UploadTooLarge
-from ml.errors import counted
+from ml.texts import msg, plural
 
 # A file up to this size stays in memory.
 SPOOL_BYTES: Final = 1024 * 1024
@@ -35,7 +35,12 @@ async def read_fields(request: Request, max_bytes: int) -> dict[str, list[str]]:
     async for part in request.stream():
         body += part
         if len(body) > max_bytes:
-            raise UploadTooLarge(f"The form may have at most {max_bytes:,} bytes. Select less.")
+            raise UploadTooLarge(
+                msg(
+                    "The form may have at most %(max_bytes)s bytes. Select less.",
+                    max_bytes=max_bytes,
+                )
+            )
     return parse_qs(body.decode("ascii", "replace"))
 
 
@@ -103,7 +108,12 @@ class LimitedMultipartParser:
 
     def file_too_large(self) -> UploadTooLarge:
         """The error for a file above the limit."""
-        return UploadTooLarge(f"A file may have at most {self.limits.max_file_bytes:,} bytes.")
+        return UploadTooLarge(
+            msg(
+                "A file may have at most %(max_file_bytes)s bytes.",
+                max_file_bytes=self.limits.max_file_bytes or 0,
+            )
+        )
 
     async def parse(self, content_type: str, stream: AsyncGenerator[bytes]) -> MultipartForm:
         """Read the whole form; its files are open and at their start.
@@ -123,7 +133,9 @@ class LimitedMultipartParser:
         except BaseException as problem:
             await self._close(self._opened)
             if isinstance(problem, FormParserError):
-                raise InvalidUpload("The form cannot be read. Send the file again.") from problem
+                raise InvalidUpload(
+                    msg("The form cannot be read. Send the file again.")
+                ) from problem
             raise
         complete = [file for _, file in self._form.files]
         await self._close([file for file in self._opened if file not in complete])
@@ -167,20 +179,28 @@ class LimitedMultipartParser:
     def _open_part(self) -> None:
         _, options = parse_options_header(self._part.headers.get(b"content-disposition"))
         if b"name" not in options:
-            raise InvalidUpload("The form cannot be read. A part of it has no name.")
+            raise InvalidUpload(msg("The form cannot be read. A part of it has no name."))
         self._part.name = options[b"name"].decode("utf-8", "replace")
         if b"filename" in options:
             self._part.file = self._open_upload(options[b"filename"].decode("utf-8", "replace"))
             return
         self._fields += 1
         if self._fields > self.limits.max_fields:
-            raise InvalidUpload(f"The form has more than {self.limits.max_fields} fields.")
+            raise InvalidUpload(
+                msg(
+                    "The form has more than %(max_fields)s fields.",
+                    max_fields=self.limits.max_fields,
+                )
+            )
 
     def _open_upload(self, filename: str) -> UploadFile:
         if len(self._opened) >= self.limits.max_files:
             raise InvalidUpload(
-                f"The form has more than {counted(self.limits.max_files, 'file')}. Send fewer at "
-                "once."
+                plural(
+                    "The form has more than %(count)s file. Send fewer at once.",
+                    "The form has more than %(count)s files. Send fewer at once.",
+                    self.limits.max_files,
+                )
             )
         file = UploadFile(self.open_file(self._part.name), size=0, filename=filename)
         self._opened.append(file)
@@ -192,7 +212,11 @@ class LimitedMultipartParser:
         if part.file is None:
             if part.size > limits.max_field_bytes:
                 raise InvalidUpload(
-                    f"The field {part.name!r} is longer than {limits.max_field_bytes:,} bytes."
+                    msg(
+                        "The field %(name)s is longer than %(max_field_bytes)s bytes.",
+                        name=repr(part.name),
+                        max_field_bytes=limits.max_field_bytes,
+                    )
                 )
             part.text += data[start:end]
             return
@@ -211,7 +235,7 @@ def _boundary(content_type: str) -> bytes:
     _, parameters = parse_options_header(content_type)
     boundary = parameters.get(b"boundary")
     if not boundary:
-        raise InvalidUpload("The form cannot be read. Its Content-Type names no boundary.")
+        raise InvalidUpload(msg("The form cannot be read. Its Content-Type names no boundary."))
     return boundary
 
 
@@ -224,11 +248,14 @@ def require_plain_multipart(content_type: str, field: str) -> None:
     kind, parameters = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise InvalidUpload(
-            f'The request is not a multipart form. Send the file in the field "{field}", '
-            f"as in curl -F {field}=@FILE."
+            msg(
+                "The request is not a multipart form. Send the file in the field "
+                '"%(field)s", as in curl -F %(field)s=@FILE.',
+                field=field,
+            )
         )
     if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"us-ascii"):
-        raise InvalidUpload("The form is not encoded in UTF-8.")
+        raise InvalidUpload(msg("The form is not encoded in UTF-8."))
 
 
 async def drain(stream: AsyncGenerator[bytes], max_bytes: int) -> None:

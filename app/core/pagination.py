@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Select, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.core.errors import NotFound
+from ml.texts import msg
 
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%f"
 _SEPARATOR = "|"
@@ -146,7 +147,7 @@ def _decode(cursor: str, columns: Columns) -> list[Any]:
             for text, column in zip(texts, columns, strict=True)
         ]
     except (binascii.Error, ValueError) as problem:
-        raise NotFound("This page does not exist. Go back to the first page.") from problem
+        raise NotFound(msg("This page does not exist. Go back to the first page.")) from problem
 
 
 def _value(text: str, kind: type) -> Any:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.admission import Caller
 from app.core.errors import TooManyRequests
 from app.core.rate_limit import RateLimit, RateLimits
+from ml.texts import msg
 
 _MINUTE_S = 60
 _STATE = "rate_limit_headers"
@@ -48,8 +49,13 @@ def use_limit(request: Request, limit: RateLimit, caller: Caller) -> None:
     request.scope["state"][_STATE] = usage.headers
     if not usage.allowed:
         raise TooManyRequests(
-            f"More than {usage.most:,} requests within {usage.window_s} seconds. Try again in "
-            f"{max(1, usage.reset_s)} seconds."
+            msg(
+                "More than %(most)s requests within %(window_s)s seconds. Try again in "
+                "%(reset_s)s seconds.",
+                most=usage.most,
+                window_s=usage.window_s,
+                reset_s=max(1, usage.reset_s),
+            )
         )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import TypeVar
 
 from jinja2.environment import Environment
 from jinja2.exceptions import TemplateSyntaxError
@@ -12,6 +13,11 @@ from app.core.addresses import root_path, rooted
 
 # Attributes that hold an address; those for scripts end in "-url".
 _OPENING = re.compile(r'\s(?:href|src|action|formaction|poster|data-(?:[a-z]+-)*url)="')
+
+
+# Where the root path goes in a sentence with its values.
+_ADDRESS = re.compile(r'(\s(?:href|src)=")([^"]+)')
+_Text = TypeVar("_Text", bound=str)
 
 
 class RootedAddresses(Extension):
@@ -29,8 +35,17 @@ class RootedAddresses(Extension):
 
     def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
         """The tokens of a template, with those that add the root path."""
-        is_opened = is_inside = False
+        is_opened = is_inside = is_sentence = False
+        before = None
         for token in stream:
+            if before == "block_begin" and token.value in ("trans", "endtrans"):
+                is_sentence = token.value == "trans"
+            before = token.type
+            if is_sentence:
+                # A sentence to translate, whose addresses get the root path when it is shown.
+                is_opened = False
+                yield token
+                continue
             if is_opened and token.type == "block_begin":
                 raise _fault("An address begins with a statement", token, stream)
             if token.type == "data":
@@ -45,6 +60,13 @@ class RootedAddresses(Extension):
                 is_inside = True
                 yield Token(token.lineno, "lparen", "(")
             is_opened = token.type == "data" and _opens(token.value)
+
+
+def with_root(text: _Text) -> _Text:
+    """A translated sentence, with the root path before each address of the application."""
+    if not root_path():
+        return text
+    return type(text)(_ADDRESS.sub(lambda found: found[1] + rooted(found[2]), text))
 
 
 def _opens(text: str) -> bool:

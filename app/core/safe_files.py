@@ -3,8 +3,9 @@
 from pathlib import Path, PurePath
 
 from app.core.errors import NotFound
+from ml.texts import msg
 
-_GONE = "The file is no longer stored."
+_GONE = msg("The file is no longer stored.")
 
 
 def file_in(folder: Path, name: str, missing: str = _GONE) -> Path:

@@ -9,6 +9,7 @@ from itsdangerous import BadSignature, Signer
 
 from app.core.errors import CrossSite
 from app.settings import Settings
+from ml.texts import msg
 
 VISITOR_COOKIE = "xray_visitor"
 SESSION_COOKIE = "xray_session"
@@ -80,14 +81,14 @@ def require_same_origin(headers: Mapping[str, str]) -> None:
     if site is not None:
         if site not in ("same-origin", "none"):
             raise CrossSite(
-                "The form was sent from another site. Open the page here and send it again."
+                msg("The form was sent from another site. Open the page here and send it again.")
             )
         return
     origin = headers.get("origin")
     # A malformed origin is that of nobody; "" is no host either.
     if origin is not None and (_host_of(origin) or None) != headers.get("host", ""):
         raise CrossSite(
-            "The form was sent from another site. Open the page here and send it again."
+            msg("The form was sent from another site. Open the page here and send it again.")
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from app.core.errors import StorageFull
 from app.core.multipart import SPOOL_BYTES
+from ml.texts import msg
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,10 @@ class SpoolRoom:
                 return
         logger.warning("the temporary folder %s has no room for an upload", self._folder)
         raise StorageFull(
-            f"The server has no room to receive {max(1, promise.left // 1_000_000)} MB now. Try "
-            "again in a minute. If this persists, ask the server's operator to free space in the "
-            "temporary folder."
+            msg(
+                "The server has no room to receive %(left)s MB now. Try again in a minute. "
+                "If this persists, ask the server's operator to free space in the temporary "
+                "folder.",
+                left=max(1, promise.left // 1000000),
+            )
         )

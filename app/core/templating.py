@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
@@ -12,8 +11,26 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
+from jinja2 import pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
 
-from app.core.rooted_templates import RootedAddresses
+from app.core.language import (
+    capital,
+    catalogue,
+    current_language,
+    language_headers,
+    languages,
+    localised,
+    measured,
+    number,
+    percent,
+    timestamp,
+    translated,
+    translated_list,
+)
+from app.core.rooted_templates import RootedAddresses, with_root
+from ml.texts import Number, Text, Value
 
 _APP = Path(__file__).resolve().parents[1]
 # In a wheel the pages lie in the package, in a checkout beside it.
@@ -30,16 +47,59 @@ def asset(name: str) -> str:
     return f"/static/{name}?v={digest}"
 
 
-def timestamp(moment: datetime) -> str:
-    """A time for people: 22 Nov 2026, 18:22 UTC."""
-    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
+def _shown(value: object) -> object:
+    """A value that a template prints: sentences of the code are translated."""
+    return translated(value) if isinstance(value, Text) else value
+
+
+@pass_eval_context
+def _gettext(evaluation: EvalContext, template: str, /, **values: Value) -> str:
+    """A sentence of a template in the reader's language, with its values."""
+    text = catalogue(current_language()).gettext(template)
+    return _filled(evaluation, text, values)
+
+
+@pass_eval_context
+def _ngettext(evaluation: EvalContext, one: str, many: str, count: int, /, **values: Value) -> str:
+    """A sentence of a template that depends on a count."""
+    text = catalogue(current_language()).ngettext(one, many, count)
+    return _filled(evaluation, text, {"num": count, **values})
+
+
+def _filled(evaluation: EvalContext, text: str, values: dict[str, Value]) -> str:
+    """The template is trusted, as the rest of the page is; its values are escaped."""
+    shown = {name: _value(value) for name, value in values.items()}
+    return with_root((Markup(text) if evaluation.autoescape else text) % shown)  # noqa: S704
+
+
+def _value(value: object) -> object:
+    return localised(value) if isinstance(value, (Text, Number, int)) else value
 
 
 _templates.env.add_extension(RootedAddresses)
-_templates.env.filters["timestamp"] = timestamp
-
+_templates.env.add_extension("jinja2.ext.i18n")
+_templates.env.policies["ext.i18n.trimmed"] = True
+# Our functions take the values, so that these are written as the language writes them.
+_templates.env.newstyle_gettext = True  # type: ignore[attr-defined]
+_templates.env.finalize = _shown
+_templates.env.filters.update(
+    capital=capital,
+    measured=measured,
+    number=number,
+    percent=percent,
+    timestamp=timestamp,
+    translated=translated,
+    translated_list=translated_list,
+)
 _templates.env.globals.update(
-    asset=asset, product_name=PRODUCT_NAME, version=version("xray-screening")
+    _=_gettext,
+    gettext=_gettext,
+    ngettext=_ngettext,
+    asset=asset,
+    current_language=current_language,
+    languages=languages,
+    product_name=PRODUCT_NAME,
+    version=version("xray-screening"),
 )
 
 
@@ -48,8 +108,19 @@ def page(
 ) -> HTMLResponse:
     """Render a template; `user` in it is who is signed in, `trial_mode` the setting."""
     context.setdefault("user", getattr(request.state, "user", None))
+    context.setdefault("this_page", _address_of(request))
     context.setdefault("trial_mode", request.app.state.settings.trial_mode)
-    return _templates.TemplateResponse(request, template, context, status_code=status)
+    return _templates.TemplateResponse(
+        request, template, context, status_code=status, headers=language_headers()
+    )
+
+
+def _address_of(request: Request) -> str:
+    """Where the switch of the language leads back to; the start page after a form was sent."""
+    if request.method != "GET":
+        return "/"
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +134,7 @@ class Confirmation:
         action: the address that the button posts to.
         button: what it says, a verb.
         back: the page to return to.
+        more: a further sentence, where there is one.
     """
 
     room: str
@@ -71,6 +143,7 @@ class Confirmation:
     action: str
     button: str
     back: str
+    more: str = ""
 
 
 def confirm(request: Request, question: Confirmation) -> HTMLResponse:

@@ -28,15 +28,16 @@ from app.runs.tables import Run, RunStatus
 from app.screenings.reviews import count_reviewed
 from app.settings import Settings
 from ml.data.importers.unpack import is_archive
+from ml.texts import msg
 
 LAYOUT_NAMES: dict[str, str] = {
-    "folders": "Folders named after the classes, such as covid and normal",
-    DATA_SET: "A data set with its manifest.csv",
+    "folders": msg("Folders named after the classes, such as covid and normal"),
+    DATA_SET: msg("A data set with its manifest.csv"),
     "covid-chestxray-dataset": "covid-chestxray-dataset: metadata.csv and images",
     "radiography": "COVID-19 Radiography Database",
     "kermany": "Kermany, chest_xray: NORMAL and PNEUMONIA",
     "nih": "NIH ChestX-ray14: Data_Entry_2017.csv and images",
-    "dicom": "DICOM files and a labels.csv",
+    "dicom": msg("DICOM files and a labels.csv"),
 }
 # An upload that is being received was written to since.
 _STALE_S = 3600
@@ -81,19 +82,23 @@ def read_order(
     except InvalidForm as refused:
         faults |= refused.faults
     if layout not in LAYOUT_NAMES:
-        faults["layout"] = "Choose the layout of the images."
+        faults["layout"] = msg("Choose the layout of the images.")
     if base and not _is_images(session, base):
-        faults["base"] = "There is no such data set of real images. Choose one from the list."
+        faults["base"] = msg("There is no such data set of real images. Choose one from the list.")
     if corrections and not count_reviewed(session):
-        faults["corrections"] = "No image has been reviewed yet. Import without reviewed images."
+        faults["corrections"] = msg(
+            "No image has been reviewed yet. Import without reviewed images."
+        )
     if archive and folder:
-        faults["folder"] = "Upload an archive or name a folder, not both."
+        faults["folder"] = msg("Upload an archive or name a folder, not both.")
     elif archive and not is_archive(archive):
-        faults["archive"] = "This is not a ZIP or TAR archive. Pack the images as one of these."
+        faults["archive"] = msg(
+            "This is not a ZIP or TAR archive. Pack the images as one of these."
+        )
     elif folder and (fault := folder_fault(settings, Path(folder), layout)):
         faults["folder"] = fault
     elif not (archive or folder or corrections):
-        faults["archive"] = "Upload an archive, name a folder, or add the reviewed images."
+        faults["archive"] = msg("Upload an archive, name a folder, or add the reviewed images.")
     if faults:
         raise InvalidForm(faults)
     return ImportOrder(name, layout, archive, folder, base, corrections)

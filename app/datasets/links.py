@@ -2,6 +2,7 @@
 
 from app.core.links import PageLink
 from app.datasets.tables import DataKind, DataVersion
+from ml.texts import msg
 
 
 def data_mark(version: DataVersion) -> str:
@@ -18,4 +19,4 @@ def data_url(sha256: str) -> str:
 
 def data_link(version: DataVersion) -> PageLink:
     """A link to a version; synthetic and demonstration images are marked as such."""
-    return PageLink(data_mark(version) or "data set", version.name, data_url(version.sha256))
+    return PageLink(data_mark(version) or msg("data set"), version.name, data_url(version.sha256))

@@ -24,6 +24,7 @@ from app.screenings.reviews import count_reviewed
 from app.screenings.uploads import BOUNDED_BY_READER
 from app.services import CurrentServices, CurrentSession
 from ml.labels import label_name, ordered_labels
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 # Images of people: no cache keeps them, and a picture opened by itself runs nothing.
@@ -158,7 +159,7 @@ def contact_sheet(
     """Some images of each class in one picture."""
     picture = data_folder(current.settings, find_data(opened, sha256)) / CONTACT_SHEET
     if not picture.is_file():
-        raise NotFound("This data set has no contact sheet.")
+        raise NotFound(msg("This data set has no contact sheet."))
     return FileResponse(picture, media_type="image/jpeg", headers=_PRIVATE)
 
 

@@ -3,6 +3,7 @@
 from app.datasets.tables import DataVersion
 from ml.data.splits import Split
 from ml.labels import label_name, ordered_labels
+from ml.texts import msg
 
 # Below this many images of a class a metric says little.
 FEW_IMAGES = 20
@@ -17,7 +18,12 @@ def small_splits(data: DataVersion) -> list[str]:
         if few:
             listed = ", ".join(f"{counts[label]} of {label_name(label)}" for label in few)
             cautions.append(
-                f"The {split} split has few images: {listed}. Metrics on fewer than {FEW_IMAGES} "
-                "images of a class are very uncertain."
+                msg(
+                    "The %(split)s split has few images: %(listed)s. Metrics on fewer than "
+                    "%(few_images)s images of a class are very uncertain.",
+                    split=split,
+                    listed=listed,
+                    few_images=FEW_IMAGES,
+                )
             )
     return cautions

@@ -18,6 +18,7 @@ from app.core.multipart import (
     drain,
     require_plain_multipart,
 )
+from ml.texts import Number, msg
 
 FIELD: Final = "archive"
 _MOST_FIELDS: Final = 20
@@ -85,7 +86,7 @@ async def read_archive_form(request: Request, folder: Path, limits: ArchiveLimit
         _require_room(folder, length * _ROOM_FACTOR, limits)
         form = await _ArchiveParser(folder).parse(content_type, _bounded(stream, folder, limits))
     except ClientDisconnect as problem:
-        raise InvalidUpload("The upload was interrupted. Send the archive again.") from problem
+        raise InvalidUpload(msg("The upload was interrupted. Send the archive again.")) from problem
     except UploadTooSlow:
         raise
     except AppError:
@@ -113,7 +114,12 @@ class _ArchiveParser(LimitedMultipartParser):
     def open_file(self, field: str) -> BinaryIO:
         if field != FIELD:
             raise InvalidUpload(
-                f'The file came in the field "{field}". Send the archive in the field "{FIELD}".'
+                msg(
+                    'The file came in the field "%(field)s". Send the archive in the field '
+                    '"%(field2)s".',
+                    field=field,
+                    field2=FIELD,
+                )
             )
         return self._archive.open("wb")
 
@@ -128,7 +134,10 @@ async def _bounded(
                 chunk = await anext(stream, None)
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"Nothing arrived for {limits.stall_s:.0f} seconds. Try again."
+                msg(
+                    "Nothing arrived for %(stall_s)s seconds. Try again.",
+                    stall_s=Number(limits.stall_s),
+                )
             ) from problem
         if chunk is None:
             return
@@ -143,14 +152,19 @@ async def _bounded(
 def _require_size(count: int, limits: ArchiveLimits) -> None:
     if count > limits.max_bytes + _ENVELOPE_BYTES:
         raise UploadTooLarge(
-            f"An archive may have at most {limits.max_bytes // 1_000_000} MB. Copy it to the "
-            "server and import the folder there, or raise XRAY_MAX_ARCHIVE_MB."
+            msg(
+                "An archive may have at most %(max_bytes)s MB. Copy it to the server and "
+                "import the folder there, or raise XRAY_MAX_ARCHIVE_MB.",
+                max_bytes=limits.max_bytes // 1000000,
+            )
         )
 
 
 def _require_room(folder: Path, needed: int, limits: ArchiveLimits) -> None:
     if shutil.disk_usage(folder).free - needed < limits.min_free_bytes:
         raise StorageFull(
-            "The server's disk has too little room for the archive and its content. "
-            "Free some space first."
+            msg(
+                "The server's disk has too little room for the archive and its content. Free "
+                "some space first."
+            )
         )

@@ -18,6 +18,7 @@ from app.datasets.tables import DataKind, DataVersion
 from app.settings import Settings
 from ml.data.manifest import DEMONSTRATION
 from ml.data.versioning import read_version, verify_version
+from ml.texts import msg
 
 LONGEST_NAME = 200
 # Images of our own generator, for a machine that has no others.
@@ -141,7 +142,7 @@ def find_data(session: Session, sha256: str) -> DataVersion:
     """
     version = session.get(DataVersion, sha256)
     if version is None:
-        raise NotFound("This data set does not exist. See the list of data sets.")
+        raise NotFound(msg("This data set does not exist. See the list of data sets."))
     return version
 
 
@@ -174,5 +175,11 @@ def checked_name(name: str) -> str:
     """
     name = " ".join(name.split())
     if not 0 < len(name) <= LONGEST_NAME:
-        raise InvalidForm({"name": f"Enter a name of 1 to {LONGEST_NAME} characters."})
+        raise InvalidForm(
+            {
+                "name": msg(
+                    "Enter a name of 1 to %(longest_name)s characters.", longest_name=LONGEST_NAME
+                )
+            }
+        )
     return name

@@ -10,6 +10,7 @@ from typing import Self
 from sqlalchemy import Text, cast, or_, select
 from sqlalchemy.orm import Session
 
+from app.core.language import number
 from app.core.links import PageLink
 from app.datasets.links import data_link, data_mark, data_url
 from app.datasets.small_splits import small_splits
@@ -25,6 +26,7 @@ from ml.data.splits import Split
 from ml.data.summary import DataSetSummary
 from ml.data.table_text import plain_rows
 from ml.labels import label_name, ordered_labels
+from ml.texts import msg
 
 CONTACT_SHEET = "contact-sheet.jpg"
 # Links of one kind on a page; the newest are shown.
@@ -143,41 +145,51 @@ def _lead(version: DataVersion) -> str:
     demonstration = version.contents.demonstration
     match data_mark(version):
         case "demonstration" if demonstration < version.images:
-            return (
-                f"{demonstration:,} images are from the demonstration set: synthetic images that "
-                "stand in for patients. Metrics measured on them say nothing about patients."
+            return msg(
+                "%(demonstration)s images are from the demonstration set: synthetic images "
+                "that stand in for patients. Metrics measured on them say nothing about "
+                "patients.",
+                demonstration=demonstration,
             )
         case "demonstration":
-            return (
-                "Synthetic images that stand in for patients, to try out training and evaluation. "
-                "Metrics measured on them say nothing about patients."
+            return msg(
+                "Synthetic images that stand in for patients, to try out training and "
+                "evaluation. Metrics measured on them say nothing about patients."
             )
         case "synthetic":
-            return (
-                "Images made by a generator. They are used for training, never for validation or "
-                "testing."
+            return msg(
+                "Images made by a generator. They are used for training, never for "
+                "validation or testing."
             )
-    return (
+    return msg(
         "X-ray images of people, split into training, validation and test by patient, not by image."
     )
 
 
 def _metrics(summary: DataSetSummary) -> list[dict[str, str]]:
     rows = (
-        ("Images", summary.images, ""),
-        ("Patients", summary.patients, ""),
-        ("Near-duplicates", summary.duplicates, "images that are very similar to another one"),
-        ("Leaks", summary.leaks, "pairs of near-duplicates in two splits"),
-        ("Conflicts", summary.conflicts, "groups of near-duplicates with different labels"),
+        (msg("Images"), summary.images, ""),
+        (msg("Patients"), summary.patients, ""),
+        (
+            msg("Near-duplicates"),
+            summary.duplicates,
+            msg("images that are very similar to another one"),
+        ),
+        (msg("Leaks"), summary.leaks, msg("pairs of near-duplicates in two splits")),
+        (
+            msg("Conflicts"),
+            summary.conflicts,
+            msg("groups of near-duplicates with different labels"),
+        ),
     )
-    return [{"name": name, "value": f"{count:,}", "note": note} for name, count, note in rows]
+    return [{"name": name, "value": number(count), "note": note} for name, count, note in rows]
 
 
 def _faults(summary: DataSetSummary) -> list[tuple[str, list[list[str]]]]:
     """Titles and groups of images, without those that have no group."""
     found = [
-        ("Near-duplicates in two splits", summary.examples.leaks),
-        ("Near-duplicates with different labels", summary.examples.conflicts),
+        (msg("Near-duplicates in two splits"), summary.examples.leaks),
+        (msg("Near-duplicates with different labels"), summary.examples.conflicts),
     ]
     return [(title, groups) for title, groups in found if groups]
 
@@ -231,15 +243,15 @@ def _lineage(
     newest = ModelVersion.registered_at.desc()
     models = select(ModelVersion).where(trained).order_by(newest).limit(_MOST_LINKS)
     found = [
-        ("Parent version", [data_link(parent)] if parent else []),
-        ("Created by run", [run_link(made_by)] if made_by else []),
+        (msg("Parent version"), [data_link(parent)] if parent else []),
+        (msg("Created by run"), [run_link(made_by)] if made_by else []),
         (
-            "Child versions",
+            msg("Child versions"),
             [data_link(child) for child in session.scalars(children)],
         ),
-        ("Used by runs", [run_link(run) for run in used_by]),
+        (msg("Used by runs"), [run_link(run) for run in used_by]),
         (
-            "Models trained on it",
+            msg("Models trained on it"),
             [model_link(model) for model in session.scalars(models)],
         ),
     ]

@@ -11,6 +11,7 @@ from app.core.templating import page
 from app.gallery.selected import PostedFields, SelectedIds
 from app.gallery.visibility import VisibilityChange, change_visibility
 from app.services import CurrentSession
+from ml.texts import msg
 
 router = APIRouter(prefix="/gallery", include_in_schema=False)
 
@@ -26,9 +27,9 @@ def change_images(
     """Publish, hide or remove the selected images; removing is confirmed on a page first."""
     words = fields.get("change", [""])
     if words[0] not in set(VisibilityChange):
-        raise InvalidForm({"change": "Choose to publish, to hide or to remove the images."})
+        raise InvalidForm({"change": msg("Choose to publish, to hide or to remove the images.")})
     if not ids:
-        raise InvalidForm({"images": "No image is selected. Select images first."})
+        raise InvalidForm({"images": msg("No image is selected. Select images first.")})
     change = VisibilityChange(words[0])
     if change is VisibilityChange.REMOVE and fields.get("confirmed") != ["yes"]:
         return page(request, "gallery/remove.html", ids=ids)

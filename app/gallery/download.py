@@ -14,6 +14,7 @@ from ml.data.table_text import csv_text, plain_rows
 from ml.errors import counted
 from ml.gan.synthesis.folder import PRIVACY_CHECK_COLUMNS, PRIVACY_CHECKS
 from ml.labels import label_name
+from ml.texts import msg
 
 MOST_IMAGES = 5000
 FOLDER = "synthetic-images"
@@ -64,7 +65,9 @@ def archived_images(
         NotFound: an image's file is gone.
     """
     if not images:
-        raise InvalidForm({"images": "No image is selected. Select images, then download them."})
+        raise InvalidForm(
+            {"images": msg("No image is selected. Select images, then download them.")}
+        )
     wanted = {(image.data_sha256, image.image): image for image in images}
     found: dict[tuple[str, str], ArchivedImage] = {}
     names: set[str] = set()
@@ -82,7 +85,10 @@ def archived_images(
                 path = file_in(folder, image.image)
             except NotFound as gone:
                 raise NotFound(
-                    f"Image {image.id} is no longer stored. Remove it from the selection."
+                    msg(
+                        "Image %(id)s is no longer stored. Remove it from the selection.",
+                        id=image.id,
+                    )
                 ) from gone
             privacy_check = image.privacy_check | {"file": name} if image.privacy_check else {}
             # Masks stay with their own set.

@@ -11,6 +11,7 @@ from app.registry.queries import find_model, list_models
 from app.registry.tables import ModelKind, ModelVersion
 from app.settings import Settings
 from ml.gan.onnx_generator import GRAPH
+from ml.texts import msg
 
 
 def usable_generators(settings: Settings, opened: Session) -> list[ModelVersion]:
@@ -26,7 +27,7 @@ def find_generator(opened: Session, sha256: str) -> ModelVersion:
     """Generators that can make images here, newest first."""
     model = find_model(opened, sha256)
     if model.kind is not ModelKind.GENERATOR:
-        raise NotFound("This model does not generate images.")
+        raise NotFound(msg("This model does not generate images."))
     return model
 
 

@@ -20,6 +20,7 @@ from ml.files import write_whole
 from ml.gan.synthesis.folder import thumbnail_name
 from ml.gan.synthesis.watermark import marked, thumbnail_of
 from ml.imaging.types import GreyImage, GreyImages
+from ml.texts import msg
 
 # An image never changes. A picture opened by itself runs nothing.
 _LASTING = {
@@ -46,7 +47,7 @@ def read_stored(path: Path) -> tuple[GreyImage, dict[str, str]]:
             text = dict(image.text) if isinstance(image, PngImageFile) else {}
             return np.asarray(image.convert("L")), text
     except FileNotFoundError as problem:
-        raise NotFound("The image is no longer stored.") from problem
+        raise NotFound(msg("The image is no longer stored.")) from problem
 
 
 def shown_picture(image: GreyImage, text: Mapping[str, str]) -> bytes:

@@ -11,6 +11,7 @@ from app.core.errors import AppError, Busy, Conflict
 from app.core.rate_limit import RateLimit, RateLimits
 from ml.errors import BundleError
 from ml.gan.onnx_generator import GeneratorGraph
+from ml.texts import msg
 
 _KEPT = 2
 _AT_ONCE = 2
@@ -24,13 +25,16 @@ class TooManyPictures(AppError):
     """One address has too many images made."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many images at once"
+    title = msg("Too many images at once")
     default_code = "too-many-pictures"
 
     def __init__(self) -> None:
         super().__init__(
-            f"up to {MOST_PER_MINUTE} images a minute are made for one address: try again in a"
-            " minute",
+            msg(
+                "At most %(most)s images a minute are generated for one address. Try again in a "
+                "minute.",
+                most=MOST_PER_MINUTE,
+            ),
             headers={"Retry-After": str(_WINDOW_S)},
         )
 
@@ -66,7 +70,10 @@ class Generators:
                     graph = GeneratorGraph.load(folder)
                 except BundleError as problem:
                     raise Conflict(
-                        f"This generator cannot generate images here. {problem}"
+                        msg(
+                            "This generator cannot generate images here. %(problem)s",
+                            problem=str(problem),
+                        )
                     ) from problem
                 self._graphs[folder] = graph
                 if len(self._graphs) > _KEPT:
@@ -86,7 +93,7 @@ class Generators:
         if not self._pictures.take(address):
             raise TooManyPictures
         if not self._free.acquire(timeout=_WAIT_S):
-            raise Busy("Too many images are being generated. Try again in a moment.")
+            raise Busy(msg("Too many images are being generated. Try again in a moment."))
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ from app.services import CurrentServices, CurrentSession
 from ml.gan.latents import SEEDS
 from ml.gan.synthesis.watermark import Provenance
 from ml.labels import label_name
+from ml.texts import msg
 
 STEPS, MOST_STEPS = 8, 16
 
@@ -38,7 +39,7 @@ class OnDemandRequest:
         text = given.strip()
         if text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < SEEDS:
             return int(text)
-        self.faults[name] = f"Enter a whole number from 0 to {SEEDS - 1}."
+        self.faults[name] = msg("Enter a whole number from 0 to %(seeds)s.", seeds=str(SEEDS - 1))
         return 0
 
 
@@ -46,11 +47,11 @@ def _wish(makers: list[GeneratorOption], model: str, label: str) -> OnDemandRequ
     maker = next((one for one in makers if one.sha256 == model), None)
     faults = {}
     if model and maker is None:
-        faults["model"] = "This generator is not available. Choose one from the list."
+        faults["model"] = msg("This generator is not available. Choose one from the list.")
     maker = maker or makers[0]
     if label and label not in maker.labels:
         made = ", ".join(label_name(one) for one in maker.labels)
-        faults["label"] = f"Choose one of the generator's classes: {made}."
+        faults["label"] = msg("Choose one of the generator's classes: %(made)s.", made=made)
     return OnDemandRequest(maker, label if label in maker.labels else maker.labels[0], faults)
 
 
@@ -123,7 +124,12 @@ def made_image(
 def _makes(opened: Session, model: str, label: str) -> ModelVersion:
     row = find_generator(opened, model)
     if label not in GeneratorOption.of(row).labels:
-        raise NotFound(f"This generator has no class {label!r}. Choose one of its classes.")
+        raise NotFound(
+            msg(
+                "This generator has no class %(label)s. Choose one of its classes.",
+                label=repr(label),
+            )
+        )
     return row
 
 
@@ -153,7 +159,9 @@ def between(
         return RedirectResponse(with_query("/gallery/between", **same), HTTPStatus.SEE_OTHER)
     first, last = wish.seed("from", from_), wish.seed("to", to)
     if not (steps.isdecimal() and len(steps) < 3 and 2 <= int(steps) <= MOST_STEPS):
-        wish.faults["steps"] = f"Enter a number of images from 2 to {MOST_STEPS}."
+        wish.faults["steps"] = msg(
+            "Enter a number of images from 2 to %(most_steps)s.", most_steps=MOST_STEPS
+        )
     count = STEPS if "steps" in wish.faults else int(steps)
     same = {"model": wish.maker.sha256, "label": wish.label}
     ends = {"from": first, "to": last}

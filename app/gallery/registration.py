@@ -13,6 +13,7 @@ from app.gallery.tables import SyntheticImage, Visibility
 from app.registry.tables import ModelKind, ModelVersion
 from ml.data.manifest import SYNTHETIC_COLUMN, read_manifest_rows
 from ml.gan.synthesis.folder import PRIVACY_CHECKS, read_privacy_checks
+from ml.texts import msg
 
 
 def _count_of(session: Session, which: ColumnElement[bool]) -> int:
@@ -50,8 +51,10 @@ def register_images(session: Session, data_version: DataVersion, folder: Path) -
 def _require_generators(session: Session, named: set[str]) -> None:
     if "" in named:
         raise Conflict(
-            "The data set has images that are not synthetic. The gallery shows synthetic images "
-            "only."
+            msg(
+                "The data set has images that are not synthetic. The gallery shows synthetic "
+                "images only."
+            )
         )
     known = session.scalars(
         select(ModelVersion.sha256).where(
@@ -61,8 +64,11 @@ def _require_generators(session: Session, named: set[str]) -> None:
     missing = sorted(named - set(known))
     if missing:
         raise Conflict(
-            f"The data set has images of generator {missing[0][:12]}, which is not registered. "
-            "Register it first."
+            msg(
+                "The data set has images of generator %(missing)s, which is not registered. "
+                "Register it first.",
+                missing=missing[0][:12],
+            )
         )
 
 

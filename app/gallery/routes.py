@@ -50,6 +50,7 @@ from app.registry.files import model_folder
 from app.registry.tables import ModelVersion
 from app.services import CurrentServices, CurrentSession, Services
 from ml.gan.latents import SEEDS
+from ml.texts import msg
 
 _NOT_PUBLIC = _LASTING | {"Cache-Control": "private, no-store"}
 router = APIRouter(prefix="/gallery", include_in_schema=False)
@@ -87,9 +88,15 @@ def _page_of_images(
 ) -> HTMLResponse:
     found = generators_with_counts(opened, choice.visibility)
     if choice.model and choice.model not in {count.model.sha256 for count in found}:
-        raise NotFound("This generator is not registered.")
+        raise NotFound(msg("This generator is not registered."))
     if choice.label and choice.label not in (known := classes_in_gallery(found)):
-        raise NotFound(f"There is no class {choice.label!r:.60}. Choose one of {', '.join(known)}.")
+        raise NotFound(
+            msg(
+                "There is no class %(label)s. Choose one of %(known)s.",
+                label=repr(choice.label)[:60],
+                known=", ".join(known),
+            )
+        )
     shown = gallery_page(opened, choice, before, PAGE_SIZE)
     is_hidden = choice.visibility is Visibility.HIDDEN
     following = {
@@ -143,7 +150,7 @@ def _find(request: Request, opened: Session, id: int) -> SyntheticImage:
         or (image.visibility is Visibility.HIDDEN and _is_admin(request))
     )
     if image is None or not is_shown:
-        raise NotFound("This image is not in the gallery.")
+        raise NotFound(msg("This image is not in the gallery."))
     return image
 
 
@@ -214,7 +221,11 @@ def download(
     """The images that were ticked, as a data set."""
     if len(ids) > MOST_IMAGES:
         raise UploadTooLarge(
-            f"Download at most {MOST_IMAGES:,} images at a time. You selected {len(ids):,}."
+            msg(
+                "Download at most %(most_images)s images at a time. You selected %(ids)s.",
+                most_images=MOST_IMAGES,
+                ids=len(ids),
+            )
         )
     seen = [Visibility.PUBLIC, *([Visibility.HIDDEN] if _is_admin(request) else [])]
     query = select(SyntheticImage).where(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlencode
 
+from app.core.language import number, translated
 from app.core.links import with_query
 from app.gallery.generators import classes_of, model_title
 from app.gallery.queries import (
@@ -15,6 +16,7 @@ from app.gallery.queries import (
 from app.gallery.tables import SyntheticImage
 from app.registry.tables import ModelVersion
 from ml.labels import label_name
+from ml.texts import Number, msg
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +92,35 @@ class ImageView:
 def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
     """Sentences about how near an image comes to the images that its generator learned from."""
     if not privacy_check:
-        return ["This image has no privacy check: it was not compared with real images."]
+        return [msg("This image has no privacy check: it was not compared with real images.")]
     low = float(privacy_check["nearest_percentile"])
     held_out, training = (
         int(privacy_check["held_out_images"]),
         int(privacy_check["training_images"]),
     )
-    realism = float(privacy_check["realism"])
     words = [
-        f"This image and {held_out:,} held-out real images of its class were compared with "
-        f"{training:,} real training images. {_share(low)} of the held-out images are as close to "
-        "a training image as this one"
-        + (", so it is no closer than images of other people." if low >= _USUAL else "."),
-        f"By pixels this is {float(privacy_check['pixel_percentile']):.1f} %, by the features of a "
-        f"network {float(privacy_check['embedding_percentile']):.1f} %. The lower one counts.",
-        "It is a near copy of a training image."
-        if privacy_check["near_copy"] == "yes"
-        else "Neither the image nor its mirror image is a near copy of a training image.",
-        f"Realism {realism:.2f}: "
-        + (
-            "the image is within the range of the training images of its class."
-            if realism >= 1
-            else "the image is outside the range of the training images of its class."
+        msg(
+            "This image and %(held_out)s held-out real images of its class were compared with "
+            "%(training)s real training images.",
+            held_out=held_out,
+            training=training,
         ),
+        _nearness(low),
+        msg(
+            "By pixels this is %(pixels)s %%, by the features of a network %(features)s %%. The "
+            "lower one counts.",
+            pixels=Number(float(privacy_check["pixel_percentile"]), 1),
+            features=Number(float(privacy_check["embedding_percentile"]), 1),
+        ),
+        msg("It is a near copy of a training image.")
+        if privacy_check["near_copy"] == "yes"
+        else msg("Neither the image nor its mirror image is a near copy of a training image."),
+        _realism(float(privacy_check["realism"])),
     ]
     if privacy_check["generator_learned_from_them"] != "yes":
-        words.append("The generator was trained on other images, which may be closer to this one.")
+        words.append(
+            msg("The generator was trained on other images, which may be closer to this one.")
+        )
     return words
 
 
@@ -123,8 +128,35 @@ def describe_privacy_check(privacy_check: Mapping[str, str]) -> list[str]:
 _USUAL = 5.0
 
 
-def _share(percentile: float) -> str:
-    return "Less than 1 %" if percentile < 1 else f"{percentile:.0f} %"
+def _nearness(percentile: float) -> str:
+    if percentile < 1:
+        return msg(
+            "Less than 1 % of the held-out images are as close to a training image as this one."
+        )
+    share = Number(percentile)
+    if percentile < _USUAL:
+        return msg(
+            "%(share)s %% of the held-out images are as close to a training image as this one.",
+            share=share,
+        )
+    return msg(
+        "%(share)s %% of the held-out images are as close to a training image as this one, so it "
+        "is no closer than images of other people.",
+        share=share,
+    )
+
+
+def _realism(realism: float) -> str:
+    value = Number(realism, 2)
+    if realism >= 1:
+        return msg(
+            "Realism %(value)s: the image is within the range of the training images of its class.",
+            value=value,
+        )
+    return msg(
+        "Realism %(value)s: the image is outside the range of the training images of its class.",
+        value=value,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +175,7 @@ def model_filters(
     return [
         Filter(
             count.model.sha256,
-            f"{model_title(count.model)}: {count.total:,}",
+            f"{model_title(count.model)}: {number(count.total)}",
             count.model.sha256 == choice.model,
         )
         for count in generators_with_counts
@@ -163,7 +195,7 @@ def label_filters(
         for label in classes_in_gallery(shown)
     }
     return [
-        Filter(label, f"{label_name(label)}: {count:,}", label == choice.label)
+        Filter(label, f"{translated(label_name(label))}: {number(count)}", label == choice.label)
         for label, count in counts.items()
         if count
     ]

@@ -31,6 +31,7 @@ from ml.evaluation.monitoring import (
     judge_reviews,
 )
 from ml.labels import NO_CLASS, OTHER_FINDING
+from ml.texts import msg
 
 PAGE = "/admin/monitoring"
 # Blocks that one check looks back at; more do not fill up between two checks.
@@ -41,8 +42,8 @@ _LATEST_REVIEWS = 100
 class State(StrEnum):
     """What is known of a clinic."""
 
-    TOO_FEW = "too few images"
-    NO_CHANGE = "no change found"
+    TOO_FEW = msg("too few images")
+    NO_CHANGE = msg("no change found")
     ALARM = "alarm"
 
 
@@ -287,7 +288,7 @@ def acknowledge(session: Session, id: uuid.UUID, *, by: str) -> None:
     """
     row = session.get(MonitoringAlarm, id)
     if row is None:
-        raise NotFound("There is no such alarm.")
+        raise NotFound(msg("There is no such alarm."))
     if row.acknowledged_at is None:
         row.acknowledged_at, row.acknowledged_by = now(), by
         session.add(

@@ -6,19 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from app.core.language import percent
 from app.monitoring.service import ClinicState, State
 from app.monitoring.tables import MonitoringAlarm
 from ml.classifier.predictor import decision_name
 from ml.evaluation.monitoring import ALIKE, CONFIDENCE, DECISIONS, OOD, REPEATED, REVIEWS
-from ml.reporting.format import percent
+from ml.texts import Number, msg
 
 TEST_NAMES = {
-    DECISIONS: "shares of the predictions",
-    CONFIDENCE: "probability of the most likely class",
-    OOD: "out-of-distribution score",
-    ALIKE: "many images in a row with the same prediction",
-    REPEATED: "files that were sent several times",
-    REVIEWS: "disagreement with reviews",
+    DECISIONS: msg("shares of the predictions"),
+    CONFIDENCE: msg("probability of the most likely class"),
+    OOD: msg("out-of-distribution score"),
+    ALIKE: msg("many images in a row with the same prediction"),
+    REPEATED: msg("files that were sent several times"),
+    REVIEWS: msg("disagreement with reviews"),
 }
 
 
@@ -56,7 +57,11 @@ class StateView:
             missing=state.missing,
             shares=_shares(state.before, state.after),
             changes=[
-                f"{TEST_NAMES[test.test]} (p = {test.p_value:.2g})"
+                msg(
+                    "%(test)s (p = %(p_value)s)",
+                    test=TEST_NAMES[test.test],
+                    p_value=format(test.p_value, ".2g"),
+                )
                 for test in state.tests
                 if test.is_alarm
             ],
@@ -75,12 +80,20 @@ def _shares(before: Mapping[str, float], after: Mapping[str, float]) -> list[tup
 def _reviews(state: ClinicState) -> str:
     found = state.reviews
     if not found.wrong.n:
-        return "no reviews of definite predictions"
-    text = (
-        f"{percent(found.wrong.value)} of {found.wrong.n} wrong ({percent(found.wrong.low)} to "
-        f"{percent(found.wrong.high)})"
+        return msg("no reviews of definite predictions")
+    share, low, high = (
+        Number(100 * value, 1) for value in (found.wrong.value, found.wrong.low, found.wrong.high)
     )
-    return f"{text}; {found.needed} more are needed" if found.needed else text
+    text = msg(
+        "%(share)s %% of %(n)s wrong (%(low)s to %(high)s %%)",
+        share=share,
+        n=found.wrong.n,
+        low=low,
+        high=high,
+    )
+    if not found.needed:
+        return text
+    return msg("%(text)s; %(needed)s more are needed", text=text, needed=found.needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,10 @@ class AlarmView:
             at=row.at,
             clinic=row.clinic.name,
             test=TEST_NAMES.get(row.test, row.test),
-            detail=f"block {row.detail['block']}, p = {row.detail['p_value']:.2g}",
+            detail=msg(
+                "block %(block)s, p = %(p_value)s",
+                block=str(row.detail["block"]),
+                p_value=format(row.detail["p_value"], ".2g"),
+            ),
             acknowledged_by=row.acknowledged_by,
         )

@@ -16,6 +16,7 @@ from app.quiz.statistics import Guesses, Realism, realism_over_readers
 from app.quiz.tables import QuizRound
 from app.registry.tables import ModelVersion
 from app.settings import Settings
+from ml.texts import msg
 
 EXPIRES = timedelta(hours=2)
 # Rounds that were begun and not finished, of all readers; more of them are no readers'.
@@ -29,11 +30,16 @@ class TooManyRounds(AppError):
     """One address has begun too many rounds."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
-    title = "Too many rounds"
+    title = msg("Too many rounds")
     default_code = "too-many-rounds"
 
     def __init__(self) -> None:
-        super().__init__(f"You can start at most {MOST_A_DAY} rounds a day. Try again tomorrow.")
+        super().__init__(
+            msg(
+                "You can start at most %(most_a_day)s rounds a day. Try again tomorrow.",
+                most_a_day=MOST_A_DAY,
+            )
+        )
 
 
 def rounds_limit(limits: RateLimits) -> RateLimit:
@@ -114,7 +120,10 @@ def find_round(session: Session, id: uuid.UUID, reader: str | None) -> QuizRound
     found = session.get(QuizRound, id)
     if found is None or found.visitor_id != reader or has_expired(found):
         raise NotFound(
-            "This round does not exist, has expired or belongs to another browser. Start a new one."
+            msg(
+                "This round does not exist, has expired or belongs to another browser. Start "
+                "a new one."
+            )
         )
     return found
 
@@ -155,7 +164,7 @@ def finish_round(session: Session, found: QuizRound, guesses: Sequence[bool]) ->
         )
     )
     if not affected_rows(session, finish):
-        raise Conflict("This round is finished. Its first answers count.")
+        raise Conflict(msg("This round is finished. Its first answers count."))
 
 
 def realism(session: Session, sha256: str) -> Realism | None:

@@ -28,6 +28,7 @@ from app.registry.tables import ModelVersion
 from app.screenings.dependencies import remember
 from app.services import CurrentServices, CurrentSession, Services
 from ml.labels import label_name
+from ml.texts import msg
 
 router = APIRouter(prefix="/gallery/quiz", include_in_schema=False)
 # The picture of a round never changes, and is this reader's.
@@ -117,7 +118,7 @@ def start(
     row = next((one for one in rows if one.sha256 == wanted), None)
     try:
         if row is None:
-            raise Conflict("Choose a generator from the list.")
+            raise Conflict(msg("Choose a generator from the list."))
         begun = open_round(opened, who, row)
         if begun is None:
             if not current.quiz_rounds.take(address_of(request)):
@@ -169,7 +170,7 @@ def _places(name: str, found: QuizRound) -> dict[str, Any]:
 def answer(request: Request, opened: CurrentSession, found: OwnRound, given: Fields) -> Response:
     """Keep the guesses, once."""
     if found.finished_at:
-        raise Conflict("This round is finished. Its first answers count.")
+        raise Conflict(msg("This round is finished. Its first answers count."))
     words = {number: given.get(f"image-{number}", [""])[0] for number in range(IMAGES)}
     missing = [number for number, word in words.items() if word not in (_REAL, _SYNTHETIC)]
     if missing:
@@ -215,11 +216,18 @@ def _result(request: Request, opened: Session, found: QuizRound) -> HTMLResponse
 def _answered(found: QuizRound, number: int, image: QuizImage, said: bool) -> AnsweredImage:
     url = None
     if "image" in image:
-        licence = image["licence"] or "no licence stated"
-        origin = f"{label_name(image['label'])}; source {image['source']}, {licence}"
+        licence = image["licence"] or msg("no licence stated")
+        origin = msg(
+            "%(name)s; source %(source)s, %(licence)s",
+            name=label_name(image["label"]),
+            source=image["source"],
+            licence=licence,
+        )
     else:
         sha256 = image.get("model", found.model_sha256)
-        origin = f"{label_name(image['label'])}; seed {image['seed']}"
+        origin = msg(
+            "%(name)s; seed %(seed)s", name=label_name(image["label"]), seed=str(image["seed"])
+        )
         url = with_query("/gallery/make", model=sha256, label=image["label"], seed=image["seed"])
     return AnsweredImage(
         number=number + 1,
@@ -245,7 +253,7 @@ def answered_images(
 ) -> Response:
     """The same with the word on those that are synthetic, once the round is over."""
     if not found.finished_at:
-        raise NotFound("This round is not finished yet.")
+        raise NotFound(msg("This round is not finished yet."))
     return _picture(request, current, opened, found, answers=True)
 
 

@@ -25,6 +25,7 @@ from ml.data.manifest import DEMONSTRATION, MANIFEST, SYNTHETIC_COLUMN
 from ml.data.table_text import plain_rows
 from ml.data.versioning import read_version
 from ml.gan.latents import SEEDS
+from ml.texts import msg
 
 # The demonstration set of version 0.1.0, of which rounds are still there.
 SHIPPED_WITH_0_1 = "dca3a1de20393b5def553e9d293421c2a166e8cbfb7996c8bdcf661aca8b665b"
@@ -113,8 +114,10 @@ def choose_source(
         if other.sha256 != model.sha256 and set(_classes(other)) & set(labels):
             return QuizSource(other=other)
     raise Conflict(
-        "There are no images to compare with those of this generator. An admin can allow the "
-        "images of a data set, or register another generator."
+        msg(
+            "There are no images to compare with those of this generator. An admin can "
+            "allow the images of a data set, or register another generator."
+        )
     )
 
 

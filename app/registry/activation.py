@@ -20,6 +20,7 @@ from app.registry.trial import trial_reasons
 from app.settings import Settings
 from ml.errors import BundleError
 from ml.model_check import load_classifier
+from ml.texts import msg
 
 MIN_OVERRIDE_LENGTH = 20
 
@@ -32,14 +33,17 @@ def archive(session: Session, settings: Settings, model: ModelVersion, *, by: st
     """
     live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
     if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=now())):
-        raise Conflict(f"Model {model.version} is archived already.")
+        raise Conflict(msg("Model %(version)s is archived already.", version=model.version))
     # Checked once the row is locked: an activation at the same moment waits, and finds the model
     # archived.
     if serving_sha256(session, settings) == model.sha256:
         session.rollback()
         raise Conflict(
-            f"Classifier {model.version} is active and cannot be archived. Activate another "
-            "classifier first."
+            msg(
+                "Classifier %(version)s is active and cannot be archived. Activate another "
+                "classifier first.",
+                version=model.version,
+            )
         )
     session.refresh(model)
     session.add(AuditEvent(actor=by, action="model.archived", subject=model.sha256))
@@ -53,7 +57,7 @@ def restore_model(session: Session, model: ModelVersion, *, by: str) -> None:
     """
     archived = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_not(None))
     if not affected_rows(session, update(ModelVersion).where(*archived).values(archived_at=None)):
-        raise Conflict(f"Model {model.version} is not archived.")
+        raise Conflict(msg("Model %(version)s is not archived.", version=model.version))
     session.refresh(model)
     session.add(AuditEvent(actor=by, action="model.restored", subject=model.sha256))
 
@@ -85,7 +89,9 @@ def _load_fault(settings: Settings, model: ModelVersion) -> str | None:
     except (BundleError, Conflict) as problem:
         return f"The classifier cannot be used: {problem}"
     if predictor.card.sha256 != model.sha256:
-        return "The classifier cannot be used: its folder holds another model. Register it again."
+        return msg(
+            "The classifier cannot be used: its folder holds another model. Register it again."
+        )
     return None
 
 
@@ -115,9 +121,9 @@ def activate(
     """
     standing = _Standing.of(session, settings)
     if model.kind is not ModelKind.CLASSIFIER:
-        raise Conflict("Only a classifier can be activated.")
+        raise Conflict(msg("Only a classifier can be activated."))
     if model.sha256 == standing.active:
-        raise Conflict(f"Classifier {model.version} is active already.")
+        raise Conflict(msg("Classifier %(version)s is active already.", version=model.version))
     standing.require(seen)
     blockers = find_blockers(session, settings, model)
     final = [blocker.reason for blocker in blockers if not blocker.can_be_overridden]
@@ -129,8 +135,12 @@ def activate(
     if reasons and len(why) < MIN_OVERRIDE_LENGTH:
         raise InvalidForm(
             {
-                "override": f"{' '.join(reasons)} To activate it anyway, give a reason of at "
-                f"least {MIN_OVERRIDE_LENGTH} characters. The audit log keeps it."
+                "override": msg(
+                    "%(reasons)s To activate it anyway, give a reason of at least "
+                    "%(min_override_length)s characters. The audit log keeps it.",
+                    reasons=" ".join(reasons),
+                    min_override_length=MIN_OVERRIDE_LENGTH,
+                )
             }
         )
     event = _ActivationEvent(
@@ -158,8 +168,10 @@ def roll_back(
     target = roll_back_target(session, settings)
     if target is None:
         raise Conflict(
-            "There is no earlier classifier to roll back to: only one that passed its promotion "
-            "checks, or that came with the application, counts."
+            msg(
+                "There is no earlier classifier to roll back to: only one that passed its "
+                "promotion checks, or that came with the application, counts."
+            )
         )
     if fault := _load_fault(settings, target):
         raise Conflict(fault)
@@ -204,7 +216,9 @@ def _record_activation(
     # archived.
     live = (ModelVersion.sha256 == model.sha256, ModelVersion.archived_at.is_(None))
     if not affected_rows(session, update(ModelVersion).where(*live).values(archived_at=None)):
-        raise Conflict(f"Model {model.version} is archived. Restore it first.")
+        raise Conflict(
+            msg("Model %(version)s is archived. Restore it first.", version=model.version)
+        )
     activation = Activation(
         id=standing.last.id + 1 if standing.last else 1,
         at=now(),
@@ -231,6 +245,8 @@ def _record_activation(
 
 def _outdated() -> Conflict:
     return Conflict(
-        "Another classifier was activated in the meantime. Nothing was changed. Check the active "
-        "version, then decide again."
+        msg(
+            "Another classifier was activated in the meantime. Nothing was changed. "
+            "Check the active version, then decide again."
+        )
     )

@@ -13,6 +13,7 @@ from ml.gan.generator_card import ReleasedGeneratorCard
 from ml.labels import label_name
 from ml.reporting.format import images_by_source, interval, percent, three
 from ml.reporting.gan_tables import AUROC, Row, pixel_rows, space_rows
+from ml.texts import msg
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,12 @@ class ClassifierCardView:
             ],
             within_source=[
                 SourceRow(
-                    f"{row.source}: {label_name(row.positive)} against {label_name(row.negative)}",
+                    msg(
+                        "%(source)s: %(positive)s against %(negative)s",
+                        source=row.source,
+                        positive=label_name(row.positive),
+                        negative=label_name(row.negative),
+                    ),
                     *interval(row.auroc),
                     row.auroc.n,
                 )
@@ -110,32 +116,32 @@ def _tiles(metrics: EvaluationMetrics) -> list[MetricTile]:
     selective = metrics.selective
     return [
         MetricTile(
-            "Accuracy",
+            msg("Accuracy"),
             *interval(metrics.accuracy),
-            "of the most likely class, on patients not seen in training",
+            msg("of the most likely class, on patients not seen in training"),
         ),
         MetricTile(
-            "Macro AUROC",
+            msg("Macro AUROC"),
             *interval(metrics.macro_auroc),
-            "mean over the classes, each against the others, all sources mixed",
+            msg("mean over the classes, each against the others, all sources mixed"),
         ),
         MetricTile(
-            "Calibration error",
+            msg("Calibration error"),
             three(metrics.calibration_error),
             "",
-            "mean gap between predicted probability and accuracy",
+            msg("mean gap between predicted probability and accuracy"),
         ),
         MetricTile(
-            "Coverage",
+            msg("Coverage"),
             percent(selective.coverage),
             "",
-            "share of the images with a confident prediction; the others are uncertain",
+            msg("share of the images with a confident prediction; the others are uncertain"),
         ),
         MetricTile(
-            "Accuracy of confident predictions",
+            msg("Accuracy of confident predictions"),
             three(selective.accuracy_when_answering),
             "",
-            "without the uncertain images",
+            msg("without the uncertain images"),
         ),
     ]
 
@@ -190,16 +196,24 @@ class GeneratorCardView:
         return cls(
             version=model.version,
             sha256=model.sha256,
-            status="An archived generator" if model.archived_at else "A generator",
+            status=msg("An archived generator") if model.archived_at else "A generator",
             created_at=datetime.fromisoformat(card.created_at),
             classes=[label_name(label) for label in card.labels],
             on_demand=options.conditional,
             size=options.size,
-            objective=f"{options.objective}, {options.network} networks",
-            steps=f"{card.step:,} steps, {card.images_seen:,} images shown",
+            objective=msg(
+                "%(objective)s, %(network)s networks",
+                objective=options.objective,
+                network=options.network,
+            ),
+            steps=msg(
+                "%(steps)s steps, %(images)s images shown",
+                steps=card.step,
+                images=card.images_seen,
+            ),
             training_images=[(label_name(label), count) for label, count in card.images.items()],
             code_version=card.code_version,
-            licence=card.licence or "not stated",
+            licence=card.licence or msg("not stated"),
             notes=[*card.notes, *(evaluation.notes if evaluation else [])],
             headline=headline,
             tables=tables,
@@ -212,18 +226,22 @@ def _tables(evaluation: GeneratorEvaluation) -> list[MetricTable]:
     samples, held_out = evaluation.samples.images, evaluation.real.held_out_images
     return [
         *(
-            MetricTable(f"Feature space {space.name}", space_rows(space))
+            MetricTable(msg("Feature space %(name)s", name=space.name), space_rows(space))
             for space in evaluation.spaces
         ),
-        MetricTable("Pixel by pixel", pixel_rows(evaluation.pixels, samples, held_out)),
+        MetricTable(msg("Pixel by pixel"), pixel_rows(evaluation.pixels, samples, held_out)),
     ]
 
 
 def _measured_on(evaluation: GeneratorEvaluation) -> str:
     real = evaluation.real
-    return (
-        f"{evaluation.samples.images:,} synthetic images compared with {real.images:,} test images "
-        f"of {real.patients:,} patients. Brackets show 95 % intervals; for FID, the standard error."
+    return msg(
+        "%(images)s synthetic images compared with %(images2)s test images of "
+        "%(patients)s patients. Brackets show 95 %% intervals; for FID, the standard "
+        "error.",
+        images=evaluation.samples.images,
+        images2=real.images,
+        patients=real.patients,
     )
 
 

@@ -31,6 +31,7 @@ from ml.evaluation.comparison_report import (
 from ml.evaluation.results import EvaluationMetrics
 from ml.labels import label_name
 from ml.reporting.format import interval, three
+from ml.texts import Number, msg
 
 IMAGES_PER_PAGE = 24
 
@@ -97,12 +98,15 @@ def change_of(changed: ChangedPrediction) -> PredictionChange:
 
 
 def _prediction_text(prediction: ImagePrediction) -> str:
-    probability = f"{100 * prediction.probability:.0f} %"
+    probability = Number(100 * prediction.probability)
+    name = label_name(prediction.label)
     if prediction.decision == prediction.label:
-        return f"{label_name(prediction.label)}, {probability}"
-    return (
-        f"{decision_name(prediction.decision)} (most likely: {label_name(prediction.label)}, "
-        f"{probability})"
+        return msg("%(name)s, %(probability)s %%", name=name, probability=probability)
+    return msg(
+        "%(decision)s (most likely: %(name)s, %(probability)s %%)",
+        decision=decision_name(prediction.decision),
+        name=name,
+        probability=probability,
     )
 
 
@@ -175,8 +179,8 @@ def compared_metrics(report: ComparisonReport) -> list[MetricComparison]:
     """The metrics of both classifiers; the first two have a paired interval of the difference."""
     ours, theirs = report.candidate.metrics, report.reference.metrics
     paired = (
-        ("Accuracy", ours.accuracy, theirs.accuracy, report.differences.accuracy),
-        ("Macro AUROC", ours.macro_auroc, theirs.macro_auroc, report.differences.macro_auroc),
+        (msg("Accuracy"), ours.accuracy, theirs.accuracy, report.differences.accuracy),
+        (msg("Macro AUROC"), ours.macro_auroc, theirs.macro_auroc, report.differences.macro_auroc),
     )
     rows = [
         MetricComparison(
@@ -196,12 +200,12 @@ def compared_metrics(report: ComparisonReport) -> list[MetricComparison]:
 
 
 def _unpaired(metrics: EvaluationMetrics) -> Iterator[tuple[str, float]]:
-    yield "Calibration error", metrics.calibration_error
-    yield "Coverage", metrics.selective.coverage
-    yield "Accuracy of confident predictions", metrics.selective.accuracy_when_answering
+    yield msg("Calibration error"), metrics.calibration_error
+    yield msg("Coverage"), metrics.selective.coverage
+    yield msg("Accuracy of confident predictions"), metrics.selective.accuracy_when_answering
     for label, own in metrics.per_class.items():
-        yield f"{label_name(label)}, recall", own.recall
-        yield f"{label_name(label)}, precision", own.precision
+        yield msg("%(name)s, recall", name=label_name(label)), own.recall
+        yield msg("%(name)s, precision", name=label_name(label)), own.precision
 
 
 def signed(value: float) -> str:

@@ -16,6 +16,7 @@ from ml.gan.onnx_generator import GRAPH as GENERATOR_GRAPH
 from ml.gan.onnx_generator import GeneratorGraph, GraphFacts
 from ml.json_model import InvalidJson
 from ml.options.gan import GanOptions
+from ml.texts import msg
 
 WEIGHTS = "generator.safetensors"
 SAMPLES = "samples.png"
@@ -32,7 +33,10 @@ def model_folder(settings: Settings, model: ModelVersion) -> Path:
     """
     if model.folder is None:
         raise Conflict(
-            f"The files of model {model.version} are missing. Register its folder first."
+            msg(
+                "The files of model %(version)s are missing. Register its folder first.",
+                version=model.version,
+            )
         )
     return settings.home_folder.resolve(model.folder)
 

@@ -32,6 +32,7 @@ from app.registry.views import (
 from app.runs.links import run_link
 from app.runs.tables import Run
 from app.settings import Settings
+from ml.texts import msg
 
 _MAX_ACTIVATIONS = 20
 
@@ -132,10 +133,10 @@ def _promotion(model: ModelVersion, related: _Related) -> str:
     )
     blockers = promotion_blockers(case)
     if any(not blocker.can_be_overridden for blocker in blockers):
-        return "for trial mode only"
+        return msg("for trial mode only")
     if any(blocker.check is PromotionCheck.COMPARED for blocker in blockers):
-        return "not compared"
-    return "promotion checks failed" if blockers else "promotion checks passed"
+        return msg("not compared")
+    return msg("promotion checks failed") if blockers else msg("promotion checks passed")
 
 
 @dataclass(frozen=True, slots=True)

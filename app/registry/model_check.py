@@ -13,6 +13,7 @@ from typing import Literal
 
 from app.core.child_process import end_with_parent
 from ml.errors import BundleError
+from ml.texts import Number, msg
 
 LONGEST_S = 60.0
 _ROOT = Path(__file__).parents[2]
@@ -41,10 +42,15 @@ def check_in_child(kind: Literal["classifier", "generator"], folder: Path) -> No
         )
     except subprocess.TimeoutExpired as problem:
         raise BundleError(
-            f"The model does not answer within {LONGEST_S:.0f} seconds. It cannot be used here."
+            msg(
+                "The model does not answer within %(longest_s)s seconds. It cannot be used here.",
+                longest_s=Number(LONGEST_S),
+            )
         ) from problem
     if done.returncode < 0:
-        raise BundleError("The model crashes or needs too much memory. It cannot be used here.")
+        raise BundleError(
+            msg("The model crashes or needs too much memory. It cannot be used here.")
+        )
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
-        raise BundleError(reason or "The model cannot be loaded.")
+        raise BundleError(reason or msg("The model cannot be loaded."))

@@ -34,6 +34,7 @@ from app.registry.views import (
 from app.runs.links import run_link
 from app.settings import Settings
 from ml.errors import BundleError
+from ml.texts import msg
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +141,11 @@ def _audit(settings: Settings, model: ModelVersion) -> AuditView | None:
 
 def _lineage_links(found: Lineage) -> list[tuple[str, list[PageLink]]]:
     named = (
-        ("Run", [run_link(found.run)] if found.run else []),
-        ("Training data", [data_link(found.data)] if found.data else []),
-        ("Synthetic training images", _model_links(found.parents.values())),
-        ("Synthetic images", [data_link(version) for version in found.synthetic]),
-        ("Used to train", _model_links(found.children)),
+        (msg("Run"), [run_link(found.run)] if found.run else []),
+        (msg("Training data"), [data_link(found.data)] if found.data else []),
+        (msg("Synthetic training images"), _model_links(found.parents.values())),
+        (msg("Synthetic images"), [data_link(version) for version in found.synthetic]),
+        (msg("Used to train"), _model_links(found.children)),
     )
     return [(name, links) for name, links in named if links]
 

@@ -26,20 +26,21 @@ from enum import StrEnum
 from app.registry.tables import ModelVersion
 from ml.evaluation.audit_result import CHECK_NAMES, AuditResult
 from ml.labels import label_name
+from ml.texts import msg
 
 
 class PromotionCheck(StrEnum):
     """A condition of activation, by its name on pages."""
 
-    USABLE = "Loads and runs"
-    SAME_CLASSES = "Same classes as the active version"
-    COMPARED = "Compared with the active version"
-    NOT_WORSE = "Not worse than the active version"
-    OWN_IMAGES = "Compared on its own test images"
-    PATIENTS = "Compared on images of patients"
-    TRAINING_IMAGES = "Trained on checked images of patients"
-    NOT_ROLLED_BACK = "Not rolled back before"
-    AUDITED = "Passed its audit"
+    USABLE = msg("Loads and runs")
+    SAME_CLASSES = msg("Same classes as the active version")
+    COMPARED = msg("Compared with the active version")
+    NOT_WORSE = msg("Not worse than the active version")
+    OWN_IMAGES = msg("Compared on its own test images")
+    PATIENTS = msg("Compared on images of patients")
+    TRAINING_IMAGES = msg("Trained on checked images of patients")
+    NOT_ROLLED_BACK = msg("Not rolled back before")
+    AUDITED = msg("Passed its audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,19 @@ def _other_classes(case: PromotionCase) -> Iterator[str]:
             for model in (case.candidate, case.active)
         )
         yield (
-            f"It predicts {ours}, and the active version {case.active.version} predicts {theirs}. "
-            "Only classifiers of the same classes can be compared."
+            msg(
+                "It predicts %(ours)s, and the active version %(version)s predicts "
+                "%(theirs)s. Only classifiers of the same classes can be compared.",
+                ours=ours,
+                version=case.active.version,
+                theirs=theirs,
+            )
         )
 
 
 def _not_compared(case: PromotionCase) -> Iterator[str]:
     if case.needs_comparison and case.has_same_classes and case.comparison is None:
-        yield "It has not been compared with the active version. Compare the two first."
+        yield msg("It has not been compared with the active version. Compare the two first.")
 
 
 def _worse(case: PromotionCase) -> Iterator[str]:
@@ -154,26 +160,34 @@ def _other_images(case: PromotionCase) -> Iterator[str]:
     are_of_card = case.deciding.card_reproduced is not None
     if own and own == compared and not are_of_card:
         yield (
-            "The test images of its training data are not those that its card was measured on, so "
-            "the metrics of its card could not be checked."
+            msg(
+                "The test images of its training data are not those that its card was "
+                "measured on, so the metrics of its card could not be checked."
+            )
         )
     elif not are_of_card:
         yield (
-            "It was compared on other test images than its card was measured on, so the metrics "
-            "of its card could not be checked. Compare it on its training data."
+            msg(
+                "It was compared on other test images than its card was measured on, so the "
+                "metrics of its card could not be checked. Compare it on its training data."
+            )
         )
     elif own and own != compared:
         yield (
-            "It was compared on another data set than its training data. Compare it on its "
-            "training data."
+            msg(
+                "It was compared on another data set than its training data. Compare it on "
+                "its training data."
+            )
         )
 
 
 def _stand_ins(case: PromotionCase) -> Iterator[str]:
     if case.deciding and case.deciding.has_stand_ins:
         yield (
-            "It was compared on synthetic images of the demonstration set, which say nothing "
-            "about patients. Compare it on images of patients."
+            msg(
+                "It was compared on synthetic images of the demonstration set, which say "
+                "nothing about patients. Compare it on images of patients."
+            )
         )
 
 
@@ -188,23 +202,29 @@ def _trial_only(case: PromotionCase) -> Iterator[str]:
 
 def _rolled_back(case: PromotionCase) -> Iterator[str]:
     if case.was_rolled_back:
-        yield "It was active before and was rolled back from. Say why it is right this time."
+        yield msg("It was active before and was rolled back from. Say why it is right this time.")
 
 
 def _not_audited(case: PromotionCase) -> Iterator[str]:
     if not case.looked_for_audit:
         return
     if case.audit is None:
-        yield "It has not been audited. Audit it first."
+        yield msg("It has not been audited. Audit it first.")
         return
     if case.audit.has_stand_ins:
         yield (
-            "It was audited on synthetic images of the demonstration set, which say nothing about "
-            "patients. Audit it on images of patients."
+            msg(
+                "It was audited on synthetic images of the demonstration set, which say "
+                "nothing about patients. Audit it on images of patients."
+            )
         )
     failed = dict.fromkeys(CHECK_NAMES[row.check] for row in case.audit.failed)
     if failed:
-        yield f"It failed {len(failed)} of the audit's checks: {', '.join(failed)}."
+        yield msg(
+            "It failed %(failed)s of the audit's checks: %(failed2)s.",
+            failed=len(failed),
+            failed2=", ".join(failed),
+        )
     for check, reason in case.audit.missing.items():
         yield f"The audit could not measure {CHECK_NAMES[check]!r}. {reason}"
 

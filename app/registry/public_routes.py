@@ -12,6 +12,7 @@ from app.registry.queries import find_model, lineage
 from app.registry.tables import ModelKind, ModelVersion
 from app.registry.trust_views import TrustView
 from app.services import CurrentServices, CurrentSession, Services
+from ml.texts import msg
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,12 +41,14 @@ def model(
     """The card of the active classifier, or of any model that is or was registered here."""
     active = current.classifier.card
     if active is not None and active.sha256 == sha256:
-        shown = ClassifierCardView.of(active, status="The active classifier")
+        shown = ClassifierCardView.of(active, status=msg("The active classifier"))
         return page(request, "registry/classifier_card.html", model=shown)
     row = find_model(opened, sha256)
     if row.kind is ModelKind.GENERATOR:
         return _generator(request, current, opened, row)
-    status = "An archived classifier" if row.archived_at else "A classifier that is not active"
+    status = (
+        msg("An archived classifier") if row.archived_at else msg("A classifier that is not active")
+    )
     shown = ClassifierCardView.of(row.classifier_card, status=status)
     return page(request, "registry/classifier_card.html", model=shown)
 

@@ -13,6 +13,7 @@ from app.registry.files import carded_sha256
 from app.registry.tables import Activation, ModelKind, ModelVersion
 from app.runs.tables import Run
 from app.settings import Settings
+from ml.texts import msg
 
 # --- finding -------------------------------------------------------------------------------------
 
@@ -26,7 +27,7 @@ def find_model(session: Session, sha256: str) -> ModelVersion:
     # PostgreSQL takes no NUL in a text, so not every address may be asked for.
     found = re.fullmatch("[0-9a-f]{64}", sha256) and session.get(ModelVersion, sha256)
     if not found:
-        raise NotFound("This model is not registered.")
+        raise NotFound(msg("This model is not registered."))
     return found
 
 

@@ -31,7 +31,7 @@ from app.registry.list_views import list_activations, list_load_faults, list_sum
 from app.registry.model_views import ModelDetail
 from app.registry.queries import find_model, newest_activation, serving_sha256
 from app.registry.tables import Comparison, ModelKind, ModelVersion
-from app.registry.views import headline_metrics
+from app.registry.views import CLASSIFIER_METRICS, headline_metrics
 from app.runs.broker import notify_workers
 from app.runs.links import run_url
 from app.runs.service import create_run
@@ -39,6 +39,7 @@ from app.screenings.decoder import DecoderUnavailable
 from app.services import CurrentServices, CurrentSession, Services
 from ml.imaging.types import UnreadableImage
 from ml.json_model import JsonObject
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin/models", include_in_schema=False)
 # X-ray images of patients: not cached, and an image opened in its own tab runs no script.
@@ -78,6 +79,7 @@ def _list_page(
         request,
         "registry/models.html",
         refusal.status if refusal else HTTPStatus.OK,
+        classifier_metrics=CLASSIFIER_METRICS,
         classifiers=list_summaries(opened, settings, ModelKind.CLASSIFIER),
         generators=list_summaries(opened, settings, ModelKind.GENERATOR),
         active=opened.get(ModelVersion, active) if active else None,
@@ -99,13 +101,16 @@ def roll_back_page(
     row = opened.get(ModelVersion, active) if active else None
     target = roll_back_target(opened, current.settings)
     if row is None or target is None:
-        raise Conflict("There is no earlier classifier to roll back to.")
+        raise Conflict(msg("There is no earlier classifier to roll back to."))
     return page(
         request,
         "registry/roll_back.html",
         sides=[
             (name, model, headline_metrics(model))
-            for name, model in (("Active now", row), ("Active after the roll back", target))
+            for name, model in (
+                (msg("Active now"), row),
+                (msg("Active after the roll back"), target),
+            )
         ],
         seen=row.sha256,
         override=_last_override(opened, row),
@@ -295,7 +300,7 @@ def download(
     folder = model_folder(current.settings, model)
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
-        raise NotFound("The files of this model are missing. Register it again.")
+        raise NotFound(msg("The files of this model are missing. Register it again."))
     return zip_response(f"{model.kind}-{sha256[:12]}.zip", {file.name: file for file in files})
 
 
@@ -320,7 +325,7 @@ def comparison_page(
 def _comparison(opened: Session, sha256: str, id: uuid.UUID) -> Comparison:
     row = opened.get(Comparison, id)
     if row is None or row.candidate_sha256 != sha256:
-        raise NotFound("This comparison does not exist.")
+        raise NotFound(msg("This comparison does not exist."))
     return row
 
 
@@ -338,13 +343,13 @@ def changed_image(
     changed = row.report.changed
     data = opened.get(DataVersion, row.data_sha256) if row.data_sha256 else None
     if data is None or not 0 <= number < len(changed):
-        raise NotFound("The image is not in a registered data set.")
+        raise NotFound(msg("The image is not in a registered data set."))
     content = file_in(data_folder(current.settings, data), changed[number].image).read_bytes()
     # In the decoder process, as every image of a patient.
     try:
         decoded = current.decoder.decode(content, _MIN_INPUT)
     except UnreadableImage as problem:
-        raise NotFound("The image cannot be read any more.") from problem
+        raise NotFound(msg("The image cannot be read any more.")) from problem
     except DecoderUnavailable as problem:
-        raise Busy("No image can be decoded at the moment. Try again.") from problem
+        raise Busy(msg("No image can be decoded at the moment. Try again.")) from problem
     return Response(decoded.thumbnail, media_type="image/jpeg", headers=_PRIVATE)

@@ -22,6 +22,7 @@ from ml.classifier.card import ModelCard
 from ml.classifier.predictor import Predictor
 from ml.errors import BundleError, XrayError
 from ml.model_check import load_classifier
+from ml.texts import msg
 
 logger = logging.getLogger(__name__)
 # Within this time after an activation every process answers with the new classifier.
@@ -120,7 +121,7 @@ class ActiveClassifier:
             if learned_from_demonstration(predictor.card):
                 self._keep_to_trial_mode(
                     predictor.card.sha256,
-                    ["It was trained on synthetic images of the demonstration set."],
+                    [msg("It was trained on synthetic images of the demonstration set.")],
                 )
             return predictor
         with self._database.sessions() as session:
@@ -136,8 +137,11 @@ class ActiveClassifier:
         """Refuse a classifier that may serve in trial mode only, or remember it as one."""
         if reasons and not self._settings.trial_mode:
             raise BundleError(
-                f"{' '.join(reasons)} Such a classifier serves in trial mode only. Activate "
-                "another one, or set XRAY_TRIAL_MODE=true on a server that nobody relies on."
+                msg(
+                    "%(reasons)s Such a classifier serves in trial mode only. Activate another "
+                    "one, or set XRAY_TRIAL_MODE=true on a server that nobody relies on.",
+                    reasons=" ".join(reasons),
+                )
             )
         if reasons:
             self._trials.add(sha256)
@@ -178,13 +182,15 @@ class ActiveClassifier:
             NotReady: it is still loading, cannot be used, or nobody knows which one it is.
         """
         if not self._looked.wait(timeout_s):
-            raise NotReady("The classifier is still loading. Try again in a moment.")
+            raise NotReady(msg("The classifier is still loading. Try again in a moment."))
         if self._predictor is not None:
             return self._predictor
         if not self._sees_database:
-            raise NotReady("The database is not available. Try again in a moment.", retry_after_s=5)
+            raise NotReady(
+                msg("The database is not available. Try again in a moment."), retry_after_s=5
+            )
         raise NotReady(
-            "The classifier cannot be used. The operator can find the reason in the log.",
+            msg("The classifier cannot be used. The operator can find the reason in the log."),
             retry_after_s=60,
         )
 

@@ -11,6 +11,7 @@ from app.registry.tables import ModelVersion
 from app.runs.tables import Run
 from ml.classifier.card import ModelCard
 from ml.data.manifest import DEMONSTRATION
+from ml.texts import msg
 
 
 def trial_reasons(session: Session, model: ModelVersion) -> list[str]:
@@ -25,18 +26,24 @@ def trial_reasons(session: Session, model: ModelVersion) -> list[str]:
 
 def _reasons(session: Session, model: ModelVersion) -> Iterator[str]:
     if learned_from_demonstration(model.classifier_card) or _is_demonstration(session, model):
-        yield "It was trained on synthetic images of the demonstration set, not on patients."
+        yield msg("It was trained on synthetic images of the demonstration set, not on patients.")
     for sha256 in model.parents:
         generator = session.get(ModelVersion, sha256)
         if generator and _is_demonstration(session, generator):
             yield (
-                f"It was trained on images of generator {generator.version}, which was trained on "
-                "the demonstration set."
+                msg(
+                    "It was trained on images of generator %(version)s, which was trained on the "
+                    "demonstration set.",
+                    version=generator.version,
+                )
             )
     if unchecked := _unchecked_images(session, model):
         yield (
-            f"{unchecked:,} of its synthetic training images had no privacy check, so they may "
-            "show a patient's image again."
+            msg(
+                "%(unchecked)s of its synthetic training images had no privacy check, so "
+                "they may show a patient's image again.",
+                unchecked=unchecked,
+            )
         )
 
 

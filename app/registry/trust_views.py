@@ -14,6 +14,7 @@ from ml.classifier.card import ModelCard
 from ml.errors import BundleError
 from ml.evaluation.evidence import Evidence, read_evidence
 from ml.reporting.trust import TrustSection, headline, is_alarming, trust_sections
+from ml.texts import msg
 
 MOST_VERSIONS = 50
 
@@ -79,10 +80,10 @@ def _history(session: Session, card: ModelCard) -> list[tuple[str, ...]]:
         (f"{activation.at:%Y-%m-%d}", version, _what_happened(activation))
         for activation, version in session.execute(query)
     ]
-    return rows or [(card.created_at[:10], card.version, "created; part of the application")]
+    return rows or [(card.created_at[:10], card.version, msg("created; part of the application"))]
 
 
 def _what_happened(activation: Activation) -> str:
     if activation.override:
-        return "activated although promotion checks had failed, with a written reason"
+        return msg("activated although promotion checks had failed, with a written reason")
     return "activated"

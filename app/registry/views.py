@@ -6,15 +6,16 @@ from enum import StrEnum
 from app.registry.card_views import generator_metrics
 from app.registry.tables import ModelKind, ModelVersion
 from ml.reporting.format import interval
+from ml.texts import msg
 
 
 class ModelState(StrEnum):
     """Whether a model is used, by its name on pages; in the order of lists."""
 
-    ACTIVE = "active"
-    REGISTERED = "registered"
-    ARCHIVED = "archived"
-    CARD_ONLY = "card only"
+    ACTIVE = msg("active")
+    REGISTERED = msg("registered")
+    ARCHIVED = msg("archived")
+    CARD_ONLY = msg("card only")
 
 
 def state_of(model: ModelVersion, active: str | None) -> ModelState:
@@ -24,6 +25,10 @@ def state_of(model: ModelVersion, active: str | None) -> ModelState:
     if model.archived_at:
         return ModelState.ARCHIVED
     return ModelState.REGISTERED if model.folder else ModelState.CARD_ONLY
+
+
+# In this order.
+CLASSIFIER_METRICS = (msg("Accuracy"), msg("Macro AUROC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +46,8 @@ def headline_metrics(model: ModelVersion) -> list[MetricText]:
         rows = generator_metrics(model.generator_card)
         return [MetricText(row.name, row.value, "") for row in rows]
     metrics = model.classifier_card.metrics
-    named = {"Accuracy": metrics.accuracy, "Macro AUROC": metrics.macro_auroc}
-    return [MetricText(name, *interval(metric)) for name, metric in named.items()]
+    values = (metrics.accuracy, metrics.macro_auroc)
+    return [
+        MetricText(name, *interval(metric))
+        for name, metric in zip(CLASSIFIER_METRICS, values, strict=True)
+    ]

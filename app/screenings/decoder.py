@@ -33,6 +33,7 @@ from app.screenings.decoder_protocol import (
 from app.settings import DECODER_MEMORY
 from ml.imaging.corrections import UPRIGHT, Orientation
 from ml.imaging.types import UnreadableImage
+from ml.texts import msg
 
 logger = logging.getLogger(__name__)
 # A child is replaced after so many images: the decoders may leak memory.
@@ -140,12 +141,12 @@ class ImageDecoder:
 
     def _lease(self) -> "_Slot":
         if self._closed:
-            raise DecoderUnavailable("The image decoder is closed.")
+            raise DecoderUnavailable(msg("The image decoder is closed."))
         try:
             with DECODER_QUEUE.track_inprogress():
                 return self._idle.get(timeout=self._timeout_s)
         except queue.Empty:
-            raise DecoderUnavailable("The image decoder is busy. Try again later.") from None
+            raise DecoderUnavailable(msg("The image decoder is busy. Try again later.")) from None
 
     def _ask(
         self, slot: "_Slot", content: bytes, size: int, correction: Orientation
@@ -161,8 +162,11 @@ class ImageDecoder:
             except TimeoutError:
                 slot.replace()
                 return UnreadableImage(
-                    f"Decoding the image took more than {self._timeout_s:g} seconds. "
-                    "Export it at its normal size.",
+                    msg(
+                        "Decoding the image took more than %(timeout_s)s seconds. Export it at its "
+                        "normal size.",
+                        timeout_s=format(self._timeout_s, "g"),
+                    ),
                     "too-slow",
                 )
             except (_ChildDied, InvalidReply) as death:
@@ -174,9 +178,9 @@ class ImageDecoder:
                     slot.replace()
                 return outcome
         if status == -signal.SIGKILL:
-            message = "Decoding the image needs too much memory. Export it at its normal size."
+            message = msg("Decoding the image needs too much memory. Export it at its normal size.")
             return UnreadableImage(message, "too-large")
-        return UnreadableImage("The file is damaged. Export the image again.", "damaged")
+        return UnreadableImage(msg("The file is damaged. Export the image again."), "damaged")
 
 
 class _Slot:
@@ -193,7 +197,7 @@ class _Slot:
             try:
                 self._starting = self._spawner.submit(_Child, self._memory_bytes)
             except RuntimeError as error:
-                raise DecoderUnavailable("The image decoder is closed.") from error
+                raise DecoderUnavailable(msg("The image decoder is closed.")) from error
         return self._starting
 
     def child(self) -> "_Child":
@@ -207,7 +211,7 @@ class _Slot:
             except (OSError, CancelledError, _ChildDied, InvalidReply) as error:
                 logger.warning("image decoder did not start: %r", error)
             self.discard()
-        raise DecoderUnavailable("The image decoder does not start.")
+        raise DecoderUnavailable(msg("The image decoder does not start."))
 
     def replace(self) -> int | None:
         """Kill the child and start another in the background; its exit status, if it had one."""

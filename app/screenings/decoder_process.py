@@ -21,6 +21,7 @@ from ml.imaging.decode_budget import require_affordable
 from ml.imaging.display import display_image, thumbnail_image
 from ml.imaging.preprocessing import BlankImage, standardise
 from ml.imaging.types import THUMBNAIL_SIDE, UnreadableImage
+from ml.texts import msg
 
 # The decoders open no files; the limit leaves room for the interpreter's own few.
 _OPEN_FILES = 32
@@ -58,11 +59,11 @@ def _decode(content: bytes, size: int, correction: Orientation) -> Reply:
         thumbnail = thumbnail_image(image)
     except UnreadableImage as refusal:
         exhausted = isinstance(refusal.__cause__, MemoryError)
-        return Reply.refused(refusal.code, str(refusal), restart=exhausted)
+        return Reply.refused(refusal.code, refusal.message, restart=exhausted)
     except BlankImage as refusal:
-        return Reply.refused("blank", str(refusal))
+        return Reply.refused("blank", refusal.args[0])
     except MemoryError:
-        message = "Decoding the image needs too much memory. Export it at its normal size."
+        message = msg("Decoding the image needs too much memory. Export it at its normal size.")
         return Reply.refused("too-large", message, restart=True)
     header = {
         "display_type": display_type,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ml.imaging.image_warnings import ImageWarning, WarningCode
 from ml.imaging.types import MAX_PIXELS, Format, Refusal, UnreadableImage
+from ml.texts import Text
 
 # Length of the image, side of the model input, quarter turns and inversion; the image follows.
 REQUEST = struct.Struct(">QIB?")
@@ -56,7 +57,10 @@ class Reply:
             message: the reason, for people.
             restart: whether the child should be replaced, as after running out of memory.
         """
-        return cls({"code": code, "message": message, "restart": restart})
+        parts = (
+            message.parts() if isinstance(message, Text) else {"template": message, "values": {}}
+        )
+        return cls({"code": code, **parts, "restart": restart})
 
     @property
     def asks_for_restart(self) -> bool:
@@ -147,7 +151,8 @@ def read_reply(reply: Reply, size: int) -> DecodedImage | UnreadableImage:
     try:
         if "code" in reply.header:
             code: Refusal = _one_of(reply.header["code"], get_args(Refusal))
-            return UnreadableImage(_text(reply.header["message"]), code)
+            template, values = reply.header["template"], reply.header["values"]
+            return UnreadableImage(Text.read(_text(template), _metadata(values)), code)
         return _decoded_image(reply, size)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidReply(f"a value is not valid: {error}") from error

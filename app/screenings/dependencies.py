@@ -31,6 +31,7 @@ from app.screenings.tables import Screening
 from app.screenings.uploads import ImageForm
 from app.services import CurrentServices, CurrentSession
 from app.settings import Settings
+from ml.texts import msg
 
 
 async def visitor(request: Request, current: CurrentServices, user: CurrentUser) -> Owner:
@@ -155,7 +156,7 @@ def clinic_screening(id: uuid.UUID, opened: CurrentSession, owner: CurrentClinic
 def _owned(opened: Session, id: uuid.UUID, owner: Owner) -> Screening:
     screening = opened.get(Screening, id)
     if screening is None or not owner.owns(screening):
-        raise NotFound("This screening does not exist, or you have no access to it.")
+        raise NotFound(msg("This screening does not exist, or you have no access to it."))
     return screening
 
 
@@ -176,7 +177,7 @@ def visible_screening(
     if screening is not None and owner.owns(screening):
         return VisibleScreening(screening, can_manage=True, share_token=None)
     if screening is None or not share or not opens(screening, share):
-        raise NotFound("This screening does not exist, or you have no access to it.")
+        raise NotFound(msg("This screening does not exist, or you have no access to it."))
     return VisibleScreening(screening, can_manage=False, share_token=share)
 
 

@@ -13,9 +13,10 @@ from app.core.days import start_of_day, within_days
 from app.core.errors import InvalidForm
 from app.screenings.tables import Review, Screening
 from ml.classifier.predictor import UNCERTAIN
+from ml.texts import msg
 
 LONGEST_REFERENCE = 100
-_ORDERS = "Use oldest, most-confident or least-confident; without it the newest come first."
+_ORDERS = msg("Use oldest, most-confident or least-confident; without it the newest come first.")
 
 
 class ReviewState(StrEnum):
@@ -116,7 +117,14 @@ def checked_reference(text: str) -> str | None:
     # PostgreSQL takes no NUL in a text.
     text = " ".join(text.replace("\0", "").split())
     if len(text) > LONGEST_REFERENCE:
-        raise InvalidForm({"reference": f"Enter at most {LONGEST_REFERENCE} characters."})
+        raise InvalidForm(
+            {
+                "reference": msg(
+                    "Enter at most %(longest_reference)s characters.",
+                    longest_reference=LONGEST_REFERENCE,
+                )
+            }
+        )
     return text or None
 
 
@@ -152,7 +160,7 @@ def screening_filter(
             "order": _ORDERS,
         }
         raise InvalidForm(
-            {name: hints.get(name, "Enter a day as 2026-11-22.") for name in names}
+            {name: hints.get(name, msg("Enter a day as 2026-11-22.")) for name in names}
         ) from problem
 
 

@@ -10,6 +10,7 @@ from app.core.errors import StorageFull, TooManyRequests
 from app.core.rate_limit import RateLimit, RateLimits
 from app.core.storage import Storage
 from app.screenings.tables import Screening
+from ml.texts import msg
 
 _DAY_S = 24 * 3600
 _KB = 1000
@@ -18,7 +19,7 @@ _KB = 1000
 class QuotaExceeded(StorageFull):
     """A visitor has stored as much as one may."""
 
-    title = "Your storage is full"
+    title = msg("Your storage is full")
     default_code = "quota"
 
 
@@ -68,8 +69,11 @@ class StorageQuota:
             return
         if free < self.min_free_bytes + self.reserve_bytes:
             raise StorageFull(
-                "The server keeps its last disk space for clinics. Delete screenings that you no "
-                "longer need, or ask the server's operator to free some space, and try again."
+                msg(
+                    "The server keeps its last disk space for clinics. Delete screenings that "
+                    "you no longer need, or ask the server's operator to free some space, and "
+                    "try again."
+                )
             )
         if not self.by_address.allows(visitor_address):
             raise self._enough_for_today(visitor_address)
@@ -83,8 +87,11 @@ class StorageQuota:
         query = select(func.sum(Screening.stored_bytes)).where(Screening.visitor_id == visitor)
         if (session.scalar(query) or 0) >= self.visitor_bytes:
             raise QuotaExceeded(
-                f"You have stored {self.visitor_bytes // 1_000_000} MB, which is the limit. Delete "
-                "screenings that you no longer need, and try again."
+                msg(
+                    "You have stored %(visitor_bytes)s MB, which is the limit. Delete screenings "
+                    "that you no longer need, and try again.",
+                    visitor_bytes=self.visitor_bytes // 1000000,
+                )
             )
 
     def count(self, visitor_address: str, stored_bytes: int) -> None:
@@ -101,8 +108,11 @@ class StorageQuota:
     def _enough_for_today(self, address: str) -> TooManyRequests:
         usage = self.by_address.usage(address, allowed=False)
         return TooManyRequests(
-            f"Visitors from your network have stored {self.visitor_bytes // 1_000_000} MB today, "
-            "which is the limit. Try again tomorrow, or sign in.",
+            msg(
+                "Visitors from your network have stored %(visitor_bytes)s MB today, which is "
+                "the limit. Try again tomorrow, or sign in.",
+                visitor_bytes=self.visitor_bytes // 1000000,
+            ),
             code="quota",
             headers={"Retry-After": str(max(1, usage.reset_s))},
         )

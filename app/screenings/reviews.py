@@ -18,6 +18,7 @@ from app.datasets.corrections import row_holding
 from app.screenings.samples import is_sample
 from app.screenings.tables import Review, Screening
 from ml.labels import NO_CLASS, OTHER_FINDING, ordered_labels
+from ml.texts import msg
 
 # Stands for the id of a review where there is none; forms drop an empty text.
 NO_REVIEW = "none"
@@ -126,8 +127,10 @@ def _add(
     if sent.seen is not None and sent.seen != review_id(earlier):
         session.rollback()
         raise Conflict(
-            "Another review of this image was saved in the meantime, and yours was not. Send it "
-            "again if it still holds."
+            msg(
+                "Another review of this image was saved in the meantime, and yours was not. "
+                "Send it again if it still holds."
+            )
         )
     made = Review(
         id=uuid.uuid4(),
@@ -154,7 +157,7 @@ def _commit(session: Session) -> None:
     try:
         session.commit()
     except IntegrityError as problem:
-        raise NotFound("This screening has been deleted.") from problem
+        raise NotFound(msg("This screening has been deleted.")) from problem
 
 
 def review_choices(screening: Screening, active: Iterable[str]) -> tuple[str, ...]:
@@ -181,17 +184,21 @@ def _trimmed(sent: SentReview) -> SentReview:
 def _faults(screening: Screening, sent: SentReview, choices: Collection[str]) -> dict[str, str]:
     faults = {}
     if is_sample(screening.image_sha256):
-        faults["label"] = "This image is a synthetic sample. Reviews are for images of patients."
+        faults["label"] = msg(
+            "This image is a synthetic sample. Reviews are for images of patients."
+        )
     elif sent.label not in choices:
-        faults["label"] = f"Choose what the image shows: {', '.join(choices)}."
+        faults["label"] = msg(
+            "Choose what the image shows: %(choices)s.", choices=", ".join(choices)
+        )
     elif sent.label == OTHER_FINDING and not sent.finding:
-        faults["finding"] = "Enter the finding, for example: pleural effusion."
+        faults["finding"] = msg("Enter the finding, for example: pleural effusion.")
     elif sent.label not in (screening.label, *NO_CLASS) and not sent.why:
-        faults["why"] = "Enter a reason. It is required if the prediction is wrong."
+        faults["why"] = msg("Enter a reason. It is required if the prediction is wrong.")
     longest = {"why": LONGEST_WHY, "finding": LONGEST_FINDING, "patient": LONGEST_PATIENT}
     for name, most in longest.items():
         if len(getattr(sent, name)) > most:
-            faults[name] = f"Enter at most {most} characters."
+            faults[name] = msg("Enter at most %(most)s characters.", most=most)
     return faults
 
 

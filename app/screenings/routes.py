@@ -20,6 +20,7 @@ from app.core.addresses import site_address
 from app.core.admission import CallerKind
 from app.core.audit import AuditEvent
 from app.core.errors import AppError, Conflict, InvalidForm, NotFound
+from app.core.language import class_list
 from app.core.templating import page
 from app.screenings.beside import Beside, find_beside
 from app.screenings.csv_export import csv_rows
@@ -66,7 +67,8 @@ from app.screenings.views import (
 from app.services import CurrentServices, CurrentSession
 from ml.classifier.predictor import UNCERTAIN, decision_name
 from ml.imaging.image_files import is_system_file
-from ml.labels import NO_CLASS, label_name, listed_labels
+from ml.labels import NO_CLASS, label_name
+from ml.texts import msg
 
 router = APIRouter(include_in_schema=False)
 RECENT = 6
@@ -108,7 +110,7 @@ def upload_page(
         "screenings/index.html",
         status,
         model=card,
-        classes=listed_labels(current.classifier.labels),
+        classes=class_list(current.classifier.labels),
         samples=() if owner.clinic_id or card is None else SAMPLES,
         recent=summaries(opened, recent.rows, request.state.user),
         errors=errors,
@@ -308,7 +310,7 @@ def thumbnail(current: CurrentServices, visible: Visible) -> Response:
 def _picture(current: CurrentServices, key: str, media_type: str) -> Response:
     chunks = current.storage.stream(key)
     if chunks is None:
-        raise NotFound("The image is no longer stored.")
+        raise NotFound(msg("The image is no longer stored."))
     # In pieces: a reader that does not read must not hold the whole image in memory.
     return StreamingResponse(chunks, media_type=media_type, headers=_PRIVATE)
 
@@ -345,7 +347,7 @@ def _changed(opened: Session, owner: Owner, screening: Screening, action: str) -
     try:
         opened.commit()
     except StaleDataError as problem:
-        raise NotFound("This screening has been deleted.") from problem
+        raise NotFound(msg("This screening has been deleted.")) from problem
     return RedirectResponse(f"/screenings/{screening.id}", HTTPStatus.SEE_OTHER)
 
 

@@ -11,6 +11,7 @@ from app.screenings.dependencies import OneTurn, WritingVisitor, remember
 from app.screenings.samples import REFERENCE, find_sample
 from app.screenings.service import SentLabels
 from app.services import CurrentServices
+from ml.texts import msg
 
 router = APIRouter(include_in_schema=False)
 _DAY = {"Cache-Control": "public, max-age=86400"}
@@ -32,8 +33,10 @@ def screen(current: CurrentServices, owner: WritingVisitor, caller: OneTurn, nam
     sample = find_sample(name)
     if owner.clinic_id:
         raise Conflict(
-            "Samples are for visitors. The list of a clinic holds images of its patients only: "
-            "sign out to try a sample."
+            msg(
+                "Samples are for visitors. The list of a clinic holds images of its patients "
+                "only: sign out to try a sample."
+            )
         )
     address = caller.name if caller.kind is CallerKind.VISITOR else None
     with sample.file.open("rb") as image:

@@ -11,11 +11,12 @@ from pathlib import Path
 from app.core.errors import NotFound
 from app.datasets.versions import SHIPPED
 from ml.labels import label_name
+from ml.texts import msg
 
 REFERENCE = "Synthetic sample"
-NOTICE = (
-    "This image is synthetic: a generator made it, and no person was X-rayed. The prediction says "
-    "nothing about a person."
+NOTICE = msg(
+    "This image is synthetic: a generator made it, and no person was X-rayed. "
+    "The prediction says nothing about a person."
 )
 # Of each class one; their names are those of the set.
 _NAMES = ("covid-51", "pneumonia-28", "normal-161")
@@ -51,7 +52,7 @@ def find_sample(name: str) -> Sample:
     for sample in SAMPLES:
         if sample.name == name:
             return sample
-    raise NotFound("There is no such sample. Choose one on the start page.")
+    raise NotFound(msg("There is no such sample. Choose one on the start page."))
 
 
 def is_sample(sha256: str) -> bool:

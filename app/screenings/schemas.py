@@ -7,6 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, JsonValue
 
 from app.core.addresses import Address
+from app.core.language import percent, translated
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
@@ -16,7 +17,6 @@ from ml.classifier.predictor import decision_name
 from ml.imaging.heatmap_check import MapFault, map_fault
 from ml.imaging.image_warnings import ImageWarning, read_warnings
 from ml.labels import label_name
-from ml.reporting.format import percent
 
 _ADDRESS = "/api/v1/screenings/0b9f1c1e-6f0c-4a53-9a0e-3c1f6a6f7f10"
 _EXAMPLE: dict[str, JsonValue] = {
@@ -229,18 +229,19 @@ class UploadResult(BaseModel):
 
     @classmethod
     def of(cls, row: Screening, thresholds: Thresholds) -> "UploadResult":
-        """Show a row; the thresholds are those that decided."""
+        """Show a row in the language of the page; the thresholds are those that decided."""
         return cls(
             id=row.id,
             url=f"/screenings/{row.id}",
             label=row.label,
-            label_name=label_name(row.label),
+            label_name=translated(label_name(row.label)),
             decision=row.decision,
-            decision_name=decision_name(row.decision),
+            decision_name=translated(decision_name(row.decision)),
             probabilities=row.probabilities,
-            confidence=why_uncertain(row, thresholds) or percent(max(row.probabilities.values())),
+            confidence=translated(why_uncertain(row, thresholds))
+            or percent(max(row.probabilities.values())),
             thumbnail_url=f"/screenings/{row.id}/thumbnail",
-            warnings=[warning.text for warning in read_warnings(row.warnings)],
+            warnings=[translated(warning.text) for warning in read_warnings(row.warnings)],
         )
 
 

@@ -29,6 +29,7 @@ from app.screenings.reviews import (
 from app.screenings.tables import Screening
 from app.services import CurrentServices, CurrentSession, Services
 from ml.labels import label_name, ordered_labels
+from ml.texts import msg
 
 router = APIRouter(include_in_schema=False, prefix="/selection")
 MOST = 200
@@ -181,16 +182,17 @@ def review(
     return RedirectResponse(chosen.address("/screenings", **done), HTTPStatus.SEE_OTHER)
 
 
-_STALE = (
-    "Another review of one of these images was saved in the meantime, and none of yours was. Look "
-    "at the images again, and send your review if it still holds."
+_STALE = msg(
+    "Another review of one of these images was saved in the meantime, and none "
+    "of yours was. Look at the images again, and send your review if it still "
+    "holds."
 )
 
 
 def _found(session: Session, ids: list[uuid.UUID], owner: Owner) -> list[Screening]:
     if not ids:
-        raise InvalidUpload("No screening is selected. Go back and select at least one.")
+        raise InvalidUpload(msg("No screening is selected. Go back and select at least one."))
     rows = owned_screenings(session, set(ids), owner)
     if not rows:
-        raise NotFound("These screenings do not exist, or you have no access to them.")
+        raise NotFound(msg("These screenings do not exist, or you have no access to them."))
     return rows

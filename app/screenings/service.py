@@ -43,6 +43,7 @@ from ml.imaging.heatmap import pack_map
 from ml.imaging.heatmap_check import HeatMapCheck
 from ml.imaging.orientation import OrientationCheck
 from ml.imaging.types import UnreadableImage
+from ml.texts import msg
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,10 @@ class ScreeningService:
         digest = hashlib.file_digest(upload, "sha256").hexdigest()  # type: ignore[arg-type]
         if digest != found.image_sha256:
             raise Conflict(
-                "This idempotency key was sent with another image before. Use a new key for each "
-                "image."
+                msg(
+                    "This idempotency key was sent with another image before. Use a new key for "
+                    "each image."
+                )
             )
         return found
 
@@ -235,7 +238,7 @@ class ScreeningService:
             NotFound: it has been deleted meanwhile.
         """
         if not self.delete_all(session, [screening.id], owner):
-            raise NotFound("This screening has already been deleted.")
+            raise NotFound(msg("This screening has already been deleted."))
 
     def delete_all(self, session: Session, ids: Collection[uuid.UUID], owner: Owner) -> int:
         """Delete screenings of an owner and their images; the audit log keeps an entry for each.
@@ -272,7 +275,7 @@ class ScreeningService:
         with DECODER_QUEUE.track_inprogress():
             has_place = self._reading.acquire(timeout=self.wait_s)
         if not has_place:
-            raise Busy("The image decoder is busy. Try again in a few seconds.")
+            raise Busy(msg("The image decoder is busy. Try again in a few seconds."))
         try:
             upload.seek(0)
             content = upload.read()
@@ -281,7 +284,7 @@ class ScreeningService:
         except UnreadableImage as problem:
             raise refusal(problem) from problem
         except DecoderUnavailable as problem:
-            raise Busy("The image decoder is not available. Try again.") from problem
+            raise Busy(msg("The image decoder is not available. Try again.")) from problem
         finally:
             self._reading.release()
 
@@ -315,10 +318,10 @@ def refusal(problem: UnreadableImage) -> ImageRefused | UploadTooLarge:
     """The HTTP error for an image that cannot be read."""
     match problem.code:
         case "not-an-image" | "empty":
-            return NotAnImage(str(problem), code=problem.code)
+            return NotAnImage(problem.message, code=problem.code)
         case "too-large":
-            return UploadTooLarge(str(problem), code=problem.code)
-    return ImageRefused(str(problem), code=problem.code)
+            return UploadTooLarge(problem.message, code=problem.code)
+    return ImageRefused(problem.message, code=problem.code)
 
 
 def _row(

@@ -10,6 +10,7 @@ from app.registry.tables import ModelVersion
 from app.screenings.tables import Screening
 from ml.classifier.card import Thresholds
 from ml.classifier.predictor import Reason
+from ml.texts import Number, msg
 
 
 def thresholds_of(session: Session, rows: Collection[Screening]) -> dict[uuid.UUID, Thresholds]:
@@ -38,12 +39,20 @@ def why_uncertain(row: Screening, thresholds: Thresholds) -> str:
             label, top = max(row.probabilities.items(), key=lambda pair: pair[1])
             threshold = thresholds.confidence_for(label)
             if threshold > 1:
-                return f"top class {100 * top:.1f} %, a class that is never certain"
+                return msg(
+                    "top class %(top)s %%, a class that is never certain", top=Number(100 * top, 1)
+                )
             # One digit would round 99.96 % to a threshold that nothing can reach.
             digits = 2 if threshold > 0.99 else 1
-            return f"top class {100 * top:.{digits}f} %, threshold {100 * threshold:.{digits}f} %"
+            return msg(
+                "top class %(top)s %%, threshold %(threshold)s %%",
+                top=Number(100 * top, digits),
+                threshold=Number(100 * threshold, digits),
+            )
         case Reason.OUT_OF_DISTRIBUTION:
-            return (
-                f"out of distribution: score {row.ood_score:.2f}, limit {thresholds.ood_score:.2f}"
+            return msg(
+                "out of distribution: score %(score)s, limit %(limit)s",
+                score=Number(row.ood_score, 2),
+                limit=Number(thresholds.ood_score, 2),
             )
     return ""

@@ -20,6 +20,7 @@ from app.core.multipart import (
     require_plain_multipart,
 )
 from app.core.spool import Promise, SpoolRoom
+from ml.texts import Number, msg
 
 FIELD: Final = "image"
 # For routes whose reader enforces its own limit, such as `Intake` and the reader of archives.
@@ -101,7 +102,7 @@ class Intake:
                 form = await self._receive(request, stream, held, caller, most, max_bytes)
             except ClientDisconnect as problem:
                 raise InvalidUpload(
-                    "The upload was interrupted. Send the image again."
+                    msg("The upload was interrupted. Send the image again.")
                 ) from problem
             except UploadTooSlow:
                 raise
@@ -140,7 +141,10 @@ class Intake:
                 return await _images(await parser.parse(content_type, pieces))
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"The upload took more than {self._pace.timeout_s:.0f} seconds. Try again."
+                msg(
+                    "The upload took more than %(timeout_s)s seconds. Try again.",
+                    timeout_s=Number(self._pace.timeout_s),
+                )
             ) from problem
 
 
@@ -160,9 +164,15 @@ async def _images(form: MultipartForm) -> ImageForm:
         return ImageForm(images, form.fields)
     if sent:
         raise InvalidUpload(
-            f'The file came in the field "{sent[0][0]}". Send the file in the field "{FIELD}".'
+            msg(
+                'The file came in the field "%(sent)s". Send the file in the field "%(field)s".',
+                sent=sent[0][0],
+                field=FIELD,
+            )
         )
-    raise InvalidUpload(f'The form has no file in the field "{FIELD}". Choose an image.')
+    raise InvalidUpload(
+        msg('The form has no file in the field "%(field)s". Choose an image.', field=FIELD)
+    )
 
 
 async def _paced(stream: AsyncGenerator[bytes], pace: Pace) -> AsyncGenerator[bytes, Any]:
@@ -178,8 +188,11 @@ async def _paced(stream: AsyncGenerator[bytes], pace: Pace) -> AsyncGenerator[by
             return
         except TimeoutError as problem:
             raise UploadTooSlow(
-                f"The upload is slower than {pace.least_rate:,} bytes per second. Try again with a "
-                "faster connection, or with a smaller image."
+                msg(
+                    "The upload is slower than %(least_rate)s bytes per second. Try again with a "
+                    "faster connection, or with a smaller image.",
+                    least_rate=pace.least_rate,
+                )
             ) from problem
         received += len(piece)
         if received >= least:
@@ -201,6 +214,9 @@ async def _limited(
 
 def _too_large(max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(
-        f"An image may have at most {max_bytes // 1_000_000} MB. Export it as JPEG or PNG, "
-        "or at a smaller size."
+        msg(
+            "An image may have at most %(max_bytes)s MB. Export it as JPEG or PNG, or at "
+            "a smaller size.",
+            max_bytes=max_bytes // 1000000,
+        )
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Self
 
 from app.core.errors import NotFound
+from app.core.language import percent
 from app.screenings.samples import NOTICE, is_sample
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
@@ -16,38 +17,42 @@ from ml.imaging.heatmap import LEAST_ON_LUNGS, render_heatmap, unpack_map
 from ml.imaging.heatmap_check import MapFault, map_fault
 from ml.imaging.image_warnings import read_warnings
 from ml.labels import label_name
-from ml.reporting.format import percent
+from ml.texts import msg
 
 REASONS: dict[str, str] = {
     Reason.LOW_CONFIDENCE: (
-        "No class reaches the required probability, below which predictions on unseen images were "
-        "wrong too often."
+        msg(
+            "No class reaches the required probability, below which predictions on "
+            "unseen images were wrong too often."
+        )
     ),
     Reason.OUT_OF_DISTRIBUTION: (
-        "The image is out of distribution: it differs from the training images, so the prediction "
-        "would not be reliable."
+        msg(
+            "The image is out of distribution: it differs from the training images, so "
+            "the prediction would not be reliable."
+        )
     ),
 }
-TRIAL_NOTICE = (
-    "Do not use this prediction. It was made in trial mode by a classifier that was trained on "
-    "demonstration or unchecked images."
+TRIAL_NOTICE = msg(
+    "Do not use this prediction. It was made in trial mode by a classifier that "
+    "was trained on demonstration or unchecked images."
 )
 # Names of the technical data that is shown; bits and colour mode stand beside the format.
 METADATA_NAMES: dict[str, str] = {
-    "Modality": "Modality",
-    "BodyPartExamined": "Body part",
-    "ViewPosition": "View",
-    "PatientSex": "Sex",
-    "PatientAge": "Age",
-    "PixelSpacing": "Pixel spacing, mm",
-    "ImagerPixelSpacing": "Pixel spacing at the detector, mm",
-    "PhotometricInterpretation": "Grey scale",
+    "Modality": msg("Modality"),
+    "BodyPartExamined": msg("Body part"),
+    "ViewPosition": msg("View"),
+    "PatientSex": msg("Sex"),
+    "PatientAge": msg("Age"),
+    "PixelSpacing": msg("Pixel spacing, mm"),
+    "ImagerPixelSpacing": msg("Pixel spacing at the detector, mm"),
+    "PhotometricInterpretation": msg("Grey scale"),
 }
 TIMING_NAMES: dict[str, str] = {
-    "wait": "loading the model",
-    "decode": "processing",
-    "predict": "prediction",
-    "store": "storing",
+    "wait": msg("loading the model"),
+    "decode": msg("processing"),
+    "predict": msg("prediction"),
+    "store": msg("storing"),
 }
 
 
@@ -60,7 +65,13 @@ def heatmap_of(row: Screening, label: str) -> bytes:
     """
     labels = list(row.probabilities)
     if label not in labels:
-        raise NotFound(f"There is no class {label!r:.60}. Choose one of {', '.join(labels)}.")
+        raise NotFound(
+            msg(
+                "There is no class %(label)s. Choose one of %(labels)s.",
+                label=f"{label!r:.60}",
+                labels=", ".join(labels),
+            )
+        )
     if fault := why_no_map(row, label):
         raise NotFound(fault)
     return render_heatmap(unpack_map(row.activation_map), labels.index(label))
@@ -70,12 +81,17 @@ def why_no_map(row: Screening, label: str) -> str:
     """Why the heat map of a class is not shown, as a sentence; empty where it is."""
     match map_fault(row.heatmap_shares, label):
         case MapFault.NO_LUNGS:
-            return "There is no heat map, because no lungs were found in the image to check it."
+            return msg(
+                "There is no heat map, because no lungs were found in the image to check it."
+            )
         case MapFault.OUTSIDE_LUNGS:
             share = (row.heatmap_shares or {})[label] or 0.0
-            return (
-                f"There is no heat map for {label_name(label)}: {percent(share)} of its evidence "
-                f"lies on the lungs, and below {percent(LEAST_ON_LUNGS)} a map explains nothing."
+            return msg(
+                "There is no heat map for %(label)s: %(share)s of its evidence lies on the "
+                "lungs, and below %(least_on_lungs)s a map explains nothing.",
+                label=label_name(label),
+                share=percent(share),
+                least_on_lungs=percent(LEAST_ON_LUNGS),
             )
     return ""
 

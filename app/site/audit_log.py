@@ -18,21 +18,22 @@ from app.core.days import start_of_day, within_days
 from app.core.errors import InvalidForm
 from app.core.pagination import Page, paginate
 from ml.data.table_text import csv_line
+from ml.texts import msg
 
 PAGE_SIZE = 50
 _ROWS_AT_ONCE = 500
 # Kinds of actions: the first word of an action, and what people call it.
 KINDS = {
-    "screening": "Screenings",
-    "run": "Runs",
-    "data": "Data sets",
-    "model": "Models",
-    "image": "Gallery",
-    "schedule": "Schedules",
-    "user": "Users",
+    "screening": msg("Screenings"),
+    "run": msg("Runs"),
+    "data": msg("Data sets"),
+    "model": msg("Models"),
+    "image": msg("Gallery"),
+    "schedule": msg("Schedules"),
+    "user": msg("Users"),
     "key": "API keys",
-    "clinic": "Clinics",
-    "storage": "Storage",
+    "clinic": msg("Clinics"),
+    "storage": msg("Storage"),
 }
 # All but the many that every upload makes.
 WITHOUT_SCREENINGS = "no-screenings"
@@ -66,12 +67,12 @@ class AuditFilter:
         """
         faults = {}
         if kind not in ("", WITHOUT_SCREENINGS, *KINDS):
-            faults["kind"] = "Choose a kind of the list."
+            faults["kind"] = msg("Choose a kind of the list.")
         for name, day in (("since", since), ("until", until)):
             try:
                 start_of_day(day or "2000-01-01")
             except ValueError:
-                faults[name] = "Enter a day as 2026-11-22."
+                faults[name] = msg("Enter a day as 2026-11-22.")
         if faults:
             raise InvalidForm(faults)
         return cls(about.replace("\0", "").strip(), kind, since, until)

@@ -16,6 +16,7 @@ from app.site.audit_log import (
     audit_entries,
     audit_page,
 )
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
@@ -48,7 +49,7 @@ def audit(
         "site/audit.html",
         events=audit_entries(opened, found.rows),
         chosen=chosen,
-        kinds={"": "All", WITHOUT_SCREENINGS: "All except screenings", **KINDS},
+        kinds={"": msg("All"), WITHOUT_SCREENINGS: msg("All except screenings"), **KINDS},
         following=found.next_cursor,
     )
 

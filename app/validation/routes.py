@@ -37,6 +37,7 @@ from app.validation.views import (
     version_views,
 )
 from ml.reporting import validation_report as texts
+from ml.texts import msg
 
 router = APIRouter(prefix="/validate", include_in_schema=False)
 Text = Annotated[str, Form(max_length=2000)]
@@ -197,7 +198,7 @@ def _clinic(opened: Session, id: str) -> Clinic:
     except ValueError:
         found = None
     if found is None:
-        raise InvalidForm({"clinic": "Choose a clinic from the list."})
+        raise InvalidForm({"clinic": msg("Choose a clinic from the list.")})
     return found
 
 

@@ -14,6 +14,7 @@ from app.runs.tables import Run
 from app.validation.tables import ClinicThresholds
 from ml.evaluation.local_validation import ValidationReport
 from ml.json_model import InvalidJson
+from ml.texts import msg
 
 LONGEST_REASON = 1000
 RUN_TYPE = "validate-classifier"
@@ -49,7 +50,7 @@ def find_version(session: Session, id: int) -> ClinicThresholds:
     """
     found = session.get(ClinicThresholds, id)
     if found is None:
-        raise NotFound("There is no such version of thresholds.")
+        raise NotFound(msg("There is no such version of thresholds."))
     return found
 
 
@@ -61,13 +62,13 @@ def report_of(run: Run) -> ValidationReport:
         Conflict: it has not succeeded, or its result is of another version of this software.
     """
     if run.run_type != RUN_TYPE:
-        raise NotFound("This run is no validation.")
+        raise NotFound(msg("This run is no validation."))
     if not run.result:
-        raise Conflict("This validation has no result yet.")
+        raise Conflict(msg("This validation has no result yet."))
     try:
         return ValidationReport.from_values(run.result["report"])
     except (InvalidJson, KeyError):
-        raise Conflict("The result is of another version. Validate again.") from None
+        raise Conflict(msg("The result is of another version. Validate again.")) from None
 
 
 def use_report(
@@ -81,7 +82,9 @@ def use_report(
     """
     report = report_of(run)
     if report.labelled is None:
-        raise Conflict("Without labels no thresholds were fitted. Validate on labelled images.")
+        raise Conflict(
+            msg("Without labels no thresholds were fitted. Validate on labelled images.")
+        )
     evidence = {"images": report.images, **report.labelled.estimated_json()}
     return _add(
         session,
@@ -139,7 +142,14 @@ def _add(
 ) -> ClinicThresholds:
     why = why.replace("\0", "").strip()
     if not 0 < len(why) <= LONGEST_REASON:
-        raise InvalidForm({"why": f"Enter a reason of 1 to {LONGEST_REASON:,} characters."})
+        raise InvalidForm(
+            {
+                "why": msg(
+                    "Enter a reason of 1 to %(longest_reason)s characters.",
+                    longest_reason=LONGEST_REASON,
+                )
+            }
+        )
     newest = select(func.max(ClinicThresholds.version)).where(
         ClinicThresholds.clinic_id == clinic_id
     )

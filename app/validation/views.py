@@ -10,12 +10,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Clinic
+from app.core.language import number, translated
 from app.registry.tables import ModelVersion
 from app.runs.queue import STATUS_NAMES
 from app.runs.tables import Run
 from app.validation.service import RUN_TYPE, list_versions
 from app.validation.tables import ClinicThresholds
 from ml.labels import label_name
+from ml.texts import msg
 
 MOST_RUNS = 50
 
@@ -65,7 +67,7 @@ class VersionView:
             why=row.why,
             model_sha256=row.model_sha256,
             model_version=model_version,
-            thresholds=threshold_text(row.by_label) or "those of the classifier",
+            thresholds=threshold_text(row.by_label) or msg("those of the classifier"),
             run_url=f"/validate/{row.run_id}" if row.run_id else "",
             is_in_use=in_use,
         )
@@ -74,7 +76,7 @@ class VersionView:
 def threshold_text(by_label: Mapping[str, float]) -> str:
     """Thresholds in a line: "COVID-19 never, Normal 0.912"."""
     return ", ".join(
-        f"{label_name(label)} {f'{level:.3f}' if level <= 1 else 'never'}"
+        f"{translated(label_name(label))} {number(level, 3) if level <= 1 else translated('never')}"
         for label, level in by_label.items()
     )
 

@@ -15,6 +15,7 @@ from ml.evaluation.metrics import softmax
 from ml.labels import label_name
 from ml.network_files import require_squares
 from ml.onnx_runtime import open_graph
+from ml.texts import msg
 
 UNCERTAIN = "uncertain"
 
@@ -28,7 +29,7 @@ class Reason(StrEnum):
 
 def decision_name(decision: str) -> str:
     """What people call a decision: "Uncertain", or the name of the class."""
-    return "Uncertain" if decision == UNCERTAIN else label_name(decision)
+    return msg("Uncertain") if decision == UNCERTAIN else label_name(decision)
 
 
 @dataclass(frozen=True, slots=True)

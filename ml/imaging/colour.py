@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ml.imaging.types import GreyImage, UnreadableImage
+from ml.texts import msg
 
 # An image is grey. A tint of the image base and a small coloured mark are let through; a picture
 # with colour on more than this share of its area is something else.
@@ -24,7 +25,7 @@ def grey_of_colour(picture: Image.Image | NDArray[np.uint8]) -> GreyImage:
     spread = np.ptp(np.asarray(small), axis=2)
     if np.mean(spread > COLOUR_SPREAD) > COLOUR_SHARE:
         raise UnreadableImage(
-            "The picture is in colour; a chest X-ray is grey. Export the image itself.",
+            msg("The picture is in colour; a chest X-ray is grey. Export the image itself."),
             "not-a-radiograph",
         )
     return np.asarray(image.convert("L"))

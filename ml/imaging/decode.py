@@ -36,6 +36,7 @@ from ml.imaging.types import (
     UnreadableImage,
     check_size,
 )
+from ml.texts import msg
 
 # A progressive JPEG has about ten; each is a pass over the whole picture, even an empty one.
 _MOST_SCANS = 100
@@ -79,13 +80,17 @@ def read_image(
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise UnreadableImage(
-            f"The {kind} file needs too much memory. Export the image at its normal size.",
+            msg(
+                "The %(kind)s file needs too much memory. Export the image at its normal size.",
+                kind=kind,
+            ),
             "too-large",
         ) from error
     except Exception as error:
         # Decoders raise whatever they like on damaged bytes, struct.error and KeyError included.
         raise UnreadableImage(
-            f"The {kind} file is damaged or cut short. Export the image again.", "damaged"
+            msg("The %(kind)s file is damaged or cut short. Export the image again.", kind=kind),
+            "damaged",
         ) from error
 
 
@@ -118,15 +123,15 @@ _SIGNATURES: tuple[tuple[bytes, Format | Literal["GIF"]], ...] = (
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _HEIF_BRANDS = (*_HEIC_BRANDS, b"hevc", b"msf1", b"avif", b"avis")
 _STRANGERS = (
-    (b"%PDF", "a PDF"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
+    (b"%PDF", msg("a PDF")),
+    (b"PK\x03\x04", msg("a ZIP archive")),
+    (b"\x1f\x8b", msg("a gzip archive")),
 )
 
 
 def _sniff(content: bytes) -> Format | Literal["GIF"]:
     if not content:
-        raise UnreadableImage("The file is empty. Choose the image again.", "empty")
+        raise UnreadableImage(msg("The file is empty. Choose the image again."), "empty")
     # First, for the preamble of a DICOM file may look like any other format.
     if content[128:132] == b"DICM":
         return "DICOM"
@@ -160,7 +165,10 @@ def _is_bare_dicom(content: bytes) -> bool:
 
 def _not_an_image(name: str) -> UnreadableImage:
     return UnreadableImage(
-        f"Expected PNG, JPEG, TIFF, WebP or DICOM, got {name}. Export the X-ray as an image.",
+        msg(
+            "Expected PNG, JPEG, TIFF, WebP or DICOM, got %(name)s. Export the X-ray as an image.",
+            name=name,
+        ),
         "not-an-image",
     )
 
@@ -170,19 +178,19 @@ def _stranger(content: bytes) -> str:
         if content.startswith(signature):
             return name
     if content[4:8] == b"ftyp":
-        return "a video file"
+        return msg("a video file")
     head = content[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"<"):
-        return "an HTML or XML page"
+        return msg("an HTML or XML page")
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "text"
-    return "an unknown kind of file"
+        return msg("text")
+    return msg("an unknown kind of file")
 
 
 # --- raster images -----------------------------------------------------------------------------
 
 _MULTI_FRAME: tuple[str, Refusal] = (
-    "The file holds several pictures or pages. Export the one image as a single picture.",
+    msg("The file holds several pictures or pages. Export the one image as a single picture."),
     "multi-frame",
 )
 _REFUSED_MODES = {
@@ -209,7 +217,7 @@ def _read(
         image = _read_image(content, kind, shortest, least_side)
     if image.pixels.min() == image.pixels.max():
         raise UnreadableImage(
-            "The image is blank: every pixel has the same value. Export it again.", "blank"
+            msg("The image is blank: every pixel has the same value. Export it again."), "blank"
         )
     return image
 
@@ -217,7 +225,7 @@ def _read(
 def _gif_refusal(content: bytes) -> UnreadableImage:
     with Image.open(io.BytesIO(content), formats=["GIF"]) as image:
         animated = getattr(image, "is_animated", False)
-    return UnreadableImage(*_MULTI_FRAME) if animated else _not_an_image("a GIF")
+    return UnreadableImage(*_MULTI_FRAME) if animated else _not_an_image(msg("a GIF"))
 
 
 def _read_image(content: bytes, kind: Format, shortest: int | None, least_side: int) -> Radiograph:
@@ -261,7 +269,8 @@ def _checked_jpeg(content: bytes) -> bytes:
     scans, sequential, ended = _jpeg_structure(content)
     if scans > _MOST_SCANS:
         raise UnreadableImage(
-            "The JPEG is cut into too many scans. Export the image as an ordinary JPEG.", "too-slow"
+            msg("The JPEG is cut into too many scans. Export the image as an ordinary JPEG."),
+            "too-slow",
         )
     if ended or not sequential or scans == 0:
         return content
@@ -274,7 +283,7 @@ def _checked_jpeg(content: bytes) -> bytes:
             pictures.append(image.tobytes())
     if pictures[0] != pictures[1]:
         raise UnreadableImage(
-            "The JPEG file is damaged or cut short. Export the image again.", "damaged"
+            msg("The JPEG file is damaged or cut short. Export the image again."), "damaged"
         )
     return whole
 
@@ -319,14 +328,17 @@ def _check_header(image: Image.Image, least_side: int) -> None:
     colours = _REFUSED_MODES.get(image.mode)
     known = ("L", *_DEEP_MODES, *_WIDE_MODES, *_COLOUR_MODES, *_NO_ALPHA)
     if colours is None and image.mode not in known:
-        colours = f"the colour model {image.mode}"
+        colours = msg("the colour model %(mode)s", mode=image.mode)
     if colours is not None:
         raise _refused_colours(colours)
 
 
 def _refused_colours(colours: str) -> UnreadableImage:
     return UnreadableImage(
-        f"The picture has {colours}. Export the image in greyscale, 8 or 16 bits.",
+        msg(
+            "The picture has %(colours)s. Export the image in greyscale, 8 or 16 bits.",
+            colours=colours,
+        ),
         "unsupported-colour",
     )
 
@@ -362,7 +374,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         # As the format describes it: one colour of RGB or L, a table of a palette.
         image = image.convert("LA" if image.mode == "L" else "RGBA")
     if image.getchannel("A" if image.mode[-1] == "A" else "a").getextrema() != (255, 255):
-        raise _refused_colours("an alpha channel or transparent parts")
+        raise _refused_colours(msg("an alpha channel or transparent parts"))
     return image.convert(_NO_ALPHA[image.mode])
 
 
@@ -371,7 +383,7 @@ def _sixteen_bits(values: NDArray[np.int32 | np.float32]) -> NDArray[np.uint16]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite((low, high)).all():
         raise UnreadableImage(
-            "The picture has pixels that are no numbers. Export it in 8 or 16 bits.", "damaged"
+            msg("The picture has pixels that are no numbers. Export it in 8 or 16 bits."), "damaged"
         )
     whole = np.issubdtype(values.dtype, np.integer)
     offset = 0.0 if whole and low >= 0 and high <= 65535 else low

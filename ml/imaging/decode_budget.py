@@ -4,6 +4,7 @@ A WebP file of 34 bytes can name 50 million pixels, and its decoder takes about 
 """
 
 from ml.imaging.types import UnreadableImage
+from ml.texts import msg
 
 # About 400 MB at the 20 bytes a pixel that were measured.
 MOST_WEBP_PIXELS = 20_000_000
@@ -24,14 +25,24 @@ def require_affordable(content: bytes) -> None:
     width, height = size
     if width * height > MOST_WEBP_PIXELS:
         raise UnreadableImage(
-            f"The WebP file has {width} x {height} pixels, more than "
-            f"{MOST_WEBP_PIXELS // 1_000_000} million. Export the image as PNG or JPEG.",
+            msg(
+                "The WebP file has %(width)s x %(height)s pixels, more than "
+                "%(most_webp_pixels)s million. Export the image as PNG or JPEG.",
+                width=str(width),
+                height=str(height),
+                most_webp_pixels=MOST_WEBP_PIXELS // 1000000,
+            ),
             "too-large",
         )
     if width * height > MOST_PIXELS_PER_BYTE * len(content):
         raise UnreadableImage(
-            f"The WebP file names {width} x {height} pixels but has only {len(content):,} bytes. "
-            "Export the image again.",
+            msg(
+                "The WebP file names %(width)s x %(height)s pixels but has only %(content)s "
+                "bytes. Export the image again.",
+                width=str(width),
+                height=str(height),
+                content=len(content),
+            ),
             "damaged",
         )
 

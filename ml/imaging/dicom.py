@@ -26,6 +26,7 @@ from ml.imaging.dicom_layout import LAYOUT_ELEMENTS, read_layout
 from ml.imaging.dicom_numbers import integer, refuse
 from ml.imaging.dicom_pixels import SYNTAXES, decode_colour, decode_levels
 from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, UnreadableImage
+from ml.texts import msg
 
 # A deflated file inflates to its pixels and some headers.
 MAX_INFLATED = 2 * MAX_PIXELS + 2**22
@@ -151,8 +152,10 @@ def _check_syntax(content: bytes) -> None:
         # The name of an unknown one is what stands in the file, which is not to be repeated.
         known = isinstance(syntax, uid.UID) and syntax.name != syntax
         raise UnreadableImage(
-            f"The DICOM file is encoded as {syntax.name if known else 'something unknown'}. "
-            "Export it uncompressed or as JPEG 2000.",
+            msg(
+                "The DICOM file is encoded as %(syntax)s. Export it uncompressed or as JPEG 2000.",
+                syntax=syntax.name if known else msg("something unknown"),
+            ),
             "unsupported-encoding",
         )
     if syntax == uid.DeflatedExplicitVRLittleEndian:
@@ -179,13 +182,13 @@ def _refuse_other_objects(dataset: Dataset) -> None:
         ):
             raise refuse("was cut short before its pixels")
         raise UnreadableImage(
-            "The DICOM file holds no picture. Choose the object with the image itself.",
+            msg("The DICOM file holds no picture. Choose the object with the image itself."),
             "not-an-image",
         )
     refuse_other_views(dataset)
     # Some writers say 0 where they mean one picture.
     if integer(dataset, "NumberOfFrames", 1) not in (0, 1):
         raise UnreadableImage(
-            "The DICOM file holds several frames. Export the one image as a single picture.",
+            msg("The DICOM file holds several frames. Export the one image as a single picture."),
             "multi-frame",
         )

@@ -15,6 +15,7 @@ from ml.imaging.dicom_numbers import level_number, real, reals, refuse
 from ml.imaging.grey_levels import levels_in, look_up
 from ml.imaging.image_warnings import ImageWarning
 from ml.imaging.types import Pixels, UnreadableImage
+from ml.texts import msg
 
 GREY_ELEMENTS = (
     "PixelPaddingValue",
@@ -41,7 +42,9 @@ def render(index: Pixels, layout: Layout, dataset: Dataset) -> tuple[Pixels, lis
     padding = _padding(layout, dataset)
     shown = levels_in(index) & ~padding
     if not shown.any():
-        raise UnreadableImage("The image is blank: it is all padding. Export it again.", "blank")
+        raise UnreadableImage(
+            msg("The image is blank: it is all padding. Export it again."), "blank"
+        )
     _check_range(index, shown, layout)
 
     levels = _modality_transform(values, dataset)
@@ -50,7 +53,8 @@ def render(index: Pixels, layout: Layout, dataset: Dataset) -> tuple[Pixels, lis
         brightness = 1.0 - brightness
     if np.ptp(brightness[shown]) == 0:
         raise UnreadableImage(
-            "The image is blank: its display window shows a single grey. Export it again.", "blank"
+            msg("The image is blank: its display window shows a single grey. Export it again."),
+            "blank",
         )
     # Padding lies outside of the exposed field, which is looked at as black.
     brightness[padding] = 0.0

@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from ml.imaging.image_warnings import ImageWarning
 from ml.imaging.types import Pixels, UnreadableImage
+from ml.texts import msg
 
 # Computed, digital or digitised radiography; an image without a modality may pass.
 _XRAY = ("CR", "DX", "RG", "")
@@ -61,22 +62,29 @@ def refuse_other_views(dataset: Dataset) -> None:
     """
     modality = text_of(dataset, "Modality")
     if modality not in (*_XRAY, *_CAPTURED):
-        shown = modality if re.fullmatch("[A-Z]{2,4}", modality) else "unknown"
+        shown = modality if re.fullmatch("[A-Z]{2,4}", modality) else msg("unknown")
         raise UnreadableImage(
-            f"The DICOM modality is {shown}; a chest X-ray is CR, DX or RG. "
-            "Choose the radiograph itself.",
+            msg(
+                "The DICOM modality is %(shown)s; a chest X-ray is CR, DX or RG. Choose the "
+                "radiograph itself.",
+                shown=shown,
+            ),
             "not-a-radiograph",
         )
     if _is_other_part(_body_part(dataset)):
         raise UnreadableImage(
-            "The DICOM header says that the image is not of a chest but of another body part. "
-            "Choose a frontal chest X-ray.",
+            msg(
+                "The DICOM header says that the image is not of a chest but of another body "
+                "part. Choose a frontal chest X-ray."
+            ),
             "not-a-chest",
         )
     if _is_lateral(dataset):
         raise UnreadableImage(
-            "The DICOM header says that this is a lateral or oblique view. Choose the frontal "
-            "view, PA or AP.",
+            msg(
+                "The DICOM header says that this is a lateral or oblique view. Choose the "
+                "frontal view, PA or AP."
+            ),
             "not-frontal",
         )
 

@@ -8,6 +8,7 @@ from pydicom import Dataset
 
 from ml.imaging.dicom_numbers import integer, refuse
 from ml.imaging.types import UnreadableImage, check_size
+from ml.texts import msg
 
 LAYOUT_ELEMENTS = (
     "SamplesPerPixel",
@@ -80,8 +81,10 @@ def read_layout(dataset: Dataset) -> Layout:
     samples = integer(dataset, "SamplesPerPixel", _COLOUR.get(photometric, 1))
     if samples != (1 if photometric in _GREY else _COLOUR.get(photometric, 0)):
         raise UnreadableImage(
-            "The DICOM file is neither monochrome nor in a known colour model. Export the image "
-            "in greyscale, 8 or 16 bits.",
+            msg(
+                "The DICOM file is neither monochrome nor in a known colour model. Export "
+                "the image in greyscale, 8 or 16 bits."
+            ),
             "unsupported-colour",
         )
     layout = Layout(

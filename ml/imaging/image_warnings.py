@@ -1,8 +1,11 @@
 """What has to be said of an image that is predicted anyway: stable codes, and their sentences."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
+
+from ml.texts import Text, msg
 
 WarningCode = Literal[
     "inverted",
@@ -16,41 +19,55 @@ WarningCode = Literal[
 # Parameter of "inverted" and "rotated": the stored image is as it was sent, not corrected.
 SHOWN_AS_SENT = "shown-as-sent"
 _TEXTS: dict[str, str] = {
-    "inverted": "The image looked inverted, with dark bones. Its grey levels were inverted for the "
-    "prediction and for display.",
-    "rotated": "The image looked rotated. It was turned counter-clockwise by {degrees} degrees for "
-    "the prediction and for display.",
-    "no-frontal-chest": "The image does not look like a frontal chest X-ray. The prediction means "
-    "nothing for other images.",
-    "for-processing": "The DICOM file is marked FOR PROCESSING: raw detector values, not processed "
-    "for display. The prediction may be wrong. Use the image FOR PRESENTATION.",
-    "grey-scale-unclear": "The DICOM header contradicts itself about which grey levels are bright "
-    "({photometric} with the LUT shape {shape}). Check that bones are bright in the image.",
-    "window-ignored": "The display window of the DICOM file cannot be used. The full range of grey "
-    "levels is shown instead.",
-    "not-an-x-ray-modality": "The DICOM modality {modality} does not say that this is an X-ray "
-    "image. Check that it shows a chest X-ray.",
+    "inverted": msg(
+        "The image looked inverted, with dark bones. Its grey levels were inverted "
+        "for the prediction and for display."
+    ),
+    "rotated": msg(
+        "The image looked rotated. It was turned counter-clockwise by %(degrees)s "
+        "degrees for the prediction and for display."
+    ),
+    "no-frontal-chest": msg(
+        "The image does not look like a frontal chest X-ray. The prediction means "
+        "nothing for other images."
+    ),
+    "for-processing": msg(
+        "The DICOM file is marked FOR PROCESSING: raw detector values, not processed "
+        "for display. The prediction may be wrong. Use the image FOR PRESENTATION."
+    ),
+    "grey-scale-unclear": msg(
+        "The DICOM header contradicts itself about which grey levels are bright "
+        "(%(photometric)s with the LUT shape %(shape)s). Check that bones are bright in "
+        "the image."
+    ),
+    "window-ignored": msg(
+        "The display window of the DICOM file cannot be used. The full range of grey "
+        "levels is shown instead."
+    ),
+    "not-an-x-ray-modality": msg(
+        "The DICOM modality %(modality)s does not say that this is an X-ray image. "
+        "Check that it shows a chest X-ray."
+    ),
 }
 _TEXTS_AS_SENT: dict[str, str] = {
-    "inverted": "The image looked inverted, with dark bones. Its grey levels were inverted for the "
-    "prediction, but it is shown as it was sent.",
-    "rotated": "The image looked rotated. It was turned upright for the prediction, but it is "
-    "shown as it was sent.",
+    "inverted": msg(
+        "The image looked inverted, with dark bones. Its grey levels were inverted "
+        "for the prediction, but it is shown as it was sent."
+    ),
+    "rotated": msg(
+        "The image looked rotated. It was turned upright for the prediction, but it "
+        "is shown as it was sent."
+    ),
 }
 _NAMES: dict[str, str] = {
-    "inverted": "inverted grey levels",
-    "rotated": "rotated image",
-    "no-frontal-chest": "not a frontal chest X-ray?",
-    "for-processing": "raw detector values",
-    "grey-scale-unclear": "grey scale unclear",
-    "window-ignored": "display window ignored",
-    "not-an-x-ray-modality": "modality is not X-ray",
+    "inverted": msg("inverted grey levels"),
+    "rotated": msg("rotated image"),
+    "no-frontal-chest": msg("not a frontal chest X-ray?"),
+    "for-processing": msg("raw detector values"),
+    "grey-scale-unclear": msg("grey scale unclear"),
+    "window-ignored": msg("display window ignored"),
+    "not-an-x-ray-modality": msg("modality is not X-ray"),
 }
-
-
-class _Parameters(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,9 @@ class ImageWarning:
         """The warning in sentences."""
         as_sent = SHOWN_AS_SENT in self.parameters and self.code in _TEXTS_AS_SENT
         template = (_TEXTS_AS_SENT if as_sent else _TEXTS)[self.code]
-        return template.format_map(_Parameters(self.parameters))
+        names = re.findall(r"%\((\w+)\)s", template)
+        values = {name: self.parameters.get(name, msg("unknown")) for name in names}
+        return Text.of(template, "", values)
 
     @property
     def name(self) -> str:

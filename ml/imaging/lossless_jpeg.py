@@ -5,6 +5,7 @@ from imagecodecs import jpegsof3_decode, ljpeg_decode
 from libjpeg.utils import decode as libjpeg_decode
 
 from ml.imaging.types import Pixels, UnreadableImage
+from ml.texts import msg
 
 _DECODERS = (jpegsof3_decode, ljpeg_decode)
 
@@ -36,8 +37,10 @@ def decode_lossless_jpeg(codestream: bytes, precision: int) -> Pixels:
         if any(np.array_equal(picture, other) for other in pictures[number + 1 :]):
             return picture
     raise UnreadableImage(
-        "The lossless JPEG of the DICOM file cannot be decoded reliably: decoders disagree about "
-        "its pixels. Export it uncompressed or as JPEG 2000.",
+        msg(
+            "The lossless JPEG of the DICOM file cannot be decoded reliably: decoders "
+            "disagree about its pixels. Export it uncompressed or as JPEG 2000."
+        ),
         "unsupported-encoding",
     )
 

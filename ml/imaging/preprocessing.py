@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.texts import msg
+
 # Burnt-in letters and collimator borders are few pixels: the darkest and brightest percent of
 # the image do not take part in the stretch.
 LOW_PERCENTILE = 1.0
@@ -42,7 +44,7 @@ def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.
     low, high = np.percentile(square, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high - low < 1e-6:
         raise BlankImage(
-            "The image has no contrast: every pixel has about the same value. Export it again."
+            msg("The image has no contrast: every pixel has about the same value. Export it again.")
         )
     stretched = (square - low) * (255.0 / (high - low))
     grey: NDArray[np.uint8] = np.rint(np.clip(stretched, 0.0, 255.0)).astype(np.uint8)

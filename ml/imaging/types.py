@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ml.errors import XrayError
 from ml.imaging.image_warnings import ImageWarning
+from ml.texts import msg
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 64
@@ -42,11 +43,13 @@ class UnreadableImage(XrayError, ValueError):
     """A file that is no usable image; the message says what was wrong and what to do.
 
     Attributes:
+        message: the text; pages translate one of `ml.texts`, which `str` of an error forgets.
         code: a stable word for programs, one of `Refusal`.
     """
 
     def __init__(self, message: str, code: Refusal = "damaged") -> None:
         super().__init__(message)
+        self.message = message
         self.code: Refusal = code
 
 
@@ -84,13 +87,24 @@ def check_size(width: int, height: int, least_side: int = MIN_SIDE) -> None:
     """
     if width * height > MAX_PIXELS:
         raise UnreadableImage(
-            f"The picture has {width} x {height} pixels, more than "
-            f"{MAX_PIXELS // 1_000_000} million. Export the image at its normal size.",
+            msg(
+                "The picture has %(width)s x %(height)s pixels, more than %(max_pixels)s "
+                "million. Export the image at its normal size.",
+                width=str(width),
+                height=str(height),
+                max_pixels=MAX_PIXELS // 1000000,
+            ),
             "too-large",
         )
     if min(width, height) < least_side:
         raise UnreadableImage(
-            f"The picture has only {width} x {height} pixels; an image has at least {least_side} "
-            "on its short side. Export the image itself, not its thumbnail.",
+            msg(
+                "The picture has only %(width)s x %(height)s pixels; an image has at least "
+                "%(least_side)s on its short side. Export the image itself, not its "
+                "thumbnail.",
+                width=str(width),
+                height=str(height),
+                least_side=least_side,
+            ),
             "too-small",
         )

@@ -380,7 +380,7 @@ def test_missing_answers_are_asked_for_and_the_others_stay(
     given["image-7"] = "cat"
     answer = visitor.post(address, data=given)
     assert answer.status_code == 422
-    assert ">image 4</a> and <a" in answer.text
+    assert ">image 4</a>, <a" in answer.text
     assert answer.text.count(" checked") == IMAGES - 2
     assert round_at(session, address).finished_at is None
 

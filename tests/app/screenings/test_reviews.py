@@ -287,7 +287,7 @@ def test_shared_link_shows_no_review(
         ({"label": "measles", "why": "spots"}, "Choose what the image shows"),
         ({"label": "WRONG"}, "Enter a reason"),
         ({"label": "WRONG", "why": "  "}, "Enter a reason"),
-        ({"label": "WRONG", "why": "x" * 2001}, "at most 2000 characters"),
+        ({"label": "WRONG", "why": "x" * 2001}, "at most 2,000 characters"),
         ({"label": "WRONG", "why": "CT", "patient": "p" * 201}, "at most 200 characters"),
     ],
 )
