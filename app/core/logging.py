@@ -53,8 +53,8 @@ def configure_logging(settings: Settings | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error"):
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True
-    # It names every one of its parts at each start.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    # It names every one of its parts and steps; `app.migrations` says what they came to.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # One line per request comes from `app.core.request_log`, without addresses and query strings.
     logging.getLogger("uvicorn.access").disabled = True
 

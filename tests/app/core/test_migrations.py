@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, MetaData, Table, select
 
 from app.core.database import Base, Database
-from app.migrations import alembic_config
+from app.migrations import alembic_config, upgrade
 from ml.imaging.image_warnings import read_warnings
 from tests.conftest import leave_out
 from tests.support.postgres import fresh_database
@@ -130,6 +130,20 @@ def test_rows_outlast_the_way_there_and_back(database: Database) -> None:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     migrate(database, "base")
     assert read(database) == {}
+
+
+def test_log_says_in_one_line_what_an_upgrade_came_to(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="app.migrations")
+    upgrade(database.engine)
+    (created,) = caplog.messages
+    assert created.startswith("created the database at schema ")
+    newest = created.rsplit(maxsplit=1)[-1]
+    migrate(database, "0013")
+    upgrade(database.engine)
+    upgrade(database.engine)
+    assert caplog.messages[1:] == [f"upgraded the database from schema 0013 to {newest}"]
 
 
 def test_sentences_of_warnings_become_codes(database: Database) -> None:
