@@ -9,8 +9,9 @@ PORT ?= 8000
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# Tests of one file stay in one process: they share what is slow to start.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests of one file stay in one process: they share what is slow to start. The files start in the
+# order of tests/conftest.py, the longest first.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run serve test check lint format benchmark messages lock audit clean
 

@@ -31,10 +31,17 @@ from app.migrations import upgrade
 from app.settings import Settings
 from tests.support.images import png, synthetic_image
 from tests.support.postgres import copied_database, fresh_database
+from tests.support.released_models import ReleasedModels
 
 IN_CI = bool(os.environ.get("CI"))
 # Read at once: some tests change the environment.
 REAL_IMAGES = os.environ.get("XRAY_DATA")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long stories, so that none is left for one worker at the end."""
+    stories = tuple(Path(__file__).parent / name for name in ("faults", "e2e"))
+    items.sort(key=lambda item: not any(item.path.is_relative_to(one) for one in stories))
 
 
 def leave_out(reason: str) -> None:
@@ -108,10 +115,17 @@ def settings(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Set
     )
 
 
+@pytest.fixture(scope="session")
+def released_models(tmp_path_factory: pytest.TempPathFactory) -> ReleasedModels:
+    """The models of the application, ready to be installed."""
+    return ReleasedModels.registered_in(tmp_path_factory.mktemp("released"))
+
+
 @pytest.fixture(scope="module")
-def application(settings: Settings) -> Iterator[FastAPI]:
+def application(settings: Settings, released_models: ReleasedModels) -> Iterator[FastAPI]:
     """A running application; its services are in `application.state.services`."""
     app = migrated_app(settings)
+    released_models.install(settings)
     with TestClient(app):
         yield app
 

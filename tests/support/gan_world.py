@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ml.data.manifest import ImageRecord, in_split
 from ml.data.splits import Split, split_of
+from ml.gan import averaged_generator
 from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
@@ -25,6 +26,15 @@ CPU = torch.device("cpu")
 SIDE = 16
 LABELS = ("covid", "normal")
 IMAGES_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_batches_for_statistics() -> Iterator[None]:
+    """Batch-norm statistics over 128 images: over 1,024, they would take longer than the steps."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(averaged_generator, "_STATISTICS_BATCHES", 2)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.core.database import Database
 from app.migrations import upgrade
+from app.registry import files, registration
 from app.settings import Settings
 from ml.classifier.bundle import CARD, GRAPH, PRETRAINED, RULE_KEY, read_card
 from ml.classifier.card import ModelCard, Thresholds
@@ -20,11 +22,26 @@ from ml.evaluation.audit_result import AUDIT, BOUNDS, AuditResult, AuditRow
 from ml.evaluation.metrics import Interval
 from ml.labels import LABELS
 from ml.legacy import rename_keys
+from ml.model_check import load_classifier, try_generator
 from tests.conftest import leave_out
 from tests.support.images import png
 from tests.support.postgres import fresh_database
 
 DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_checked_here() -> Iterator[None]:
+    """Try new models in this process: a child would start for each of a file's many models.
+
+    `tests/app/registry/test_model_check.py` is about the child. Import this fixture to use it.
+    """
+    patch = pytest.MonkeyPatch()
+    tries = {"classifier": load_classifier, "generator": try_generator}
+    for module in (registration, files):
+        patch.setattr(module, "check_in_child", lambda kind, folder: tries[kind](folder))
+    yield
+    patch.undo()
 
 
 @contextmanager

@@ -54,12 +54,15 @@ from tests.support.synthetic_set import summary_of
 from tests.support.tiny_models import (
     DATABASES,
     comparison_of,
+    models_checked_here,
     own_database,
     settings_for,
     write_classifier,
     write_comparison,
     write_generator,
 )
+
+__all__ = ["models_checked_here"]  # a fixture that all tests here use
 
 BY = "user:anna"
 REASON = "the clinic asked for it, see letter 12"

@@ -86,7 +86,7 @@ def test_a_map_is_placed_where_its_box_lies() -> None:
 
 def test_exported_graph_crops_whole_images_itself(tmp_path: Path) -> None:
     records = read_manifest(
-        write_data(tmp_path / "data", {Split.TRAIN: 24, Split.VALIDATION: 8, Split.TEST: 8})
+        write_data(tmp_path / "data", {Split.TRAIN: 12, Split.VALIDATION: 6, Split.TEST: 6})
     )
     options = ClassifierOptions(
         network="report-cnn", epochs=1, small_epochs=0, batch_size=16, crop="lungs"

@@ -21,7 +21,7 @@ from ml.evaluation.monitoring import (
 
 @pytest.mark.parametrize("clinic", [{}, {"uncertain": 0.95}, {"uncertain": 0.1, "healthy": 0.97}])
 def test_false_alarms_are_as_rare_as_promised(clinic: dict[str, float]) -> None:
-    rate = alarm_rate(simulated_clinic(**clinic), simulated_clinic(**clinic), draws=1500)
+    rate = alarm_rate(simulated_clinic(**clinic), simulated_clinic(**clinic), draws=600)
     assert rate.low <= FALSE_ALARMS
     assert rate.value < 2 * FALSE_ALARMS
 

@@ -38,7 +38,6 @@ from tests.support import REPOSITORY
 from tests.support.gan_world import (
     LABELS,
     SIDE,
-    one_thread,
     pixel_space,
     tiny,
     untrained,
@@ -46,7 +45,6 @@ from tests.support.gan_world import (
 )
 from tests.support.images import png, synthetic_image
 
-__all__ = ["one_thread"]  # a fixture that all tests here use
 IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
 # A run of three ticks that is over in a moment.
 TINY = (

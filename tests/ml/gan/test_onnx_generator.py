@@ -23,9 +23,8 @@ from ml.gan.release import SHEET, write_beside
 from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from ml.imaging.types import GreyImages
 from tests.support import REPOSITORY
-from tests.support.gan_world import LABELS, SIDE, one_thread, tiny, untrained, write_images
+from tests.support.gan_world import LABELS, SIDE, tiny, untrained, write_images
 
-__all__ = ["one_thread"]  # a fixture that all tests here use
 # What an installation that only serves does not have.
 TRAINING_ONLY = ("torch", "torchvision", "onnx", "onnxscript", "safetensors", "sklearn", "timm")
 

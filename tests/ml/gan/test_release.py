@@ -29,14 +29,11 @@ from tests.support.gan_world import (
     CPU,
     LABELS,
     SIDE,
-    one_thread,
     pixel_space,
     tiny,
     untrained,
     write_images,
 )
-
-__all__ = ["one_thread"]  # a fixture that all tests here use
 
 IMAGES = {Split.TRAIN: 16, Split.VALIDATION: 8, Split.TEST: 12}
 

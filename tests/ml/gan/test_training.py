@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +94,18 @@ def test_every_objective_trains_every_network(
     assert images.shape == (3, SIDE, SIDE)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
+@dataclass(frozen=True)
+class WholeRun:
+    """A run that nothing interrupted."""
+
+    options: GanOptions
+    folder: Path
+    rows: list[dict[str, float]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
         tiny(conditional=True, labels="covid,normal", augment=0.7),
         tiny("resnet", batch_std=True, penalty_every=2),
         tiny("dcgan"),
@@ -105,11 +114,20 @@ def test_every_objective_trains_every_network(
     ],
     ids=lambda options: options.objective,
 )
+def whole(
+    request: pytest.FixtureRequest,
+    records: list[ImageRecord],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> WholeRun:
+    folder = tmp_path_factory.mktemp("whole")
+    return WholeRun(request.param, folder, train(records, folder, request.param))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_resumed_run_equals_uninterrupted_run(
-    records: list[ImageRecord], tmp_path: Path, options: GanOptions, steps: int
+    records: list[ImageRecord], tmp_path: Path, whole: WholeRun, steps: int
 ) -> None:
-    whole = train(records, tmp_path / "whole", options)
+    options = whole.options
     if steps <= 2:
         with pytest.raises(CheckpointError, match="before its first evaluation"):
             train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
@@ -117,18 +135,17 @@ def test_resumed_run_equals_uninterrupted_run(
         train(records, tmp_path / "parts", options, should_stop=after(steps - 1))
     assert load_checkpoint(tmp_path / "parts" / CHECKPOINT)["step"] == steps
     train(records, tmp_path / "parts", options)
-    require_equal_states(tmp_path / "whole", tmp_path / "parts")
+    require_equal_states(whole.folder, tmp_path / "parts")
     lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
     timed = ("seconds", "images_per_second")
-    for line, row in zip(lines, whole, strict=True):
+    for line, row in zip(lines, whole.rows, strict=True):
         found = json.loads(line)
         assert {k: v for k, v in found.items() if k not in timed} == pytest.approx(
             {k: v for k, v in row.items() if k not in timed}, rel=1e-12
         )
     # The card has the time it was made; all weights are the same.
-    best = [
-        load_generator(tmp_path / name / "generator.safetensors") for name in ("whole", "parts")
-    ]
+    folders = (whole.folder, tmp_path / "parts")
+    best = [load_generator(folder / "generator.safetensors") for folder in folders]
     for name, value in best[0].network.state_dict().items():
         assert torch.equal(value, best[1].network.state_dict()[name])
 

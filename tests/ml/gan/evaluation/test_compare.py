@@ -26,9 +26,8 @@ from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.reporting.gan_report import render_comparison
 from ml.reporting.gan_tables import comparison_markdown, metric_tables, model_table
 from tests.ml.evaluation.test_evaluation import Page
-from tests.support.gan_world import CPU, SIDE, one_thread, pixel_space, tiny, write_images
+from tests.support.gan_world import CPU, SIDE, pixel_space, tiny, write_images
 
-__all__ = ["one_thread"]  # a fixture that all tests here use
 IMAGES = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
 QUICK = {
     "steps": 4, "evaluation_interval": 2, "critic_steps": 1, "batch_size": 8, "latent": 8,

@@ -36,14 +36,12 @@ from tests.ml.evaluation.test_evaluation import Page
 from tests.support.gan_world import (
     LABELS,
     SIDE,
-    one_thread,
     pixel_space,
     tiny,
     untrained,
     write_images,
 )
 
-__all__ = ["one_thread"]  # a fixture that all tests here use
 SAMPLES = 40
 IMAGES = {Split.TRAIN: 24, Split.VALIDATION: 6, Split.TEST: 18}
 ROWS = [

@@ -37,7 +37,6 @@ from ml.imaging.types import GreyImages
 from tests.support.gan_world import (
     LABELS,
     SIDE,
-    one_thread,
     pixel_space,
     tiny,
     untrained,
@@ -45,7 +44,6 @@ from tests.support.gan_world import (
 )
 from tests.support.images import png
 
-__all__ = ["one_thread"]  # a fixture that all tests here use
 IMAGES = {Split.TRAIN: 12, Split.VALIDATION: 20, Split.TEST: 1}
 
 
