@@ -87,6 +87,14 @@ def test_image_that_cannot_be_read_gets_a_row_and_the_status_says_so(images: Pat
     assert bad[0]["label"] == ""
 
 
+@pytest.fixture(scope="module")
+def upgraded_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with an empty database."""
+    home = tmp_path_factory.mktemp("home")
+    assert xray("db", "upgrade", XRAY_HOME=str(home)).returncode == 0
+    return home
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -101,9 +109,8 @@ def test_image_that_cannot_be_read_gets_a_row_and_the_status_says_so(images: Pat
         (["key", "revoke", "3b0f3d7e-0000-4000-8000-000000000000"], "no key"),
     ],
 )
-def test_mistake_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
-    xray("db", "upgrade", XRAY_HOME=str(tmp_path))
-    done = xray(*arguments, XRAY_HOME=str(tmp_path))
+def test_mistake_is_one_line(arguments: list[str], message: str, upgraded_home: Path) -> None:
+    done = xray(*arguments, XRAY_HOME=str(upgraded_home))
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
