@@ -3,7 +3,9 @@
     python -m benchmarks.changed_images --data DATA [--images 60]
 
 Test images of each class, changed as people change them before an upload, and predicted as by the
-server: right, uncertain or wrong. "Warned": the check doubts that it is a frontal chest X-ray.
+server: right, uncertain or wrong. "Likely right": the most probable class is right, whatever the
+thresholds say; "likely other": it is another one than without the change. "Warned": the check
+doubts that it is a frontal chest X-ray.
 """
 
 import argparse
@@ -121,17 +123,22 @@ def main() -> None:
         for number in random.permutation(len(records))[: options.images]:
             pixels = read_image(records[int(number)].path.read_bytes()).pixels
             image = Image.fromarray(pixels.astype(np.uint8))
+            unchanged = ""
             for name, change in CHANGES.items():
                 changed = np.asarray(change(image, random).convert("L"))
                 square = standardise(changed, predictor.card.input_size)
                 answer, warnings = predict_upright(predictor, check, square)
                 right = "right" if answer.decision == label else "wrong"
                 found[name][UNCERTAIN if answer.decision == UNCERTAIN else right] += 1
+                unchanged = unchanged or answer.label
+                found[name]["likely right"] += answer.label == label
+                found[name]["likely other"] += answer.label != unchanged
                 found[name]["warned"] += bool(warnings)
-    table = Table("change", "right", "uncertain", "wrong", "warned")
+    columns = ("right", UNCERTAIN, "wrong", "likely right", "likely other", "warned")
+    table = Table("change", *columns)
     for name, counts in found.items():
         total = sum(counts[each] for each in ("right", UNCERTAIN, "wrong"))
-        shares = [f"{counts[each] / total:.1%}" for each in ("right", UNCERTAIN, "wrong", "warned")]
+        shares = [f"{counts[each] / total:.1%}" for each in columns]
         table.add_row(name, *shares)
     console = Console(width=100)
     console.print(table)

@@ -11,13 +11,14 @@ import time
 from collections import Counter
 
 import numpy as np
+from PIL import Image
 from pydicom import uid
 from rich.console import Console
 from rich.progress import track
 
 from app.screenings.decoder import ImageDecoder
 from ml.imaging.types import UnreadableImage
-from tests.support.images import dicom, encode, jpeg, png, synthetic_image, tiff
+from tests.support.images import dicom, encode, heic, jpeg, png, synthetic_image, tiff
 
 SIZE = 64
 
@@ -36,7 +37,16 @@ def seeds(random: np.random.Generator) -> dict[str, bytes]:
         "WebP": encode(image, "WEBP"),
         "BMP": encode(image, "BMP"),
         "JPEG 2000": encode(image, "JPEG2000"),
+        "HEIC": heic(Image.fromarray(image)),
+        "palette PNG": png(Image.fromarray(image).convert("P")),
+        "opaque PNG": png(Image.fromarray(image).convert("RGBA")),
+        "floating-point TIFF": tiff(image.astype(np.float32)),
         "DICOM": dicom(deep, bits=12),
+        "DICOM, JPEG": dicom(image, syntax=uid.JPEGBaseline8Bit),
+        "DICOM, JPEG Lossless": dicom(deep, bits=12, syntax=uid.JPEGLosslessSV1),
+        "DICOM, JPEG 2000": dicom(deep, bits=12, syntax=uid.JPEG2000Lossless),
+        "DICOM, RLE": dicom(deep, bits=12, syntax=uid.RLELossless),
+        "DICOM, big endian": dicom(deep, bits=12, syntax=uid.ExplicitVRBigEndian),
         "DICOM, deflated": dicom(image, syntax=uid.DeflatedExplicitVRLittleEndian),
     }
 

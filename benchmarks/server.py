@@ -12,12 +12,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUNDARY = "image-boundary-7d1f"
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def our_server(home: Path) -> Iterator[Server]:
-    """`xray serve` with everything embedded, as a user starts it, but no worker beside it."""
+def our_server(home: Path, settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[Server]:
+    """`xray serve` with everything embedded, as a user starts it, but no worker beside it.
+
+    Args:
+        home: its home folder, empty.
+        settings: environment variables beside `XRAY_HOME`.
+    """
     port = free_port()
     log = home / "server.log"
     environment = {name: own for name, own in os.environ.items() if not name.startswith("XRAY_")}
@@ -51,7 +58,7 @@ def our_server(home: Path) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", "serve", "--port", str(port), "--no-worker"],
             cwd=ROOT,
-            env=environment | {"XRAY_HOME": str(home)},
+            env=environment | {"XRAY_HOME": str(home), **settings},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -8,6 +8,7 @@ address nor our cookies, and what browsers need not understand is only downloade
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +17,15 @@ from fastapi.responses import StreamingResponse
 from app.settings import Settings
 
 SAMPLES = "samples"
-REPORTS = ("report.html", "conditions.html")
+# What a run's program writes at the top of its folder, for people.
+_RESULT_KINDS = frozenset((".csv", ".html", ".json", ".md", ".png", ".svg"))
+_WORKING_FILES = frozenset(("options.json", "prepared.json", "run-options.json"))
+_TITLES = {
+    "report.html": "Report",
+    "conditions.html": "Report of the conditions",
+    "left-out.csv": "Files that the import left out, with the reasons",
+    "left-out-reviewed.csv": "Reviewed images that were left out, with the reasons",
+}
 _CHUNK = 64 * 2**10
 _SHOWN = {
     ".png": "image/png",
@@ -26,6 +35,7 @@ _SHOWN = {
     ".json": "text/plain; charset=utf-8",
     ".jsonl": "text/plain; charset=utf-8",
     ".csv": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
 }
 # Reports carry their style and pictures within themselves; in the sandbox no script runs.
 _SANDBOX = (
@@ -98,9 +108,41 @@ def list_samples(folder: Path, id: uuid.UUID) -> list[Sample]:
     return samples
 
 
-def list_reports(folder: Path, id: uuid.UUID) -> list[tuple[str, str]]:
-    """The pages that a run wrote: name and address."""
-    return [(name, file_url(id, name)) for name in REPORTS if (folder / name).is_file()]
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file with results of a run.
+
+    Attributes:
+        title: what it is, or its name.
+    """
+
+    name: str
+    title: str
+    url: str
+
+
+def list_results(folder: Path, id: uuid.UUID) -> list[ResultFile]:
+    """The files with results that a run wrote: those with a title first, then by name."""
+    if not folder.is_dir():
+        return []
+    names = sorted(
+        (path.name for path in folder.iterdir() if _is_result(path)),
+        key=lambda name: (name not in _TITLES, name),
+    )
+    return [ResultFile(name, _TITLES.get(name, name), file_url(id, name)) for name in names]
+
+
+def _is_result(path: Path) -> bool:
+    hidden = path.name.startswith(".") or path.name in _WORKING_FILES
+    if hidden or path.suffix not in _RESULT_KINDS or path.is_symlink() or not path.is_file():
+        return False
+    # A table without a row says nothing.
+    return path.suffix != ".csv" or _has_rows(path)
+
+
+def _has_rows(path: Path) -> bool:
+    with path.open("rb") as table:
+        return len(list(islice(table, 2))) > 1
 
 
 def state_of_files(folder: Path, names: tuple[str, ...]) -> list[int]:

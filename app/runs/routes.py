@@ -22,7 +22,7 @@ from app.runs.comparison import MOST_RUNS
 from app.runs.curves import read_curves
 from app.runs.deletion import delete_run, disk_space
 from app.runs.events import follow, place_in_streams
-from app.runs.files import is_sample, list_reports, list_samples, run_folder, send_file
+from app.runs.files import is_sample, list_results, list_samples, run_folder, send_file
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of, to_import_form
 from app.runs.heartbeat import workers_alive
 from app.runs.labels import label_run
@@ -200,7 +200,7 @@ def _context(
         "curves": read_curves(folder),
         "samples": samples,
         "shown": next((k for k, each in enumerate(samples) if each.step == sample), last),
-        "reports": list_reports(folder, id),
+        "files": list_results(folder, id),
         "has_log": (folder / LOG).is_file(),
         "options": option_texts(opened, run),
         "registered": registered_by(opened, run),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pillow_heif import register_heif_opener
 from pydicom import Dataset, FileMetaDataset, dcmwrite, uid
 from pydicom.encaps import encapsulate
 
@@ -49,6 +50,15 @@ def jpeg(picture: Image.Image | Greys, **options: Any) -> bytes:
 def tiff(picture: Image.Image | Greys, **options: Any) -> bytes:
     """A TIFF file."""
     return encode(picture, "TIFF", **options)
+
+
+def heic(picture: Image.Image, *more: Image.Image, orientation: int = 1, **options: Any) -> bytes:
+    """A HEIC file, with further pictures beside the first, and an orientation as phones note it."""
+    register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    several = {"save_all": True, "append_images": more} if more else {}
+    return encode(picture, "HEIF", quality=95, exif=exif.tobytes(), **several, **options)
 
 
 def dicom_dataset(stored: Greys, *, bits: int | None = None, **elements: Any) -> Dataset:

@@ -1,6 +1,7 @@
 """The console's pages of runs, on each kind of database."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -390,6 +391,25 @@ def write_run(settings: Settings, run_id: uuid.UUID) -> Path:
     (folder / "log.txt").write_text("step 200\n<script>alert(1)</script>\n")
     (folder / "report.html").write_text("<!doctype html><script>alert(1)</script>")
     return folder
+
+
+def test_page_offers_every_file_with_results(
+    admin: TestClient, settings: Settings, new_run: Callable[..., uuid.UUID]
+) -> None:
+    run_id = new_run()
+    folder = write_run(settings, run_id)
+    (folder / "left-out-reviewed.csv").write_text('file,reason\n"<b>.png",lies on its side\n')
+    (folder / "left-out.csv").write_text("file,reason\n")
+    for name in ("metrics.json", "run-options.json", "options.json", "state.pt", ".part.csv"):
+        (folder / name).write_text("{}")
+    (folder / "linked.json").symlink_to(settings.home)
+    page = admin.get(f"/admin/runs/{run_id}").text
+    address = f"/admin/runs/{run_id}/files/left-out-reviewed.csv"
+    assert f'<a href="{address}">Reviewed images that were left out, with the reasons</a>' in page
+    assert admin.get(address).text.endswith("lies on its side\n")
+    offered = re.findall(r'class="run-download" href="[^"]*" download="([^"]*)"', page)
+    # A table without rows, the files of the program and links are of no use.
+    assert offered == ["left-out-reviewed.csv", "report.html", "metrics.json"]
 
 
 def test_page_shows_curves_samples_log_and_report(

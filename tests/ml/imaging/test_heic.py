@@ -5,35 +5,14 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from pillow_heif import register_heif_opener
 
 from app.screenings.decoder import ImageDecoder
 from ml.imaging.decode import has_image_signature, read_image
 from ml.imaging.display import display_image
 from ml.imaging.types import UnreadableImage
-from tests.support.images import encode, synthetic_image
+from tests.support.images import encode, heic, synthetic_image
 
 IMAGE = synthetic_image(np.random.default_rng(1), 160, 112)
-
-
-def heic(
-    picture: Image.Image, *more: Image.Image, orientation: int = 1, **options: object
-) -> bytes:
-    """A HEIC file, with further pictures beside the first."""
-    register_heif_opener()
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stream = io.BytesIO()
-    picture.save(
-        stream,
-        "HEIF",
-        quality=95,
-        exif=exif.tobytes(),
-        save_all=bool(more),
-        append_images=more,
-        **options,
-    )
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
