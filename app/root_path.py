@@ -15,6 +15,7 @@ OWN_FOLDERS = frozenset(
         "admin",
         "api",
         "gallery",
+        "language",
         "livez",
         "metrics",
         "model",
