@@ -59,7 +59,7 @@ class Fuzz:
     slowest: float = 0.0
 
     def send(self, number: int, files: Mapping[str, bytes]) -> None:
-        """Mutate and send one file, and look at what became of it.
+        """Mutate and send one file, and look at its result.
 
         Raises:
             AssertionError: the answer is one that no client deserves.

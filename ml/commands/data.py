@@ -36,10 +36,18 @@ def data_import(
         ),
     ],
     src: Annotated[Path, typer.Argument(help="Folder of the downloaded files.")],
-    out: Annotated[Path, typer.Option(help="The data set's folder; images are added to it.")],
+    # With the names that the options had in 0.1.0.
+    out: Annotated[
+        Path,
+        typer.Option("--out", "--to", help="The data set's folder; images are added to it."),
+    ],
     label_file: Annotated[
         Path | None,
-        typer.Option(help="dicom: CSV with file or SOPInstanceUID, label and optionally patient."),
+        typer.Option(
+            "--label-file",
+            "--labels",
+            help="dicom: CSV with file or SOPInstanceUID, label and optionally patient.",
+        ),
     ] = None,
     patient_pattern: Annotated[
         str,

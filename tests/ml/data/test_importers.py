@@ -336,6 +336,22 @@ def test_other_layout_says_what_was_expected(tmp_path: Path, kind: str, expected
     assert not (tmp_path / "set").exists()
 
 
+def test_import_accepts_the_option_names_of_version_0_1_0(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from ml.commands.data import data_app
+
+    # A table that Windows wrote.
+    put(tmp_path / "src" / "sub" / "a.dcm", dicom(textured_image(3)))
+    table = put(tmp_path / "labels.csv", "file,label\nsub\\a.dcm,covid\n")
+    to = tmp_path / "set"
+    arguments = ["import", "dicom", str(tmp_path / "src"), "--to", str(to), "--labels", str(table)]
+    done = CliRunner().invoke(data_app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "1 covid" in done.output
+    assert [record.label for record in read_manifest(to)] == ["covid"]
+
+
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     put(tmp_path / "metadata.csv", "patientid,finding,filename\n")
     with pytest.raises(DataError, match=r"metadata\.csv has no column view, modality"):
