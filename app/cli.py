@@ -21,6 +21,7 @@ from app.backup.cli import backup, restore
 from app.core.errors import AppError
 from app.core.logging import configure_logging
 from app.core.memory import return_freed_memory
+from app.core.notification_cli import notification_app
 from app.monitoring.cli import monitor_app
 from app.registry.cli import model_app
 from app.runs.cli import run_app
@@ -44,6 +45,7 @@ _GROUPS = (
     (schedule_app, "schedule"),
     (model_app, "model"),
     (monitor_app, "monitor"),
+    (notification_app, "notification"),
 )
 for _group, _name in _GROUPS:
     xray.add_typer(_group, name=_name)

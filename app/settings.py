@@ -286,8 +286,12 @@ class Settings(NotificationSettings):
     @model_validator(mode="after")
     def _refuse_unsafe_notifications(self) -> Self:
         is_production = self.environment is Environment.PRODUCTION
-        if fault := self.webhook_fault(is_production=is_production):
-            raise ValueError(fault)
+        for fault in (
+            self.webhook_fault(is_production=is_production),
+            self.smtp_fault(is_production=is_production),
+        ):
+            if fault:
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
-"""Notifications of other systems by a signed webhook: recorded with the event, sent with retries.
+"""Notifications by signed webhook and by e-mail: recorded with the event, sent with retries.
 
-An event is one row, added in the transaction of what it is about, so none is lost and none is sent
-of what did not happen. A server sends the rows in the background; of several servers one sends
-each, and a receiver that is down gets it later. Bodies hold no personal data.
+An event is one row for each channel, added in the transaction of what it is about, so none is lost
+and none is sent of what did not happen. A server sends the rows in the background; of several
+servers one sends each, and a receiver that is down gets it later. Bodies hold no personal data.
 """
 
 import hashlib
@@ -20,7 +20,9 @@ from pydantic import JsonValue
 from sqlalchemy import JSON, String, Text, Uuid, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from app.core.database import Base, Database, UtcDateTime, affected_rows, now
+from app.core.database import Base, Database, UtcDateTime, affected_rows, enum_values, now
+from app.core.email import message_of, send_email
+from app.notification_settings import Channel
 from app.settings import Settings
 from ml.json_model import JsonObject
 
@@ -43,6 +45,7 @@ class Notification(Base):
     id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True, default=uuid.uuid4)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     event: Mapped[str] = mapped_column(String(50))
+    channel: Mapped[Channel] = mapped_column(enum_values(Channel), default=Channel.WEBHOOK)
     body: Mapped[JsonObject] = mapped_column(JSON)
     attempts: Mapped[int] = mapped_column(default=0)
     # None: sent, or given up.
@@ -54,7 +57,7 @@ class Notification(Base):
 def notify(
     session: Session, settings: Settings, event: str, detail: Mapping[str, JsonValue], *, path: str
 ) -> None:
-    """Record an event for the webhook; does nothing where none is configured.
+    """Record an event for the channels that are configured; does nothing where none is.
 
     Args:
         session: in which the event itself is recorded; both are committed together.
@@ -63,17 +66,28 @@ def notify(
         detail: about it, without personal data: receivers may store it anywhere.
         path: of the page that shows it.
     """
-    if not settings.webhook_url:
-        return
-    made = Notification(id=uuid.uuid4(), created_at=now(), event=event)
-    made.body = {
-        "id": str(made.id),
+    for channel in settings.channels_of(event):
+        made = Notification(id=uuid.uuid4(), created_at=now(), event=event, channel=channel)
+        made.body = body_of(made.id, event, made.created_at, settings.public_address, path, detail)
+        session.add(made)
+
+
+def body_of(
+    id: uuid.UUID,
+    event: str,
+    at: datetime,
+    address: str,
+    path: str,
+    detail: Mapping[str, JsonValue],
+) -> JsonObject:
+    """What is sent of an event."""
+    return {
+        "id": str(id),
         "event": event,
-        "at": made.created_at.isoformat(timespec="seconds"),
-        "url": settings.public_address + path,
+        "at": at.isoformat(timespec="seconds"),
+        "url": address + path,
         "detail": dict(detail),
     }
-    session.add(made)
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -87,14 +101,14 @@ def send_due(database: Database, settings: Settings, *, at: datetime | None = No
 
     Args:
         database: where they are recorded.
-        settings: with the address and the secret of the webhook.
+        settings: with the webhook and the mail server.
         at: the time that counts as now.
 
     Returns:
         How many were received.
     """
     at = at or now()
-    if not settings.webhook_url:
+    if not settings.channels:
         return 0
     with database.session() as session:
         session.execute(
@@ -102,7 +116,9 @@ def send_due(database: Database, settings: Settings, *, at: datetime | None = No
                 Notification.created_at < at - _KEPT, Notification.next_attempt_at.is_(None)
             )
         )
-        due = select(Notification.id).where(Notification.next_attempt_at <= at)
+        due = select(Notification.id).where(
+            Notification.next_attempt_at <= at, Notification.channel.in_(settings.channels)
+        )
         ids = list(session.scalars(due.order_by(Notification.created_at).limit(100)))
     return sum(_send_one(database, settings, one, at) for one in ids)
 
@@ -116,8 +132,8 @@ def _send_one(database: Database, settings: Settings, id: uuid.UUID, at: datetim
         until = at + timedelta(seconds=_CLAIM_S)
         if not affected_rows(session, claim.values(next_attempt_at=until)):
             return False
-        body = session.get_one(Notification, id).body
-    fault = _post(settings, json.dumps(body, sort_keys=True).encode(), at)
+        claimed = session.get_one(Notification, id)
+    fault = deliver(settings, claimed.channel, claimed.body, at)
     with database.session() as session:
         row = session.get_one(Notification, id)
         row.attempts, row.error = row.attempts + 1, fault
@@ -128,8 +144,15 @@ def _send_one(database: Database, settings: Settings, id: uuid.UUID, at: datetim
         wait = None if is_last else timedelta(seconds=RETRY_S[row.attempts - 1])
         row.next_attempt_at = None if wait is None else at + wait
         text = "given up" if is_last else "tried again later"
-        logger.warning("the webhook did not take %s: %s; %s", row.event, fault, text)
+        logger.warning("the %s did not take %s: %s; %s", row.channel, row.event, fault, text)
     return False
+
+
+def deliver(settings: Settings, channel: Channel, body: JsonObject, at: datetime) -> str:
+    """Send what is known of an event; why it was not received, empty where it was."""
+    if channel is Channel.EMAIL:
+        return send_email(settings, message_of(body, settings))
+    return _post(settings, json.dumps(body, sort_keys=True).encode(), at)
 
 
 def _post(settings: Settings, body: bytes, at: datetime) -> str:

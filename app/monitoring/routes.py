@@ -28,7 +28,7 @@ def show(
         states=[StateView.of(state) for state in clinic_states(opened)],
         alarms=[AlarmView.of(row) for row in list_alarms(opened)],
         undelivered=undelivered(opened),
-        has_webhook=bool(current.settings.webhook_url),
+        is_announced=bool(current.settings.channels_of("monitoring.alarm")),
         reference_images=REFERENCE_IMAGES,
         block_images=BLOCK_IMAGES,
         false_alarms=FALSE_ALARMS,
