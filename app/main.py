@@ -61,6 +61,7 @@ from app.registry.serving import ActiveClassifier
 from app.runs.comparison_routes import router as run_comparison
 from app.runs.routes import router as runs
 from app.runs.schedule_routes import router as schedules
+from app.runs.system_routes import router as system
 from app.screenings.api import router as screening_api
 from app.screenings.cleanup import remove_orphaned_images
 from app.screenings.decoder import ImageDecoder
@@ -118,6 +119,7 @@ PAGES = (
     runs,
     schedules,
     users,
+    system,
     audit,
 )
 
@@ -252,8 +254,8 @@ def _turns(settings: Settings) -> FairQueue:
 async def _send_notifications(
     database: Database, settings: Settings, stopping: asyncio.Event
 ) -> None:
-    """Send what is due to the webhook, until the server stops; nothing without one."""
-    if settings.webhook_url:
+    """Send what is due, until the server stops; nothing where no channel is configured."""
+    if settings.channels:
         send = partial(send_due, database, settings)
         await _repeat("sending notifications", [send], _SEND_EVERY_S, stopping)
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.core.cli_output import AsJson, print_json, row_values
 from app.settings import Settings
 
 admin_app = typer.Typer(no_args_is_help=True, help="Manage users.")
@@ -44,14 +45,24 @@ def reset_password(name: Name) -> None:
 
 
 @admin_app.command("list")
-def list_all_users() -> None:
+def list_all_users(as_json: AsJson = False) -> None:
     """List all users."""
     from app.accounts.users import list_users
     from app.migrations import migrated_database
 
     table = Table("name", "role", "clinic", "created", "disabled")
     with migrated_database(Settings()).session() as session:
-        for user in list_users(session):
+        users = list_users(session)
+        if as_json:
+            print_json(
+                {
+                    **row_values(each, without=["password_hash"]),
+                    "clinic": each.clinic.name if each.clinic else None,
+                }
+                for each in users
+            )
+            return
+        for user in users:
             disabled = f"{user.disabled_at:%Y-%m-%d}" if user.disabled_at else ""
             clinic = user.clinic.name if user.clinic else ""
             table.add_row(user.name, user.role, clinic, f"{user.created_at:%Y-%m-%d}", disabled)
@@ -72,14 +83,21 @@ def create_clinic_key(
 
 
 @key_app.command("list")
-def list_clinic_keys() -> None:
+def list_clinic_keys(as_json: AsJson = False) -> None:
     """List all API keys by their first characters."""
     from app.accounts.api_keys import list_keys
     from app.migrations import migrated_database
 
     table = Table("id", "clinic", "name", "starts with", "created", "revoked")
     with migrated_database(Settings()).session() as session:
-        for key in list_keys(session):
+        keys = list_keys(session)
+        if as_json:
+            print_json(
+                {**row_values(each, without=["key_hash"]), "clinic": each.clinic.name}
+                for each in keys
+            )
+            return
+        for key in keys:
             revoked = f"{key.revoked_at:%Y-%m-%d}" if key.revoked_at else ""
             created = f"{key.created_at:%Y-%m-%d}"
             table.add_row(str(key.id), key.clinic.name, key.name, key.prefix, created, revoked)

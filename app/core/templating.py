@@ -15,6 +15,7 @@ from jinja2 import pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
+from app.core.amounts import about, size
 from app.core.language import (
     capital,
     catalogue,
@@ -83,6 +84,8 @@ _templates.env.policies["ext.i18n.trimmed"] = True
 _templates.env.newstyle_gettext = True  # type: ignore[attr-defined]
 _templates.env.finalize = _shown
 _templates.env.filters.update(
+    about=about,
+    size=size,
     capital=capital,
     measured=measured,
     number=number,

@@ -1,19 +1,23 @@
 """`xray monitor`: the state of clinics, and the measured false alarms of the tests."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.core.cli_output import AsJson, print_json
 from app.settings import Settings
 from ml.errors import counted
+
+if TYPE_CHECKING:
+    from app.monitoring.views import StateView
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Monitoring of clinics.")
 
 
 @monitor_app.command("check")
-def check() -> None:
+def check(as_json: AsJson = False) -> None:
     """Look for changes at every clinic now, record new alarms, and show all states.
 
     The server does it every hour.
@@ -27,8 +31,11 @@ def check() -> None:
     made = check_clinics(database, settings)
     table = Table("clinic", "state", "images", "missing", "what differs", "reviews")
     with database.sessions() as session:
-        for state in clinic_states(session):
-            one = StateView.of(state)
+        states = [StateView.of(state) for state in clinic_states(session)]
+        if as_json:
+            print_json({"new_alarms": made, "clinics": [_state_values(one) for one in states]})
+            return
+        for one in states:
             changes = "; ".join(one.changes)
             table.add_row(
                 one.clinic, one.state, str(one.images), str(one.missing), changes, one.reviews
@@ -36,6 +43,11 @@ def check() -> None:
     database.close()
     Console().print(table)
     print(f"{counted(made, 'new alarm')} recorded.")
+
+
+def _state_values(state: "StateView") -> dict[str, object]:
+    names = ("clinic", "state", "images", "missing", "changes", "reviews")
+    return {name: getattr(state, name) for name in names}
 
 
 @monitor_app.command("simulate")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.core.cli_output import AsJson, print_json, row_values
 from app.settings import Settings
 from ml.errors import XrayError, counted
 
@@ -38,7 +39,7 @@ def register(
 
 
 @model_app.command("list")
-def list_command() -> None:
+def list_command(as_json: AsJson = False) -> None:
     """List the models, newest first."""
     from app.registry.queries import list_models, serving_sha256
 
@@ -48,7 +49,14 @@ def list_command() -> None:
     )
     with _registry(settings) as session:
         present = serving_sha256(session, settings)
-        for model in list_models(session, all_of_them=True):
+        models = list_models(session, all_of_them=True)
+        if as_json:
+            print_json(
+                {**row_values(each, without=["card"]), "state": _state(each, present)}
+                for each in models
+            )
+            return
+        for model in models:
             data = model.data_sha256[:12] if model.data_sha256 else ""
             state = _state(model, present)
             made = f"{model.registered_at:%Y-%m-%d}"

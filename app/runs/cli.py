@@ -1,8 +1,6 @@
 """`xray run`: start and manage runs, which `xray worker` executes."""
 
-import json
 import uuid
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.core.cli_output import AsJson, print_json, row_values
 from app.settings import Settings
 from ml.errors import XrayError
 
@@ -17,11 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.runs.handlers.base import RunType
-    from app.runs.tables import Run
+    from app.runs.tables import Run, RunQueue
 run_app = typer.Typer(
     no_args_is_help=True, help="Start and manage runs, which xray worker executes."
 )
 STARTED_BY = "command-line"
+_LONG = ("log_tail",)
 TypeName = Annotated[
     str,
     typer.Argument(metavar="TYPE", help="Run type, such as train-classifier; see xray run types."),
@@ -35,6 +35,11 @@ Options = Annotated[
     list[str] | None, typer.Option("--set", help="An option as name=value; repeatable.")
 ]
 Queue = Annotated[Literal["cpu", "gpu"], typer.Option(help="Device that the run needs.")]
+PresetName = Annotated[str, typer.Option("--preset", help="Preset of the run type's options.")]
+LengthName = Annotated[
+    Literal["trial", "standard", "long"],
+    typer.Option("--length", help="How long the run may take, on its device."),
+]
 Priority = Annotated[int, typer.Option(help="Runs with a higher priority start first.")]
 
 
@@ -45,25 +50,91 @@ def run_start(
     options: Options = None,
     queue: Queue = "cpu",
     priority: Priority = 0,
+    preset: PresetName = "",
+    length: LengthName | None = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only print how long the run is likely to take.")
+    ] = False,
 ) -> None:
-    """Queue a run and print its id."""
+    """Queue a run and print its id.
+
+    Options that are set take precedence over the length, and the length over the preset.
+    """
     from app.migrations import migrated_database
     from app.runs.broker import notify_workers
     from app.runs.service import create_run
     from app.runs.tables import RunQueue
 
     settings = Settings()
+    given = _start_values(run_type, preset, length, queue)
+    given |= read_assignments(run_type, data, options)
     with migrated_database(settings).session() as session:
+        if estimate:
+            _print_estimate(session, settings, run_type, given, RunQueue(queue))
+            return
         run = create_run(
             session,
             run_type,
-            read_assignments(run_type, data, options),
+            given,
             requested_by=STARTED_BY,
             queue=RunQueue(queue),
             priority=priority,
         )
     notify_workers(settings, run)
     print(run.id)
+
+
+def _start_values(run_type: str, preset: str, length: str | None, queue: str) -> dict[str, object]:
+    """The options of a preset and a length."""
+    from app.runs.handlers.base import Length
+    from app.runs.run_lengths import ChosenLength, length_values
+    from app.runs.run_types import RUN_TYPES
+    from app.runs.tables import RunQueue
+    from ml.option_fields import option_values
+
+    if run_type not in RUN_TYPES:
+        return {}
+    of, values = RUN_TYPES[run_type], dict[str, object]()
+    if preset:
+        if preset not in of.presets:
+            expected = f"Expected one of {', '.join(of.presets)}." if of.presets else "It has none."
+            raise XrayError(f"{run_type} has no preset {preset!r}. {expected}")
+        values |= option_values(of.presets[preset])
+    if length:
+        chosen = length_values(of, ChosenLength(RunQueue(queue), Length(length)))
+        if not chosen:
+            raise XrayError(f"{run_type} has no lengths. Leave out --length.")
+        values |= chosen
+    return values
+
+
+def _print_estimate(
+    session: "Session",
+    settings: Settings,
+    run_type: str,
+    given: dict[str, object],
+    queue: "RunQueue",
+) -> None:
+    from app.core.amounts import about
+    from app.runs.estimates import Estimator, Ground
+    from app.runs.options import checked_options
+    from app.runs.run_types import RUN_TYPES
+
+    options = checked_options(session, run_type, given)
+    found = Estimator(session, settings, RUN_TYPES[run_type]).estimate(options, queue)
+    if found is None:
+        raise XrayError(
+            f"No estimate: no run of this kind has been measured on a {queue.upper()} yet, or its "
+            "amount of work is not known before it starts."
+        )
+    grounds = {
+        Ground.WORKER: f"An estimate from earlier runs of this kind on {found.machine}: "
+        f"{found.runs}.",
+        Ground.OTHER: f"An estimate from earlier runs of this kind on {found.machine}: "
+        f"{found.runs}. No worker there is running.",
+        Ground.SHIPPED: f"A rough estimate from small runs on {found.machine}.",
+    }
+    print(f"About {about(found.seconds)}: {found.text}. {grounds[found.ground]}")
 
 
 def read_assignments(
@@ -94,10 +165,15 @@ def run_types(
     run_type: Annotated[
         str | None, typer.Argument(metavar="[TYPE]", help="Show the options of this run type.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the run types, or the inputs and options of one."""
     from app.runs.run_types import RUN_TYPES
 
+    if as_json and run_type in (None, *RUN_TYPES):
+        wanted = [each for name, each in RUN_TYPES.items() if run_type in (None, name)]
+        print_json(_type_values(each) for each in wanted)
+        return
     if run_type is None:
         table = Table("type", "description")
         for name, each in RUN_TYPES.items():
@@ -109,6 +185,35 @@ def run_types(
             f"There is no run type {run_type!r}. Expected one of {', '.join(RUN_TYPES)}."
         )
     Console().print(table)
+
+
+def _type_values(run_type: "RunType") -> dict[str, object]:
+    from ml.option_fields import option_fields
+
+    inputs = [
+        {"name": each.name, "type": each.type.value, "required": each.required, "help": each.help}
+        for each in run_type.inputs
+    ]
+    options = [
+        {
+            "name": each.name,
+            "type": each.type.__name__,
+            "default": each.default,
+            "low": each.low,
+            "high": each.high,
+            "choices": list(each.choices),
+            "help": each.help,
+        }
+        for each in option_fields(run_type.Options)
+    ]
+    return {
+        "name": run_type.name,
+        "summary": run_type.summary,
+        "lane": run_type.lane.value,
+        "presets": list(run_type.presets),
+        "inputs": inputs,
+        "options": options,
+    }
 
 
 def _options_of(run_type: "RunType") -> Table:
@@ -126,7 +231,7 @@ def _options_of(run_type: "RunType") -> Table:
 
 @run_app.command("list")
 def run_list(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all values.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the latest runs."""
     from app.migrations import migrated_database
@@ -135,7 +240,7 @@ def run_list(
     with migrated_database(Settings()).session() as session:
         found = list_runs(session)
     if as_json:
-        print(json.dumps([_values(run) for run in found], indent=2))
+        print_json(row_values(run, without=_LONG) for run in found)
         return
     table = Table("id", "run", "status", "progress", "started", box=None, pad_edge=False)
     for run in found:
@@ -157,26 +262,10 @@ def _step(run: "Run") -> str:
     return f"{progress.step:g}" + ("" if progress.of is None else f" of {progress.of:g}")
 
 
-def _values(run: "Run") -> dict[str, object]:
-    """The columns of a run as JSON values, without its log."""
-    values = {
-        column.name: getattr(run, column.name)
-        for column in run.__table__.columns
-        if column.name != "log_tail"
-    }
-    return {name: _json_value(value) for name, value in values.items()}
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, uuid.UUID) else value
-
-
 @run_app.command("show")
 def run_show(
     id: RunId,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all values.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a run and the end of its log."""
     from app.migrations import migrated_database
@@ -184,10 +273,10 @@ def run_show(
     with migrated_database(Settings()).session() as session:
         run = _named(session, id)
     if as_json:
-        print(json.dumps(_values(run), indent=2))
+        print_json(row_values(run, without=_LONG))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in _values(run).items():
+    for name, value in row_values(run, without=_LONG).items():
         if isinstance(value, dict):
             for key, inner in value.items():
                 table.add_row(f"{name}: {key}", _text(inner))

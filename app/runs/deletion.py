@@ -2,13 +2,13 @@
 
 import shutil
 import uuid
-from pathlib import Path
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import affected_rows
+from app.core.disk_use import folder_bytes
 from app.core.errors import Conflict
 from app.datasets.tables import DataVersion
 from app.registry.tables import Comparison, ModelVersion
@@ -16,11 +16,6 @@ from app.runs.files import run_folder
 from app.runs.queue import ENDED, get_run
 from app.runs.tables import Run
 from app.settings import Settings
-
-
-def disk_space(folder: Path) -> int:
-    """The size of all files in a folder, in bytes; 0 where there is none."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def delete_run(session: Session, settings: Settings, id: uuid.UUID, *, by: str) -> int:
@@ -42,7 +37,7 @@ def delete_run(session: Session, settings: Settings, id: uuid.UUID, *, by: str) 
         session.rollback()
         raise Conflict("The run has not ended. Cancel it first.")
     folder = run_folder(settings, id)
-    freed = disk_space(folder)
+    freed = folder_bytes(folder)
     detail = {"run_type": run.run_type, "name": run.name, "freed_bytes": freed}
     session.add(AuditEvent(actor=by, action="run.deleted", subject=str(id), detail=detail))
     session.commit()

@@ -15,9 +15,11 @@ from app.core.errors import InvalidForm, NotFound
 from app.core.templating import page
 from app.registry.queries import serving_sha256
 from app.runs import forms
+from app.runs.estimates import Estimator
 from app.runs.handlers.base import RunType
 from app.runs.handlers.import_data import ImportData
 from app.runs.heartbeat import workers_alive
+from app.runs.run_lengths import ChosenLength, devices_of, length_choices, length_values
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import RunQueue
 from app.settings import Settings
@@ -57,13 +59,20 @@ def to_import_form(run_type: RunType) -> RedirectResponse | None:
 
 
 def form_of(
-    run_type: RunType, opened: Session, settings: Settings, preset: str = ""
+    run_type: RunType, opened: Session, settings: Settings, preset: str = "", length: str = ""
 ) -> list[forms.FormField]:
-    """The form of a run type with its defaults or the options of a preset."""
+    """The form of a run type with its defaults, or the options of a preset and a length."""
     form = forms.fields_of(run_type, opened, serving_sha256(opened, settings))
+    return with_chosen(form, run_type, preset, length)
+
+
+def with_chosen(
+    form: list[forms.FormField], run_type: RunType, preset: str, length: str
+) -> list[forms.FormField]:
+    """The form with the options of a preset and of a length."""
     if preset in run_type.presets:
         form = forms.fill(form, forms.preset_options(run_type, preset))
-    return form
+    return forms.fill(form, length_values(run_type, ChosenLength.of(length)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +92,32 @@ class FormPage:
     def show(
         self,
         request: Request,
+        opened: Session,
         settings: Settings,
         run_type: RunType,
         form: list[forms.FormField],
         **changed: object,
     ) -> HTMLResponse:
         """Show the form; `changed` replaces values."""
+        workers = workers_alive(settings)
+        devices = devices_of(workers)
+        length = ChosenLength.of(str(changed.get("length", "")))
         common: dict[str, object] = {
             "run_type": run_type,
             "form": form,
             "labels": {**forms.field_labels(form), **self.labels},
             "presets": {name: forms.preset_texts(run_type, name) for name in run_type.presets},
+            "lengths": length_choices(
+                run_type, Estimator(opened, settings, run_type), forms.known_values(form), devices
+            ),
             "queues": list(RunQueue),
-            "workers": workers_alive(settings),
+            "devices": devices,
+            "workers": workers,
             "faults": {},
             "preset": "",
-            "queue": RunQueue.CPU,
+            "length": "",
+            "checked": None,
+            "queue": length.queue if length else RunQueue.CPU,
             "priority": "0",
         }
         return page(request, self.template, HTTPStatus.OK, **{**common, **self.values, **changed})
@@ -106,16 +125,18 @@ class FormPage:
     def show_faults(
         self,
         request: Request,
+        opened: Session,
         settings: Settings,
         run_type: RunType,
-        form: list[forms.FormField],
         typed: FormData,
         faults: Mapping[str, str],
         **changed: object,
     ) -> HTMLResponse:
-        """Show the form again with everything that was typed, and a sentence beside each fault."""
+        """Show the form with everything that was typed, and a sentence beside each fault."""
+        form = form_of(run_type, opened, settings)
         response = self.show(
             request,
+            opened,
             settings,
             run_type,
             forms.keep_typed(form, typed, faults),
@@ -124,5 +145,6 @@ class FormPage:
             priority=typed.get(forms.PRIORITY_FIELD),
             **changed,
         )
-        response.status_code = InvalidForm.status
+        if faults:
+            response.status_code = InvalidForm.status
         return response

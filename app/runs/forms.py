@@ -20,6 +20,7 @@ from app.registry.tables import ModelKind, ModelVersion
 from app.runs.data_checks import LABELS_OPTION
 from app.runs.handlers.base import Input, InputType, RunType
 from app.runs.tables import Run, RunQueue, RunStatus
+from ml.json_model import JsonObject
 from ml.labels import label_name, ordered_labels
 from ml.option_fields import OptionField, OptionValue, option_fields, option_title, option_values
 
@@ -307,6 +308,15 @@ def _with_folder(field: FormField, value: Any) -> FormField:
 def preset_options(run_type: RunType, preset: str) -> dict[str, OptionValue]:
     """The options of a preset."""
     return option_values(run_type.presets[preset])
+
+
+def known_values(form: Sequence[FormField]) -> JsonObject:
+    """The values in a form as texts, of many the first; what is not entered yet is missing."""
+    return {
+        each.name: value
+        for each in form
+        if (value := each.value or next(iter(each.values), "")) and each.control is not Control.MANY
+    }
 
 
 def field_labels(form: Sequence[FormField]) -> dict[str, str]:

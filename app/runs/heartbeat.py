@@ -56,7 +56,7 @@ class Heartbeat:
         host, pid = socket.gethostname(), os.getpid()
         self._path = _folder(settings) / f"{host}-{pid}.json"
         started = now()
-        self._sign = WorkerSign(
+        self.sign = WorkerSign(
             host=host,
             pid=pid,
             queues=queues,
@@ -72,7 +72,7 @@ class Heartbeat:
         """Say that the worker is alive."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".part")
-        part.write_text(self._sign.model_copy(update={"seen_at": now()}).model_dump_json())
+        part.write_text(self.sign.model_copy(update={"seen_at": now()}).model_dump_json())
         part.replace(self._path)
 
     def end(self) -> None:

@@ -1,15 +1,19 @@
 """The phases of a run: starting, its steps, and what follows the last step."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.core.database import now
-from app.runs.progress import RunProgress
-from app.runs.run_types import lane_of, types_of
+from app.runs.progress import RunProgress, tail_of
+from app.runs.run_types import RUN_TYPES, lane_of, types_of
 from app.runs.tables import Run, RunStatus
+from ml.training.phases import PHASES
 
 # What a run does during its steps and after them.
 _STEPS = {
@@ -23,6 +27,16 @@ _AFTER = {
     "train-gan": "Measuring and exporting",
     "train-classifier": "Calibrating, measuring and exporting",
 }
+
+
+# Of `ml.training.phases`.
+_OF_PROGRAM = {
+    "reading": "Reading images",
+    "training": "Training",
+    "measuring": "Measuring",
+    "exporting": "Exporting",
+}
+_OF_TYPE = {"train-classifier": {"measuring": "Calibrating, measuring and exporting"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +54,17 @@ class Phase:
     is_present: bool
 
 
-def phases_of(run: Run) -> list[Phase]:
-    """The phases that a run has been in, in order; none before it starts."""
+def phases_of(run: Run, folder: Path | None = None) -> list[Phase]:
+    """The phases that a run has been in, in order; none before it starts.
+
+    Args:
+        run: the run.
+        folder: of its files, where its program may say which phases it entered.
+    """
     if run.started_at is None:
         return []
+    if folder and (entered := _entered(run, folder)):
+        return _of_program(run, run.started_at, entered)
     known = RunProgress.model_validate(run.progress)
     if known.step is not None and known.first_step_at is None:
         # Of version 0.1.0, which did not record when the steps began.
@@ -60,6 +81,34 @@ def phases_of(run: Run) -> list[Phase]:
         Phase(name, _seconds(at, until), is_live and number == len(bounds))
         for number, ((name, at), until) in enumerate(zip(bounds, ends, strict=True), start=1)
     ]
+
+
+def _entered(run: Run, folder: Path) -> list[tuple[str, datetime]]:
+    """The phases that a program entered, and when."""
+    out = RUN_TYPES[run.run_type].out if run.run_type in RUN_TYPES else ""
+    names = _OF_PROGRAM | _OF_TYPE.get(run.run_type, {})
+    found = []
+    for line in tail_of(folder / out / PHASES).splitlines():
+        try:
+            row = json.loads(line)
+            found.append((names[row["phase"]], datetime.fromisoformat(row["at"])))
+        except (ValueError, KeyError, TypeError):
+            # Half a line of a program that was killed, or a phase of another version.
+            continue
+    return found
+
+
+def _of_program(
+    run: Run, started_at: datetime, entered: Sequence[tuple[str, datetime]]
+) -> list[Phase]:
+    """The phases with their times; those that a resumed program repeats are added up."""
+    bounds = [("Starting", started_at), *entered]
+    ends = [at for _, at in entered] + [run.finished_at or now()]
+    seconds: dict[str, float] = {}
+    for (name, at), until in zip(bounds, ends, strict=True):
+        seconds[name] = seconds.get(name, 0.0) + _seconds(at, until)
+    present = bounds[-1][0] if run.status is RunStatus.RUNNING else ""
+    return [Phase(name, total, name == present) for name, total in seconds.items()]
 
 
 def _start_name(run: Run) -> str:

@@ -30,6 +30,7 @@ class RunProgress(BaseModel):
         metrics: of the last step.
         first_step_at: when the worker first saw a step.
         last_step_at: when it saw the present step first.
+        steps_s: seconds that the steps have taken in all attempts, where the program measures them.
         checkpoint_step: the step at which a worker last saw a new checkpoint.
     """
 
@@ -42,6 +43,7 @@ class RunProgress(BaseModel):
     metrics: dict[str, JsonValue] = {}
     first_step_at: datetime | None = None
     last_step_at: datetime | None = None
+    steps_s: float | None = None
     checkpoint_step: float | None = None
 
     @property
@@ -68,7 +70,8 @@ def read_progress(folder: Path, run: Run) -> RunProgress:
         run: its row.
     """
     known = RunProgress.model_validate(run.progress)
-    row = _last_row(folder / METRICS)
+    rows = _rows(folder / METRICS)
+    row = dict(rows[-1]) if rows else {}
     counted = RUN_TYPES[run.run_type].steps
     if (step := _number(row.pop(counted.field, None))) is None:
         return known
@@ -82,6 +85,7 @@ def read_progress(folder: Path, run: Run) -> RunProgress:
         metrics=row,
         first_step_at=known.first_step_at or now(),
         last_step_at=known.last_step_at if step == known.step else now(),
+        steps_s=_steps_seconds(rows, step, per_row=counted.seconds_per_row),
         checkpoint_step=known.checkpoint_step,
     )
 
@@ -102,16 +106,27 @@ def _modified_ns(path: Path) -> int:
         return 0
 
 
-def _last_row(path: Path) -> dict[str, JsonValue]:
-    """The last whole row; empty where there is none."""
-    rows = tail_of(path).rpartition("\n")[0]
-    try:
-        # JSON in PostgreSQL has no infinity.
-        row = rename_keys(json.loads(rows.rpartition("\n")[2], parse_constant=lambda _: None))
-    except ValueError:
-        # No row yet, or one that a killed program left unfinished.
-        return {}
-    return row if isinstance(row, dict) else {}
+def _rows(path: Path) -> list[dict[str, JsonValue]]:
+    """The last whole rows; of a long file not all."""
+    rows = []
+    for line in tail_of(path).rpartition("\n")[0].splitlines():
+        try:
+            # JSON in PostgreSQL has no infinity.
+            row = rename_keys(json.loads(line, parse_constant=lambda _: None))
+        except ValueError:
+            # One that a killed program left unfinished, or of which the beginning is not here.
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _steps_seconds(rows: list[dict[str, JsonValue]], step: float, *, per_row: bool) -> float | None:
+    """Seconds of all steps; None where rows of them are missing."""
+    seconds = [_number(row.get("seconds")) for row in rows]
+    if not per_row:
+        return seconds[-1]
+    return round(sum(filter(None, seconds)), 3) if len(rows) == step else None
 
 
 def _number(value: JsonValue) -> float | None:

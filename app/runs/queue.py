@@ -21,7 +21,7 @@ from app.core.errors import AppError, Conflict, NotFound
 from app.runs.handlers.base import RunResult
 from app.runs.handlers.import_data import UPLOAD
 from app.runs.progress import RunProgress
-from app.runs.run_types import types_of
+from app.runs.run_types import RUN_TYPES, types_of
 from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 
 # Enough for a traceback; the whole log is a file.
@@ -259,6 +259,52 @@ def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run
     return run
 
 
+def can_finish_early(run: Run) -> bool:
+    """Whether a run can be asked to stop and keep its best result: it trains, and was not asked."""
+    return (
+        run.status is RunStatus.RUNNING
+        and run.run_type in RUN_TYPES
+        and RUN_TYPES[run.run_type].finishes_early
+        and not (run.finish_requested_at or run.cancel_requested_at)
+        and bool(RunProgress.model_validate(run.progress).step)
+    )
+
+
+def request_finish(session: Session, id: uuid.UUID, *, requested_by: str) -> None:
+    """Ask a training to stop, and to keep the best result so far.
+
+    Raises:
+        NotFound: there is no such run.
+        Conflict: it is not at work, has no result yet, or cannot stop early.
+    """
+    run = get_run(session, id)
+    if not can_finish_early(run):
+        raise Conflict(
+            f"The run is {STATUS_NAMES[run.status]}, or has no result yet. Only trainings that are "
+            "running can stop early."
+        )
+    running = (Run.id == id, Run.status == RunStatus.RUNNING)
+    _update(session, *running, finish_requested_at=now())
+    session.add(AuditEvent(actor=requested_by, action="run.finished-early", subject=str(id)))
+
+
+def set_archived(session: Session, id: uuid.UUID, *, archived: bool, by: str) -> Run:
+    """Hide a run that has ended from the list, or show it again.
+
+    Raises:
+        NotFound: there is no such run.
+        Conflict: it is queued or running.
+    """
+    run = get_run(session, id)
+    if run.status not in ENDED:
+        raise Conflict("The run has not ended. Cancel it first.")
+    if bool(run.archived_at) != archived:
+        run.archived_at = now() if archived else None
+        action = "run.archived" if archived else "run.restored"
+        session.add(AuditEvent(actor=by, action=action, subject=str(id)))
+    return run
+
+
 def can_resume(run: Run) -> bool:
     """Whether a run can be resumed: it failed or was cancelled, and had no uploaded archive."""
     return run.status in _UNSUCCESSFUL and not run.options.get(UPLOAD)
@@ -284,6 +330,8 @@ def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
         reason=None,
         finished_at=None,
         cancel_requested_at=None,
+        finish_requested_at=None,
+        archived_at=None,
     )
     run = get_run(session, id)
     if not again:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import ActingAdmin, Admin
+from app.core.amounts import size
+from app.core.disk_use import folder_bytes
 from app.core.errors import InvalidForm
 from app.core.safe_files import file_in
 from app.core.security import SESSION_COOKIE, cookie_name
@@ -18,22 +21,30 @@ from app.core.templating import Confirmation, confirm, page
 from app.runs import forms
 from app.runs import queue as runs
 from app.runs.broker import notify_workers
+from app.runs.command_line import start_command
 from app.runs.comparison import MOST_RUNS
 from app.runs.curves import read_curves
-from app.runs.deletion import delete_run, disk_space
+from app.runs.deletion import delete_run
+from app.runs.estimates import Estimator
 from app.runs.events import follow, place_in_streams
 from app.runs.files import is_sample, list_results, list_samples, run_folder, send_file
 from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of, to_import_form
+from app.runs.handlers.import_data import UPLOAD
 from app.runs.heartbeat import workers_alive
+from app.runs.import_report import import_report
 from app.runs.labels import label_run
 from app.runs.links import run_url
+from app.runs.options import checked_options
 from app.runs.phases import phases_of, runs_ahead
 from app.runs.progress import LOG
 from app.runs.queue import STATUS_NAMES
+from app.runs.run_checks import check_run
 from app.runs.run_types import RUN_TYPES
 from app.runs.service import create_run
-from app.runs.tables import RunStatus
+from app.runs.tables import Run, RunStatus
 from app.runs.views import (
+    ORDER_NAMES,
+    RunFilter,
     RunSummary,
     data_of_each,
     duration,
@@ -51,6 +62,9 @@ from app.settings import Settings
 router = APIRouter(prefix="/admin/runs", include_in_schema=False)
 _NO_FILE = "This run has no such file."
 _FORM = FormPage("runs/form.html", labels={}, values={})
+# Posts the form to be checked, and starts nothing.
+CHECK_BUTTON = "check"
+BY_SCRIPT = "script"
 
 
 @router.get("")
@@ -59,14 +73,11 @@ def show_all(
     current: CurrentServices,
     opened: CurrentSession,
     _user: Admin,
-    status: Annotated[str, Query(max_length=20)] = "",
-    kind: Annotated[str, Query(max_length=50)] = "",
-    text: Annotated[str, Query(max_length=100)] = "",
+    chosen: Annotated[RunFilter, Depends(RunFilter.of)],
     before: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HTMLResponse:
-    """All runs, newest first, or those of one status or run type, or with a text."""
-    wanted = RunStatus(status) if status in set(RunStatus) else None
-    found = runs_page(opened, status=wanted, run_type=kind or None, cursor=before, text=text)
+    """All runs, or those of a filter."""
+    found = runs_page(opened, chosen, before)
     return page(
         request,
         "runs/runs.html",
@@ -74,11 +85,10 @@ def show_all(
         results=registered_by_each(opened, found.rows),
         metrics={row.id: result_lines(row)[:2] for row in found.rows},
         data_sets=data_of_each(opened, found.rows),
-        text=text,
+        chosen=chosen,
         run_types={name: each.title for name, each in RUN_TYPES.items()},
         statuses={each.value: name for each, name in STATUS_NAMES.items()},
-        chosen_status=wanted.value if wanted else "",
-        chosen_type=kind,
+        orders=ORDER_NAMES,
         following=found.next_cursor,
         workers=workers_alive(current.settings),
         most_compared=MOST_RUNS,
@@ -99,6 +109,7 @@ def new_run(
     _user: Admin,
     run_type: NamedType,
     preset: Annotated[str, Query(max_length=50)] = "",
+    length: Annotated[str, Query(max_length=50)] = "",
     like: uuid.UUID | None = None,
 ) -> Response:
     """The form of a run type, with its defaults, a preset, or the options of an earlier run.
@@ -107,13 +118,14 @@ def new_run(
     """
     if elsewhere := to_import_form(run_type):
         return elsewhere
-    form, changed = form_of(run_type, opened, current.settings, preset), {}
+    form = form_of(run_type, opened, current.settings, preset, length)
+    changed: dict[str, object] = {"preset": preset, "length": length}
     if like:
         earlier = runs.get_run(opened, like)
         form = forms.fill(form, earlier.options)
-        changed = {"queue": earlier.queue, "priority": str(earlier.priority)}
+        changed |= {"queue": earlier.queue, "priority": str(earlier.priority)}
     form = forms.choose_inputs(form, request.query_params)
-    return _FORM.show(request, current.settings, run_type, form, preset=preset, **changed)
+    return _FORM.show(request, opened, current.settings, run_type, form, **changed)
 
 
 @router.post("/new/{kind}")
@@ -125,11 +137,18 @@ def start(
     typed: PostedForm,
     run_type: NamedType,
 ) -> Response:
-    """Start a run; if fields are invalid, show the form again."""
+    """Start a run, or only say what it would take; if fields are invalid, show the form again."""
     if elsewhere := to_import_form(run_type):
         return elsewhere
+    show = partial(_FORM.show_faults, request, opened, current.settings, run_type, typed)
     try:
         queue, priority = forms.read_queue(typed)
+        if CHECK_BUTTON in typed:
+            options = checked_options(opened, run_type.name, forms.read_run_form(run_type, typed))
+            checked = check_run(
+                opened, current.settings, run_type, options, queue=queue, priority=priority
+            )
+            return show({}, checked=checked)
         run = create_run(
             opened,
             run_type.name,
@@ -140,8 +159,11 @@ def start(
         )
     except InvalidForm as refused:
         opened.rollback()
-        form = form_of(run_type, opened, current.settings)
-        return _FORM.show_faults(request, current.settings, run_type, form, typed, refused.faults)
+        response = show(refused.faults)
+        if typed.get(CHECK_BUTTON) == BY_SCRIPT:
+            # A form that is still being filled in is no mistake, and no error of the browser's log.
+            response.status_code = HTTPStatus.OK
+        return response
     opened.commit()
     notify_workers(current.settings, run)
     return _to_page(run.id)
@@ -192,7 +214,9 @@ def _context(
     return {
         "run": run,
         "summary": RunSummary.of(run),
-        "phases": [(one.name, duration(one.seconds), one.is_present) for one in phases_of(run)],
+        "phases": [
+            (one.name, duration(one.seconds), one.is_present) for one in phases_of(run, folder)
+        ],
         "ahead": runs_ahead(opened, run) if run.status is RunStatus.QUEUED else 0,
         "has_ended": run.status in runs.ENDED,
         "faults": {},
@@ -201,6 +225,7 @@ def _context(
         "samples": samples,
         "shown": next((k for k, each in enumerate(samples) if each.step == sample), last),
         "files": list_results(folder, id),
+        "left_out": import_report(folder, id),
         "has_log": (folder / LOG).is_file(),
         "options": option_texts(opened, run),
         "registered": registered_by(opened, run),
@@ -209,7 +234,25 @@ def _context(
         "events": events_of(opened, run),
         "workers": workers_alive(settings),
         "can_resume": runs.can_resume(run),
+        "can_finish": runs.can_finish_early(run),
+        **_plan(opened, settings, run),
     }
+
+
+def _plan(opened: Session, settings: Settings, run: Run) -> Mapping[str, object]:
+    """How long a queued run is likely to take, and the command that starts it again."""
+    run_type, estimate = RUN_TYPES.get(run.run_type), None
+    if run_type is None:
+        return {"estimate": None, "command": ""}
+    if run.status is RunStatus.QUEUED:
+        estimate = Estimator(opened, settings, run_type).estimate(run.options, run.queue)
+    # An uploaded archive is gone when its import has ended.
+    command = (
+        ""
+        if UPLOAD in run.options
+        else start_command(run_type, run.options, run.queue, run.priority)
+    )
+    return {"estimate": estimate, "command": command}
 
 
 @router.get("/{id}/events", response_class=EventSourceResponse)
@@ -269,15 +312,15 @@ def confirm_delete(
 ) -> HTMLResponse:
     """What deleting a run would do."""
     run = runs.get_run(opened, id)
-    space = disk_space(run_folder(current.settings, id)) / 1e6
+    space = size(folder_bytes(run_folder(current.settings, id)))
     kept = " Models and data sets that it registered stay." if registered_by(opened, run) else ""
     return confirm(
         request,
         Confirmation(
             room="runs",
             title=f"Delete the run {RunSummary.of(run).name}?",
-            text=f"Its log, metrics, samples and checkpoints are deleted, which frees {space:,.1f} "
-            f"MB.{kept} This cannot be undone.",
+            text=f"Its log, metrics, samples and checkpoints are deleted, which frees "
+            f"{space}.{kept} This cannot be undone.",
             action=f"/admin/runs/{id}/delete",
             button="Delete run",
             back=f"/admin/runs/{id}",
@@ -298,6 +341,27 @@ def delete(
 def cancel(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
     """Cancel a run: at once if it is queued, within seconds if it is running."""
     runs.request_cancel(opened, id, requested_by=user.actor)
+    opened.commit()
+    return _to_page(id)
+
+
+@router.post("/{id}/finish")
+def finish_early(opened: CurrentSession, user: ActingAdmin, id: uuid.UUID) -> RedirectResponse:
+    """Ask a training to stop, and to keep the best result so far."""
+    runs.request_finish(opened, id, requested_by=user.actor)
+    opened.commit()
+    return _to_page(id)
+
+
+@router.post("/{id}/archive")
+def archive(
+    opened: CurrentSession,
+    user: ActingAdmin,
+    id: uuid.UUID,
+    archived: Annotated[bool, Form()] = True,
+) -> RedirectResponse:
+    """Hide a run that has ended from the list, or show it again."""
+    runs.set_archived(opened, id, archived=archived, by=user.actor)
     opened.commit()
     return _to_page(id)
 

@@ -1,20 +1,31 @@
 """`xray schedule`: recurring runs from the command line."""
 
-import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
-from app.runs.cli import STARTED_BY, DataName, Options, Priority, Queue, TypeName, read_assignments
+from app.core.cli_output import AsJson, print_json, row_values
+from app.runs.cli import (
+    STARTED_BY,
+    DataName,
+    Options,
+    Priority,
+    Queue,
+    TypeName,
+    read_assignments,
+)
 from app.settings import Settings
 from ml.errors import XrayError
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.runs.tables import Schedule
 
+ScheduleId = Annotated[str, typer.Argument(help="Its id, or enough of its first letters.")]
 schedule_app = typer.Typer(no_args_is_help=True, help="Manage recurring runs.")
 
 
@@ -64,17 +75,23 @@ def _weekdays(days: str) -> str:
 
 
 @schedule_app.command("list")
-def schedule_list() -> None:
+def schedule_list(
+    as_json: AsJson = False,
+) -> None:
     """List the schedules."""
     from app.migrations import migrated_database
     from app.runs.schedules import list_schedules
 
-    table = Table(Column("id", min_width=36), "name", "type", "time (UTC)", "days", "next run")
     with migrated_database(Settings()).session() as session:
-        for each in list_schedules(session):
-            table.add_row(
-                str(each.id), each.name, each.run_type, each.at, _day_names(each), _next(each)
-            )
+        found = list_schedules(session)
+    if as_json:
+        print_json({**row_values(each), "next_run": _next(each)} for each in found)
+        return
+    table = Table("id", "name", "type", "time (UTC)", "days", "next run", box=None, pad_edge=False)
+    for each in found:
+        table.add_row(
+            str(each.id)[:8], each.name, each.run_type, each.at, _day_names(each), _next(each)
+        )
     Console().print(table)
 
 
@@ -94,11 +111,37 @@ def _next(schedule: "Schedule") -> str:
     return f"{next_slot(schedule, datetime.now(UTC)):%Y-%m-%d %H:%M}"
 
 
+@schedule_app.command("run")
+def schedule_run(id: ScheduleId) -> None:
+    """Queue a run of a schedule at once and print its id."""
+    from app.migrations import migrated_database
+    from app.runs.broker import notify_workers
+    from app.runs.schedules import run_now
+
+    settings = Settings()
+    with migrated_database(settings).session() as session:
+        run = run_now(session, _named(session, id), by=STARTED_BY)
+    notify_workers(settings, run)
+    print(run.id)
+
+
 @schedule_app.command("remove")
-def schedule_remove(id: uuid.UUID) -> None:
+def schedule_remove(id: ScheduleId) -> None:
     """Delete a schedule; its runs stay."""
     from app.migrations import migrated_database
-    from app.runs.schedules import delete_schedule, find_schedule
+    from app.runs.schedules import delete_schedule
 
     with migrated_database(Settings()).session() as session:
-        delete_schedule(session, find_schedule(session, id), by=STARTED_BY)
+        delete_schedule(session, _named(session, id), by=STARTED_BY)
+
+
+def _named(session: "Session", id: str) -> "Schedule":
+    """The schedule whose id begins with these letters."""
+    from app.runs.schedules import list_schedules
+
+    found = [each for each in list_schedules(session) if str(each.id).startswith(id.lower())]
+    if len(found) != 1:
+        raise XrayError(
+            f"{len(found)} schedules have an id that begins with {id!r}. See xray schedule list."
+        )
+    return found[0]

@@ -10,18 +10,33 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.database import now
 from app.core.errors import InvalidForm
+from app.core.links import PageLink
 from app.core.templating import Confirmation, confirm, page
+from app.datasets.links import data_link
+from app.datasets.tables import DataVersion
 from app.runs import forms
-from app.runs.form_pages import FormPage, NamedType, PostedForm, form_of
+from app.runs.broker import notify_workers
+from app.runs.form_pages import (
+    FormPage,
+    NamedType,
+    PostedForm,
+    form_of,
+    run_type_of,
+    with_chosen,
+)
+from app.runs.handlers.base import RunType
 from app.runs.heartbeat import workers_alive
+from app.runs.links import run_url
 from app.runs.run_types import RUN_TYPES, run_type_title
 from app.runs.schedules import (
     EVERY_DAY,
     Timing,
+    change_schedule,
     create_schedule,
     delete_schedule,
     disable_schedule,
@@ -29,10 +44,11 @@ from app.runs.schedules import (
     find_schedule,
     list_schedules,
     next_slot,
+    run_now,
 )
 from app.runs.tables import Run, Schedule
-from app.runs.views import RunSummary
-from app.services import CurrentServices, CurrentSession
+from app.runs.views import RunSummary, result_lines
+from app.services import CurrentServices, CurrentSession, Services
 
 router = APIRouter(prefix="/admin/schedules", include_in_schema=False)
 # Not the names of options, which are in the same form.
@@ -42,7 +58,13 @@ _FIELDS = {"name": NAME_FIELD, "at": TIME_FIELD, "weekdays": DAYS_FIELD}
 _FORM = FormPage(
     "runs/schedule_form.html",
     labels={NAME_FIELD: "Name", TIME_FIELD: "Time (UTC)", DAYS_FIELD: "Days"},
-    values={"name": "", "at": Timing().at, "days": EVERY_DAY, "day_names": DAY_NAMES},
+    values={
+        "name": "",
+        "at": Timing().at,
+        "days": EVERY_DAY,
+        "day_names": DAY_NAMES,
+        "edited": None,
+    },
 )
 
 
@@ -56,16 +78,19 @@ class ScheduleView:
     at: str
     days: str
     device: str
+    data: PageLink | None
     enabled: bool
     created_by: str
     next_at: datetime | None
     last: RunSummary | None
+    result: list[tuple[str, str]]
 
     @classmethod
     def of(cls, session: Session, row: Schedule) -> "ScheduleView":
         """View of a row with its newest run."""
         of_schedule = select(Run).where(Run.schedule_id == row.id)
         last = session.scalar(of_schedule.order_by(Run.created_at.desc()).limit(1))
+        data = session.get(DataVersion, str(row.options.get("data", "")))
         return cls(
             id=row.id,
             name=row.name,
@@ -73,10 +98,12 @@ class ScheduleView:
             at=row.at,
             days=_days(row.weekdays),
             device=row.queue.upper(),
+            data=data_link(data) if data else None,
             enabled=row.enabled,
             created_by=row.created_by.removeprefix("user:"),
             next_at=next_slot(row, now()) if row.enabled else None,
             last=RunSummary.of(last) if last else None,
+            result=result_lines(last)[:2] if last else [],
         )
 
 
@@ -114,10 +141,13 @@ def new_schedule(
     _user: Admin,
     run_type: NamedType,
     preset: Annotated[str, Query(max_length=50)] = "",
+    length: Annotated[str, Query(max_length=50)] = "",
 ) -> HTMLResponse:
     """The form of a schedule: that of its runs, with a name, a time and days."""
-    form = form_of(run_type, opened, current.settings, preset)
-    return _FORM.show(request, current.settings, run_type, form, preset=preset)
+    form = form_of(run_type, opened, current.settings, preset, length)
+    return _FORM.show(
+        request, opened, current.settings, run_type, form, preset=preset, length=length
+    )
 
 
 @router.post("/new/{kind}")
@@ -130,8 +160,7 @@ def create(
     run_type: NamedType,
 ) -> Response:
     """Create a schedule; if fields are invalid, show the form again."""
-    name, at = str(typed.get(NAME_FIELD, "")), str(typed.get(TIME_FIELD, ""))
-    days = "".join(str(day) for day in typed.getlist(DAYS_FIELD))
+    name, timing = _typed(typed)
     try:
         queue, priority = forms.read_queue(typed)
         create_schedule(
@@ -139,21 +168,49 @@ def create(
             name,
             run_type.name,
             forms.read_run_form(run_type, typed),
-            timing=Timing(at, days),
+            timing=timing,
             queue=queue,
             priority=priority,
             by=user.actor,
         )
     except InvalidForm as refused:
-        opened.rollback()
-        # The schedule's own fields have other names in the form.
-        faults = {_FIELDS.get(field, field): fault for field, fault in refused.faults.items()}
-        form = form_of(run_type, opened, current.settings)
-        return _FORM.show_faults(
-            request, current.settings, run_type, form, typed, faults, name=name, at=at, days=days
-        )
+        return _faults(request, current, opened, run_type, typed, refused)
     opened.commit()
     return _to_list()
+
+
+def _typed(typed: FormData) -> tuple[str, Timing]:
+    """Name and timing in a form."""
+    days = "".join(str(day) for day in typed.getlist(DAYS_FIELD))
+    return str(typed.get(NAME_FIELD, "")), Timing(str(typed.get(TIME_FIELD, "")), days)
+
+
+def _faults(
+    request: Request,
+    current: Services,
+    opened: Session,
+    run_type: RunType,
+    typed: FormData,
+    refused: InvalidForm,
+    edited: Schedule | None = None,
+) -> HTMLResponse:
+    """The form again, with what is wrong."""
+    opened.rollback()
+    name, (at, days) = _typed(typed)
+    # The schedule's own fields have other names in the form.
+    faults = {_FIELDS.get(field, field): fault for field, fault in refused.faults.items()}
+    return _FORM.show_faults(
+        request,
+        opened,
+        current.settings,
+        run_type,
+        typed,
+        faults,
+        name=name,
+        at=at,
+        days=days,
+        edited=edited,
+    )
 
 
 def _to_list() -> RedirectResponse:
@@ -166,6 +223,78 @@ def schedule_to_change(id: uuid.UUID, opened: CurrentSession, _user: ActingAdmin
 
 
 ScheduleToChange = Annotated[Schedule, Depends(schedule_to_change)]
+
+
+@router.get("/{id}/edit")
+def edit(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    _user: Admin,
+    id: uuid.UUID,
+    preset: Annotated[str, Query(max_length=50)] = "",
+    length: Annotated[str, Query(max_length=50)] = "",
+) -> HTMLResponse:
+    """The form of a schedule that exists, with its values."""
+    schedule = find_schedule(opened, id)
+    run_type = run_type_of(schedule.run_type)
+    form = forms.fill(form_of(run_type, opened, current.settings), schedule.options)
+    form = with_chosen(form, run_type, preset, length)
+    return _FORM.show(
+        request,
+        opened,
+        current.settings,
+        run_type,
+        form,
+        preset=preset,
+        length=length,
+        name=schedule.name,
+        at=schedule.at,
+        days=schedule.weekdays,
+        queue=schedule.queue,
+        priority=str(schedule.priority),
+        edited=schedule,
+    )
+
+
+@router.post("/{id}/edit")
+def change(
+    request: Request,
+    current: CurrentServices,
+    opened: CurrentSession,
+    user: ActingAdmin,
+    typed: PostedForm,
+    schedule: ScheduleToChange,
+) -> Response:
+    """Change a schedule; if fields are invalid, show the form again."""
+    run_type, (name, timing) = run_type_of(schedule.run_type), _typed(typed)
+    try:
+        queue, priority = forms.read_queue(typed)
+        change_schedule(
+            opened,
+            schedule,
+            name,
+            forms.read_run_form(run_type, typed),
+            timing=timing,
+            queue=queue,
+            priority=priority,
+            by=user.actor,
+        )
+    except InvalidForm as refused:
+        return _faults(request, current, opened, run_type, typed, refused, schedule)
+    opened.commit()
+    return _to_list()
+
+
+@router.post("/{id}/run")
+def start_now(
+    current: CurrentServices, opened: CurrentSession, user: ActingAdmin, schedule: ScheduleToChange
+) -> RedirectResponse:
+    """Start a run of a schedule at once."""
+    run = run_now(opened, schedule, by=user.actor)
+    opened.commit()
+    notify_workers(current.settings, run)
+    return RedirectResponse(run_url(run.id), HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{id}/enable")

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from sqlalchemy import exists, select, update
 from sqlalchemy.exc import IntegrityError
@@ -69,15 +69,98 @@ def create_schedule(
     Raises:
         InvalidForm: with a fault for each invalid field and option.
     """
+    checked = _checked(session, name, run_type, options, timing)
+    schedule = Schedule(
+        id=uuid.uuid4(),
+        run_type=run_type,
+        queue=queue,
+        priority=priority,
+        created_by=by,
+        **checked,
+    )
+    session.add(schedule)
+    _note(session, schedule, "created", by)
+    session.flush()
+    return schedule
+
+
+def change_schedule(
+    session: Session,
+    schedule: Schedule,
+    name: str,
+    options: Mapping[str, object],
+    *,
+    timing: Timing,
+    queue: RunQueue,
+    priority: int,
+    by: str,
+) -> None:
+    """Change everything but the run type of a schedule; its next slot follows the new timing.
+
+    Raises:
+        InvalidForm: with a fault for each invalid field and option.
+    """
+    checked = _checked(session, name, schedule.run_type, options, timing, schedule.id)
+    if (schedule.at, schedule.weekdays) != (checked["at"], checked["weekdays"]):
+        # No slot of the new timing was missed.
+        schedule.enabled_at = now()
+    for field, value in checked.items():
+        setattr(schedule, field, value)
+    schedule.queue, schedule.priority = queue, priority
+    _note(session, schedule, "changed", by)
+    session.flush()
+
+
+def run_now(session: Session, schedule: Schedule, *, by: str) -> Run:
+    """Queue a run of a schedule at once, whether it is enabled or not. Commit before notifying.
+
+    Raises:
+        RunRefused: its options are no longer valid.
+    """
+    _note(session, schedule, "run", by)
+    return create_run(
+        session,
+        schedule.run_type,
+        _with_newest_data(session, schedule),
+        requested_by=by,
+        queue=schedule.queue,
+        priority=schedule.priority,
+        slot=ScheduledSlot(schedule, f"now {now():%Y-%m-%dT%H:%M:%S.%f}"),
+    )
+
+
+class _Checked(TypedDict):
+    """Checked columns of a schedule."""
+
+    name: str
+    at: str
+    weekdays: str
+    options: JsonObject
+
+
+def _checked(
+    session: Session,
+    name: str,
+    run_type: str,
+    options: Mapping[str, object],
+    timing: Timing,
+    changed: uuid.UUID | None = None,
+) -> _Checked:
+    """The columns of a schedule that people enter; `changed` is the one that is changed.
+
+    Raises:
+        InvalidForm: with a fault for each invalid field and option.
+    """
     faults: dict[str, str] = {}
-    at, weekdays = timing
-    name, days = " ".join(name.split()), "".join(sorted(set(weekdays)))
+    checked: JsonObject = {}
+    name, days = " ".join(name.split()), "".join(sorted(set(timing.weekdays)))
+    same_name = select(exists().where(Schedule.name == name, Schedule.id != changed))
     if not 0 < len(name) <= _LONGEST_NAME:
         faults["name"] = f"Enter a name of 1 to {_LONGEST_NAME} characters."
-    elif session.scalar(select(exists().where(Schedule.name == name))):
+    elif session.scalar(same_name):
         faults["name"] = f"There is already a schedule {name!r}. Enter another name."
-    if not _TIME.fullmatch(at):
-        faults["at"] = f"Enter a time of day in UTC, such as 02:00, not {at!r}."
+    if not _TIME.fullmatch(timing.at):
+        faults["at"] = f"Enter a time of day in UTC, such as 02:00, not {timing.at!r}."
     if not days or set(days) - set(EVERY_DAY):
         faults["weekdays"] = "Choose at least one day of the week."
     try:
@@ -86,21 +169,7 @@ def create_schedule(
         faults = refused.faults | faults
     if faults:
         raise InvalidForm(faults)
-    schedule = Schedule(
-        id=uuid.uuid4(),
-        name=name,
-        run_type=run_type,
-        options=checked,
-        queue=queue,
-        priority=priority,
-        at=at,
-        weekdays=days,
-        created_by=by,
-    )
-    session.add(schedule)
-    _note(session, schedule, "created", by)
-    session.flush()
-    return schedule
+    return {"name": name, "at": timing.at, "weekdays": days, "options": checked}
 
 
 def list_schedules(session: Session) -> list[Schedule]:

@@ -1,11 +1,13 @@
 """Views of runs for the console: names, numbers as text, links."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlencode
 
+from fastapi import Query
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -33,39 +35,91 @@ from ml.option_fields import option_title
 from ml.reporting.format import interval
 
 PAGE_SIZE = 30
+RunOrder = Literal["newest", "oldest", "finished"]
+ORDER_NAMES: Mapping[RunOrder, str] = {
+    "newest": "Newest first",
+    "oldest": "Oldest first",
+    "finished": "Finished last, first",
+}
 _DIGEST_LENGTH = 64
 Made = TypeVar("Made", ModelVersion, DataVersion)
 
 
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows, and in which order.
+
+    Attributes:
+        status: of the runs; None: any.
+        run_type: of the runs; empty: any.
+        text: a part of the name, a tag, the notes, or who started it; capitals do not count.
+        order: newest or oldest first, or those that finished last first.
+        archived: the archived runs, in place of the others.
+    """
+
+    status: RunStatus | None = None
+    run_type: str = ""
+    text: str = ""
+    order: RunOrder = "newest"
+    archived: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        status: Annotated[str, Query(max_length=20)] = "",
+        kind: Annotated[str, Query(max_length=50)] = "",
+        text: Annotated[str, Query(max_length=100)] = "",
+        order: RunOrder = "newest",
+        archived: bool = False,
+    ) -> "RunFilter":
+        """The filter in an address."""
+        wanted = RunStatus(status) if status in set(RunStatus) else None
+        return cls(wanted, kind, text, order, archived)
+
+    @property
+    def query(self) -> str:
+        """The filter as an address has it; empty where it shows all runs."""
+        given = {
+            "status": self.status.value if self.status else "",
+            "kind": self.run_type,
+            "text": self.text,
+            "order": self.order if self.order != "newest" else "",
+            "archived": "true" if self.archived else "",
+        }
+        return urlencode({name: value for name, value in given.items() if value})
+
+
 def runs_page(
     session: Session,
-    *,
-    status: RunStatus | None,
-    run_type: str | None,
+    chosen: RunFilter,
     cursor: str | None,
-    text: str = "",
 ) -> Page[Run]:
-    """One page of runs, newest first.
+    """One page of runs.
 
     Args:
         session: the database.
-        status: of the runs; None: any.
-        run_type: of the runs; None: any.
+        chosen: which runs, and in which order.
         cursor: of the page before.
-        text: a part of the name, a tag, the notes, or who started it; capitals do not count.
 
     Raises:
         NotFound: the cursor is not valid.
     """
     query = select(Run)
-    if status:
-        query = query.where(Run.status == status)
-    if run_type:
-        query = query.where(Run.run_type == run_type)
-    if text := text.replace("\0", "").strip():
+    if chosen.status:
+        query = query.where(Run.status == chosen.status)
+    if chosen.run_type:
+        query = query.where(Run.run_type == chosen.run_type)
+    if text := chosen.text.replace("\0", "").strip():
         columns = (Run.name, Run.tags, Run.notes, Run.requested_by)
         query = query.where(or_(*(each.icontains(text, autoescape=True) for each in columns)))
-    return paginate(session, query, (Run.created_at, Run.id), cursor, PAGE_SIZE)
+    is_archived = Run.archived_at.is_not(None)
+    query = query.where(is_archived if chosen.archived else ~is_archived)
+    if chosen.order == "finished":
+        query = query.where(Run.finished_at.is_not(None))
+        return paginate(session, query, (Run.finished_at, Run.id), cursor, PAGE_SIZE)
+    oldest_first = chosen.order == "oldest"
+    key = (Run.created_at, Run.id)
+    return paginate(session, query, key, cursor, PAGE_SIZE, ascending=oldest_first)
 
 
 def duration(seconds: float) -> str:
@@ -134,6 +188,7 @@ class RunSummary:
     data_sha256: str
     progress: Progress | None
     stopping: bool
+    is_archived: bool
     reason: str
 
     @classmethod
@@ -156,6 +211,7 @@ class RunSummary:
             data_sha256=run.data_sha256 or "",
             progress=Progress.of(run),
             stopping=run.status is RunStatus.RUNNING and run.cancel_requested_at is not None,
+            is_archived=run.archived_at is not None,
             reason=(run.reason or "") if run.status is RunStatus.FAILED else "",
         )
 

@@ -31,6 +31,7 @@ from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunStatus
 from app.worker.context import WorkerContext
 from ml.errors import XrayError
+from ml.options.common import FINISH_EARLY
 
 logger = logging.getLogger(__name__)
 _POLL_S = 0.25
@@ -246,6 +247,7 @@ class Attempt:
         try:
             with self._context.database.session() as session:
                 lease = runs.renew(session, *self._claim, self._context.lease_s)
+                self._pass_on_finish(session)
                 self._record_progress(session)
         except SQLAlchemyError:
             logger.exception("Run %s: cannot renew the lease", self._run.id)
@@ -253,6 +255,14 @@ class Attempt:
             return Lease.HELD if time.monotonic() < self._held_until else Lease.LOST
         self._held_until = began + self._context.lease_s
         return lease
+
+    def _pass_on_finish(self, session: Session) -> None:
+        """Tell the program that it should stop and keep its best result, where it was asked to."""
+        if self._run_type.finishes_early:
+            is_asked = runs.get_run(session, self._run.id).finish_requested_at is not None
+            file = self._folder / self._run_type.out / FINISH_EARLY
+            if is_asked != file.exists():
+                file.touch() if is_asked else file.unlink()
 
     def _terminate(self, program: "subprocess.Popen[bytes]") -> None:
         program.terminate()

@@ -36,10 +36,12 @@ from ml.data.splits import Split
 from ml.errors import CheckpointError, XrayError
 from ml.evaluation.metrics import accuracy, log_loss, macro_auroc, softmax
 from ml.options.classifier import ClassifierOptions
+from ml.options.common import FINISH_EARLY
 from ml.progress import progress
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
+from ml.training.phases import enter_phase
 from ml.training.run_folder import CHECKPOINT, claim_folder
 from ml.training.synchronised_layers import synchronise_layers
 
@@ -57,6 +59,7 @@ def train_classifier(
 ) -> ImageClassifier:
     """Train on the training split, stop and choose by the validation split.
 
+    A file `finish-early` in the folder ends it after the last whole epoch, once there is one.
     State is saved after every epoch; the same call continues an interrupted run and ends with
     the weights an uninterrupted one would have had. Of several processes, all hosts see `out`.
 
@@ -103,9 +106,15 @@ def train_classifier(
         run = _Run(out, options, labels, group, log, start)
         run.resume()
         if not run.finished:
+            if group.is_first:
+                enter_phase(out, "reading")
+                if run.epoch:
+                    print(f"resuming after epoch {run.epoch} of {options.epochs}", flush=True)
             train_set = run.read_images(training, "training", cache)
             validation_set = run.read_images(validation, "validation", cache)
-        while not run.finished:
+            if group.is_first:
+                enter_phase(out, "training")
+        while not (run.finished or run.finishes_early()):
             row = run.epoch_once(train_set, validation_set, should_stop)
             if row is None:
                 break
@@ -166,6 +175,10 @@ class _Run:
     def finished(self) -> bool:
         waited = self.epoch - self.best_epoch
         return self.epoch >= self.options.epochs or waited >= self.options.patience
+
+    def finishes_early(self) -> bool:
+        """Whether a file in the run's folder asks for it; not before the first whole epoch."""
+        return bool(self.epoch) and self.group.agree((self.out / FINISH_EARLY).exists())
 
     def resume(self) -> None:
         """Continue from the checkpoint where there is one."""
@@ -250,7 +263,8 @@ class _Run:
         title = f"epoch {self.epoch + 1} of {options.epochs}, batches"
         with progress(title, len(batches), hidden=not self.group.is_first) as counter:
             for number, chosen in enumerate(batches):
-                if self.group.agree(bool(should_stop and should_stop())):
+                is_stopped = bool(should_stop and should_stop())
+                if self.group.agree(is_stopped) or self.finishes_early():
                     return None
                 self._set_learning_rate(self.epoch + number / len(batches))
                 draws = Draws(random, len(chosen), self.group.part_of(len(chosen)))

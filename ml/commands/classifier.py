@@ -25,6 +25,7 @@ from ml.errors import XrayError
 from ml.evaluation.results import EvaluationMetrics
 from ml.options.classifier import BUNDLE_FOLDER, ClassifierEvaluationOptions, ClassifierOptions
 from ml.reporting.format import interval, three
+from ml.training.phases import enter_phase
 
 BundleFolder = Annotated[Path, typer.Option("--bundle", help="The classifier's bundle.")]
 
@@ -85,6 +86,7 @@ def _make_bundle(records: list[ImageRecord], run: Path, version: str) -> None:
 
     bundle = run / BUNDLE_FOLDER
     if not is_bundle_of(bundle, run, version):
+        enter_phase(run, "measuring")
         card = export_run(records, load_run(run), bundle, version=version)
         _print_metrics(card.metrics)
     print(f"trained: the bundle of version {version} is in {bundle}")

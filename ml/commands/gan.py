@@ -14,6 +14,7 @@ from ml.data.manifest import read_manifest
 from ml.errors import XrayError
 from ml.option_fields import option_values, validated_options
 from ml.options.gan import GAN_PRESETS, RELEASE_FOLDER, GanOptions, GanReleaseOptions
+from ml.training.phases import enter_phase
 
 if TYPE_CHECKING:
     import torch
@@ -127,7 +128,11 @@ def _release(
     if is_released(generator, out):
         print(f"{out} already has this generator")
     else:
-        release(generator, data, out, options, place)
+        run = generator.parent
+        enter_phase(run, "measuring")
+        release(
+            generator, data, out, options, place, on_measured=lambda: enter_phase(run, "exporting")
+        )
 
 
 def _print_tick(row: dict[str, float]) -> None:

@@ -1,5 +1,6 @@
 """`xray export generator`: measure a trained generator and write it for release."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,7 @@ def release(
     out: Path,
     options: GanReleaseOptions,
     device: "torch.device",
+    on_measured: Callable[[], None] | None = None,
 ) -> None:
     """Export a trained generator and print its metrics.
 
@@ -46,6 +48,7 @@ def release(
         out: the release's folder.
         options: how the generator is measured.
         device: where images are embedded.
+        on_measured: called when the generator is measured, before it is exported.
 
     Raises:
         XrayError: as `ml.gan.release.release_generator`, or an unknown feature space.
@@ -59,7 +62,12 @@ def release(
         )
     spaces = spaces_named(options.features, None, device)
     released = release_generator(
-        trained, read_manifest(data), out, features=spaces, samples=options.samples or None
+        trained,
+        read_manifest(data),
+        out,
+        features=spaces,
+        samples=options.samples or None,
+        on_measured=on_measured,
     )
     if released.evaluation:
         print_evaluation(released.evaluation)

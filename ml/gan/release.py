@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ def release_generator(
     features: Sequence[FeatureSpace],
     samples: int | None = None,
     quiet: bool = False,
+    on_measured: Callable[[], None] | None = None,
 ) -> Release:
     """Measure a generator on the test split and write it with its graph, card and samples.
 
@@ -73,6 +74,7 @@ def release_generator(
         features: where images are compared.
         samples: how many images the generator makes to be measured; `usual_samples` by default.
         quiet: shows no progress.
+        on_measured: called when the generator is measured, before it is exported.
 
     Raises:
         CheckpointError: the file holds no generator.
@@ -93,6 +95,8 @@ def release_generator(
         card = card.model_copy(update={"metrics": evaluation})
     except TooFewImages as problem:
         card = card.model_copy(update={"notes": [*NOTES, f"Not measured. {problem}"]})
+    if on_measured:
+        on_measured()
     with _whole_folder(out) as part:
         save_generator(part / GENERATOR, loaded.network, card)
         write_beside(part, trained_sha256=loaded.sha256)

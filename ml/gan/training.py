@@ -4,7 +4,8 @@ A run is a folder: `options.json`, `metrics.jsonl` and `tensorboard/`, a grid of
 evaluation in `samples/`, the state in `checkpoint.pt`, and `generator.safetensors`, the averaged
 generator of the evaluation with the lowest KID. A run that was interrupted anywhere continues with
 the same call and ends, on the same processor, with the very weights of an uninterrupted run; on a
-GPU up to its rounding.
+GPU up to its rounding. A file `finish-early` in the folder ends the training after one more
+evaluation.
 """
 
 import math
@@ -26,9 +27,11 @@ from ml.gan.generator_file import GENERATOR, save_generator
 from ml.gan.monitor import SAMPLES, GanMonitor, require_diversity, require_finite
 from ml.gan.step import TrainingImages, draw_step
 from ml.gan.training_state import GanTrainingState
+from ml.options.common import FINISH_EARLY
 from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup, join_process_group
 from ml.training.metrics_log import MetricsLog
+from ml.training.phases import enter_phase
 from ml.training.progress import TrainingBar
 from ml.training.run_folder import CHECKPOINT, claim_folder
 
@@ -89,6 +92,9 @@ def train_gan(
     ):
         state = _start_or_resume(out, options, group, log)
         if not state.finished(budget):
+            if group.is_first:
+                enter_phase(out, "reading")
+                _say_resumed(state.step, options.steps)
             train_set = _load(training, options, "training", quiet=not group.is_first)
             images = _on_device(train_set, options, group.device)
             monitor = None
@@ -98,6 +104,7 @@ def train_gan(
                 monitor = GanMonitor(
                     train_set, valid_set, options, features=space, out=out, log=log
                 )
+                enter_phase(out, "training")
             group.barrier()
             _Loop(out, options, group, state, images, monitor, log, bar).run(
                 budget, on_tick, should_stop
@@ -121,7 +128,8 @@ class _Loop:
     def run(self, budget: float, on_tick: OnTick | None, should_stop: ShouldStop | None) -> None:
         """Train until the steps, the patience or the budget in seconds are used up, or stopped."""
         state = self.state
-        while not state.finished(budget):
+        is_over = False
+        while not (is_over or state.finished(budget)):
             watch, first_step = _Stopwatch(state.seconds), state.step
             if not self._train(watch, budget, should_stop):
                 return
@@ -129,6 +137,7 @@ class _Loop:
             require_diversity([*state.rows, row], self.options, self.out)
             row["seconds"] = state.seconds = self.group.of_first(watch.seconds)
             self._keep(row)
+            is_over = self._finishes_early()
             if on_tick and self.group.is_first:
                 on_tick(row)
 
@@ -143,12 +152,16 @@ class _Loop:
                 state.seconds = watch.seconds
                 self._save()
                 return False
-            if group.agree(watch.seconds >= budget):
+            if group.agree(watch.seconds >= budget) or self._finishes_early():
                 break
             if state.step % STEPS_PER_CHECK == 0:
                 self.bar.show_losses(self._require_finite())
         self._require_finite()
         return True
+
+    def _finishes_early(self) -> bool:
+        """Whether a file in the run's folder asks for it: the next evaluation is the last one."""
+        return self.group.agree((self.out / FINISH_EARLY).exists())
 
     def _require_finite(self) -> dict[str, float]:
         recent = self.state.pending[-STEPS_PER_CHECK:]
@@ -212,6 +225,11 @@ def _images_of_classes(
             "other --labels."
         )
     return training, validation
+
+
+def _say_resumed(step: int, steps: int) -> None:
+    if step:
+        print(f"resuming after step {step:,} of {steps:,}", flush=True)
 
 
 def _start_or_resume(

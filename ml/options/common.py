@@ -20,6 +20,10 @@ RandomSeed = Annotated[
 WeightDecay = Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
 
 
+# A file of this name in a training's folder asks it to stop, and to keep its best result.
+FINISH_EARLY = "finish-early"
+
+
 @dataclass(frozen=True, config=OPTIONS_CONFIG)
 class NoOptions:
     """Options of a program that has none."""

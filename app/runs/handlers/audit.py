@@ -1,9 +1,23 @@
 """Audit a classifier."""
 
+from sqlalchemy.orm import Session
+
+from app.datasets.tables import DataVersion
 from app.registry.registration import keep_audit
-from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
+from app.runs.handlers.base import (
+    Completion,
+    Input,
+    InputType,
+    RunResult,
+    RunType,
+    length_options,
+    on_each_device,
+    typed_values,
+)
 from app.runs.tables import RunLane
+from app.runs.work import Work, images_of
 from ml.data.splits import Split
+from ml.json_model import JsonObject
 from ml.options.audit import AuditOptions
 from ml.reporting.audit_report import summary
 
@@ -31,6 +45,20 @@ class AuditClassifier(RunType):
     )
     Options = AuditOptions
     uses_device = False
+    lengths = on_each_device(
+        length_options(trial={"per_site": 20}, standard={"per_site": 200}, long={"per_site": 0})
+    )
+
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The test images; of each site at most so many."""
+        images = images_of(session, options, Split.TEST)
+        per_site = typed_values(AuditOptions, self, options).per_site
+        version = session.get(DataVersion, str(options["data"]))
+        if not images or version is None:
+            return None
+        if per_site:
+            images = min(images, per_site * max(1, len(version.contents.by_source)))
+        return Work("", images, 1, f"at most {images:,} images")
 
     def complete(self, done: Completion) -> AuditRunResult:
         """Put the audit beside the classifier."""

@@ -11,7 +11,8 @@ from typing import ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy.orm import Session
 
-from app.runs.tables import Run, RunLane
+from app.runs.tables import Run, RunLane, RunQueue
+from app.runs.work import Work
 from app.settings import Settings
 from ml.data.splits import Split
 from ml.files import link_or_copy
@@ -25,6 +26,29 @@ Value = TypeVar("Value")
 DATA_SET_FOLDER: Final = "set"
 # Marks a run whose program has succeeded, and of which only the completion is left.
 DONE: Final = ".done"
+
+
+class Length(StrEnum):
+    """How long a run takes, next to others of its type."""
+
+    TRIAL = "trial"
+    STANDARD = "standard"
+    LONG = "long"
+
+
+Lengths = Mapping[RunQueue, Mapping[Length, Mapping[str, JsonValue]]]
+
+
+def length_options(
+    trial: Mapping[str, JsonValue], standard: Mapping[str, JsonValue], long: Mapping[str, JsonValue]
+) -> Mapping[Length, Mapping[str, JsonValue]]:
+    """The options of each length."""
+    return {Length.TRIAL: trial, Length.STANDARD: standard, Length.LONG: long}
+
+
+def on_each_device(of: Mapping[Length, Mapping[str, JsonValue]]) -> Lengths:
+    """Lengths that do not depend on the device."""
+    return dict.fromkeys(RunQueue, of)
 
 
 class InputType(StrEnum):
@@ -166,6 +190,8 @@ class RunType:
         uses_device: whether the program takes `device`.
         measured_splits: where every class of the data set needs images.
         lane: which runs it waits for.
+        finishes_early: whether the program can be asked to stop and keep its best result.
+        lengths: options of a trial, a usual and a long run, by device and name.
 
     """
 
@@ -181,6 +207,21 @@ class RunType:
     uses_device: ClassVar[bool] = True
     measured_splits: ClassVar[tuple[Split, ...]] = ()
     lane: ClassVar[RunLane] = RunLane.LONG
+    lengths: ClassVar[Lengths] = {}
+    finishes_early: ClassVar[bool] = False
+
+    def work(
+        self,
+        session: Session,  # noqa: ARG002
+        options: JsonObject,  # noqa: ARG002
+    ) -> Work | None:
+        """How much a run has to do; None where that is known only once it is at work.
+
+        Args:
+            session: the database, where inputs are registered.
+            options: inputs and options, as its row stores them.
+        """
+        return None
 
     def validate(self, options: JsonObject) -> dict[str, str]:  # noqa: ARG002  # for subclasses
         """What is wrong with values that are each valid: a sentence for each, by name."""
@@ -227,7 +268,12 @@ class RunType:
 
 def typed_options(options: type[Options], of: RunType, run: Run) -> Options:
     """The options of a run as their class."""
-    return validated_options(options, of.known_options(run.options))
+    return typed_values(options, of, run.options)
+
+
+def typed_values(options: type[Options], of: RunType, values: JsonObject) -> Options:
+    """Inputs and options, as a row stores them, as the class of the options."""
+    return validated_options(options, of.known_options(values))
 
 
 DATA_INPUT: Final = Input(

@@ -2,6 +2,8 @@
 
 import uuid
 
+from sqlalchemy.orm import Session
+
 from app.registry.comparisons import record_comparison
 from app.runs.handlers.base import (
     DATA_INPUT,
@@ -10,13 +12,20 @@ from app.runs.handlers.base import (
     InputType,
     RunResult,
     RunType,
+    length_options,
+    on_each_device,
+    typed_values,
 )
+from app.runs.handlers.train_classifier import training_work
 from app.runs.tables import RunLane
+from app.runs.work import Work, images_of
 from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import AblationOptions
 
 CONDITIONS = "conditions.json"
+# Real images, with augmented copies, with synthetic images.
+_CONDITIONS = 3
 
 
 class ComparisonResult(RunResult):
@@ -51,6 +60,12 @@ class CompareClassifiers(RunType):
     )
     uses_device = False
 
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The test images, seen by both."""
+        images = images_of(session, options, Split.TEST)
+        text = f"2 classifiers on {images:,} images"
+        return Work("", 2 * images, 1, text) if images else None
+
     def validate(self, options: JsonObject) -> dict[str, str]:
         """A classifier is not compared with itself."""
         if options["bundle"] == options["reference"]:
@@ -82,6 +97,19 @@ class CompareConditions(RunType):
         Input("synthetic", InputType.SYNTHETIC, "Synthetic images.", many=True),
     )
     Options = AblationOptions
+    lengths = on_each_device(
+        length_options(
+            trial={"seeds": 1, "epochs": 2, "small_epochs": 1},
+            standard={"seeds": 3, "epochs": 12, "small_epochs": 4},
+            long={"seeds": 5, "epochs": 24, "small_epochs": 6},
+        )
+    )
+
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The trainings of all conditions."""
+        of = typed_values(AblationOptions, self, options)
+        sites = len([site for site in of.leave_out.split(",") if site.strip()])
+        return training_work(session, options, of, _CONDITIONS * of.seeds * (1 + sites))
 
     def complete(self, done: Completion) -> ConditionsResult:
         """Read the findings from the report."""

@@ -1,9 +1,20 @@
 """Evaluate a classifier or a generator on a data set."""
 
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 
-from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
+from app.runs.handlers.base import (
+    Completion,
+    Input,
+    InputType,
+    RunResult,
+    RunType,
+    length_options,
+    on_each_device,
+    typed_values,
+)
 from app.runs.tables import RunLane
+from app.runs.work import Work, images_of
 from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import ClassifierEvaluationOptions
@@ -55,6 +66,11 @@ class EvaluateClassifier(RunType):
     Options = ClassifierEvaluationOptions
     uses_device = False
 
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The test images."""
+        images = images_of(session, options, Split.TEST)
+        return Work("", images, 1, f"{images:,} images") if images else None
+
     def complete(self, done: Completion) -> ClassifierEvaluationResult:
         """Read the main metrics from the report."""
         metrics = _object(done.read_json(METRICS), "metrics")
@@ -82,6 +98,15 @@ class EvaluateGan(RunType):
         ),
     )
     Options = GanEvaluationOptions
+    lengths = on_each_device(
+        length_options(trial={"samples": 64}, standard={"samples": 512}, long={"samples": 5_000})
+    )
+
+    def work(self, session: Session, options: JsonObject) -> Work:
+        """The generated images and those that they are compared with."""
+        samples = typed_values(GanEvaluationOptions, self, options).samples
+        real = images_of(session, options) or 0
+        return Work("", samples + real, 1, f"{samples:,} generated images")
 
     def validate(self, options: JsonObject) -> dict[str, str]:
         """A generator is named once."""

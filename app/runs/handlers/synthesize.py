@@ -16,9 +16,13 @@ from app.runs.handlers.base import (
     Preparation,
     RegisteredData,
     RunType,
+    length_options,
+    on_each_device,
     typed_options,
+    typed_values,
 )
 from app.runs.tables import RunLane
+from app.runs.work import Work, area, generator_option
 from ml.json_model import JsonObject
 from ml.option_fields import BASIC
 from ml.options.gan import SynthesisOptions
@@ -68,6 +72,19 @@ class Synthesize(RunType):
     )
     Options = CheckedSynthesisOptions
     out = DATA_SET_FOLDER
+    lengths = on_each_device(
+        length_options(trial={"count": 16}, standard={"count": 256}, long={"count": 2_000})
+    )
+
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The images, by their area."""
+        of = typed_values(CheckedSynthesisOptions, self, options)
+        size = generator_option(session, options.get("generator"), "size")
+        network = generator_option(session, options.get("generator"), "network")
+        if of.seeds or size is None:
+            return None
+        kind = f"{network}{', checked' if of.privacy_check else ''}"
+        return Work(kind, of.count * area(size), of.count, f"{of.count:,} images at {size} px")
 
     def default_inputs(
         self, session: Session, options: JsonObject

@@ -1,7 +1,23 @@
 """Train a GAN and register its best generator."""
 
+from typing import ClassVar
+
+from sqlalchemy.orm import Session
+
 from app.registry.registration import register_generator
-from app.runs.handlers.base import DATA_INPUT, Completion, RegisteredModel, RunType, StepCount
+from app.runs.handlers.base import (
+    DATA_INPUT,
+    Completion,
+    Lengths,
+    RegisteredModel,
+    RunType,
+    StepCount,
+    length_options,
+    typed_values,
+)
+from app.runs.tables import RunQueue
+from app.runs.work import Work, area
+from ml.json_model import JsonObject
 from ml.options.gan import GAN_PRESETS, RELEASE_FOLDER, GanOptions
 
 
@@ -22,6 +38,32 @@ class TrainGan(RunType):
     Options = GanOptions
     presets = GAN_PRESETS
     steps = StepCount(total_option="steps")
+    finishes_early = True
+    # A core needs about a second for a step at 64 px, a GPU some hundredths.
+    lengths: ClassVar[Lengths] = {
+        RunQueue.CPU: length_options(
+            trial={"size": 32, "steps": 300, "evaluation_interval": 100},
+            standard={"size": 64, "steps": 5_000, "evaluation_interval": 500},
+            long={"size": 64, "steps": 20_000, "evaluation_interval": 1_000},
+        ),
+        RunQueue.GPU: length_options(
+            trial={"size": 64, "steps": 2_000, "evaluation_interval": 500},
+            standard={"size": 64, "steps": 20_000, "evaluation_interval": 1_000},
+            long={"size": 128, "steps": 100_000, "evaluation_interval": 2_000},
+        ),
+    }
+
+    def work(self, session: Session, options: JsonObject) -> Work:  # noqa: ARG002
+        """The images that both networks see, by their area."""
+        of = typed_values(GanOptions, self, options)
+        # The critic is trained in every of its steps, the generator through it in one more.
+        cost = of.batch_size * (of.critic_steps + 1) * area(of.size)
+        return Work(
+            kind=f"{of.objective} {of.network}",
+            units=of.steps * cost,
+            steps=of.steps,
+            text=f"{of.steps:,} steps at {of.size} px",
+        )
 
     def complete(self, done: Completion) -> RegisteredGenerator:
         """Register the released generator."""

@@ -7,6 +7,7 @@ from app.registry.tables import ModelVersion
 from app.runs.handlers.base import Completion, Input, InputType, RunResult, RunType
 from app.runs.handlers.evaluate import Estimate
 from app.runs.tables import RunLane
+from app.runs.work import Work, images_of
 from ml.evaluation.local_validation import ValidationReport
 from ml.json_model import JsonObject
 from ml.options.validation import ValidationOptions
@@ -45,6 +46,11 @@ class ValidateClassifier(RunType):
     )
     Options = ValidationOptions
     uses_device = False
+
+    def work(self, session: Session, options: JsonObject) -> Work | None:
+        """The images of the clinic."""
+        images = images_of(session, options)
+        return Work("", images, 1, f"{images:,} images") if images else None
 
     def default_inputs(
         self, session: Session, options: JsonObject

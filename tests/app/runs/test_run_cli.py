@@ -55,6 +55,25 @@ def test_run_is_started_shown_cancelled_and_resumed(home: Path) -> None:
     assert run_id[:8] not in told("run", "list")
 
 
+def test_estimate_starts_nothing(home: Path) -> None:
+    printed = told(
+        "run", "start", "train-gan", "--data", str(home), "--length", "trial", "--estimate"
+    )
+    assert re.match(r"About \d+ (s|min): 300 steps at 32 px\. A rough estimate from small", printed)
+    assert json.loads(told("run", "list", "--json")) == []
+    run_id = told(
+        "run",
+        *("start", "train-gan", "--data", str(home), "--preset", "r3gan", "--length", "trial"),
+        *("--set", "steps=7"),
+    ).strip()
+    options = json.loads(told("run", "show", run_id, "--json"))["options"]
+    assert (options["objective"], options["size"], options["steps"]) == ("r3gan", 32, 7)
+    with pytest.raises(XrayError, match=r"has no preset 'x'\. Expected one of gan, dcgan"):
+        told("run", "start", "train-gan", "--data", str(home), "--preset", "x")
+    with pytest.raises(XrayError, match="No estimate: no run of this kind"):
+        told("run", "start", "train-gan", "--data", str(home), "--queue", "gpu", "--estimate")
+
+
 def test_list_of_runs_fits_80_columns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for run_type in ("train-classifier", "compare-conditions"):
@@ -110,6 +129,35 @@ def test_schedule_is_added_listed_and_removed(home: Path) -> None:
         "thu,mon",
     ).strip()
     listed = told("schedule", "list")
-    assert all(text in listed for text in (added, "retrain", "03:15", "mon,thu"))
-    told("schedule", "remove", added)
-    assert added not in told("schedule", "list")
+    assert all(text in listed for text in (added[:8], "retrain", "03:15", "mon,thu"))
+    (values,) = json.loads(told("schedule", "list", "--json"))
+    assert (values["id"], values["run_type"]) == (added, "train-classifier")
+    run_id = told("schedule", "run", added[:8]).strip()
+    assert json.loads(told("run", "show", run_id, "--json"))["schedule_id"] == added
+    told("schedule", "remove", added[:8])
+    assert "retrain" not in told("schedule", "list")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "types"),
+        ("run", "types", "train-gan"),
+        ("run", "list"),
+        ("schedule", "list"),
+        ("model", "list"),
+        ("key", "list"),
+        ("admin", "list"),
+        ("monitor", "check"),
+    ],
+)
+def test_lists_are_json_for_programs_and_without_hashes(home: Path, command: tuple[str]) -> None:
+    if command[0] == "key":
+        told("key", "create", "--clinic", "Ward 3")
+    if command[0] == "admin":
+        told("admin", "create", "somebody")
+    printed = told(*command, "--json")
+    assert isinstance(json.loads(printed), list | dict)
+    assert "hash" not in printed
+    if command[0] == "key":
+        assert json.loads(printed)[0]["clinic"] == "Ward 3"

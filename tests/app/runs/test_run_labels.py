@@ -1,8 +1,11 @@
 """Names, tags, notes and phases of runs; presets; deleting runs with their files."""
 
+import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
@@ -81,7 +84,7 @@ def test_only_admins_label_and_delete(
     visitor: TestClient, clinician: TestClient, admin: TestClient, new_run: NewRun
 ) -> None:
     run_id = new_run(status=RunStatus.FAILED)
-    for act in ("label", "delete"):
+    for act in ("label", "delete", "finish", "archive"):
         assert visitor.post(f"/admin/runs/{run_id}/{act}").status_code == 303
         assert clinician.post(f"/admin/runs/{run_id}/{act}").status_code == 403
         foreign = {"origin": "https://elsewhere.example"}
@@ -149,12 +152,86 @@ def test_phases_of_a_training_have_names_and_times(admin: TestClient, new_run: N
     assert "Time remaining" not in page
 
 
+def test_phases_that_the_program_enters_are_added_up_over_attempts(tmp_path: Path) -> None:
+    start = now() - timedelta(minutes=10)
+    run = Run(run_type="train-gan", status=RunStatus.RUNNING, started_at=start, progress={})
+    entered = [("reading", 10), ("training", 30), ("reading", 90), ("training", 95), ("odd", 96)]
+    entered.append(("measuring", 200))
+    lines = [
+        json.dumps({"phase": name, "at": (start + timedelta(seconds=at)).isoformat()})
+        for name, at in entered
+    ]
+    (tmp_path / "phases.jsonl").write_text("\n".join(lines) + '\n{"phase": "expor')
+    phases = phases_of(run, tmp_path)
+    assert [(each.name, round(each.seconds)) for each in phases][:3] == [
+        ("Starting", 10),
+        ("Reading images", 25),
+        ("Training", 60 + 105),
+    ]
+    assert [each.name for each in phases if each.is_present] == ["Measuring"]
+
+
 def test_queued_run_says_how_many_start_before_it(admin: TestClient, new_run: NewRun) -> None:
     first, urgent, last = new_run(), new_run(priority=5), new_run()
     new_run(queue=RunQueue.GPU)
     for run_id, text in ((urgent, "Next in the queue"), (last, "2 queued runs start before")):
         assert text in admin.get(f"/admin/runs/{run_id}").text
     assert "1 queued run starts before" in admin.get(f"/admin/runs/{first}").text
+
+
+def test_archived_run_is_listed_only_among_the_archived_ones(
+    admin: TestClient, new_run: NewRun
+) -> None:
+    ended, running = new_run(status=RunStatus.FAILED), new_run(status=RunStatus.RUNNING)
+    assert admin.post(f"/admin/runs/{running}/archive").status_code == 409
+    assert admin.post(f"/admin/runs/{ended}/archive").is_redirect
+    address = f"/admin/runs/{ended}"
+    assert address not in admin.get("/admin/runs").text
+    assert address in admin.get("/admin/runs?archived=true").text
+    assert f"/admin/runs/{running}" not in admin.get("/admin/runs?archived=true").text
+    assert "Restore from the archive" in admin.get(address).text
+    assert admin.post(f"{address}/archive", data={"archived": "false"}).is_redirect
+    assert address in admin.get("/admin/runs").text
+
+
+def test_runs_are_sorted(admin: TestClient, new_run: NewRun) -> None:
+    start = now() - timedelta(hours=1)
+    ended = [
+        new_run(
+            status=RunStatus.SUCCEEDED,
+            created_at=start + timedelta(minutes=number),
+            finished_at=start + timedelta(minutes=30 - number),
+        )
+        for number in range(2)
+    ]
+    waiting = new_run()
+    for order, expected in (
+        ("newest", [waiting, ended[1], ended[0]]),
+        ("oldest", [ended[0], ended[1], waiting]),
+        ("finished", [ended[0], ended[1]]),
+    ):
+        page = admin.get(f"/admin/runs?order={order}").text
+        assert re.findall(r'id="pick-([0-9a-f-]+)"', page) == list(map(str, expected))
+    assert admin.get("/admin/runs?order=x").status_code == 422
+
+
+def test_training_is_asked_to_stop_early_once_it_has_a_result(
+    admin: TestClient, database: Database, new_run: NewRun
+) -> None:
+    live = {"status": RunStatus.RUNNING, "started_at": now()}
+    run_id = new_run(progress={"step": 200, "of": 20_000}, **live)
+    without_result = new_run(**live)
+    evaluation = new_run(run_type="evaluate-gan", progress={"step": 1}, **live)
+    for other in (without_result, evaluation):
+        assert "Stop early" not in admin.get(f"/admin/runs/{other}").text
+        assert admin.post(f"/admin/runs/{other}/finish").status_code == 409
+    assert "Stop early and keep the best" in admin.get(f"/admin/runs/{run_id}").text
+    assert admin.post(f"/admin/runs/{run_id}/finish").is_redirect
+    page = admin.get(f"/admin/runs/{run_id}").text
+    assert "Asked to stop early" in page
+    assert "Stop early and keep the best" not in page
+    with database.sessions() as session:
+        assert session.get_one(Run, run_id).finish_requested_at
 
 
 @pytest.mark.parametrize("preset", GAN_PRESETS)

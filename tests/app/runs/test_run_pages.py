@@ -353,10 +353,41 @@ def test_pages_of_the_list_hold_each_run_once(
     while address:
         page = admin.get(address).text
         seen += [each for each in made if f'href="/admin/runs/{each}"' in page]
-        _, _, rest = page.partition('href="/admin/runs?status=&amp;kind=&amp;text=&amp;before=')
+        _, _, rest = page.partition('href="/admin/runs?before=')
         address = f"/admin/runs?before={rest.partition(chr(34))[0]}" if rest else ""
     assert sorted(seen) == sorted(made)
     assert admin.get("/admin/runs?before=nonsense").status_code == 404
+
+
+@pytest.mark.usefixtures("registered")
+def test_form_is_checked_with_an_estimate_and_the_equal_command_and_starts_nothing(
+    admin: TestClient, services: Services
+) -> None:
+    address = "/admin/runs/new/train-gan"
+    page = admin.get(f"{address}?preset=dcgan&length=cpu-trial").text
+    assert re.search(r'value="cpu-trial"[^>]* selected>Trial on a CPU, about \d+', page)
+    assert 'value="gpu" disabled>GPU (no running worker has one)' in page
+    sent = FormReader(page).with_values(data=DATA)
+    checked = admin.post(address, data=sent | {"check": ["1"]})
+    assert checked.status_code == 200
+    text = unescape(checked.text)
+    assert "300 steps at 32 px" in text
+    assert "A rough estimate from small runs on one core of " in text
+    command = f"xray run start train-gan --set data={DATA} --set objective=gan --set size=32"
+    assert command in text
+    with services.database.session() as session:
+        assert session.scalars(select(Run)).all() == []
+    # What is wrong is said as at the start of a run.
+    for by, status in (("1", 422), ("script", 200)):
+        wrong = admin.post(address, data=sent | {"check": [by], "steps": ["0"]})
+        assert wrong.status_code == status
+        assert "says how long the run is likely to take" in wrong.text
+    assert admin.post(address, data=sent).status_code == 303
+    with services.database.session() as session:
+        (run,) = session.scalars(select(Run)).all()
+    shown = unescape(admin.get(f"/admin/runs/{run.id}").text)
+    assert command in shown
+    assert "300 steps at 32 px" in shown
 
 
 def test_nobody_at_work_is_said_and_a_live_worker_is_not_missed(
@@ -449,7 +480,7 @@ def test_live_part_is_the_page_without_its_frame(
     write_run(settings, run_id)
     part = admin.get(f"/admin/runs/{run_id}/live").text
     assert "<html" not in part
-    assert part.count("data-live") == 6
+    assert part.count("data-live") == 7
     assert "after step 600" in part
 
 

@@ -132,8 +132,58 @@ def test_deleted_schedule_leaves_its_runs(
     assert actions == ["schedule.created", "schedule.deleted"]
 
 
+def test_schedule_is_edited_in_the_form_with_its_values(
+    admin: TestClient, schedule: Schedule, database: Database
+) -> None:
+    address = f"/admin/schedules/{schedule.id}/edit"
+    page = admin.get(address)
+    form = FormReader(page.text)
+    assert dict(form.sent)["schedule-at"] == "03:30"
+    assert dict(form.sent)["data"] == DATA
+    sent = form.with_values(**{"schedule-name": "On Fridays", "schedule-at": "00:00"}, epochs="5")
+    sent["schedule-days"] = ["4"]
+    before = now()
+    answer = admin.post(address, data=sent)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/schedules")
+    (changed,) = all_schedules(database)
+    assert (changed.id, changed.name, changed.at, changed.weekdays) == (
+        schedule.id,
+        "On Fridays",
+        "00:00",
+        "4",
+    )
+    assert changed.options["epochs"] == 5
+    # Slots of the new time that have passed were not missed.
+    assert changed.enabled_at >= before
+    wrong = admin.post(address, data=sent | {"schedule-at": ["25:00"], "epochs": ["0"]})
+    assert wrong.status_code == 422
+    assert "The schedule was not changed" in wrong.text
+    assert f'action="{address}"' in wrong.text
+    assert 'value="25:00"' in wrong.text
+
+
+def test_schedule_runs_at_once_and_its_result_is_shown(
+    admin: TestClient, schedule: Schedule, database: Database
+) -> None:
+    admin.post(f"/admin/schedules/{schedule.id}/disable")
+    first = admin.post(f"/admin/schedules/{schedule.id}/run").headers["location"]
+    assert admin.post(f"/admin/schedules/{schedule.id}/run").headers["location"] != first
+    assert "Started by schedule" not in admin.get(first).text
+    with database.session() as session:
+        newest = session.scalars(select(Run).order_by(Run.created_at.desc())).first()
+        assert newest
+        assert (newest.schedule_id, newest.run_type) == (schedule.id, "train-classifier")
+        newest.status, newest.finished_at = RunStatus.SUCCEEDED, now()
+        newest.result = {"version": "2026-11-28 x"}
+    page = admin.get("/admin/schedules").text
+    assert "Last result" in page
+    assert ">done</span>" in page
+    assert "Version: 2026-11-28 x" in page
+    assert f'/admin/data/{DATA}">images</a>' in page
+
+
 def test_unknown_schedule_is_not_found(admin: TestClient) -> None:
-    for act in ("enable", "disable", "delete"):
+    for act in ("enable", "disable", "delete", "edit", "run"):
         assert admin.post(f"/admin/schedules/{uuid.uuid4()}/{act}").status_code == 404
 
 
@@ -148,7 +198,7 @@ def test_only_admins_see_schedules(
 def test_only_our_own_pages_change_schedules(
     admin: TestClient, clinician: TestClient, schedule: Schedule, database: Database
 ) -> None:
-    for act in ("disable", "delete"):
+    for act in ("disable", "delete", "edit", "run"):
         address = f"/admin/schedules/{schedule.id}/{act}"
         assert clinician.post(address).status_code == 403
         elsewhere = admin.post(address, headers={"sec-fetch-site": "cross-site"})

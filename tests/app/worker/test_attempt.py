@@ -39,6 +39,7 @@ from app.worker.gpu_lock import lock_gpu
 from app.worker.worker import Worker
 from ml.data.importers.prepare import WORK
 from ml.errors import DataError
+from ml.options.common import FINISH_EARLY
 from tests.conftest import leave_out
 from tests.faults import stand_in
 from tests.support.postgres import fresh_database
@@ -486,6 +487,28 @@ def long_run(database: Database, settings: Settings, worker: Worker) -> Iterator
     with database.session() as session:
         runs.request_cancel(session, run_id, requested_by="test")
     thread.join(60)
+
+
+def test_request_to_finish_early_reaches_the_program_and_a_resumed_run_forgets_it(
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    change: Callable[..., None],
+) -> None:
+    change(finishes_early=True)
+    with long_run(database, settings, worker) as run_id:
+        wait_for(lambda: bool(fetch(database, run_id).progress))
+        with database.session() as session:
+            runs.request_finish(session, run_id, requested_by="test")
+        asked = settings.home / "runs" / str(run_id) / FINISH_EARLY
+        wait_for(asked.exists)
+    assert fetch(database, run_id).status is RunStatus.CANCELLED
+    with database.session() as session:
+        run = runs.resume(session, run_id, requested_by="test")
+        run.options = run.options | {"steps": 1}
+    worker.execute(run_id)
+    assert fetch(database, run_id).status is RunStatus.SUCCEEDED
+    assert not asked.exists()
 
 
 @pytest.mark.usefixtures("quick")

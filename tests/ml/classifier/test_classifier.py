@@ -33,6 +33,7 @@ from ml.data.splits import Split
 from ml.errors import BundleError, CheckpointError, DataError, XrayError
 from ml.evaluation.metrics import softmax
 from ml.labels import LABELS
+from ml.options.common import FINISH_EARLY
 from tests.ml.training.test_metrics_log import points
 from tests.support.classifier_world import tiny_network_of
 from tests.support.images import png, synthetic_image
@@ -116,6 +117,16 @@ def test_resumed_run_equals_uninterrupted_run(
     assert all(torch.equal(resumed[name], value) for name, value in uninterrupted.items())
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
     assert [epoch for epoch, _ in points(out, "validation_loss")] == [1, 2, 3]
+
+
+def test_training_that_is_asked_to_finish_early_keeps_its_best_epoch(
+    records: list[ImageRecord], tmp_path: Path
+) -> None:
+    rows: list[dict[str, float]] = []
+    # Not before the first whole epoch: there would be nothing to keep.
+    (tmp_path / FINISH_EARLY).touch()
+    train_classifier(records, tmp_path, options(epochs=3), device=CPU, on_tick=rows.append)
+    assert [row["epoch"] for row in rows] == [1]
 
 
 def test_finished_run_is_not_trained_again(records: list[ImageRecord], run_folder: Path) -> None:

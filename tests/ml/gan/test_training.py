@@ -18,6 +18,7 @@ from ml.gan.generator_file import load_generator
 from ml.gan.latents import latents_of
 from ml.gan.sampling import grid_of, images_of_latents, sample_images
 from ml.gan.training import CHECKPOINT, train_gan
+from ml.options.common import FINISH_EARLY
 from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.checkpoint import load_checkpoint
 from tests.support.gan_world import CPU, IMAGES_OF_SPLIT, SIDE, pixel_space, tiny, write_images
@@ -187,6 +188,28 @@ def test_patience_ends_the_run(records: list[ImageRecord], tmp_path: Path) -> No
     still = tiny(steps=40, generator_learning_rate=0.0, ema_images=0, patience=2)
     rows = train(records, tmp_path, still)
     assert len(rows) == 3
+
+
+def test_run_that_is_asked_to_finish_early_evaluates_and_keeps_its_best(
+    records: list[ImageRecord], tmp_path: Path
+) -> None:
+    def ask(row: dict[str, float]) -> None:
+        (tmp_path / FINISH_EARLY).touch()
+
+    rows: list[dict[str, float]] = []
+    options = tiny(steps=1000, evaluation_interval=2)
+    for _ in range(2):
+        # Called again, as after a crash, it ends as soon; the export follows.
+        generator = train_gan(
+            records,
+            tmp_path,
+            options,
+            device=CPU,
+            features=pixel_space(),
+            on_tick=lambda row: (rows.append(row), ask(row))[0],
+        )
+        assert generator.exists()
+    assert [row["step"] for row in rows] == [2, 3, 4]
 
 
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(
