@@ -1,7 +1,7 @@
-"""The command line in a tiny world, run by `test_gan_cli.py` as a separate process.
+"""The command line in a tiny world, which `tests/ml/gan/test_commands.py` runs as a process.
 
-Features are pixels, so no network is loaded; `DIE_AT` kills the process at that step of training,
-as `kill -9` does.
+Features are pixels, so no network is loaded, and batch-norm statistics come from few batches.
+`DIE_AT` kills the process at that step of training, as `kill -9` does.
 """
 
 import os
@@ -9,8 +9,8 @@ import signal
 from typing import Any
 
 from ml.__main__ import main
-from ml.gan import training
-from tests.support.gan_world import pixel_space
+from ml.gan import averaged_generator, training
+from tests.support.gan_world import STATISTICS_BATCHES, pixel_space
 
 
 def die_at(step: int) -> None:
@@ -26,6 +26,7 @@ def die_at(step: int) -> None:
 
 
 if __name__ == "__main__":
+    averaged_generator._STATISTICS_BATCHES = STATISTICS_BATCHES
     training.feature_space = lambda *_, **__: pixel_space()
     if "DIE_AT" in os.environ:
         die_at(int(os.environ["DIE_AT"]))

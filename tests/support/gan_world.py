@@ -25,6 +25,7 @@ from tests.support.images import png, synthetic_image
 CPU = torch.device("cpu")
 SIDE = 16
 LABELS = ("covid", "normal")
+STATISTICS_BATCHES = 2
 IMAGES_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
 
 
@@ -32,7 +33,7 @@ IMAGES_OF_SPLIT = {Split.TRAIN: 12, Split.VALIDATION: 4, Split.TEST: 4}
 def few_batches_for_statistics() -> Iterator[None]:
     """Batch-norm statistics over 128 images: over 1,024, they would take longer than the steps."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(averaged_generator, "_STATISTICS_BATCHES", 2)
+    patch.setattr(averaged_generator, "_STATISTICS_BATCHES", STATISTICS_BATCHES)
     yield
     patch.undo()
 
