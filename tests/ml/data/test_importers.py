@@ -342,7 +342,7 @@ def test_import_accepts_the_option_names_of_version_0_1_0(tmp_path: Path) -> Non
     from ml.commands.data import data_app
 
     # A table that Windows wrote.
-    put(tmp_path / "src" / "sub" / "a.dcm", dicom(textured_image(3)))
+    put(tmp_path / "src" / "sub" / "a.dcm", dicom(textured_image(3), PatientID="P-1"))
     table = put(tmp_path / "labels.csv", "file,label\nsub\\a.dcm,covid\n")
     to = tmp_path / "set"
     arguments = ["import", "dicom", str(tmp_path / "src"), "--to", str(to), "--labels", str(table)]
