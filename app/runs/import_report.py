@@ -5,14 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
-from app.runs.files import file_url
 from app.runs.handlers.import_data import LEFT_OUT_REVIEWED
 
 # Of `ml.data.importers.prepare`, which reaches torch.
 LEFT_OUT = "left-out.csv"
-# The whole list is a file.
+# The whole list is among the files of the run.
 MOST_SHOWN = 50
 # Rows that are counted: a list of millions would keep a page waiting.
 _MOST_COUNTED = 100_000
@@ -35,21 +33,18 @@ class ImportReport:
         reasons: how many images by reason, the most frequent first.
         images: the first ones.
         total: how many there are.
-        downloads: name and address of the whole lists.
     """
 
     reasons: list[tuple[str, int]]
     images: list[SkippedImage]
     total: int
-    downloads: list[tuple[str, str]]
 
 
-def import_report(folder: Path, id: UUID) -> ImportReport | None:
+def import_report(folder: Path) -> ImportReport | None:
     """What an import left out; None where it has written no list.
 
     Args:
         folder: of the run.
-        id: of the run.
     """
     lists = [name for name in (LEFT_OUT, LEFT_OUT_REVIEWED) if (folder / name).is_file()]
     if not lists:
@@ -67,7 +62,6 @@ def import_report(folder: Path, id: UUID) -> ImportReport | None:
         reasons=counts.most_common(),
         images=shown,
         total=counts.total(),
-        downloads=[(name, file_url(id, name)) for name in lists],
     )
 
 

@@ -225,7 +225,7 @@ def _context(
         "samples": samples,
         "shown": next((k for k, each in enumerate(samples) if each.step == sample), last),
         "files": list_results(folder, id),
-        "left_out": import_report(folder, id),
+        "left_out": import_report(folder),
         "has_log": (folder / LOG).is_file(),
         "options": option_texts(opened, run),
         "registered": registered_by(opened, run),
