@@ -27,7 +27,7 @@ READY = {"ready": True}
 
 _MAX_HEADER = 16 * 2**10
 _MAX_TEXT = 500
-_MAX_METADATA = 20
+_MAX_METADATA = 40
 _MAX_WARNINGS = 10
 # A stripped image is no longer than its file, a rendered one is a PNG of at most 50 megapixels.
 _MAX_RENDERED = MAX_PIXELS + 2**22

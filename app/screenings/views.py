@@ -8,6 +8,7 @@ from typing import Self
 
 from app.core.errors import NotFound
 from app.core.language import percent
+from app.screenings.metadata_names import METADATA_NAMES
 from app.screenings.samples import NOTICE, is_sample
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
@@ -37,17 +38,6 @@ TRIAL_NOTICE = msg(
     "Do not use this prediction. It was made in trial mode by a classifier that "
     "was trained on demonstration or unchecked images."
 )
-# Names of the technical data that is shown; bits and colour mode stand beside the format.
-METADATA_NAMES: dict[str, str] = {
-    "Modality": msg("Modality"),
-    "BodyPartExamined": msg("Body part"),
-    "ViewPosition": msg("View"),
-    "PatientSex": msg("Sex"),
-    "PatientAge": msg("Age"),
-    "PixelSpacing": msg("Pixel spacing, mm"),
-    "ImagerPixelSpacing": msg("Pixel spacing at the detector, mm"),
-    "PhotometricInterpretation": msg("Grey scale"),
-}
 TIMING_NAMES: dict[str, str] = {
     "wait": msg("loading the model"),
     "decode": msg("processing"),

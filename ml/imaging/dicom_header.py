@@ -5,6 +5,7 @@ frontal chest X-ray is refused.
 """
 
 import re
+from decimal import Decimal
 
 import numpy as np
 from pydicom import Dataset
@@ -30,6 +31,7 @@ _OTHER_WORDS = ("EAR", "EYE", "HIP", "JAW", "LEG", "TOE", "CSP", "LSP", "TSP", "
 _LATERAL = ("LL", "RL", "LLO", "RLO", "LPO", "RPO", "LAO", "RAO")
 # A short table of what may leave the file, and the only forms it may have.
 _NUMBER = r"[0-9][0-9.]{0,15}"
+_GRID = "FIXED|FOCUSED|RECIPROCATING|PARALLEL|CROSSED|NONE"
 METADATA = {
     "Modality": r"[A-Z]{2}",
     # Defined terms alone: free text in these elements may hold a name.
@@ -40,7 +42,29 @@ METADATA = {
     "PixelSpacing": rf"{_NUMBER}\\{_NUMBER}",
     "ImagerPixelSpacing": rf"{_NUMBER}\\{_NUMBER}",
     "PhotometricInterpretation": r"MONOCHROME[12]",
+    "PatientOrientation": r"[LRAPHF]{1,3}\\[LRAPHF]{1,3}",
+    "BitsAllocated": r"[0-9]{1,2}",
     "BitsStored": r"[0-9]{1,2}",
+    "HighBit": r"[0-9]{1,2}",
+    "WindowCenter": rf"-?{_NUMBER}",
+    "WindowWidth": _NUMBER,
+    "RescaleIntercept": rf"-?{_NUMBER}",
+    "RescaleSlope": _NUMBER,
+    "PresentationIntentType": r"FOR (PRESENTATION|PROCESSING)",
+    "PresentationLUTShape": r"IDENTITY|INVERSE",
+    "LossyImageCompression": r"0[01]",
+    "LossyImageCompressionRatio": _NUMBER,
+    "KVP": _NUMBER,
+    "XRayTubeCurrent": _NUMBER,
+    "ExposureTime": _NUMBER,
+    "Exposure": _NUMBER,
+    "ExposureIndex": _NUMBER,
+    "DeviationIndex": rf"-?{_NUMBER}",
+    "DistanceSourceToDetector": _NUMBER,
+    "DistanceSourceToPatient": _NUMBER,
+    "FocalSpots": _NUMBER,
+    "Grid": rf"({_GRID})(\\({_GRID}))?",
+    "DetectorType": r"DIRECT|SCINTILLATOR|STORAGE",
 }
 # From this age on a year of age can name a person.
 _OLDEST_AGE = 89
@@ -48,9 +72,6 @@ HEADER_ELEMENTS = (
     "SOPClassUID",
     "AnatomicRegionSequence",
     "ViewCodeSequence",
-    "PatientOrientation",
-    "PresentationIntentType",
-    "PresentationLUTShape",
 )
 
 
@@ -129,7 +150,11 @@ def metadata_of(dataset: Dataset) -> dict[str, str]:
     """The allow-listed elements whose value has the form it should have."""
     metadata = {}
     for keyword, form in METADATA.items():
-        text = text_of(dataset, keyword)
+        try:
+            text = text_of(dataset, keyword)
+        except (ValueError, TypeError, ArithmeticError):
+            # No number where one should be: no reason to refuse the image.
+            continue
         if re.fullmatch(form, text):
             metadata[keyword] = text
     age = metadata.get("PatientAge")
@@ -143,7 +168,7 @@ def text_of(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
     if value is None:
         return ""
-    if isinstance(value, str | int):
+    if isinstance(value, str | int | float | Decimal):
         return str(value)
     return "\\".join(str(part) for part in value)
 

@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin
 from pydicom import Dataset, Sequence, uid
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.tag import Tag
 
 from ml.data.manifest import read_manifest
 from ml.imaging.decode import has_image_signature, read_image
+from ml.imaging.dicom_header import metadata_of
 from ml.imaging.display import display_image, thumbnail_image
 from ml.imaging.preprocessing import standardise
 from ml.imaging.types import MAX_PIXELS, Pixels, Radiograph, Refusal, UnreadableImage
@@ -522,7 +525,9 @@ def test_metadata_of_dicom_is_an_allow_list() -> None:
         "PixelSpacing": r"0.143\0.143",
         "ImagerPixelSpacing": r"0.2\0.2",
         "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": "16",
         "BitsStored": "12",
+        "HighBit": "11",
     }
     assert_free_of_secrets(image, content)
 
@@ -533,13 +538,28 @@ def test_metadata_of_dicom_is_an_allow_list() -> None:
         ("PatientAge", "089Y", True),
         ("PatientAge", "012M", False),
         ("PatientSex", "ERIKA", False),
+        ("KVP", "120.5", True),
+        ("DeviationIndex", "-1.2", True),
+        ("Grid", ["RECIPROCATING", "PARALLEL"], True),
+        ("Grid", "ERIKA", False),
+        ("DetectorType", "SCINTILLATOR 4711", False),
         ("ViewPosition", "PA 4711-0815", False),
         ("BodyPartExamined", "chest\n", False),
     ],
 )
-def test_metadata_of_another_form_is_dropped(keyword: str, value: str, kept: bool) -> None:
+def test_metadata_of_another_form_is_dropped(keyword: str, value: object, kept: bool) -> None:
     elements: dict[str, Any] = {keyword: value}
     assert (keyword in read_image(dicom(IMAGE, **elements)).metadata) is kept
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # as in `read_image`
+@pytest.mark.parametrize("raw", [b"ERIKA ", b"1e999", b""])
+def test_number_that_is_none_is_dropped(raw: bytes) -> None:
+    dataset = Dataset()
+    tag = Tag("Exposure")
+    dataset[tag] = RawDataElement(tag, "IS", len(raw), raw, 0, False, True)
+    dataset.Modality = "DX"
+    assert metadata_of(dataset) == {"Modality": "DX"}
 
 
 # --- what is shown -----------------------------------------------------------------------------

@@ -1,0 +1,37 @@
+"""What people call the elements of a DICOM header that are kept, in the order of the page."""
+
+from ml.texts import msg
+
+METADATA_NAMES: dict[str, str] = {
+    "Modality": msg("Modality"),
+    "BodyPartExamined": msg("Body part"),
+    "ViewPosition": msg("View"),
+    "PatientSex": msg("Sex"),
+    "PatientAge": msg("Age"),
+    "PixelSpacing": msg("Pixel spacing, mm"),
+    "ImagerPixelSpacing": msg("Pixel spacing at the detector, mm"),
+    "PhotometricInterpretation": msg("Grey scale"),
+    "PatientOrientation": msg("Orientation of rows and columns"),
+    "BitsAllocated": msg("Bits allocated"),
+    "BitsStored": msg("Bits stored"),
+    "HighBit": msg("High bit"),
+    "WindowCenter": msg("Window centre"),
+    "WindowWidth": msg("Window width"),
+    "RescaleIntercept": msg("Rescale intercept"),
+    "RescaleSlope": msg("Rescale slope"),
+    "PresentationIntentType": msg("Intended use"),
+    "PresentationLUTShape": msg("Presentation look-up table"),
+    "LossyImageCompression": msg("Lossy compression"),
+    "LossyImageCompressionRatio": msg("Compression ratio"),
+    "KVP": msg("Tube voltage, kV"),
+    "XRayTubeCurrent": msg("Tube current, mA"),
+    "ExposureTime": msg("Exposure time, ms"),
+    "Exposure": msg("Exposure, mAs"),
+    "ExposureIndex": msg("Exposure index"),
+    "DeviationIndex": msg("Deviation index"),
+    "DistanceSourceToDetector": msg("Distance from source to detector, mm"),
+    "DistanceSourceToPatient": msg("Distance from source to patient, mm"),
+    "FocalSpots": msg("Focal spot, mm"),
+    "Grid": msg("Grid"),
+    "DetectorType": msg("Detector"),
+}
