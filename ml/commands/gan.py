@@ -26,6 +26,7 @@ PRESET_WORDS = {
     "wgan-gp": "Wasserstein distance with a gradient penalty: the report's choice",
     "resnet": "wgan-gp between residual networks: the best images, for a GPU",
     "r3gan": "relativistic loss with two gradient penalties, of 2024",
+    "projected": "heads on the features of a frozen network: the soonest on a CPU",
 }
 
 

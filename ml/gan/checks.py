@@ -1,10 +1,14 @@
 """Checks of GAN options before anything is built from them, whatever file or person gave them."""
 
 from ml.errors import XrayError
-from ml.gan.networks import STD_GROUP, network_pair
+from ml.gan.network_pairs import network_pair
+from ml.gan.networks import STD_GROUP
 from ml.gan.objectives import build_objective
 from ml.labels import labels_fault
 from ml.options.gan import GanOptions
+
+# Others penalise the image, through the frozen network, or leave its features unbounded.
+PROJECTED_OBJECTIVES = ("hinge", "wgan-gp")
 
 
 def check_options(options: GanOptions) -> None:
@@ -21,10 +25,25 @@ def check_options(options: GanOptions) -> None:
         )
     network_pair(options)
     build_objective(options)
+    _check_projected(options)
     if options.critic_norm and options.network != "report":
         raise XrayError(
             f"The critic of --network {options.network} has no batch norm. Give --no-critic-norm, "
             "or --network report."
+        )
+
+
+def _check_projected(options: GanOptions) -> None:
+    projected = options.network == "projected"
+    if projected and options.objective not in PROJECTED_OBJECTIVES:
+        raise XrayError(
+            f"--network projected is trained with --objective {' or '.join(PROJECTED_OBJECTIVES)}, "
+            f"not {options.objective}: its penalty is taken by features."
+        )
+    if options.energy and not projected:
+        raise XrayError(
+            f"--energy compares features of --network projected. Leave it out with --network "
+            f"{options.network}."
         )
 
 

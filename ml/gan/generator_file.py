@@ -17,7 +17,7 @@ from ml.errors import CheckpointError, XrayError
 from ml.files import write_whole
 from ml.gan.checks import check_options
 from ml.gan.generator_card import GENERATOR_CARD_FORMAT, GeneratorCard
-from ml.gan.networks import build_generator
+from ml.gan.network_pairs import build_generator
 from ml.legacy import rename_weights
 
 GENERATOR = "generator.safetensors"

@@ -8,15 +8,12 @@ of the 3 x 3 convolution, so checkpoints do not know which way they are computed
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ml.errors import XrayError
 from ml.options.gan import GanOptions
 
 
@@ -166,7 +163,7 @@ class ReportGenerator(nn.Module):
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
         maps = self.dense(self.latent(latents, classes))
-        maps = _as_maps(maps, self.start)
+        maps = as_maps(maps, self.start)
         images: Tensor = self.image(self.blocks(maps))
         edge = (images.shape[-1] - self.size) // 2
         return images[..., edge : edge + self.size, edge : edge + self.size].tanh()
@@ -269,7 +266,7 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
         """(B, Z), (B,) -> (B, 1, S, S) in [-1, 1]."""
-        maps = _as_maps(self.dense(self.latent(latents, classes)), self.start)
+        maps = as_maps(self.dense(self.latent(latents, classes)), self.start)
         maps = F.leaky_relu(self.norm(self.blocks(maps)), SLOPE)
         images: Tensor = self.image(maps)
         return images.tanh()
@@ -292,7 +289,7 @@ class ResnetCritic(nn.Module):
         """(B, 1, S, S), (B,) -> (B,)."""
         maps = F.leaky_relu(self.blocks(self.image(images)), SLOPE)
         if self.batch_std:
-            maps = _with_batch_std(maps)
+            maps = with_batch_std(maps)
         maps = F.leaky_relu(self.last(maps), SLOPE)
         score: Tensor = self.score(maps.flatten(1), classes)
         return score
@@ -304,13 +301,13 @@ def _resnet_widths(options: GanOptions) -> list[int]:
     return [options.width * min(2**number, 8) for number in range(halvings + 1)]
 
 
-def _as_maps(features: Tensor, side: int) -> Tensor:
+def as_maps(features: Tensor, side: int) -> Tensor:
     """(B, side * side * C) -> (B, C, side, side) in channels-last memory, without a copy."""
     # Not by the batch's length, which an exported graph would turn into a constant.
     return features.view(-1, side, side, features.shape[1] // side**2).permute(0, 3, 1, 2)
 
 
-def _with_batch_std(maps: Tensor) -> Tensor:
+def with_batch_std(maps: Tensor) -> Tensor:
     """Append one map: the mean spread of each value within groups of the batch.
 
     A critic that sees it notices images that are all alike (Karras et al., "Progressive Growing of
@@ -321,70 +318,3 @@ def _with_batch_std(maps: Tensor) -> Tensor:
     spread = (groups.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
     column = spread.repeat_interleave(groups.shape[1])[:, None, None, None]
     return torch.cat([maps, column.expand(-1, 1, *maps.shape[2:])], dim=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """How to build a generator and its critic."""
-
-    generator: Callable[[GanOptions], nn.Module]
-    critic: Callable[[GanOptions], nn.Module]
-    powers_of_two: bool = False  # the size must be one
-
-
-NETWORKS: dict[str, Pair] = {
-    "mlp": Pair(MlpGenerator, MlpCritic),
-    "report": Pair(ReportGenerator, ReportCritic),
-    "resnet": Pair(ResnetGenerator, ResnetCritic, powers_of_two=True),
-}
-
-
-def network_pair(options: GanOptions) -> Pair:
-    """The pair of networks that the options name.
-
-    Raises:
-        XrayError: there is none of that name, or none for images of that size.
-    """
-    if options.network not in NETWORKS:
-        raise XrayError(
-            f"Unknown --network {options.network!r}. Give one of {', '.join(NETWORKS)}."
-        )
-    pair = NETWORKS[options.network]
-    if pair.powers_of_two and options.size & (options.size - 1):
-        raise XrayError(
-            f"--network {options.network} makes images of 16, 32, 64, 128, 256 or 512 px, not "
-            f"{options.size}. Give another --size, or --network report."
-        )
-    return pair
-
-
-def build_generator(options: GanOptions) -> nn.Module:
-    """A generator with fresh weights; see `network_pair` for the errors."""
-    generator = network_pair(options).generator(options)
-    _initialise(generator, options)
-    # Convolutions on the CPU and on tensor cores want channels last.
-    return generator.to(memory_format=torch.channels_last)
-
-
-def build_critic(options: GanOptions) -> nn.Module:
-    """A critic with fresh weights; see `network_pair` for the errors."""
-    critic = network_pair(options).critic(options)
-    _initialise(critic, options)
-    return critic.to(memory_format=torch.channels_last)
-
-
-def _initialise(network: nn.Module, options: GanOptions) -> None:
-    """Start weights: small normal ones for the convolutional minimax game, He's for the rest.
-
-    Radford, Metz and Chintala ("Unsupervised Representation Learning with DCGANs", 2016) take a
-    deviation of 0.02; a critic under a gradient penalty starts with a slope near zero then, and
-    learns late.
-    """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            if options.objective == "gan" and options.network == "report":
-                nn.init.normal_(layer.weight, std=0.02)
-            else:
-                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -138,6 +138,31 @@ class WganGp(_Wasserstein):
 
 
 @dataclass(frozen=True)
+class Hinge(_Unconstrained):
+    """Scores beyond 1 on their own side count no more (Lim and Ye, "Geometric GAN", 2017).
+
+    With a weight, the slope between real and fake is penalised as in WGAN-GP.
+    """
+
+    penalty_weight: float
+
+    def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """How far real scores are below 1 and fake ones above -1."""
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+    def generator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+        """-E[D(fake)]."""
+        del real
+        return -fake.mean()
+
+    def penalty(self, critic: Critic, batch: CriticBatch) -> Tensor:
+        """That of `WganGp`, or zero."""
+        if not self.penalty_weight:
+            return super().penalty(critic, batch)
+        return WganGp(self.penalty_weight).penalty(critic, batch)
+
+
+@dataclass(frozen=True)
 class R3Gan(_Unconstrained):
     """A relativistic loss with two penalties (Huang et al., "The GAN is dead", 2024).
 
@@ -204,9 +229,10 @@ OBJECTIVES: dict[str, Callable[[GanOptions], Objective]] = {
     "wgan": lambda options: Wgan(options.clip),
     "wgan-gp": lambda options: WganGp(options.penalty),
     "r3gan": lambda options: R3Gan(options.penalty),
+    "hinge": lambda options: Hinge(options.penalty),
 }
 # Their penalties are per image, and batch norm couples the images of a batch.
-WITHOUT_CRITIC_NORM = ("wgan-gp", "r3gan")
+WITHOUT_CRITIC_NORM = ("wgan-gp", "r3gan", "hinge")
 
 
 def build_objective(options: GanOptions) -> Objective:

@@ -93,6 +93,9 @@ class AdversarialStep:
         self.generator_optimizer = _optimizer(generator, options.generator_learning_rate, options)
         self.critic_optimizer = _optimizer(critic, options.critic_learning_rate, options)
 
+    def prepare(self, images: TrainingImages) -> None:
+        """Learn what the step needs to know of the training images: here nothing."""
+
     def __call__(self, draws: list[Draw], step: int) -> StepMetrics:
         """Update the critic once for each draw but the last, then the generator.
 

@@ -22,7 +22,12 @@ from ml.data.splits import Split
 from ml.errors import CheckpointError, DataError, counted
 from ml.gan.averaged_generator import refresh_batch_statistics
 from ml.gan.checks import check_batch_size, check_options
-from ml.gan.evaluation.features import IMAGENET, FeatureSpace, feature_space
+from ml.gan.evaluation.features import (
+    IMAGENET,
+    FeatureSpace,
+    feature_space,
+    unseen_spaces,
+)
 from ml.gan.generator_file import GENERATOR, save_generator
 from ml.gan.monitor import SAMPLES, GanMonitor, require_diversity, require_finite
 from ml.gan.step import TrainingImages, draw_step
@@ -60,7 +65,8 @@ def train_gan(
         options: everything that decides the result.
         device: where to compute. Processes that were started together share the work, and the
             first one writes.
-        features: the feature space of KID; EfficientNet-Lite0 with ImageNet weights by default.
+        features: the feature space of KID; EfficientNet-Lite0 with ImageNet weights by default,
+            or EfficientNet-Lite2 where the critic saw the former.
         budget_minutes: training time over all calls together; the run ends cleanly after it.
         on_tick: called with the metrics of every evaluation, in the first process.
         should_stop: asked after every step; true saves the state and ends the call.
@@ -97,10 +103,12 @@ def train_gan(
                 _say_resumed(state.step, options.steps)
             train_set = _load(training, options, "training", quiet=not group.is_first)
             images = _on_device(train_set, options, group.device)
+            state.prepare(images)
             monitor = None
             if group.is_first:
                 valid_set = _load(validation, options, "validation", quiet=False)
-                space = features or feature_space(IMAGENET, device=device)
+                (judge,) = unseen_spaces([IMAGENET], [options])
+                space = features or feature_space(judge, device=device)
                 monitor = GanMonitor(
                     train_set, valid_set, options, features=space, out=out, log=log
                 )

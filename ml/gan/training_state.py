@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ml.errors import CheckpointError
 from ml.gan.averaged_generator import update_average
-from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, Draw, StepMetrics, prefer_speed
+from ml.gan.network_pairs import build_critic, build_generator
+from ml.gan.projected_step import build_step
+from ml.gan.step import Draw, StepMetrics, TrainingImages, prefer_speed
 from ml.legacy import rename_keys, rename_weights
 from ml.options.gan import GanOptions
 from ml.training.checkpoint import load_checkpoint, save_checkpoint
@@ -43,7 +44,7 @@ class GanTrainingState:
         self.average = copy.deepcopy(generator).to(group.device).requires_grad_(False)
         self.generator = synchronise_layers(generator.to(group.device), group).train()
         self.critic = synchronise_layers(critic.to(group.device), group).train()
-        self._update = AdversarialStep(self.generator, self.critic, options, group)
+        self._update = build_step(self.generator, self.critic, options, group)
         self.step = 0
         self.seconds = 0.0
         self.rows: list[dict[str, float]] = []
@@ -72,6 +73,10 @@ class GanTrainingState:
         patience = self._options.patience
         out_of_patience = 0 < patience <= len(self.rows) - self.best_row
         return self.step >= self._options.steps or out_of_patience or self.seconds >= budget
+
+    def prepare(self, images: TrainingImages) -> None:
+        """Let the step look at the training images before the first call of `advance`."""
+        self._update.prepare(images)
 
     def advance(self, draws: list[Draw]) -> None:
         """Make one adversarial step and update the averaged generator."""

@@ -16,7 +16,7 @@ from ml.gan import averaged_generator
 from ml.gan.evaluation.features import Embeddings, FeatureSpace, GreyImages
 from ml.gan.generator_card import GeneratorCard
 from ml.gan.generator_file import LoadedGenerator, load_generator, save_generator
-from ml.gan.networks import build_generator
+from ml.gan.network_pairs import build_generator
 from ml.option_fields import validated_options
 from ml.options.gan import GAN_PRESETS, GanOptions
 from ml.training.run_folder import fingerprint

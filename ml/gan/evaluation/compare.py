@@ -26,11 +26,18 @@ from ml.gan.evaluation.comparison import (
     image_options,
 )
 from ml.gan.evaluation.evaluate import measure_generator
-from ml.gan.evaluation.features import CLASSIFIER, IMAGENET, FeatureSpace, feature_space
+from ml.gan.evaluation.features import (
+    CLASSIFIER,
+    IMAGENET,
+    FeatureSpace,
+    feature_space,
+    unseen_spaces,
+)
 from ml.gan.evaluation.real_images import RealImages, read_real_images
 from ml.gan.generator_file import GENERATOR, load_generator
-from ml.gan.networks import build_critic, build_generator
-from ml.gan.step import AdversarialStep, TrainingImages, draw_step
+from ml.gan.network_pairs import build_critic, build_generator
+from ml.gan.projected_step import build_step
+from ml.gan.step import TrainingImages, draw_step
 from ml.gan.training import ShouldStop, train_gan
 from ml.json_model import InvalidJson
 from ml.options.gan import GanOptions
@@ -97,7 +104,8 @@ def compare_gans(
         check_options(options.options_of(run))
     if join_process_group(device).world_size > 1:
         raise XrayError("A comparison runs in one process. Start it without accelerate.")
-    spaces = features or [feature_space(IMAGENET, device=device), feature_space(CLASSIFIER)]
+    names = unseen_spaces([IMAGENET, CLASSIFIER], [options.options_of(run) for run in runs])
+    spaces = features or [feature_space(name, device=device) for name in names]
     labels = options.options_of(runs[0]).label_names
     wanted = [record for record in records if record.label in labels]
     job = _ComparisonJob(wanted, out, options, tuple(spaces), device, quiet)
@@ -248,10 +256,11 @@ def seconds_per_step(options: GanOptions, device: torch.device) -> float:
     torch.manual_seed(options.seed)
     generator, critic = build_generator(options).to(device), build_critic(options).to(device)
     group = join_process_group(device)
-    update = AdversarialStep(generator.train(), critic.train(), options, group)
+    update = build_step(generator.train(), critic.train(), options, group)
     grey = torch.randint(256, (options.batch_size, options.size, options.size), dtype=torch.uint8)
     classes = torch.arange(options.batch_size) % len(options.label_names)
     images = TrainingImages(grey.to(device), classes, torch.ones(options.batch_size))
+    update.prepare(images)
     for step in range(TRIAL_STEPS + 1):
         if step == 1:
             # The first step prepares kernels and memory for the others.

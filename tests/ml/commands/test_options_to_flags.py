@@ -17,7 +17,7 @@ from ml.commands.common import DataFolder
 from ml.commands.main import app
 from ml.commands.options_to_flags import flag_of, given_of, with_flags
 from ml.errors import XrayError
-from ml.gan.networks import NETWORKS
+from ml.gan.network_pairs import NETWORKS
 from ml.gan.objectives import OBJECTIVES
 from ml.option_fields import option_fields
 from ml.options.classifier import ClassifierOptions

@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.plain_gan import critic_loss, plainly, r3gan_critic_loss
 from ml.gan.diffaugment import DRAWS, diff_augment
-from ml.gan.networks import build_critic, build_generator
+from ml.gan.network_pairs import build_critic, build_generator
 from ml.gan.step import AdversarialStep, Draw, TrainingImages, draw_step
 from ml.options.gan import GanOptions
 from ml.training.distributed import ProcessGroup

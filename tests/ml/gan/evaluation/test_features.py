@@ -15,6 +15,8 @@ from ml.classifier.predictor import Predictor
 from ml.errors import BundleError, XrayError
 from ml.gan.evaluation import features
 from ml.gan.evaluation.features import FeatureSpace, GreyImages, feature_space, resize
+from ml.gan.evaluation.kid import kid
+from ml.imagenet import efficientnet_lite, frozen
 from tests.support.images import synthetic_image
 
 
@@ -88,6 +90,42 @@ def test_imagenet_space_is_named_by_its_weights_and_leaves_the_random_state() ->
     assert space.features == 1280
 
 
+def test_saving_an_image_once_more_does_not_move_the_kid_of_the_judge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(features, "_JUDGE_SIDE", 64)
+    judge = feature_space(features.JUDGE)
+    images = images_of(96, 64)
+    saved = features.saved_as_jpeg(images)
+    assert (saved != images).any()
+    some, others = judge.embed(images[:48]), judge.embed(images[48:])
+    difference = kid(some, others, draws=0)
+    saved_difference = kid(some, judge.embed(saved[48:]), draws=0)
+    assert abs(saved_difference.value - difference.value) < difference.spread / 2
+    # The same images, darker by a tenth, are farther away than that.
+    darker = judge.embed((images[48:] * 0.9).astype(np.uint8))
+    assert kid(some, darker, draws=0).value > difference.value + difference.spread
+
+
+def test_judge_is_another_network_than_the_one_that_critics_see() -> None:
+    judge = feature_space(features.JUDGE)
+    assert judge.title.startswith("efficientnet-lite2 (")
+    assert judge.sha256 != feature_space(features.IMAGENET).sha256
+    assert judge.features == 1280
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_folded_batch_norms_change_no_feature(version: int) -> None:
+    network = efficientnet_lite(version, pretrained=True).eval()
+    images = resize(images_of(2, 64), 64) * 2 - 1
+    with torch.inference_mode():
+        expected = network(images)
+        folded = frozen(network)(images)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    assert not any(weight.requires_grad for weight in network.parameters())
+    assert torch.allclose(folded, expected, atol=1e-3 * float(expected.abs().max()))
+
+
 def test_resizing_keeps_greys_and_is_exact_at_its_own_size() -> None:
     images = images_of(2, 64)
     assert torch.equal(resize(images, 64)[:, 0], torch.from_numpy(images) / 255)
@@ -98,7 +136,7 @@ def test_resizing_keeps_greys_and_is_exact_at_its_own_size() -> None:
 
 
 def test_unknown_space_and_missing_bundle_are_named(tmp_path: Path) -> None:
-    with pytest.raises(XrayError, match="efficientnet-lite0, classifier, inception"):
+    with pytest.raises(XrayError, match="efficientnet-lite0, efficientnet-lite2, classifier"):
         feature_space("vgg")
     with pytest.raises(BundleError, match=r"no card\.json"):
         feature_space(features.CLASSIFIER, bundle=tmp_path)
