@@ -12,7 +12,12 @@ from ml.commands.common import DataFolder, DeviceName, device_named, until_stopp
 from ml.commands.options_to_flags import with_flags
 from ml.data.manifest import read_manifest
 from ml.errors import XrayError
-from ml.options.gan import DEFAULT_FEATURES, GanComparisonOptions, GanEvaluationOptions
+from ml.options.gan import (
+    DEFAULT_FEATURES,
+    GanComparisonOptions,
+    GanEvaluationOptions,
+    GanOptions,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +59,7 @@ def evaluate_gan_command(
         raise XrayError("Give --generator or --run, not both. A run has its own generator.")
     options, place = GanEvaluationOptions(**given), device_named(device)
     loaded = load_generator(run / GENERATOR if run else generator or PRETRAINED, place)
-    spaces = spaces_named(options.features, inception, place)
+    spaces = spaces_named(options.features, inception, place, [loaded.card.options])
     evaluation = evaluate_gan(loaded, read_manifest(data), features=spaces, samples=options.samples)
     print_evaluation(evaluation)
     if out:
@@ -64,15 +69,31 @@ def evaluate_gan_command(
 
 
 def spaces_named(
-    names: str, inception: Path | None, device: "torch.device"
+    names: str,
+    inception: Path | None,
+    device: "torch.device",
+    trained: Sequence[GanOptions],
 ) -> "list[FeatureSpace]":
-    """The feature spaces of a list with commas; raises XrayError where it names none."""
-    from ml.gan.evaluation.features import feature_space
+    """The feature spaces of a list with commas, without those that a critic saw.
+
+    Args:
+        names: of the spaces; efficientnet-lite2 takes the place of one that a critic saw.
+        inception: file of Inception's weights.
+        device: where to embed images.
+        trained: the options of the generators that are measured.
+
+    Raises:
+        XrayError: the list names no space, or an unknown one.
+    """
+    from ml.gan.evaluation.features import feature_space, unseen_spaces
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         raise XrayError(f"--features is empty. Give some, such as {DEFAULT_FEATURES}.")
-    return [feature_space(name, weights=inception, device=device) for name in wanted]
+    judging = unseen_spaces(wanted, trained)
+    for name in set(wanted) - set(judging):
+        print(f"note: the critic saw {name}, so {judging[0]} judges in its place")
+    return [feature_space(name, weights=inception, device=device) for name in judging]
 
 
 def print_evaluation(evaluation: "GeneratorEvaluation") -> None:
@@ -131,7 +152,12 @@ def compare_gans_command(
             out,
             options,
             device=place,
-            features=spaces_named(wanted.features, inception, place),
+            features=spaces_named(
+                wanted.features,
+                inception,
+                place,
+                [options.options_of(run) for run in options.runs()],
+            ),
             on_tick=_print_tick,
             should_stop=should_stop,
         )

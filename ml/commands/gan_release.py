@@ -53,6 +53,7 @@ def release(
     Raises:
         XrayError: as `ml.gan.release.release_generator`, or an unknown feature space.
     """
+    from ml.gan.generator_file import load_generator
     from ml.gan.release import release_generator
 
     if 0 < options.samples < LEAST_SAMPLES:
@@ -60,7 +61,8 @@ def release(
             f"--samples {options.samples} is too few. Give {LEAST_SAMPLES} or more, or 0 for as "
             "many as the test split has."
         )
-    spaces = spaces_named(options.features, None, device)
+    trained_with = load_generator(trained).card.options
+    spaces = spaces_named(options.features, None, device, [trained_with])
     released = release_generator(
         trained,
         read_manifest(data),

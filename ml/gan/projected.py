@@ -8,9 +8,9 @@ maps weighed by small ones.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,8 @@ class GatedUpBlock(nn.Module):
         """(B, C, H, W) -> (B, D, 2H, 2W)."""
         # Two convolutions rather than the halves of one, which would leave channels-last memory.
         values: Tensor = self.norm(self.values(maps))
-        return values * self.gates(maps).sigmoid()
+        gates: Tensor = self.gates(maps).sigmoid()
+        return values * gates
 
 
 class SkipExcitation(nn.Module):
@@ -133,10 +134,11 @@ class ProjectedCritic(nn.Module):
         heads = [_Head(options, *pair) for pair in zip(MIXED, sides, strict=True)]
         self.heads = nn.ModuleList([*heads, _ImageHead(options)])
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the frozen network with the rest."""
-        self._frozen[0]._apply(fn)
-        return super()._apply(fn, recurse)
+        self._frozen[0]._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """(B, 1, S, S), (B,) -> (B,), the mean over the heads."""
@@ -189,7 +191,7 @@ class ProjectedCritic(nn.Module):
         return self._frozen_maps(images)
 
     def _frozen_maps(self, images: Tensor) -> list[Tensor]:
-        network = self._frozen[0]
+        network: Any = self._frozen[0]
         maps, seen = network.bn1(network.conv_stem(images)), []
         for number, stage in enumerate(network.blocks):
             maps = stage(maps)

@@ -58,7 +58,8 @@ class ProjectedStep(AdversarialStep):
         chosen = _evenly(images.classes, random)
         changes = torch.rand(len(chosen), DRAWS, generator=random)
         batches = []
-        for numbers, draws in zip(chosen.split(BATCH_SIZE), changes.split(BATCH_SIZE), strict=True):
+        parts = torch.split(chosen, BATCH_SIZE), torch.split(changes, BATCH_SIZE)
+        for numbers, draws in zip(*parts, strict=True):
             real = to_signed(images.grey[numbers.to(images.grey.device)], self.dtype)
             batches.append(self._augmented(real, draws.to(real.device)))
         self.critic.calibrate(batches[:CALIBRATION_BATCHES])
@@ -169,11 +170,12 @@ def _distances(points: Tensor, others: Tensor) -> Tensor:
 
 def _evenly(classes: Tensor, random: torch.Generator) -> Tensor:
     """Numbers of as many images of each class, in random order."""
-    count = min(REFERENCES, int(torch.bincount(classes)[classes.unique()].min()))
+    counts = torch.bincount(classes).tolist()
+    count = min(REFERENCES, *(found for found in counts if found))
     chosen = []
-    for number in classes.unique():
+    for number, found in enumerate(counts):
         own = torch.nonzero(classes == number)[:, 0]
-        chosen.append(own[torch.randperm(len(own), generator=random)[:count]])
+        chosen.append(own[torch.randperm(found, generator=random)[:count]])
     together = torch.cat(chosen)
     return together[torch.randperm(len(together), generator=random)]
 

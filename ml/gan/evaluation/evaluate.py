@@ -151,6 +151,10 @@ def _notes(loaded: LoadedGenerator, real: RealImages) -> list[str]:
             "The generator was trained on other images than this data set's training split. Copies "
             "of those are not found, and its training images may be among the test images."
         )
+    seen = set(loaded.card.options.seen_spaces) & {one.space.name for one in real.spaces}
+    if seen:
+        names = ", ".join(sorted(seen))
+        notes.append(f"The critic saw {names}: the generator looks better there than it is.")
     if missing := _missing_classes(real):
         notes.append(f"No test or training image of this size is {' or '.join(missing)}.")
     if len(loaded.labels) > 1 and not makes_classes(loaded):

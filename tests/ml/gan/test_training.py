@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,13 @@ def _tensors(state: object, prefix: str = "") -> dict[str, torch.Tensor]:
     return {n: v for key, inner in items for n, v in _tensors(inner, f"{prefix}.{key}").items()}
 
 
-@pytest.mark.parametrize("preset", list(GAN_PRESETS))
-@pytest.mark.parametrize("network", ["mlp", "report", "resnet"])
+NETWORKS_OF_PRESETS = [
+    *product(list(GAN_PRESETS)[:-1], ["mlp", "report", "resnet"]),
+    ("projected", "projected"),
+]
+
+
+@pytest.mark.parametrize(("preset", "network"), NETWORKS_OF_PRESETS)
 def test_every_objective_trains_every_network(
     records: list[ImageRecord], tmp_path: Path, preset: str, network: str
 ) -> None:
@@ -112,6 +118,7 @@ class WholeRun:
         tiny("dcgan"),
         tiny("wgan"),
         tiny("r3gan", precision="bfloat16"),
+        tiny("projected", labels="covid,normal", conditional=True, precision="bfloat16"),
     ],
     ids=lambda options: options.objective,
 )
