@@ -42,6 +42,8 @@ from ml.training.run_folder import CHECKPOINT, claim_folder
 
 # Steps between two checks for finite numbers: each check makes a GPU wait.
 STEPS_PER_CHECK = 20
+# A crash between two evaluations loses no more than this and some steps.
+SECONDS_PER_CHECKPOINT = 60
 OnTick = Callable[[dict[str, float]], None]
 ShouldStop = Callable[[], bool]
 
@@ -152,6 +154,7 @@ class _Loop:
     def _train(self, watch: "_Stopwatch", budget: float, should_stop: ShouldStop | None) -> bool:
         """Train until the next evaluation; false where the call was stopped before it."""
         state, group = self.state, self.group
+        saved = watch.seconds
         while state.step < state.next_evaluation:
             state.advance(draw_step(self.images, self.options, state.step, group))
             self.bar.at(state.step, watch.seconds)
@@ -164,6 +167,9 @@ class _Loop:
                 break
             if state.step % STEPS_PER_CHECK == 0:
                 self.bar.show_losses(self._require_finite())
+                if group.agree(watch.seconds - saved >= SECONDS_PER_CHECKPOINT):
+                    saved = watch.seconds
+                    self._save_within(saved)
         self._require_finite()
         return True
 
@@ -198,6 +204,13 @@ class _Loop:
             save_generator(self.out / GENERATOR, state.average, self.monitor.generator_card(row))
         self._save()
         self.log.write(row, state.step)
+
+    def _save_within(self, seconds: float) -> None:
+        """Save between two evaluations; the speed of the next one is since the last one still."""
+        last = self.state.seconds
+        self.state.seconds = seconds
+        self._save()
+        self.state.seconds = last
 
     def _save(self) -> None:
         if self.group.is_first:

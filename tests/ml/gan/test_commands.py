@@ -242,7 +242,10 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     [
         (["--preset", "stylegan"], "Unknown preset 'stylegan'. Expected one of gan, dcgan"),
         (["--labels", "covid,flu"], "The training split has no image of flu"),
-        (["--network", "unet"], "network: Expected one of mlp, report, resnet, got 'unet'"),
+        (
+            ["--network", "unet"],
+            "network: Expected one of mlp, report, resnet, projected, got 'unet'",
+        ),
         (["--device", "tpu"], "Unknown device 'tpu'"),
         (["--labels", "pneumonia"], "The training split has no image of pneumonia"),
         (["--batch-size", "64"], "A batch of 64 needs"),

@@ -101,6 +101,27 @@ def test_every_objective_trains_every_network(
     assert images.shape == (3, SIDE, SIDE)
 
 
+def test_run_that_crashes_between_evaluations_continues_from_its_last_checkpoint(
+    records: list[ImageRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.gan.training.STEPS_PER_CHECK", 1)
+    monkeypatch.setattr("ml.gan.training.SECONDS_PER_CHECKPOINT", 0)
+    options = tiny(steps=4, evaluation_interval=4)
+    calls = iter(range(10))
+
+    def crash() -> bool:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        train(records, tmp_path / "parts", options, should_stop=crash)
+    assert load_checkpoint(tmp_path / "parts" / CHECKPOINT)["step"] == 2
+    train(records, tmp_path / "parts", options)
+    train(records, tmp_path / "whole", options)
+    require_equal_states(tmp_path / "whole", tmp_path / "parts")
+
+
 @dataclass(frozen=True)
 class WholeRun:
     """A run that nothing interrupted."""
@@ -288,7 +309,7 @@ def test_checkpoint_of_another_network_is_refused(
         ({"labels": "covid,covid"}, "named twice"),
         ({"size": 8}, "size: Expected a whole number from 16 to 512, got 8."),
         ({"size": 48, "network": "resnet"}, "16, 32, 64, 128, 256 or 512 px, not 48"),
-        ({"network": "vit"}, "network: Expected one of mlp, report, resnet, got 'vit'."),
+        ({"network": "vit"}, "network: Expected one of mlp, report, resnet, projected, got 'vit'."),
         (
             {"critic_norm": True, "network": "mlp", "objective": "gan"},
             "mlp has no batch norm. Give --no-critic-norm",
