@@ -133,7 +133,8 @@ def check(out: Path, *, toy: bool = False) -> bool:
     }
     prefer_speed(device)
     cases = {}
-    for network, side in (("report", size), ("resnet", size), ("resnet", 16 if toy else 256)):
+    sizes = [("report", size), ("resnet", size)] if toy else [("report", 64), ("resnet", 256)]
+    for network, side in sizes:
         options = replace(
             GAN_PRESETS["wgan-gp"],
             network=network,  # type: ignore[arg-type]

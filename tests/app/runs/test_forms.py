@@ -111,7 +111,8 @@ def test_control_follows_the_type(session: Session) -> None:
     assert (switch.control, switch.value) == (Control.SWITCH, "on")
     choice = field_of(session, "train-gan", "objective")
     assert choice.control is Control.ONE
-    assert [each.value for each in choice.choices] == ["gan", "wgan", "wgan-gp", "r3gan"]
+    values = [each.value for each in choice.choices]
+    assert values == ["gan", "wgan", "wgan-gp", "r3gan", "hinge"]
 
 
 @pytest.mark.parametrize(
