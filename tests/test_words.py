@@ -67,7 +67,7 @@ ALLOWED = {
     ("ml/data/versioning.py", "certificate"): "the words of 0.1.0 are part of the hash",
 }
 SUFFIXES = {".html", ".md", ".js", ".css", ".example", ".yml"}
-FOLDERS = ("templates", "static", "docs", "app", "ml", "tests", "benchmarks")
+FOLDERS = ("templates", "static", "docs", "app", "ml", "tests", "benchmarks", "scripts")
 _PATTERN = re.compile(
     "|".join(rf"(?P<w{number}>\b(?:{words})\b)" for number, words in enumerate(RETIRED)),
     re.IGNORECASE,

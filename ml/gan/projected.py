@@ -3,8 +3,8 @@
 Sauer et al. ("Projected GANs Converge Faster", 2021) let small heads judge the features that a
 network of photographs finds at four depths, mixed at random across channels and depths, so that
 the heads cannot attend to a few features alone. The generator is that of Liu et al. ("Towards
-Faster and Stabilized GAN Training", 2021), made lighter: gated convolutions, and channels of large
-maps weighed by small ones.
+Faster and Stabilized GAN Training", 2021), made lighter: each convolution is multiplied by the
+sigmoid of another, and channels of large maps are weighed by small ones.
 """
 
 import math
@@ -62,7 +62,7 @@ class SkipExcitation(nn.Module):
 
 
 class GatedGenerator(nn.Module):
-    """Gated blocks from 4 x 4 up to the image; each is excited by the maps of 1/8 of its side."""
+    """Blocks from 4 x 4 up to the image; each is weighed by the maps of 1/8 of its side."""
 
     def __init__(self, options: GanOptions):
         super().__init__()

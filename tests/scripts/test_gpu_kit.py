@@ -51,7 +51,7 @@ def in_this_process(command: Sequence[str], home: Path, seconds: float) -> int:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_step_runs_and_its_results_come_back(home: Path, tmp_path: Path, name: str) -> None:
-    # The same command again continues, or changes nothing; the check is made anew.
+    # The same command again continues, or changes nothing; the check only repeats.
     for _ in range(1 if name == "check" else 2):
         assert run_step(name, home, tmp_path / "out", toy=True, runner=in_this_process) == 0
     pieces = list((tmp_path / "out").iterdir())
