@@ -6,7 +6,7 @@ its lease can change nothing; on SQLite and PostgreSQL alike.
 """
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
@@ -56,6 +56,9 @@ STATUS_NAMES: dict[RunStatus, str] = {
 }
 _UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
 ENDED = (RunStatus.SUCCEEDED, *_UNSUCCESSFUL)
+
+
+OnFailed = Callable[[Run], None]
 
 
 class RunEnded(AppError):
@@ -342,18 +345,24 @@ def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
     return run
 
 
-def reap(session: Session) -> list[uuid.UUID]:
+def reap(session: Session, on_failed: OnFailed | None = None) -> list[uuid.UUID]:
     """End the claims whose lease has expired.
+
+    Args:
+        session: the database.
+        on_failed: called with each run that failed by it.
 
     Returns:
         The runs that are queued again, to notify workers of. Those without an attempt left have
         failed, those that had to be stopped are cancelled.
 
     """
-    return _free_expired(session)
+    return _free_expired(session, on_failed=on_failed)
 
 
-def _free_expired(session: Session, *which: ColumnElement[bool]) -> list[uuid.UUID]:
+def _free_expired(
+    session: Session, *which: ColumnElement[bool], on_failed: OnFailed | None = None
+) -> list[uuid.UUID]:
     expired = (Run.status == RunStatus.RUNNING, Run.lease_until < database_time(session), *which)
     _update(session, *expired, _STOP_ASKED, **_ended(RunStatus.CANCELLED))
     again = update(Run).where(*expired, _ATTEMPT_LEFT).returning(Run.id)
@@ -361,7 +370,16 @@ def _free_expired(session: Session, *which: ColumnElement[bool]) -> list[uuid.UU
         again.values(**_FREE, status=RunStatus.QUEUED, reason=_VANISHED),
         execution_options={"synchronize_session": False},
     ).all()
-    _update(session, *expired, **_ended(RunStatus.FAILED), reason=_last(_VANISHED))
+    failed = session.scalars(
+        update(Run)
+        .where(*expired)
+        .values(**_ended(RunStatus.FAILED), reason=_last(_VANISHED))
+        .returning(Run.id),
+        execution_options={"synchronize_session": False},
+    ).all()
+    if on_failed:
+        for run_id in failed:
+            on_failed(get_run(session, run_id))
     return list(freed)
 
 

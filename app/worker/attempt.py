@@ -18,11 +18,10 @@ from sqlalchemy.orm import Session
 
 from app.core.child_process import end_with_parent
 from app.core.errors import AppError
-from app.core.notifications import notify
 from app.runs import queue as runs
+from app.runs.announcements import announce_end
 from app.runs.handlers.base import DONE, Completion, Preparation
 from app.runs.handlers.import_data import remove_import_images, remove_intermediate_files
-from app.runs.links import run_url
 from app.runs.options import input_paths
 from app.runs.program import program_command, write_options
 from app.runs.progress import LOG, RunProgress, newest_checkpoint, read_progress, tail_of
@@ -183,7 +182,7 @@ class Attempt:
             done = Completion(session, self._context.settings, self._run, self._folder)
             if not runs.finish_run(session, *self._claim, self._run_type.complete(done)):
                 raise _LeaseLost
-            self._notify(session, RunStatus.SUCCEEDED)
+            self._announce(session, RunStatus.SUCCEEDED)
 
     @contextmanager
     def _lease_renewed(self) -> Iterator[None]:
@@ -277,7 +276,7 @@ class Attempt:
             yield session
             run = runs.get_run(session, self._run.id)
             if held and run.status is RunStatus.FAILED:
-                self._notify(session, run.status)
+                self._announce(session, run.status)
         if not held:
             logger.warning("Run %s: the lease was lost, nothing is recorded", run.id)
             return
@@ -287,16 +286,8 @@ class Attempt:
         else:
             remove_import_images(self._context.settings, run, self._folder)
 
-    def _notify(self, session: Session, status: RunStatus) -> None:
-        """Announce the end of the run; without its reason, which may name files of patients."""
-        detail = {"run": str(self._run.id), "run_type": self._run.run_type}
-        notify(
-            session,
-            self._context.settings,
-            f"run.{status.value}",
-            detail,
-            path=run_url(self._run.id),
-        )
+    def _announce(self, session: Session, status: RunStatus) -> None:
+        announce_end(session, self._context.settings, self._run, status)
 
     def _record_ending(self, session: Session, ending: _Ending, status: int) -> None:
         """Record how a program ended that did not succeed."""

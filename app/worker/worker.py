@@ -7,16 +7,18 @@ import threading
 import uuid
 from collections.abc import Collection
 from concurrent.futures import Executor, Future
+from functools import partial
 from typing import BinaryIO
 
 from app.core.database import Database, now
 from app.core.memory import available_memory
 from app.runs import queue as runs
 from app.runs import schedules
+from app.runs.announcements import announce_end
 from app.runs.broker import consume, notify_workers
 from app.runs.heartbeat import Heartbeat
 from app.runs.run_types import lane_of
-from app.runs.tables import Run, RunLane, RunQueue
+from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 from app.settings import Settings
 from app.worker.attempt import Attempt
 from app.worker.context import WorkerContext
@@ -141,7 +143,8 @@ class Worker:
 
     def _look(self, pool: Executor) -> None:
         with self.database.session() as session:
-            queued = [runs.get_run(session, run_id) for run_id in runs.reap(session)]
+            announce = partial(announce_end, session, self.settings, status=RunStatus.FAILED)
+            queued = [runs.get_run(session, run_id) for run_id in runs.reap(session, announce)]
         queued += schedules.start_due(self.database, now())
         for run in queued:
             if run.queue not in self.queues or lane_of(run.run_type) not in self._free_lanes():

@@ -179,6 +179,27 @@ def test_ends_of_runs_are_announced_without_their_reasons(
     assert "Smith" not in str([row.body for row in rows])
 
 
+def test_run_whose_worker_vanished_for_the_last_time_is_announced(
+    database: Database, settings: Settings, change: Callable[..., None]
+) -> None:
+    told = settings.model_copy(update={"webhook_url": "http://127.0.0.1:9/"})
+    worker = Worker(told, list(RunQueue), LEASE_S)
+    run_id = start(database, settings)
+    with database.session() as session:
+        lost = now() - timedelta(seconds=1)
+        gone = {"lease_owner": "gone", "lease_until": lost, "attempts": 3}
+        session.execute(update(Run).values(status=RunStatus.RUNNING, **gone))
+    with ThreadPoolExecutor(1) as pool:
+        worker._look(pool)
+    worker.stop()
+    worker.database.close()
+    assert fetch(database, run_id).status is RunStatus.FAILED
+    with database.session() as session:
+        (row,) = session.scalars(select(Notification)).all()
+        session.execute(delete(Notification))
+    assert (row.event, row.body["detail"]["run"]) == ("run.failed", str(run_id))
+
+
 def test_run_that_advances_from_checkpoint_to_checkpoint_is_not_ended(
     database: Database, settings: Settings, worker: Worker, change: Callable[..., None]
 ) -> None:
