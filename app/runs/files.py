@@ -122,13 +122,11 @@ class ResultFile:
 
 
 def list_results(folder: Path, id: uuid.UUID) -> list[ResultFile]:
-    """The files with results that a run wrote: those with a title first, then by name."""
+    """The files with results that a run wrote: those with a title first."""
     if not folder.is_dir():
         return []
-    names = sorted(
-        (path.name for path in folder.iterdir() if _is_result(path)),
-        key=lambda name: (name not in _TITLES, name),
-    )
+    found = {path.name for path in folder.iterdir() if _is_result(path)}
+    names = [*(name for name in _TITLES if name in found), *sorted(found - _TITLES.keys())]
     return [ResultFile(name, _TITLES.get(name, name), file_url(id, name)) for name in names]
 
 

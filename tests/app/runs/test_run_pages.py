@@ -440,7 +440,7 @@ def test_page_offers_every_file_with_results(
     assert admin.get(address).text.endswith("lies on its side\n")
     offered = re.findall(r'class="run-download" href="[^"]*" download="([^"]*)"', page)
     # A table without rows, the files of the program and links are of no use.
-    assert offered == ["left-out-reviewed.csv", "report.html", "metrics.json"]
+    assert offered == ["report.html", "left-out-reviewed.csv", "metrics.json"]
 
 
 def test_page_shows_curves_samples_log_and_report(
