@@ -28,7 +28,7 @@ function apply() {
     if (device && chosen.dataset.device) device.value = chosen.dataset.device;
     said.push(chosen.textContent.trim());
   }
-  document.getElementById("preset-said").textContent = said.length ? `Filled in: ${said.join("; ")}` : "";
+  document.getElementById("preset-said").textContent = said.length ? document.getElementById("preset-said").dataset.done.replace("{}", said.join("; ")) : "";
   form?.dispatchEvent(new Event("change"));
 }
 

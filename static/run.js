@@ -114,10 +114,10 @@ function showGrid(range) {
   const grid = grids()[Number(range.value)];
   const image = /** @type {HTMLImageElement} */ (document.getElementById("sample-image"));
   image.src = grid.href;
-  image.alt = `A grid of synthetic images after step ${grid.dataset.step}`;
+  image.alt = range.dataset.alt.replace("{step}", grid.dataset.step);
   document.getElementById("sample-step").textContent = grid.textContent;
   document.getElementById("sample-place").textContent = String(Number(range.value) + 1);
-  range.setAttribute("aria-valuetext", `step ${grid.dataset.step}`);
+  range.setAttribute("aria-valuetext", range.dataset.position.replace("{step}", grid.dataset.step));
 }
 
 /** Put the script's controls in place of the plain ones. @param {ParentNode} root */
@@ -135,7 +135,7 @@ function liven(root) {
 
 /** Listen to the run's events while the page is seen; look now and then where there are none. */
 function followRun() {
-  follow.textContent = "This page follows the run.";
+  follow.textContent = follow.dataset.done;
   if (!("EventSource" in window)) return lookRegularly(FALLBACK_S);
   /** @type {EventSource | null} */
   let source = null;

@@ -14,6 +14,10 @@ from babel.messages.extract import DEFAULT_KEYWORDS, extract_from_file
 from babel.messages.pofile import read_po
 
 from app.core.language import TRANSLATIONS
+from app.runs.handlers.base import RunType
+from app.runs.option_titles import DERIVED_TITLES
+from app.runs.run_types import RUN_TYPES
+from ml.option_fields import option_fields, option_title
 from tests.support import REPOSITORY
 
 # Templates that are translated. The rest is in English, whole pages at a time.
@@ -25,6 +29,7 @@ FOLDERS = (
     "monitoring",
     "quiz",
     "registry",
+    "runs",
     "screenings",
     "site",
     "validation",
@@ -115,6 +120,8 @@ def test_placeholders_and_elements_are_those_of_the_english_sentence(path: Path)
 def test_visible_text_of_templates_is_translated() -> None:
     found = [line for path in templates() for line in untranslated(path)]
     assert not found, "\n".join(found)
+    # After that it would translate nothing.
+    assert not [path.name for path in templates() if "set _ " in path.read_text()]
 
 
 def test_untranslated_text_is_found(tmp_path: Path) -> None:
@@ -128,6 +135,21 @@ def test_untranslated_text_is_found(tmp_path: Path) -> None:
         "Bad title",
         "Bad text",
     ]
+
+
+def test_texts_of_run_forms_are_translated() -> None:
+    shown = {text for run_type in RUN_TYPES.values() for text in _texts_of_form(run_type)}
+    assert not shown - sentences()
+    assert not set(DERIVED_TITLES) - shown
+
+
+def _texts_of_form(run_type: RunType) -> Iterator[str]:
+    yield from (run_type.title, run_type.summary)
+    for field in option_fields(run_type.Options):
+        if not field.is_hidden:
+            yield from (field.title, field.help)
+    for wanted in run_type.inputs:
+        yield from (option_title(wanted.name), wanted.help, wanted.none)
 
 
 def _ids(id: MessageId) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Rough amounts for people: times and sizes of few digits."""
 
+from ml.texts import msg
+
 
 def about(seconds: float) -> str:
     """A rough time for people, of two digits at most: 40 s, 12 min, 1 h 30 min, 7 h, 3 days."""
@@ -12,7 +14,9 @@ def about(seconds: float) -> str:
     if hours < 5:
         whole, part = divmod(15 * round(minutes / 15), 60)
         return f"{whole} h {part} min" if part else f"{whole} h"
-    return f"{round(hours)} h" if hours < 48 else f"{round(hours / 24)} days"
+    if hours < 48:
+        return f"{round(hours)} h"
+    return msg("%(count)s days", count=round(hours / 24))
 
 
 def size(count: int) -> str:

@@ -33,10 +33,10 @@ from ml.texts import msg
 LAYOUT_NAMES: dict[str, str] = {
     "folders": msg("Folders named after the classes, such as covid and normal"),
     DATA_SET: msg("A data set with its manifest.csv"),
-    "covid-chestxray-dataset": "covid-chestxray-dataset: metadata.csv and images",
+    "covid-chestxray-dataset": msg("covid-chestxray-dataset: metadata.csv and images"),
     "radiography": "COVID-19 Radiography Database",
-    "kermany": "Kermany, chest_xray: NORMAL and PNEUMONIA",
-    "nih": "NIH ChestX-ray14: Data_Entry_2017.csv and images",
+    "kermany": msg("Kermany, chest_xray: NORMAL and PNEUMONIA"),
+    "nih": msg("NIH ChestX-ray14: Data_Entry_2017.csv and images"),
     "dicom": msg("DICOM files and a labels.csv"),
 }
 # An upload that is being received was written to since.

@@ -18,6 +18,7 @@ from app.runs.views import OptionText, RunSummary, option_texts
 from app.settings import Settings
 from ml.data.table_text import csv_line
 from ml.json_model import JsonModel
+from ml.texts import msg
 
 # As many as can be told apart in one chart.
 MOST_RUNS = 6
@@ -28,7 +29,7 @@ class NotComparable(AppError):
     """Too few or too many runs were chosen."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    title = "Nothing to compare"
+    title = msg("Nothing to compare")
     default_code = "not-comparable"
 
 
@@ -61,7 +62,13 @@ def load_runs(session: Session, settings: Settings, ids: Sequence[uuid.UUID]) ->
     """
     wanted = list(dict.fromkeys(ids))
     if not 2 <= len(wanted) <= MOST_RUNS:
-        raise NotComparable(f"Choose 2 to {MOST_RUNS} runs to compare; {len(wanted)} were chosen.")
+        raise NotComparable(
+            msg(
+                "Choose 2 to %(most_runs)s runs to compare; %(wanted)s were chosen.",
+                most_runs=MOST_RUNS,
+                wanted=len(wanted),
+            )
+        )
     found = [runs.get_run(session, run_id) for run_id in wanted]
     return [_compared(session, settings, run, number) for number, run in enumerate(found, 1)]
 

@@ -19,11 +19,12 @@ from app.runs.comparison import (
     option_differences,
 )
 from app.services import CurrentServices, CurrentSession
+from ml.texts import msg
 
 # Before the routes of a single run: "compare" is no run's id.
 router = APIRouter(prefix="/admin/runs", include_in_schema=False)
 _FOLDER = "/admin/runs"
-SMOOTHING = {"0": "None", "0.6": "Light", "0.9": "Strong"}
+SMOOTHING = {"0": msg("None"), "0.6": msg("Light"), "0.9": msg("Strong")}
 
 
 def _chosen(

@@ -9,6 +9,7 @@ from app.registry.tables import ModelVersion
 from app.runs.handlers.base import RunType
 from ml.json_model import JsonObject
 from ml.labels import label_name, ordered_labels
+from ml.texts import msg
 
 # Options that name classes of the data set, with commas between.
 LABELS_OPTION = "labels"
@@ -35,9 +36,10 @@ def data_faults(session: Session, run_type: RunType, options: JsonObject) -> dic
         known = str(generator.card["options"]["labels"]).split(",")
         unknown = [label for label in named_classes(options, "label") if label not in known]
         if unknown:
-            faults["label"] = (
-                f"This generator makes no images of {', '.join(unknown)}. Choose among "
-                f"{', '.join(known)}."
+            faults["label"] = msg(
+                "This generator makes no images of %(unknown)s. Choose among %(known)s.",
+                unknown=", ".join(unknown),
+                known=", ".join(known),
             )
     return faults
 
@@ -52,9 +54,11 @@ def _unknown_classes(labels: list[str], known: Mapping[str, int], data_set: str)
     unknown = [label for label in labels if label not in known]
     if not unknown:
         return ""
-    return (
-        f"{data_set} has no images of {', '.join(unknown)}. Choose among "
-        f"{', '.join(ordered_labels(known))}."
+    return msg(
+        "%(data_set)s has no images of %(unknown)s. Choose among %(known)s.",
+        data_set=data_set,
+        unknown=", ".join(unknown),
+        known=", ".join(ordered_labels(known)),
     )
 
 
@@ -71,6 +75,11 @@ def _empty_splits(run_type: RunType, options: JsonObject, data: DataVersion) -> 
         if missing:
             names = ", ".join(label_name(label) for label in missing)
             yield (
-                f"The {split} split of {data.name} has no images of {names}, so nothing can be "
-                "measured on it. Add images of more patients."
+                msg(
+                    "The %(split)s split of %(name)s has no images of %(names)s, so nothing can "
+                    "be measured on it. Add images of more patients.",
+                    split=split,
+                    name=data.name,
+                    names=names,
+                )
             )

@@ -16,6 +16,7 @@ from app.runs.files import run_folder
 from app.runs.queue import ENDED, get_run
 from app.runs.tables import Run
 from app.settings import Settings
+from ml.texts import msg
 
 
 def delete_run(session: Session, settings: Settings, id: uuid.UUID, *, by: str) -> int:
@@ -35,7 +36,7 @@ def delete_run(session: Session, settings: Settings, id: uuid.UUID, *, by: str) 
     session.expunge(run)
     if not affected_rows(session, ended):
         session.rollback()
-        raise Conflict("The run has not ended. Cancel it first.")
+        raise Conflict(msg("The run has not ended. Cancel it first."))
     folder = run_folder(settings, id)
     freed = folder_bytes(folder)
     detail = {"run_type": run.run_type, "name": run.name, "freed_bytes": freed}

@@ -21,6 +21,7 @@ from app.runs.files import SAMPLES, run_folder, state_of_files
 from app.runs.progress import METRICS
 from app.runs.tables import Run, RunStatus
 from app.services import Services
+from ml.texts import msg
 
 MOST_STREAMS = 32
 LOOK_EVERY_S = 1.0
@@ -52,7 +53,9 @@ async def place_in_streams() -> AsyncIterator[None]:
         Busy: none is left, or the server is going.
     """
     if STREAMS.closing or STREAMS.open >= STREAMS.most:
-        raise Busy("Too many pages are following runs. Reload this page instead.", retry_after_s=10)
+        raise Busy(
+            msg("Too many pages are following runs. Reload this page instead."), retry_after_s=10
+        )
     STREAMS.open += 1
     try:
         yield

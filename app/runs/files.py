@@ -15,16 +15,17 @@ from urllib.parse import quote
 from fastapi.responses import StreamingResponse
 
 from app.settings import Settings
+from ml.texts import msg
 
 SAMPLES = "samples"
 # What a run's program writes at the top of its folder, for people.
 _RESULT_KINDS = frozenset((".csv", ".html", ".json", ".md", ".png", ".svg"))
 _WORKING_FILES = frozenset(("options.json", "prepared.json", "run-options.json"))
 _TITLES = {
-    "report.html": "Report",
-    "conditions.html": "Report of the conditions",
-    "left-out.csv": "Files that the import left out, with the reasons",
-    "left-out-reviewed.csv": "Reviewed images that were left out, with the reasons",
+    "report.html": msg("Report"),
+    "conditions.html": msg("Report of the conditions"),
+    "left-out.csv": msg("Files that the import left out, with the reasons"),
+    "left-out-reviewed.csv": msg("Reviewed images that were left out, with the reasons"),
 }
 _CHUNK = 64 * 2**10
 _SHOWN = {

@@ -23,6 +23,7 @@ from app.runs.run_lengths import ChosenLength, devices_of, length_choices, lengt
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import RunQueue
 from app.settings import Settings
+from ml.texts import msg
 
 _MOST_FIELDS = 300
 # Imports have a separate form, which takes archives.
@@ -44,7 +45,9 @@ def run_type_of(kind: str) -> RunType:
         NotFound: there is no such run type.
     """
     if kind not in RUN_TYPES:
-        raise NotFound(f"There is no run type {kind!r}. See what can be started.")
+        raise NotFound(
+            msg("There is no run type %(kind)s. See what can be started.", kind=f"{kind!r}")
+        )
     return RUN_TYPES[kind]
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.core.errors import InvalidForm
+from app.core.language import timestamp, translated, translated_list
 from app.datasets.small_splits import small_splits
 from app.datasets.tables import DataKind, DataVersion
 from app.registry.tables import ModelKind, ModelVersion
@@ -23,6 +24,7 @@ from app.runs.tables import Run, RunQueue, RunStatus
 from ml.json_model import JsonObject
 from ml.labels import label_name, ordered_labels
 from ml.option_fields import OptionField, OptionValue, option_fields, option_title, option_values
+from ml.texts import msg
 
 # Data sets whose counts stand beside a class.
 _MOST_COUNTS = 3
@@ -94,21 +96,24 @@ class FormField:
     nothing: str = ""
     nothing_url: str = ""
     is_first: bool = False
-    none: str = "None"
+    none: str = msg("None")
 
 
 _NOTHING: dict[InputType, tuple[str, str]] = {
-    InputType.DATA: ("There is no data set yet. Add one", "/admin/data/new"),
+    InputType.DATA: (msg("There is no data set yet. Add one"), "/admin/data/new"),
     InputType.SYNTHETIC: (
-        "There are no synthetic images yet. Generate some",
+        msg("There are no synthetic images yet. Generate some"),
         "/admin/runs/new/synthesize",
     ),
     InputType.CLASSIFIER: (
-        "There is no classifier yet. Train one",
+        msg("There is no classifier yet. Train one"),
         "/admin/runs/new/train-classifier",
     ),
-    InputType.GENERATOR: ("There is no generator yet. Train a GAN", "/admin/runs/new/train-gan"),
-    InputType.RUN: ("No such run has succeeded yet. Train a GAN", "/admin/runs/new/train-gan"),
+    InputType.GENERATOR: (
+        msg("There is no generator yet. Train a GAN"),
+        "/admin/runs/new/train-gan",
+    ),
+    InputType.RUN: (msg("No such run has succeeded yet. Train a GAN"), "/admin/runs/new/train-gan"),
 }
 
 
@@ -140,7 +145,7 @@ def _with_classes(field: FormField, session: Session) -> FormField:
     choices = tuple(FieldChoice(label, _class_text(label, sets)) for label in labels)
     return replace(
         field,
-        help="Classes to learn, with the number of images in each data set.",
+        help=msg("Classes to learn, with the number of images in each data set."),
         control=Control.MANY,
         choices=choices,
         values=_names(field.value),
@@ -149,10 +154,20 @@ def _with_classes(field: FormField, session: Session) -> FormField:
 
 def _class_text(label: str, sets: Sequence[DataVersion]) -> str:
     counts = [
-        f"{count:,} in {each.name}" for each in sets if (count := each.contents.by_label.get(label))
+        msg("%(count)s in %(name)s", count=count, name=each.name)
+        for each in sets
+        if (count := each.contents.by_label.get(label))
     ]
-    more = f" and {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
-    return f"{label_name(label)}: {', '.join(counts[:_MOST_COUNTS])}{more}"
+    listed = translated_list(counts[:_MOST_COUNTS])
+    if len(counts) > _MOST_COUNTS:
+        listed = translated(
+            msg(
+                "%(listed)s and %(count)s more",
+                listed=listed,
+                count=len(counts) - _MOST_COUNTS,
+            )
+        )
+    return f"{translated(label_name(label))}: {listed}"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -209,10 +224,14 @@ def _data_choices(session: Session, kind: DataKind) -> tuple[FieldChoice, ...]:
 
 
 def _data_text(version: DataVersion) -> str:
-    few = ""
+    of: dict[str, str | int] = {
+        "name": version.name,
+        "count": version.images,
+        "sha256": version.sha256[:8],
+    }
     if version.kind is DataKind.IMAGES and version.summary and small_splits(version):
-        few = ", few to measure on"
-    return f"{version.name}, {version.images:,} images ({version.sha256[:8]}){few}"
+        return msg("%(name)s, %(count)s images (%(sha256)s), few to measure on", **of)
+    return msg("%(name)s, %(count)s images (%(sha256)s)", **of)
 
 
 def _model_choices(
@@ -228,7 +247,9 @@ def _model_choices(
     return tuple(
         FieldChoice(
             each.sha256,
-            f"{each.version} ({each.sha256[:8]}{', active' * (each.sha256 == serving_sha256)})",
+            msg("%(version)s (%(sha256)s, active)", version=each.version, sha256=each.sha256[:8])
+            if each.sha256 == serving_sha256
+            else f"{each.version} ({each.sha256[:8]})",
         )
         for each in session.scalars(newest)
     )
@@ -238,7 +259,7 @@ def _run_choices(session: Session, run_type: str) -> tuple[FieldChoice, ...]:
     newest = select(Run).where(Run.run_type == run_type, Run.status == RunStatus.SUCCEEDED)
     newest = newest.order_by(Run.created_at.desc()).limit(MOST_CHOICES)
     return tuple(
-        FieldChoice(str(run.id), f"{run.created_at:%d %b %Y, %H:%M} UTC ({str(run.id)[:8]})")
+        FieldChoice(str(run.id), f"{timestamp(run.created_at)} ({str(run.id)[:8]})")
         for run in session.scalars(newest)
     )
 
@@ -322,8 +343,8 @@ def known_values(form: Sequence[FormField]) -> JsonObject:
 def field_labels(form: Sequence[FormField]) -> dict[str, str]:
     """The label of each field, and of device and priority."""
     return {each.name: each.label for each in form} | {
-        QUEUE_FIELD: "Device",
-        PRIORITY_FIELD: "Priority",
+        QUEUE_FIELD: msg("Device"),
+        PRIORITY_FIELD: msg("Priority"),
     }
 
 
@@ -383,14 +404,18 @@ def read_queue(typed: FormData) -> tuple[RunQueue, int]:
     try:
         queue = RunQueue(str(typed.get(QUEUE_FIELD, RunQueue.CPU.value)))
     except ValueError:
-        faults[QUEUE_FIELD] = "Choose CPU or GPU."
+        faults[QUEUE_FIELD] = msg("Choose CPU or GPU.")
     text = str(typed.get(PRIORITY_FIELD, "")).strip() or "0"
     try:
         priority = int(text)
         if not PRIORITY[0] <= priority <= PRIORITY[1]:
             raise ValueError
     except ValueError:
-        faults[PRIORITY_FIELD] = f"Enter a whole number from {PRIORITY[0]} to {PRIORITY[1]}."
+        faults[PRIORITY_FIELD] = msg(
+            "Enter a whole number from %(priority)s to %(priority2)s.",
+            priority=PRIORITY[0],
+            priority2=PRIORITY[1],
+        )
     if faults:
         raise InvalidForm(faults)
     return queue, priority

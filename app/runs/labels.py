@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.core.audit import AuditEvent
 from app.core.errors import InvalidForm
 from app.runs.tables import Run
+from ml.texts import msg
 
 LONGEST_RUN_NAME = 100
 LONGEST_TAGS = 300
@@ -36,14 +37,20 @@ def label_run(session: Session, run: Run, name: str, tags: str, notes: str, *, b
     listed = split_tags(tags)
     faults = {}
     if len(name) > LONGEST_RUN_NAME:
-        faults["name"] = f"Enter at most {LONGEST_RUN_NAME} characters."
+        faults["name"] = msg(
+            "Enter at most %(longest_run_name)s characters.", longest_run_name=LONGEST_RUN_NAME
+        )
     if len(joined_tags(listed)) > LONGEST_TAGS or any(len(tag) > _LONGEST_TAG for tag in listed):
-        faults["tags"] = (
-            f"Enter tags of at most {_LONGEST_TAG} characters, {LONGEST_TAGS} in all, with commas "
-            "between."
+        faults["tags"] = msg(
+            "Enter tags of at most %(longest_tag)s characters, %(longest_tags)s in all, "
+            "with commas between.",
+            longest_tag=_LONGEST_TAG,
+            longest_tags=LONGEST_TAGS,
         )
     if len(notes) > LONGEST_NOTES:
-        faults["notes"] = f"Enter at most {LONGEST_NOTES:,} characters."
+        faults["notes"] = msg(
+            "Enter at most %(longest_notes)s characters.", longest_notes=LONGEST_NOTES
+        )
     if faults:
         raise InvalidForm(faults)
     run.name, run.tags, run.notes = name, joined_tags(listed), notes

@@ -19,6 +19,7 @@ from app.settings import Settings
 from ml.data.manifest import MANIFEST
 from ml.json_model import JsonObject
 from ml.option_fields import InvalidOptions, option_fields, option_values, validated_options
+from ml.texts import msg
 
 _DIGEST_LENGTH = 64
 _DATA_KINDS = {InputType.DATA: DataKind.IMAGES, InputType.SYNTHETIC: DataKind.SYNTHETIC}
@@ -27,8 +28,8 @@ _MODEL_KINDS = {
     InputType.GENERATOR: ModelKind.GENERATOR,
 }
 _NAMES = {
-    InputType.DATA: "data set",
-    InputType.SYNTHETIC: "synthetic data set",
+    InputType.DATA: msg("data set"),
+    InputType.SYNTHETIC: msg("synthetic data set"),
     InputType.CLASSIFIER: "classifier",
     InputType.GENERATOR: "generator",
     InputType.RUN: "run",
@@ -38,7 +39,7 @@ _NAMES = {
 class RunRefused(InvalidForm):
     """A run with invalid options; `faults` holds a sentence for each, by name."""
 
-    title = "The run cannot be started"
+    title = msg("The run cannot be started")
     default_code = "bad-run"
 
 
@@ -60,7 +61,13 @@ def checked_options(session: Session, run_type: str, given: Mapping[str, object]
     if run_type not in RUN_TYPES:
         expected = ", ".join(sorted(RUN_TYPES))
         raise RunRefused(
-            {"run_type": f"There is no run type {run_type!r}. Expected one of {expected}."}
+            {
+                "run_type": msg(
+                    "There is no run type %(run_type)s. Expected one of %(expected)s.",
+                    run_type=f"{run_type!r}",
+                    expected=expected,
+                )
+            }
         )
     of = RUN_TYPES[run_type]
     faults = _unknown(of, given)
@@ -93,7 +100,9 @@ def _unknown(of: RunType, given: Mapping[str, object]) -> dict[str, str]:
     known += [each.name for each in option_fields(of.Options)]
     expected = ", ".join(sorted(known))
     return {
-        name: f"Unknown option. Expected one of {expected}." for name in given if name not in known
+        name: msg("Unknown option. Expected one of %(expected)s.", expected=expected)
+        for name in given
+        if name not in known
     }
 
 
@@ -162,7 +171,11 @@ def _found_model(session: Session, wanted: InputType, name: str) -> str:
 
 
 def _not_registered(wanted: InputType, name: str) -> str:
-    return f"There is no {_NAMES[wanted]} {name[:12]}. Choose another one."
+    return msg(
+        "There is no %(wanted)s %(name)s. Choose another one.",
+        wanted=_NAMES[wanted],
+        name=name[:12],
+    )
 
 
 def _is_digest(name: str) -> bool:

@@ -13,30 +13,31 @@ from app.core.database import now
 from app.runs.progress import RunProgress, tail_of
 from app.runs.run_types import RUN_TYPES, lane_of, types_of
 from app.runs.tables import Run, RunStatus
+from ml.texts import msg
 from ml.training.phases import PHASES
 
 # What a run does during its steps and after them.
 _STEPS = {
-    "train-gan": "Training",
-    "train-classifier": "Training",
-    "synthesize": "Generating images",
-    "import-data": "Reading images",
-    "compare-conditions": "Training",
+    "train-gan": msg("Training"),
+    "train-classifier": msg("Training"),
+    "synthesize": msg("Generating images"),
+    "import-data": msg("Reading images"),
+    "compare-conditions": msg("Training"),
 }
 _AFTER = {
-    "train-gan": "Measuring and exporting",
-    "train-classifier": "Calibrating, measuring and exporting",
+    "train-gan": msg("Measuring and exporting"),
+    "train-classifier": msg("Calibrating, measuring and exporting"),
 }
 
 
 # Of `ml.training.phases`.
 _OF_PROGRAM = {
-    "reading": "Reading images",
-    "training": "Training",
-    "measuring": "Measuring",
-    "exporting": "Exporting",
+    "reading": msg("Reading images"),
+    "training": msg("Training"),
+    "measuring": msg("Measuring"),
+    "exporting": msg("Exporting"),
 }
-_OF_TYPE = {"train-classifier": {"measuring": "Calibrating, measuring and exporting"}}
+_OF_TYPE = {"train-classifier": {"measuring": msg("Calibrating, measuring and exporting")}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ def phases_of(run: Run, folder: Path | None = None) -> list[Phase]:
     end = run.finished_at or now()
     bounds = [(_start_name(run), run.started_at)]
     if known.first_step_at:
-        bounds.append((_STEPS.get(run.run_type, "Working"), known.first_step_at))
+        bounds.append((_STEPS.get(run.run_type, msg("Working")), known.first_step_at))
     if known.last_step_at and known.is_complete:
-        bounds.append((_AFTER.get(run.run_type, "Finishing"), known.last_step_at))
+        bounds.append((_AFTER.get(run.run_type, msg("Finishing")), known.last_step_at))
     is_live = run.status is RunStatus.RUNNING
     ends = [at for _, at in bounds[1:]] + [end]
     return [
@@ -102,7 +103,7 @@ def _of_program(
     run: Run, started_at: datetime, entered: Sequence[tuple[str, datetime]]
 ) -> list[Phase]:
     """The phases with their times; those that a resumed program repeats are added up."""
-    bounds = [("Starting", started_at), *entered]
+    bounds = [(msg("Starting"), started_at), *entered]
     ends = [at for _, at in entered] + [run.finished_at or now()]
     seconds: dict[str, float] = {}
     for (name, at), until in zip(bounds, ends, strict=True):
@@ -112,7 +113,7 @@ def _of_program(
 
 
 def _start_name(run: Run) -> str:
-    return "Starting" if run.run_type == "import-data" else "Starting and reading images"
+    return msg("Starting") if run.run_type == "import-data" else msg("Starting and reading images")
 
 
 def _seconds(start: datetime, end: datetime) -> float:

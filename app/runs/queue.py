@@ -23,6 +23,7 @@ from app.runs.handlers.import_data import UPLOAD
 from app.runs.progress import RunProgress
 from app.runs.run_types import RUN_TYPES, types_of
 from app.runs.tables import Run, RunLane, RunQueue, RunStatus
+from ml.texts import msg
 
 # Enough for a traceback; the whole log is a file.
 MAX_LOG_TAIL = 8_000
@@ -48,11 +49,11 @@ _STOP_ASKED = Run.cancel_requested_at.is_not(None)
 _ATTEMPT_LEFT = Run.attempts < Run.max_attempts
 _VANISHED = "The worker stopped responding"
 STATUS_NAMES: dict[RunStatus, str] = {
-    RunStatus.QUEUED: "queued",
-    RunStatus.RUNNING: "running",
-    RunStatus.SUCCEEDED: "done",
-    RunStatus.FAILED: "failed",
-    RunStatus.CANCELLED: "cancelled",
+    RunStatus.QUEUED: msg("queued"),
+    RunStatus.RUNNING: msg("running"),
+    RunStatus.SUCCEEDED: msg("done"),
+    RunStatus.FAILED: msg("failed"),
+    RunStatus.CANCELLED: msg("cancelled"),
 }
 _UNSUCCESSFUL = (RunStatus.FAILED, RunStatus.CANCELLED)
 ENDED = (RunStatus.SUCCEEDED, *_UNSUCCESSFUL)
@@ -65,7 +66,7 @@ class RunEnded(AppError):
     """The run has ended."""
 
     status = HTTPStatus.CONFLICT
-    title = "The run has ended"
+    title = msg("The run has ended")
     default_code = "run-ended"
 
 
@@ -86,7 +87,7 @@ def get_run(session: Session, id: uuid.UUID) -> Run:
     """
     run = session.get(Run, id, populate_existing=True)
     if run is None:
-        raise NotFound(f"There is no run {id}. See the list of runs.")
+        raise NotFound(msg("There is no run %(id)s. See the list of runs.", id=str(id)))
     return run
 
 
@@ -257,7 +258,9 @@ def request_cancel(session: Session, id: uuid.UUID, *, requested_by: str) -> Run
     )
     run = get_run(session, id)
     if not asked:
-        raise RunEnded(f"The run has already ended: it is {STATUS_NAMES[run.status]}.")
+        raise RunEnded(
+            msg("The run has already ended: it is %(status)s.", status=STATUS_NAMES[run.status])
+        )
     session.add(AuditEvent(actor=requested_by, action="run.cancelled", subject=str(id)))
     return run
 
@@ -283,8 +286,11 @@ def request_finish(session: Session, id: uuid.UUID, *, requested_by: str) -> Non
     run = get_run(session, id)
     if not can_finish_early(run):
         raise Conflict(
-            f"The run is {STATUS_NAMES[run.status]}, or has no result yet. Only trainings that are "
-            "running can stop early."
+            msg(
+                "The run is %(status)s, or has no result yet. Only trainings that are "
+                "running can stop early.",
+                status=STATUS_NAMES[run.status],
+            )
         )
     running = (Run.id == id, Run.status == RunStatus.RUNNING)
     _update(session, *running, finish_requested_at=now())
@@ -300,7 +306,7 @@ def set_archived(session: Session, id: uuid.UUID, *, archived: bool, by: str) ->
     """
     run = get_run(session, id)
     if run.status not in ENDED:
-        raise Conflict("The run has not ended. Cancel it first.")
+        raise Conflict(msg("The run has not ended. Cancel it first."))
     if bool(run.archived_at) != archived:
         run.archived_at = now() if archived else None
         action = "run.archived" if archived else "run.restored"
@@ -323,7 +329,7 @@ def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
     """
     run = get_run(session, id)
     if run.status in _UNSUCCESSFUL and not can_resume(run):
-        raise Conflict("The uploaded archive was removed when the run ended. Upload it again.")
+        raise Conflict(msg("The uploaded archive was removed when the run ended. Upload it again."))
     again = _update(
         session,
         Run.id == id,
@@ -339,7 +345,10 @@ def resume(session: Session, id: uuid.UUID, *, requested_by: str) -> Run:
     run = get_run(session, id)
     if not again:
         raise Conflict(
-            f"The run is {STATUS_NAMES[run.status]}. Only failed and cancelled runs can be resumed."
+            msg(
+                "The run is %(status)s. Only failed and cancelled runs can be resumed.",
+                status=STATUS_NAMES[run.status],
+            )
         )
     session.add(AuditEvent(actor=requested_by, action="run.resumed", subject=str(id)))
     return run

@@ -58,9 +58,10 @@ from app.runs.views import (
 )
 from app.services import CurrentServices, CurrentSession
 from app.settings import Settings
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin/runs", include_in_schema=False)
-_NO_FILE = "This run has no such file."
+_NO_FILE = msg("This run has no such file.")
 _FORM = FormPage("runs/form.html", labels={}, values={})
 # Posts the form to be checked, and starts nothing.
 CHECK_BUTTON = "check"
@@ -313,16 +314,21 @@ def confirm_delete(
     """What deleting a run would do."""
     run = runs.get_run(opened, id)
     space = size(folder_bytes(run_folder(current.settings, id)))
-    kept = " Models and data sets that it registered stay." if registered_by(opened, run) else ""
     return confirm(
         request,
         Confirmation(
             room="runs",
-            title=f"Delete the run {RunSummary.of(run).name}?",
-            text=f"Its log, metrics, samples and checkpoints are deleted, which frees "
-            f"{space}.{kept} This cannot be undone.",
+            title=msg("Delete the run %(name)s?", name=RunSummary.of(run).name),
+            text=msg(
+                "Its log, metrics, samples and checkpoints are deleted, which frees "
+                "%(space)s. This cannot be undone.",
+                space=space,
+            ),
+            more=msg("Models and data sets that it registered stay.")
+            if registered_by(opened, run)
+            else "",
             action=f"/admin/runs/{id}/delete",
-            button="Delete run",
+            button=msg("Delete run"),
             back=f"/admin/runs/{id}",
         ),
     )

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from app.core.language import translated
 from app.runs.estimates import Estimator
 from app.runs.handlers.base import Length, RunType
 from app.runs.heartbeat import WorkerSign
 from app.runs.tables import RunQueue
 from ml.json_model import JsonObject
+from ml.labels import in_sentence
 from ml.option_fields import option_values, validated_options
 
 # Follows from the number of steps.
@@ -83,7 +85,7 @@ def length_choices(
                     length=length,
                     queue=queue,
                     text=", ".join(
-                        f"{run_type.title_of(name).lower()} {value:,}"
+                        f"{in_sentence(translated(run_type.title_of(name)))} {value:,}"
                         for name, value in values.items()
                         if name != _FOLLOWS
                     ),

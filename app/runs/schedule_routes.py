@@ -15,6 +15,7 @@ from starlette.datastructures import FormData
 from app.accounts.dependencies import ActingAdmin, Admin
 from app.core.database import now
 from app.core.errors import InvalidForm
+from app.core.language import translated_list
 from app.core.links import PageLink
 from app.core.templating import Confirmation, confirm, page
 from app.datasets.links import data_link
@@ -49,15 +50,24 @@ from app.runs.schedules import (
 from app.runs.tables import Run, Schedule
 from app.runs.views import RunSummary, result_lines
 from app.services import CurrentServices, CurrentSession, Services
+from ml.texts import msg
 
 router = APIRouter(prefix="/admin/schedules", include_in_schema=False)
 # Not the names of options, which are in the same form.
 NAME_FIELD, TIME_FIELD, DAYS_FIELD = "schedule-name", "schedule-at", "schedule-days"
-DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+DAY_NAMES = (
+    msg("Monday"),
+    msg("Tuesday"),
+    msg("Wednesday"),
+    msg("Thursday"),
+    msg("Friday"),
+    msg("Saturday"),
+    msg("Sunday"),
+)
 _FIELDS = {"name": NAME_FIELD, "at": TIME_FIELD, "weekdays": DAYS_FIELD}
 _FORM = FormPage(
     "runs/schedule_form.html",
-    labels={NAME_FIELD: "Name", TIME_FIELD: "Time (UTC)", DAYS_FIELD: "Days"},
+    labels={NAME_FIELD: msg("Name"), TIME_FIELD: msg("Time (UTC)"), DAYS_FIELD: msg("Days")},
     values={
         "name": "",
         "at": Timing().at,
@@ -110,8 +120,8 @@ class ScheduleView:
 def _days(digits: str) -> str:
     """0123456 -> "every day"; 02 -> "Monday, Wednesday"."""
     if digits == EVERY_DAY:
-        return "every day"
-    return ", ".join(DAY_NAMES[int(digit)] for digit in digits)
+        return msg("every day")
+    return translated_list(DAY_NAMES[int(digit)] for digit in digits)
 
 
 @router.get("")
@@ -327,11 +337,13 @@ def confirm_remove(
         request,
         Confirmation(
             room="schedules",
-            title=f"Delete the schedule {schedule.name}?",
-            text="It starts no more runs. Its past runs stay. This cannot be undone; to pause it, "
-            "disable it.",
+            title=msg("Delete the schedule %(name)s?", name=schedule.name),
+            text=msg(
+                "It starts no more runs. Its past runs stay. This cannot be undone; to pause "
+                "it, disable it."
+            ),
             action=f"/admin/schedules/{id}/delete",
-            button="Delete schedule",
+            button=msg("Delete schedule"),
             back="/admin/schedules",
         ),
     )

@@ -24,6 +24,7 @@ from app.runs.run_types import RUN_TYPES
 from app.runs.service import ScheduledSlot, create_run
 from app.runs.tables import Run, RunQueue, RunStatus, Schedule
 from ml.json_model import JsonObject
+from ml.texts import msg
 
 EVERY_DAY = "0123456"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -156,13 +157,19 @@ def _checked(
     name, days = " ".join(name.split()), "".join(sorted(set(timing.weekdays)))
     same_name = select(exists().where(Schedule.name == name, Schedule.id != changed))
     if not 0 < len(name) <= _LONGEST_NAME:
-        faults["name"] = f"Enter a name of 1 to {_LONGEST_NAME} characters."
+        faults["name"] = msg(
+            "Enter a name of 1 to %(longest_name)s characters.", longest_name=_LONGEST_NAME
+        )
     elif session.scalar(same_name):
-        faults["name"] = f"There is already a schedule {name!r}. Enter another name."
+        faults["name"] = msg(
+            "There is already a schedule %(name)s. Enter another name.", name=f"{name!r}"
+        )
     if not _TIME.fullmatch(timing.at):
-        faults["at"] = f"Enter a time of day in UTC, such as 02:00, not {timing.at!r}."
+        faults["at"] = msg(
+            "Enter a time of day in UTC, such as 02:00, not %(at)s.", at=f"{timing.at!r}"
+        )
     if not days or set(days) - set(EVERY_DAY):
-        faults["weekdays"] = "Choose at least one day of the week."
+        faults["weekdays"] = msg("Choose at least one day of the week.")
     try:
         checked = checked_options(session, run_type, options)
     except RunRefused as refused:
@@ -185,7 +192,7 @@ def find_schedule(session: Session, id: uuid.UUID) -> Schedule:
     """
     schedule = session.get(Schedule, id)
     if schedule is None:
-        raise NotFound(f"There is no schedule {id}. See the list of schedules.")
+        raise NotFound(msg("There is no schedule %(id)s. See the list of schedules.", id=str(id)))
     return schedule
 
 

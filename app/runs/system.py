@@ -21,6 +21,7 @@ from app.runs.views import RunSummary
 from app.screenings.tables import Screening
 from app.services import Services
 from app.settings import Settings
+from ml.texts import msg
 
 _LISTED = 20
 _LIBRARIES = ("onnxruntime", "torch", "pydicom", "celery")
@@ -137,13 +138,13 @@ def disk_meter(services: Services) -> DiskMeter:
 
     return DiskMeter(
         {
-            "Images of screenings": of_images,
-            "Runs": lambda: folder_bytes(home.runs),
-            "Models": lambda: folder_bytes(home.models),
-            "Data sets": lambda: folder_bytes(home.data_sets),
-            "Uploads of imports": lambda: folder_bytes(home.staging),
-            "Cache": lambda: folder_bytes(home.cache),
-            "Database": in_database,
+            msg("Images of screenings"): of_images,
+            msg("Runs"): lambda: folder_bytes(home.runs),
+            msg("Models"): lambda: folder_bytes(home.models),
+            msg("Data sets"): lambda: folder_bytes(home.data_sets),
+            msg("Uploads of imports"): lambda: folder_bytes(home.staging),
+            msg("Cache"): lambda: folder_bytes(home.cache),
+            msg("Database"): in_database,
         }
     )
 
@@ -176,14 +177,17 @@ def versions(session: Session, services: Services) -> list[tuple[str, str]]:
     with suppress(NotReady):
         card = services.classifier.get(timeout_s=0).card
     found = [
-        ("Application", version("xray-screening")),
-        ("Environment", f"{settings.environment}{', trial mode' * settings.trial_mode}"),
-        ("Classifier", f"{card.version} ({card.sha256[:12]})" if card else "not loaded"),
-        ("Database", _database_version(session)),
-        ("Database schema", f"{schema}{'' if schema == newest else f', expected {newest}'}"),
-        ("Broker", "Redis" if settings.effective_broker_url else "folders in the home folder"),
-        ("Image storage", settings.effective_storage_url.partition(":")[0]),
-        ("Notifications", ", ".join(settings.channels) or "none"),
+        (msg("Application"), version("xray-screening")),
+        (msg("Environment"), f"{settings.environment}{', trial mode' * settings.trial_mode}"),
+        (msg("Classifier"), f"{card.version} ({card.sha256[:12]})" if card else msg("not loaded")),
+        (msg("Database"), _database_version(session)),
+        (msg("Database schema"), f"{schema}{'' if schema == newest else f', expected {newest}'}"),
+        (
+            msg("Broker"),
+            "Redis" if settings.effective_broker_url else msg("folders in the home folder"),
+        ),
+        (msg("Image storage"), settings.effective_storage_url.partition(":")[0]),
+        (msg("Notifications"), ", ".join(settings.channels) or msg("none")),
         ("Python", platform.python_version()),
     ]
     return found + [(name, number) for name in _LIBRARIES if (number := _installed(name))]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.core.audit import AuditEvent
 from app.core.database import now
+from app.core.language import number
 from app.core.links import PageLink
 from app.core.pagination import Page, paginate
 from app.datasets.links import data_link
@@ -33,13 +34,14 @@ from app.runs.tables import Run, RunStatus
 from ml.labels import label_name
 from ml.option_fields import option_title
 from ml.reporting.format import interval
+from ml.texts import Number, msg
 
 PAGE_SIZE = 30
 RunOrder = Literal["newest", "oldest", "finished"]
 ORDER_NAMES: Mapping[RunOrder, str] = {
-    "newest": "Newest first",
-    "oldest": "Oldest first",
-    "finished": "Finished last, first",
+    "newest": msg("Newest first"),
+    "oldest": msg("Oldest first"),
+    "finished": msg("Finished last, first"),
 }
 _DIGEST_LENGTH = 64
 Made = TypeVar("Made", ModelVersion, DataVersion)
@@ -131,7 +133,9 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return msg("%(days)s days %(hours)s h", days=hours // 24, hours=hours % 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,9 @@ class Progress:
         step, of, eta, speed = known.step, known.of, known.eta_s, known.images_per_second
         is_live = run.status is RunStatus.RUNNING
         return cls(
-            text=f"{step:,.0f} of {of:,.0f}" if of else f"{step:,.0f}",
+            text=msg("%(step)s of %(of)s", step=Number(step), of=Number(of))
+            if of
+            else number(step),
             percent=round(min(100.0, 100 * step / of), 1) if of else None,
             # After the last step the program still measures and exports.
             eta=duration(eta) if is_live and eta is not None and not known.is_complete else "",
@@ -220,7 +226,7 @@ def _so_far(run: Run) -> str:
     """Time since a running run's first attempt; empty for others."""
     if run.status is not RunStatus.RUNNING or run.started_at is None:
         return ""
-    return f"{duration((now() - run.started_at).total_seconds())} so far"
+    return msg("%(time)s so far", time=duration((now() - run.started_at).total_seconds()))
 
 
 def data_of_each(session: Session, found: Sequence[Run]) -> dict[str, PageLink]:
@@ -285,7 +291,7 @@ def result_lines(run: Run) -> list[tuple[str, str]]:
 def _result_text(value: Any) -> str:
     match value:
         case bool():
-            return "yes" if value else "no"
+            return msg("yes") if value else msg("no")
         case int():
             return f"{value:,}"
         case float():
@@ -350,7 +356,7 @@ def _option_value(value: Any) -> str:
         case None | "" | []:
             return "none"
         case bool():
-            return "yes" if value else "no"
+            return msg("yes") if value else msg("no")
         case float():
             return number_text(value)
         case list():

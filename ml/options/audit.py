@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from ml.option_fields import BASIC
 from ml.options.common import OPTIONS_CONFIG, RandomSeed
+from ml.texts import msg
 
 
 @dataclass(frozen=True, config=OPTIONS_CONFIG)
@@ -19,7 +20,7 @@ class AuditOptions:
             ge=0,
             le=100_000,
             title="Images per site",
-            description="Most test images of a site, drawn at random; 0 for all.",
+            description=msg("Most test images of a site, drawn at random; 0 for all."),
             json_schema_extra=BASIC,
         ),
     ] = 200

@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from ml.option_fields import BASIC
 from ml.options.common import OPTIONS_CONFIG, PrecisionOption, RandomSeed, WeightDecay
+from ml.texts import msg
 
 # Folder within a training run's, for the model that it releases.
 BUNDLE_FOLDER = "bundle"
@@ -18,71 +19,80 @@ class ClassifierOptions:
     """Everything that determines the result of training a classifier."""
 
     network: Literal["efficientnet-lite0", "report-cnn"] = Field(
-        default="efficientnet-lite0", description="Network architecture.", json_schema_extra=BASIC
+        default="efficientnet-lite0",
+        description=msg("Network architecture."),
+        json_schema_extra=BASIC,
     )
     epochs: int = Field(
         default=12,
         ge=1,
-        title="Maximum epochs",
-        description="Maximum number of epochs.",
+        title=msg("Maximum epochs"),
+        description=msg("Maximum number of epochs."),
         json_schema_extra=BASIC,
     )
     # What is learned from smaller images carries over (progressive resizing).
     small_epochs: int = Field(
         default=4,
         ge=0,
-        title="Epochs on small images",
-        description="First epochs on smaller images, which take half the time.",
+        title=msg("Epochs on small images"),
+        description=msg("First epochs on smaller images, which take half the time."),
     )
     small_size: int = Field(
         default=160,
         ge=32,
-        title="Small image size",
-        description="Side of the smaller images, in pixels.",
+        title=msg("Small image size"),
+        description=msg("Side of the smaller images, in pixels."),
     )
     crop: Literal["none", "lungs"] = Field(
         default="none",
-        description="Show the network the whole image, or only the box around the lungs.",
+        description=msg("Show the network the whole image, or only the box around the lungs."),
         json_schema_extra=BASIC,
     )
     augmentation: Literal["standard", "strong"] = Field(
         default="standard",
-        description="Strong also varies what scanners differ in: tone curve, sharpness, texture.",
+        description=msg(
+            "Strong also varies what scanners differ in: tone curve, sharpness, texture."
+        ),
     )
     frozen_blocks: int = Field(
         default=0,
         ge=0,
         le=7,
-        title="Frozen blocks",
-        description="First blocks of efficientnet-lite0 that keep their ImageNet weights.",
+        title=msg("Frozen blocks"),
+        description=msg("First blocks of efficientnet-lite0 that keep their ImageNet weights."),
     )
     batch_size: int = Field(
-        default=32, ge=2, description="Images per step.", json_schema_extra=BASIC
+        default=32, ge=2, description=msg("Images per step."), json_schema_extra=BASIC
     )
-    learning_rate: float = Field(default=1e-3, ge=0, description="Maximum learning rate.")
+    learning_rate: float = Field(default=1e-3, ge=0, description=msg("Maximum learning rate."))
     weight_decay: WeightDecay = 0.02
     label_smoothing: float = Field(
-        default=0.05, ge=0, le=0.5, description="Share of each label given to the other classes."
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description=msg("Share of each label given to the other classes."),
     )
     ema_decay: float = Field(
-        default=0.995, ge=0, le=1, description="Decay of the averaged weights per step."
+        default=0.995, ge=0, le=1, description=msg("Decay of the averaged weights per step.")
     )
     patience: int = Field(
-        default=4, ge=1, description="Epochs without a lower validation loss before training stops."
+        default=4,
+        ge=1,
+        description=msg("Epochs without a lower validation loss before training stops."),
     )
     precision: PrecisionOption = "float32"
     seed: RandomSeed = 0
     # They can then be measured as unknown hospitals.
     leave_out: str = Field(
         default="",
-        title="Excluded sites",
-        description="Sites or sources to exclude from training, separated by commas.",
+        title=msg("Excluded sites"),
+        description=msg("Sites or sources to exclude from training, separated by commas."),
     )
     synthetic_share: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of synthetic images among those drawn of a class that has any.",
+        description=msg("Share of synthetic images among those drawn of a class that has any."),
         json_schema_extra=BASIC,
     )
 
@@ -93,15 +103,17 @@ class AblationOptions(ClassifierOptions):
 
     leave_out: str = Field(
         default="",
-        title="Excluded sites",
-        description="Sites or sources to train every condition without as well, and to measure.",
+        title=msg("Excluded sites"),
+        description=msg(
+            "Sites or sources to train every condition without as well, and to measure."
+        ),
     )
     seeds: int = Field(
         default=3,
         ge=1,
         le=20,
-        title="Trainings per condition",
-        description="Trainings of each condition; their random seeds count up from the first.",
+        title=msg("Trainings per condition"),
+        description=msg("Trainings of each condition; their random seeds count up from the first."),
         json_schema_extra=BASIC,
     )
 
@@ -123,6 +135,8 @@ class ClassifierEvaluationOptions:
 
     leave_out: str = Field(
         default="",
-        title="Excluded sites",
-        description="Measure on all images of these sites or sources, which training excluded.",
+        title=msg("Excluded sites"),
+        description=msg(
+            "Measure on all images of these sites or sources, which training excluded."
+        ),
     )

@@ -6,18 +6,19 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ml.option_fields import BASIC
+from ml.texts import msg
 
 # JSON in PostgreSQL has no infinity.
 OPTIONS_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 Precision = Literal["float32", "bfloat16"]
 PrecisionOption = Annotated[
-    Precision, Field(description="bfloat16 is faster on hardware that supports it.")
+    Precision, Field(description=msg("bfloat16 is faster on hardware that supports it."))
 ]
 RandomSeed = Annotated[
     int,
-    Field(ge=0, title="Random seed", description="Random seed.", json_schema_extra=BASIC),
+    Field(ge=0, title=msg("Random seed"), description=msg("Random seed."), json_schema_extra=BASIC),
 ]
-WeightDecay = Annotated[float, Field(ge=0, description="Weight decay of AdamW.")]
+WeightDecay = Annotated[float, Field(ge=0, description=msg("Weight decay of AdamW."))]
 
 
 # A file of this name in a training's folder asks it to stop, and to keep its best result.

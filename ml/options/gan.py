@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from ml.option_fields import BASIC
 from ml.options.common import OPTIONS_CONFIG, PrecisionOption, RandomSeed
+from ml.texts import msg
 
 ObjectiveName = Literal["gan", "wgan", "wgan-gp", "r3gan", "hinge"]
 DEFAULT_FEATURES = "efficientnet-lite0,classifier"
@@ -18,9 +19,11 @@ RELEASE_FOLDER = "release"
 _FeatureSpaces = Annotated[
     str,
     Field(
-        title="Feature spaces",
-        description="Where images are compared, separated by commas: efficientnet-lite0, "
-        "efficientnet-lite2, classifier, inception.",
+        title=msg("Feature spaces"),
+        description=msg(
+            "Where images are compared, separated by commas: efficientnet-lite0, "
+            "efficientnet-lite2, classifier, inception."
+        ),
     ),
 ]
 _ImageSize = Annotated[
@@ -28,23 +31,23 @@ _ImageSize = Annotated[
     Field(
         ge=16,
         le=512,
-        title="Image size",
-        description="Side of the images, in pixels.",
+        title=msg("Image size"),
+        description=msg("Side of the images, in pixels."),
         json_schema_extra=BASIC,
     ),
 ]
 _Classes = Annotated[
     str,
     Field(
-        title="Classes",
-        description="Classes to learn, separated by commas.",
+        title=msg("Classes"),
+        description=msg("Classes to learn, separated by commas."),
         json_schema_extra=BASIC,
     ),
 ]
 _Conditional = Annotated[
     bool,
     Field(
-        description="Train one generator that makes each class on demand.",
+        description=msg("Train one generator that makes each class on demand."),
         json_schema_extra=BASIC,
     ),
 ]
@@ -56,132 +59,140 @@ class GanOptions:
 
     objective: ObjectiveName = Field(
         default="wgan-gp",
-        title="Loss function",
-        description="Loss function.",
+        title=msg("Loss function"),
+        description=msg("Loss function."),
         json_schema_extra=BASIC,
     )
     network: Literal["mlp", "report", "resnet", "projected"] = Field(
         default="report",
-        description="Architecture of generator and critic.",
+        description=msg("Architecture of generator and critic."),
         json_schema_extra=BASIC,
     )
     size: _ImageSize = 64
     labels: _Classes = "covid"
     conditional: _Conditional = False
     latent: int = Field(
-        default=128, ge=1, le=4096, title="Latent size", description="Length of the latent vector."
+        default=128,
+        ge=1,
+        le=4096,
+        title=msg("Latent size"),
+        description=msg("Length of the latent vector."),
     )
     width: int = Field(
         default=16,
         ge=1,
         le=256,
-        description="Channels of resnet and projected generators at full resolution.",
+        description=msg("Channels of resnet and projected generators at full resolution."),
     )
     batch_size: int = Field(
         default=32,
         ge=2,
-        description="Images per step, over all processes.",
+        description=msg("Images per step, over all processes."),
         json_schema_extra=BASIC,
     )
     steps: int = Field(
-        default=20_000, ge=1, description="Generator steps.", json_schema_extra=BASIC
+        default=20_000, ge=1, description=msg("Generator steps."), json_schema_extra=BASIC
     )
-    critic_steps: int = Field(default=5, ge=1, description="Critic steps per generator step.")
+    critic_steps: int = Field(default=5, ge=1, description=msg("Critic steps per generator step."))
     generator_learning_rate: float = Field(
-        default=1e-4, ge=0, description="Learning rate of the generator."
+        default=1e-4, ge=0, description=msg("Learning rate of the generator.")
     )
     critic_learning_rate: float = Field(
-        default=1e-4, ge=0, description="Learning rate of the critic."
+        default=1e-4, ge=0, description=msg("Learning rate of the critic.")
     )
-    optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description="Optimizer.")
+    optimizer: Literal["adam", "rmsprop"] = Field(default="adam", description=msg("Optimizer."))
     beta1: float = Field(
         default=0.0,
         ge=0,
         le=0.9999,
-        title="Adam beta1",
-        description="Adam's decay of the gradient.",
+        title=msg("Adam beta1"),
+        description=msg("Adam's decay of the gradient."),
     )
     beta2: float = Field(
         default=0.9,
         ge=0,
         le=0.9999,
-        title="Adam beta2",
-        description="Adam's decay of the squared gradient.",
+        title=msg("Adam beta2"),
+        description=msg("Adam's decay of the squared gradient."),
     )
     penalty: float = Field(
         default=10.0,
         ge=0,
-        title="Gradient penalty",
-        description="Weight of the gradient penalty (lambda; gamma for r3gan).",
+        title=msg("Gradient penalty"),
+        description=msg("Weight of the gradient penalty (lambda; gamma for r3gan)."),
     )
     penalty_every: int = Field(
         default=1,
         ge=1,
-        title="Gradient penalty interval",
-        description="Critic steps between gradient penalties (lazy penalty).",
+        title=msg("Gradient penalty interval"),
+        description=msg("Critic steps between gradient penalties (lazy penalty)."),
     )
     energy: float = Field(
         default=0.0,
         ge=0,
-        title="Energy distance",
-        description="Weight of the energy distance between features of samples and of real images "
-        "(projected): against collapse.",
+        title=msg("Energy distance"),
+        description=msg(
+            "Weight of the energy distance between features of samples and of real "
+            "images (projected): against collapse."
+        ),
     )
     clip: float = Field(
         default=0.01,
         ge=0,
-        title="Weight clipping",
-        description="Bound c of the critic's weights (wgan).",
+        title=msg("Weight clipping"),
+        description=msg("Bound c of the critic's weights (wgan)."),
     )
     generator_norm: bool = Field(
         default=True,
-        title="Batch norm in the generator",
-        description="Batch norm in the generator.",
+        title=msg("Batch norm in the generator"),
+        description=msg("Batch norm in the generator."),
     )
     critic_norm: bool = Field(
         default=False,
-        title="Batch norm in the critic",
-        description="Batch norm in the report's critic; not with a gradient penalty.",
+        title=msg("Batch norm in the critic"),
+        description=msg("Batch norm in the report's critic; not with a gradient penalty."),
     )
     dropout: float = Field(
-        default=0.25, ge=0, le=0.9, description="Dropout of the report's critic."
+        default=0.25, ge=0, le=0.9, description=msg("Dropout of the report's critic.")
     )
     batch_std: bool = Field(
         default=False,
-        title="Minibatch standard deviation",
-        description="Show the resnet or projected critic the standard deviation of its batch.",
+        title=msg("Minibatch standard deviation"),
+        description=msg("Show the resnet or projected critic the standard deviation of its batch."),
     )
     augment: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        title="Augmentation",
-        description="Share of images that DiffAugment changes.",
+        title=msg("Augmentation"),
+        description=msg("Share of images that DiffAugment changes."),
     )
     ema_images: int = Field(
         default=10_000,
         ge=0,
-        title="EMA half-life (images)",
-        description="Half-life of the averaged generator, in generated images.",
+        title=msg("EMA half-life (images)"),
+        description=msg("Half-life of the averaged generator, in generated images."),
     )
     evaluation_interval: int = Field(
         default=200,
         ge=1,
-        title="Evaluation interval (steps)",
-        description="Generator steps between evaluations, each with a checkpoint.",
+        title=msg("Evaluation interval (steps)"),
+        description=msg("Generator steps between evaluations, each with a checkpoint."),
         json_schema_extra=BASIC,
     )
     patience: int = Field(
         default=0,
         ge=0,
-        description="Evaluations without a lower KID before training stops; 0: never.",
+        description=msg("Evaluations without a lower KID before training stops; 0: never."),
     )
     min_diversity: float = Field(
         default=0.1,
         ge=0,
         le=1,
-        title="Stop when diversity falls below",
-        description="Share of the real images' diversity below which the generator has collapsed.",
+        title=msg("Stop when diversity falls below"),
+        description=msg(
+            "Share of the real images' diversity below which the generator has collapsed."
+        ),
     )
     precision: PrecisionOption = "float32"
     seed: RandomSeed = 0
@@ -205,7 +216,7 @@ class GanEvaluationOptions:
         default=512,
         ge=LEAST_SAMPLES,
         le=20_000,
-        description="Number of images to generate.",
+        description=msg("Number of images to generate."),
         json_schema_extra=BASIC,
     )
     features: _FeatureSpaces = DEFAULT_FEATURES
@@ -219,8 +230,9 @@ class GanReleaseOptions:
         default=0,
         ge=0,
         le=20_000,
-        description="Number of images to generate, 16 or more; 0: as many as the test split has, "
-        "64 to 512.",
+        description=msg(
+            "Number of images to generate, 16 or more; 0: as many as the test split has, 64 to 512."
+        ),
     )
     features: _FeatureSpaces = DEFAULT_FEATURES
 
@@ -233,11 +245,11 @@ class GanComparisonOptions:
     labels: _Classes = "covid"
     presets: str = Field(
         default="gan,dcgan,wgan,wgan-gp,resnet,r3gan,projected",
-        description="Presets to compare, separated by commas.",
+        description=msg("Presets to compare, separated by commas."),
     )
-    seeds: int = Field(default=1, ge=1, description="Trainings of each preset.")
+    seeds: int = Field(default=1, ge=1, description=msg("Trainings of each preset."))
     samples: int = Field(
-        default=512, ge=LEAST_SAMPLES, description="Images of each model to measure."
+        default=512, ge=LEAST_SAMPLES, description=msg("Images of each model to measure.")
     )
     features: _FeatureSpaces = DEFAULT_FEATURES
     conditional: _Conditional = False
@@ -252,31 +264,37 @@ class SynthesisOptions:
         default=64,
         ge=1,
         le=100_000,
-        title="Number of images",
-        description="Number of images, from seed 0 on.",
+        title=msg("Number of images"),
+        description=msg("Number of images, from seed 0 on."),
         json_schema_extra=BASIC,
     )
     seeds: str = Field(
-        default="", description="Seeds to use instead of a number, such as 0-63,100."
+        default="", description=msg("Seeds to use instead of a number, such as 0-63,100.")
     )
     label: str = Field(
         default="",
-        title="Class",
-        description="Classes to generate, separated by commas; empty: the same number of each "
-        "class.",
+        title=msg("Class"),
+        description=msg(
+            "Classes to generate, separated by commas; empty: the same number of each class."
+        ),
         # The flag that training has. Runs of earlier versions keep the name of the field.
         json_schema_extra={**BASIC, "flag": "labels"},
     )
     truncation: float = Field(
-        default=1.0, ge=0.1, le=1, description="Below 1 gives more typical, less diverse images."
+        default=1.0,
+        ge=0.1,
+        le=1,
+        description=msg("Below 1 gives more typical, less diverse images."),
     )
     refuse_below: float = Field(
         default=1.0,
         ge=0,
         le=100,
-        title="Privacy threshold (percentile)",
-        description="Refuse an image that is nearer to a training image than this percentage of "
-        "held-out real images are.",
+        title=msg("Privacy threshold (percentile)"),
+        description=msg(
+            "Refuse an image that is nearer to a training image than this percentage of "
+            "held-out real images are."
+        ),
     )
 
 

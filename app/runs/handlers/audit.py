@@ -20,6 +20,7 @@ from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.audit import AuditOptions
 from ml.reporting.audit_report import summary
+from ml.texts import msg
 
 
 class AuditRunResult(RunResult):
@@ -35,13 +36,13 @@ class AuditClassifier(RunType):
 
     name = "audit-classifier"
     measured_splits = (Split.TEST,)
-    title = "Audit a classifier"
-    summary = "Find out whether a classifier looks at the lungs or knows the hospital."
+    title = msg("Audit a classifier")
+    summary = msg("Find out whether a classifier looks at the lungs or knows the hospital.")
     program = ("ml", "audit")
     lane = RunLane.SHORT
     inputs = (
-        Input("data", InputType.DATA, "Images to audit on."),
-        Input("bundle", InputType.CLASSIFIER, "Classifier to audit."),
+        Input("data", InputType.DATA, msg("Images to audit on.")),
+        Input("bundle", InputType.CLASSIFIER, msg("Classifier to audit.")),
     )
     Options = AuditOptions
     uses_device = False
@@ -58,7 +59,7 @@ class AuditClassifier(RunType):
             return None
         if per_site:
             images = min(images, per_site * max(1, len(version.contents.by_source)))
-        return Work("", images, 1, f"at most {images:,} images")
+        return Work("", images, 1, msg("at most %(count)s images", count=images))
 
     def complete(self, done: Completion) -> AuditRunResult:
         """Put the audit beside the classifier."""

@@ -19,6 +19,7 @@ from ml.files import link_or_copy
 from ml.json_model import JsonObject
 from ml.option_fields import option_fields, option_title, validated_options
 from ml.options.common import NoOptions
+from ml.texts import msg
 
 Options = TypeVar("Options")
 Value = TypeVar("Value")
@@ -31,9 +32,9 @@ DONE: Final = ".done"
 class Length(StrEnum):
     """How long a run takes, next to others of its type."""
 
-    TRIAL = "trial"
-    STANDARD = "standard"
-    LONG = "long"
+    TRIAL = msg("trial")
+    STANDARD = msg("standard")
+    LONG = msg("long")
 
 
 Lengths = Mapping[RunQueue, Mapping[Length, Mapping[str, JsonValue]]]
@@ -86,7 +87,7 @@ class Input:
     many: bool = False
     run_type: str = ""
     newest: bool = False
-    none: str = "None"
+    none: str = msg("None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,5 +278,5 @@ def typed_values(options: type[Options], of: RunType, values: JsonObject) -> Opt
 
 
 DATA_INPUT: Final = Input(
-    "data", InputType.DATA, "Images to train on and to measure with.", newest=True
+    "data", InputType.DATA, msg("Images to train on and to measure with."), newest=True
 )

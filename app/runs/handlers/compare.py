@@ -22,6 +22,7 @@ from app.runs.work import Work, images_of
 from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import AblationOptions
+from ml.texts import msg
 
 CONDITIONS = "conditions.json"
 # Real images, with augmented copies, with synthetic images.
@@ -49,27 +50,29 @@ class CompareClassifiers(RunType):
 
     name = "compare-classifiers"
     measured_splits = (Split.TEST,)
-    title = "Compare two classifiers"
-    summary = "Measure a classifier and the active one on the same test images: promotion checks."
+    title = msg("Compare two classifiers")
+    summary = msg(
+        "Measure a classifier and the active one on the same test images: promotion checks."
+    )
     program = ("ml", "compare", "classifiers")
     lane = RunLane.SHORT
     inputs = (
-        Input("data", InputType.DATA, "Images to measure on."),
-        Input("bundle", InputType.CLASSIFIER, "Candidate for activation."),
-        Input("reference", InputType.CLASSIFIER, "Classifier to compare it with."),
+        Input("data", InputType.DATA, msg("Images to measure on.")),
+        Input("bundle", InputType.CLASSIFIER, msg("Candidate for activation.")),
+        Input("reference", InputType.CLASSIFIER, msg("Classifier to compare it with.")),
     )
     uses_device = False
 
     def work(self, session: Session, options: JsonObject) -> Work | None:
         """The test images, seen by both."""
         images = images_of(session, options, Split.TEST)
-        text = f"2 classifiers on {images:,} images"
+        text = msg("2 classifiers on %(count)s images", count=images or 0)
         return Work("", 2 * images, 1, text) if images else None
 
     def validate(self, options: JsonObject) -> dict[str, str]:
         """A classifier is not compared with itself."""
         if options["bundle"] == options["reference"]:
-            return {"reference": "Choose another classifier than the candidate."}
+            return {"reference": msg("Choose another classifier than the candidate.")}
         return {}
 
     def complete(self, done: Completion) -> ComparisonResult:
@@ -89,12 +92,12 @@ class CompareConditions(RunType):
 
     name = "compare-conditions"
     measured_splits = (Split.VALIDATION, Split.TEST)
-    title = "Compare training with and without synthetic data"
-    summary = "Train on real images, with augmented copies and with synthetic images; compare."
+    title = msg("Compare training with and without synthetic data")
+    summary = msg("Train on real images, with augmented copies and with synthetic images; compare.")
     program = ("ml", "compare", "conditions")
     inputs = (
         DATA_INPUT,
-        Input("synthetic", InputType.SYNTHETIC, "Synthetic images.", many=True),
+        Input("synthetic", InputType.SYNTHETIC, msg("Synthetic images."), many=True),
     )
     Options = AblationOptions
     lengths = on_each_device(

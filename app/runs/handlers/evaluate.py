@@ -19,6 +19,7 @@ from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.options.classifier import ClassifierEvaluationOptions
 from ml.options.gan import GanEvaluationOptions
+from ml.texts import msg
 
 METRICS = "metrics.json"
 
@@ -55,13 +56,13 @@ class EvaluateClassifier(RunType):
 
     name = "evaluate-classifier"
     measured_splits = (Split.TEST,)
-    title = "Evaluate a classifier"
-    summary = "Evaluate a classifier on the test split and write a report."
+    title = msg("Evaluate a classifier")
+    summary = msg("Evaluate a classifier on the test split and write a report.")
     program = ("ml", "evaluate", "classifier")
     lane = RunLane.SHORT
     inputs = (
-        Input("data", InputType.DATA, "Images to evaluate on."),
-        Input("bundle", InputType.CLASSIFIER, "Classifier to evaluate."),
+        Input("data", InputType.DATA, msg("Images to evaluate on.")),
+        Input("bundle", InputType.CLASSIFIER, msg("Classifier to evaluate.")),
     )
     Options = ClassifierEvaluationOptions
     uses_device = False
@@ -69,7 +70,7 @@ class EvaluateClassifier(RunType):
     def work(self, session: Session, options: JsonObject) -> Work | None:
         """The test images."""
         images = images_of(session, options, Split.TEST)
-        return Work("", images, 1, f"{images:,} images") if images else None
+        return Work("", images, 1, msg("%(count)s images", count=images)) if images else None
 
     def complete(self, done: Completion) -> ClassifierEvaluationResult:
         """Read the main metrics from the report."""
@@ -82,17 +83,17 @@ class EvaluateGan(RunType):
     """Evaluate a generator against the test split."""
 
     name = "evaluate-gan"
-    title = "Evaluate a generator"
-    summary = "Compare generated images with those of the test split and write a report."
+    title = msg("Evaluate a generator")
+    summary = msg("Compare generated images with those of the test split and write a report.")
     program = ("ml", "evaluate", "gan")
     lane = RunLane.SHORT
     inputs = (
-        Input("data", InputType.DATA, "Images to compare with."),
-        Input("generator", InputType.GENERATOR, "Generator to evaluate.", required=False),
+        Input("data", InputType.DATA, msg("Images to compare with.")),
+        Input("generator", InputType.GENERATOR, msg("Generator to evaluate."), required=False),
         Input(
             "run",
             InputType.RUN,
-            "Or the run that trained it, to show its curves in the report.",
+            msg("Or the run that trained it, to show its curves in the report."),
             required=False,
             run_type="train-gan",
         ),
@@ -106,12 +107,12 @@ class EvaluateGan(RunType):
         """The generated images and those that they are compared with."""
         samples = typed_values(GanEvaluationOptions, self, options).samples
         real = images_of(session, options) or 0
-        return Work("", samples + real, 1, f"{samples:,} generated images")
+        return Work("", samples + real, 1, msg("%(count)s generated images", count=samples))
 
     def validate(self, options: JsonObject) -> dict[str, str]:
         """A generator is named once."""
         if bool(options["generator"]) == bool(options["run"]):
-            return {"generator": "Choose either a generator or the run that trained it."}
+            return {"generator": msg("Choose either a generator or the run that trained it.")}
         return {}
 
     def complete(self, done: Completion) -> GeneratorEvaluationResult:

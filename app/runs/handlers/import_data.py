@@ -32,6 +32,7 @@ from ml.data.manifest import MANIFEST
 from ml.errors import DataError
 from ml.json_model import JsonObject
 from ml.option_fields import BASIC, HIDDEN
+from ml.texts import msg
 
 # Images that come with a manifest; the other layouts are those of `ml.data.importers.layouts`.
 DATA_SET: Final = "data-set"
@@ -58,28 +59,30 @@ _FOLDERS_WITH_IMAGES = (
 class ImportOptions:
     """Options of importing images as a data set version."""
 
-    name: str = Field(default="", description="Name of the data set.", json_schema_extra=BASIC)
+    name: str = Field(default="", description=msg("Name of the data set."), json_schema_extra=BASIC)
     kind: Layout = Field(
         default=DATA_SET,
-        title="Layout",
-        description="How the images are laid out: a data set with its manifest, or a public set "
-        "as it was downloaded.",
+        title=msg("Layout"),
+        description=msg(
+            "How the images are laid out: a data set with its manifest, or a public set "
+            "as it was downloaded."
+        ),
         json_schema_extra=BASIC,
     )
     folder: str = Field(
         default="",
-        description="Folder on the worker's machine that contains the images.",
+        description=msg("Folder on the worker's machine that contains the images."),
         json_schema_extra=BASIC,
     )
     upload: str = Field(
         default="",
-        description="Uploaded archive: the name of its folder in staging.",
+        description=msg("Uploaded archive: the name of its folder in staging."),
         json_schema_extra=HIDDEN,
     )
     corrections: bool = Field(
         default=False,
-        title="Reviewed images",
-        description="Add the images that clinicians have reviewed.",
+        title=msg("Reviewed images"),
+        description=msg("Add the images that clinicians have reviewed."),
         json_schema_extra=BASIC,
     )
 
@@ -88,12 +91,12 @@ class ImportData(RunType):
     """Import images as a data set version."""
 
     name = "import-data"
-    title = "Import a data set"
-    summary = "Import images from an archive, a folder or reviews as a new data set version."
+    title = msg("Import a data set")
+    summary = msg("Import images from an archive, a folder or reviews as a new data set version.")
     program = ("ml", "data", "prepare")
     lane = RunLane.SHORT
     inputs = (
-        Input("base", InputType.DATA, "Version that the images are added to.", required=False),
+        Input("base", InputType.DATA, msg("Version that the images are added to."), required=False),
     )
     Options = ImportOptions
     uses_device = False
@@ -102,12 +105,12 @@ class ImportData(RunType):
         """An import has a name and at least one source of images."""
         faults, upload = {}, str(options[UPLOAD])
         if not str(options["name"]).strip():
-            faults["name"] = "Enter a name for the data set."
+            faults["name"] = msg("Enter a name for the data set.")
         if not (options["folder"] or upload or options["corrections"]):
-            faults["folder"] = "Name a folder, upload an archive, or add the reviewed images."
+            faults["folder"] = msg("Name a folder, upload an archive, or add the reviewed images.")
         # The folder of that name is removed in the end, so it must not be any other.
         if upload and not re.fullmatch(r"[0-9a-f-]{36}", upload):
-            faults[UPLOAD] = "This is not an uploaded archive. Upload the archive again."
+            faults[UPLOAD] = msg("This is not an uploaded archive. Upload the archive again.")
         return faults
 
     def prepare(self, before: Preparation) -> dict[str, JsonValue]:
@@ -156,14 +159,27 @@ class ImportData(RunType):
 def folder_fault(settings: Settings, folder: Path, layout: str) -> str | None:
     """Why a folder of this machine cannot be imported; None if it can be tried."""
     if not folder.is_absolute():
-        return f"{folder} is not an absolute path. Enter one, such as /data/images."
+        return msg(
+            "%(folder)s is not an absolute path. Enter one, such as /data/images.",
+            folder=str(folder),
+        )
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.X_OK):
-        return f"There is no readable folder {folder}. Check its path and permissions."
+        return msg(
+            "There is no readable folder %(folder)s. Check its path and permissions.",
+            folder=str(folder),
+        )
     # It contains what visitors and clinics uploaded, who did not upload it for this.
     if settings.home_folder.overlaps(folder):
-        return f"{folder} contains the application's own files. Choose another folder."
+        return msg(
+            "%(folder)s contains the application's own files. Choose another folder.",
+            folder=str(folder),
+        )
     if layout == DATA_SET and not (folder / MANIFEST).is_file():
-        return f"There is no {MANIFEST} in {folder}. Choose the layout of its images."
+        return msg(
+            "There is no %(manifest)s in %(folder)s. Choose the layout of its images.",
+            manifest=MANIFEST,
+            folder=str(folder),
+        )
     return None
 
 
@@ -177,7 +193,7 @@ def _uploaded(settings: Settings, name: str) -> Path:
     folder = upload_folder(settings, name)
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     if len(found) != 1:
-        raise DataError("The uploaded archive is missing. Upload it again.")
+        raise DataError(msg("The uploaded archive is missing. Upload it again."))
     return found[0]
 
 
@@ -192,7 +208,7 @@ def _corrections(before: Preparation) -> Path:
         written, left_out = write_corrections(before.session, storage, part)
         write_left_out(before.folder / LEFT_OUT_REVIEWED, left_out)
         if not written:
-            raise DataError("There are no reviewed images yet. Import without them.")
+            raise DataError(msg("There are no reviewed images yet. Import without them."))
         part.rename(folder)
     return folder
 

@@ -26,6 +26,7 @@ from app.runs.work import Work, area, generator_option
 from ml.json_model import JsonObject
 from ml.option_fields import BASIC
 from ml.options.gan import SynthesisOptions
+from ml.texts import msg
 
 _LONGEST_NAME = 200
 
@@ -36,9 +37,11 @@ class CheckedSynthesisOptions(SynthesisOptions):
 
     privacy_check: bool = Field(
         default=True,
-        title="Privacy check",
-        description="Compare every image with the generator's training data. Images that were not "
-        "checked are not public until an admin publishes them.",
+        title=msg("Privacy check"),
+        description=msg(
+            "Compare every image with the generator's training data. Images that were "
+            "not checked are not public until an admin publishes them."
+        ),
         json_schema_extra=BASIC,
     )
 
@@ -53,21 +56,21 @@ class Synthesize(RunType):
     """Generate synthetic images and publish them in the gallery."""
 
     name = "synthesize"
-    title = "Generate synthetic images"
-    summary = (
-        "Generate images, check each against the generator's training data, and publish those "
-        "that were checked in the gallery."
+    title = msg("Generate synthetic images")
+    summary = msg(
+        "Generate images, check each against the generator's training data, and "
+        "publish those that were checked in the gallery."
     )
     program = ("ml", "synthesize")
     lane = RunLane.SHORT
     inputs = (
-        Input("generator", InputType.GENERATOR, "Generator to use."),
+        Input("generator", InputType.GENERATOR, msg("Generator to use.")),
         Input(
             "against",
             InputType.DATA,
-            "Images for the privacy check: near copies are refused.",
+            msg("Images for the privacy check: near copies are refused."),
             required=False,
-            none="Training data of the generator",
+            none=msg("Training data of the generator"),
         ),
     )
     Options = CheckedSynthesisOptions
@@ -84,7 +87,12 @@ class Synthesize(RunType):
         if of.seeds or size is None:
             return None
         kind = f"{network}{', checked' if of.privacy_check else ''}"
-        return Work(kind, of.count * area(size), of.count, f"{of.count:,} images at {size} px")
+        return Work(
+            kind,
+            of.count * area(size),
+            of.count,
+            msg("%(count)s images at %(size)s px", count=of.count, size=str(size)),
+        )
 
     def default_inputs(
         self, session: Session, options: JsonObject
@@ -96,8 +104,11 @@ class Synthesize(RunType):
         if own:
             return {"against": own}, {}
         return {}, {
-            "against": "The training data of this generator is not registered here. Choose a data "
-            "set to compare with, or switch the privacy check off: the images are then not public."
+            "against": msg(
+                "The training data of this generator is not registered here. Choose a data "
+                "set to compare with, or switch the privacy check off: the images are then "
+                "not public."
+            )
         }
 
     def prepare(self, before: Preparation) -> dict[str, JsonValue]:

@@ -27,6 +27,7 @@ from ml.data.splits import Split
 from ml.json_model import JsonObject
 from ml.option_fields import BASIC
 from ml.options.classifier import BUNDLE_FOLDER, ClassifierOptions
+from ml.texts import msg
 
 
 class RegisteredClassifier(RegisteredModel):
@@ -41,8 +42,8 @@ class NamedClassifierOptions(ClassifierOptions):
 
     bundle_version: str = Field(
         default="",
-        title="Version name",
-        description="Name of the new model version; empty: date and run.",
+        title=msg("Version name"),
+        description=msg("Name of the new model version; empty: date and run."),
         json_schema_extra=BASIC,
     )
 
@@ -66,12 +67,18 @@ def training_work(
     whole = _side_of(of.network)
     areas = small * area(of.small_size) + (of.epochs - small) * area(whole)
     units = TRAINED * learned * areas + looked_at * of.epochs * area(whole)
-    times = f"{trainings:,} trainings of " if trainings > 1 else ""
     return Work(
         kind=f"{of.network} {of.crop}",
         units=units * trainings,
         steps=of.epochs * trainings,
-        text=f"{times}at most {of.epochs:,} epochs of {learned:,} images",
+        text=msg(
+            "%(trainings)s trainings of at most %(epochs)s epochs of %(count)s images",
+            trainings=trainings,
+            epochs=of.epochs,
+            count=learned,
+        )
+        if trainings > 1
+        else msg("at most %(epochs)s epochs of %(count)s images", epochs=of.epochs, count=learned),
     )
 
 
@@ -84,16 +91,18 @@ class TrainClassifier(RunType):
     """Train a classifier and register it as a model version."""
 
     name = "train-classifier"
-    title = "Train a classifier"
+    title = msg("Train a classifier")
     measured_splits = (Split.VALIDATION, Split.TEST)
-    summary = "Train a classifier, optionally with synthetic images, and register a new version."
+    summary = msg(
+        "Train a classifier, optionally with synthetic images, and register a new version."
+    )
     program = ("ml", "train", "classifier")
     inputs = (
         DATA_INPUT,
         Input(
             "synthetic",
             InputType.SYNTHETIC,
-            "Synthetic images to train with as well.",
+            msg("Synthetic images to train with as well."),
             required=False,
             many=True,
         ),

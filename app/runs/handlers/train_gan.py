@@ -19,6 +19,7 @@ from app.runs.tables import RunQueue
 from app.runs.work import Work, area
 from ml.json_model import JsonObject
 from ml.options.gan import GAN_PRESETS, RELEASE_FOLDER, GanOptions
+from ml.texts import msg
 
 
 class RegisteredGenerator(RegisteredModel):
@@ -31,8 +32,8 @@ class TrainGan(RunType):
     """Train a GAN and register its best generator."""
 
     name = "train-gan"
-    title = "Train a GAN"
-    summary = "Train a GAN and keep the checkpoint with the lowest KID."
+    title = msg("Train a GAN")
+    summary = msg("Train a GAN and keep the checkpoint with the lowest KID.")
     program = ("ml", "train", "gan", "--export")
     inputs = (DATA_INPUT,)
     Options = GanOptions
@@ -62,7 +63,7 @@ class TrainGan(RunType):
             kind=f"{of.objective} {of.network}",
             units=of.steps * cost,
             steps=of.steps,
-            text=f"{of.steps:,} steps at {of.size} px",
+            text=msg("%(steps)s steps at %(size)s px", steps=of.steps, size=of.size),
         )
 
     def complete(self, done: Completion) -> RegisteredGenerator:

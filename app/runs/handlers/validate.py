@@ -12,6 +12,7 @@ from ml.evaluation.local_validation import ValidationReport
 from ml.json_model import JsonObject
 from ml.options.validation import ValidationOptions
 from ml.reporting.validation_report import VALIDATION
+from ml.texts import msg
 
 
 class ValidationResult(RunResult):
@@ -29,19 +30,21 @@ class ValidateClassifier(RunType):
     """Validate a classifier on local images."""
 
     name = "validate-classifier"
-    title = "Validate a classifier locally"
-    summary = "Measure a classifier on a clinic's own images, and fit thresholds for the clinic."
+    title = msg("Validate a classifier locally")
+    summary = msg(
+        "Measure a classifier on a clinic's own images, and fit thresholds for the clinic."
+    )
     program = ("ml", "validate")
     lane = RunLane.SHORT
     inputs = (
-        Input("data", InputType.DATA, "The clinic's own images, with labels."),
-        Input("bundle", InputType.CLASSIFIER, "Classifier to validate."),
+        Input("data", InputType.DATA, msg("The clinic's own images, with labels.")),
+        Input("bundle", InputType.CLASSIFIER, msg("Classifier to validate.")),
         Input(
             "training_data",
             InputType.DATA,
-            "Data set of the classifier's training, to compare the images with.",
+            msg("Data set of the classifier's training, to compare the images with."),
             required=False,
-            none="The statistics that came with the classifier",
+            none=msg("The statistics that came with the classifier"),
         ),
     )
     Options = ValidationOptions
@@ -50,7 +53,7 @@ class ValidateClassifier(RunType):
     def work(self, session: Session, options: JsonObject) -> Work | None:
         """The images of the clinic."""
         images = images_of(session, options)
-        return Work("", images, 1, f"{images:,} images") if images else None
+        return Work("", images, 1, msg("%(count)s images", count=images)) if images else None
 
     def default_inputs(
         self, session: Session, options: JsonObject
