@@ -130,6 +130,7 @@ def test_interpolate_latents_two_images(released: tuple[Path, LoadedGenerator]) 
     [
         ("gan", {"labels": "covid"}),
         ("wgan-gp", {"labels": "normal,covid", "conditional": True, "size": 20}),
+        ("projected", {"labels": "normal,covid", "conditional": True, "size": 32}),
     ],
 )
 def test_other_networks_become_graphs_too(
