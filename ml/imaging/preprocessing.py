@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.imaging.grey_levels import even_levels
 from ml.texts import msg
 
 # Burnt-in letters and collimator borders are few pixels: the darkest and brightest percent of
@@ -26,7 +27,8 @@ def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.
 
     The whole image is kept: it is squeezed to the square, not cropped, so that a heat map of the
     square lies over all of the image. The stretch is by percentiles, which makes the result
-    independent of bit depth and of linear display windows.
+    independent of bit depth and of linear display windows. An 8-bit picture in a deeper file gives
+    what the picture itself gives (see `even_levels`).
 
     Args:
         pixels: (H, W), higher is brighter.
@@ -40,7 +42,7 @@ def standardise(pixels: NDArray[np.uint8 | np.uint16], size: int) -> NDArray[np.
     """
     if pixels.ndim != 2:
         raise ValueError(f"expected an image of shape (H, W), got {pixels.shape}")
-    square = _shrink(pixels, size)
+    square = _shrink(even_levels(pixels), size)
     low, high = np.percentile(square, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high - low < 1e-6:
         raise BlankImage(
