@@ -50,8 +50,7 @@ def reals(dataset: Dataset, keyword: str) -> list[float | None]:
     element = dataset.get_item(keyword)
     if isinstance(element, RawDataElement) and element.VR in (None, "DS", "IS", "UN", "LO", "SH"):
         text = (element.value or b"").decode("latin-1")
-        # A comma separates decimals; values are separated by backslashes.
-        return [_real(part.replace(",", ".")) for part in text.split("\\")] if text.strip() else []
+        return [_real(part) for part in text.split("\\")] if text.strip() else []
     value = dataset.get(keyword)
     if value is None or value == "":
         return []
@@ -75,7 +74,8 @@ def real(dataset: Dataset, keyword: str, default: float) -> float:
 
 def _real(value: object) -> float | None:
     try:
-        number = float(str(value).strip(" \0"))
+        # A comma separates decimals; values are separated by backslashes.
+        number = float(str(value).strip(" \0").replace(",", "."))
     except ValueError:
         return None
     # Written so that a value that is no number is refused as well.

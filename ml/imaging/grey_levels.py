@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from ml.imaging.types import Pixels
 
 # Levels of an 8-bit picture, and how far from even spacing rounding to 10 bits or more puts them.
-_LEVELS, _UNEVEN = 256, 1 / 6
+_LEVELS, _UNEVEN = 256, 0.3
+# Fewer levels would lie near some even spacing by chance.
+_FEWEST_LEVELS = 32
 _ROUNDING = 1e-9  # of this program
 
 
@@ -59,7 +61,7 @@ def _even_places(levels: NDArray[np.intp]) -> NDArray[np.intp] | None:
 
     None where they are even already, or there are no such places.
     """
-    if not 1 < len(levels) <= _LEVELS:
+    if not _FEWEST_LEVELS <= len(levels) <= _LEVELS:
         return None
     shares = (levels - levels[0]) / (levels[-1] - levels[0])
     for last in range(len(levels) - 1, _LEVELS):

@@ -12,15 +12,19 @@ MODULES = sorted(Path(ml.imaging.__path__[0]).glob("*.py"))
 
 
 def messages(module: Path) -> list[str]:
-    """The first arguments of the errors that a module makes, their values as "0"."""
-    return [
-        "".join(part.value if isinstance(part, ast.Constant) else "0" for part in parts)
+    """The sentences of the errors that a module makes, as they are written there."""
+    calls = [
+        node
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ERRORS
-        for argument in node.args[:1]
-        if (parts := argument.values if isinstance(argument, ast.JoinedStr) else [argument])
-        and all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts)
+        if isinstance(node, ast.Call) and node.args
     ]
+    sentences = [call.args[0] for call in calls if ast.unparse(call.func) in ERRORS]
+    # A sentence with values is a template of `ml.texts`.
+    texts = [
+        one.args[0] if isinstance(one, ast.Call) and ast.unparse(one.func) == "msg" else one
+        for one in sentences
+    ]
+    return [str(text.value) for text in texts if isinstance(text, ast.Constant)]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
