@@ -129,9 +129,11 @@ def test_untranslated_text_is_found(tmp_path: Path) -> None:
     template.write_text(
         '{{ _("Good") }} {% trans name=user.name %}Hello {{ name }}{% endtrans %} 12 px\n'
         '<p title="Bad title">Bad text {{ value }}</p> {{ "Bad literal" if value else other }}'
+        '{{ "{} bad ones".format(value) }}'
     )
     assert [line.rsplit(": ", 1)[1] for line in untranslated(template)] == [
         "Bad literal",
+        "{} bad ones",
         "Bad title",
         "Bad text",
     ]
@@ -179,7 +181,9 @@ def _quotes(text: str) -> int:
 _JINJA = re.compile(
     r"\{%-?\s*trans\b.*?endtrans\s*-?%\}|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL
 )
-_LITERAL = re.compile(r"""(?<!_\()(?<!== )(["'])((?:[A-Z][a-z]+|[a-z]+ )[^"'{}<>=]*)\1""")
+_LITERAL = re.compile(
+    r"""(?<!_\()(?<!== )(["'])((?:[A-Z][a-z]+|[a-z]+ |[\d{][^"'<>=]* [a-z]+)[^"'{}<>=]*)\1"""
+)
 _SHOWN_ATTRIBUTES = {"title", "aria-label", "placeholder", "alt", "aria-valuetext"} | {
     # For scripts.
     *("data-none", "data-one", "data-many", "data-done", "data-failed", "data-position"),

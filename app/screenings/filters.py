@@ -52,6 +52,7 @@ class ScreeningFilter(BaseModel):
 
     Attributes:
         decision: a class, "uncertain", or empty for all.
+        label: the most likely class, also of what is uncertain; empty for all.
         review: with, without or regardless of a review.
         reference: a part of the reference; capitals do not count.
         since: the first day, UTC, as 2026-11-22; empty: from the beginning.
@@ -62,6 +63,7 @@ class ScreeningFilter(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     decision: str = ""
+    label: str = ""
     review: ReviewState = ReviewState.ANY
     reference: str = ""
     since: str = ""
@@ -100,6 +102,8 @@ class ScreeningFilter(BaseModel):
         found: list[ColumnElement[bool]] = []
         if self.decision:
             found.append(Screening.decision == self.decision)
+        if self.label:
+            found.append(Screening.label == self.label)
         if self.review is not ReviewState.ANY:
             reviewed = Screening.id.in_(select(Review.screening_id))
             found.append(reviewed if self.review is ReviewState.REVIEWED else ~reviewed)
@@ -130,6 +134,9 @@ def checked_reference(text: str) -> str | None:
 
 def screening_filter(
     decision: Annotated[str, Query(max_length=50, description=f'A class, or "{UNCERTAIN}".')] = "",
+    label: Annotated[
+        str, Query(max_length=50, description="The most likely class, also of what is uncertain.")
+    ] = "",
     review: Annotated[str, Query(max_length=20, description="unreviewed or reviewed.")] = "",
     reference: Annotated[
         str, Query(max_length=LONGEST_REFERENCE, description="A part of the reference.")
@@ -145,6 +152,7 @@ def screening_filter(
     """
     given = {
         "decision": decision,
+        "label": label,
         "review": review,
         "reference": reference,
         "since": since,

@@ -200,9 +200,10 @@ def history(
     found = screenings_page(opened, owner, shown.before, chosen=chosen)
     following = chosen.address("/screenings", before=found.next_cursor)
     total = count_screenings(opened, owner)
-    # Those of the active classifier, and one of an earlier one that the address names.
-    known = (*current.classifier.labels, UNCERTAIN, *filter(None, [chosen.decision]))
-    decisions = list(dict.fromkeys(known))
+    # Those of the active classifier, and ones of an earlier one that the address names.
+    known = current.classifier.labels
+    decisions = dict.fromkeys((*known, UNCERTAIN, *filter(None, [chosen.decision])))
+    labels = dict.fromkeys((*known, *filter(None, [chosen.label])))
     return page(
         request,
         "screenings/history.html",
@@ -212,6 +213,7 @@ def history(
         matching=total if chosen.is_empty else count_screenings(opened, owner, chosen),
         chosen=chosen,
         decisions={one: decision_name(one) for one in decisions},
+        labels={one: decision_name(one) for one in labels},
         export_url=chosen.address("/screenings.csv"),
         shown=shown,
         select_all_url=chosen.address("/screenings", before=shown.before, selected="all"),

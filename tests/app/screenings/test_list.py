@@ -49,6 +49,7 @@ def four(application: FastAPI, visitor: TestClient, image_bytes: bytes) -> list[
         change(
             application,
             address,
+            label=("covid", "pneumonia", "normal", "normal")[number],
             decision=decisions[number],
             reason=reasons[number],
             confidence=(0.5, 0.9, 0.9, 0.7)[number],
@@ -88,6 +89,8 @@ def test_list_is_filtered_and_ordered(
     assert by_probability[2:] == [four[3], four[0]]
     assert listed(visitor, "?order=least-confident") == by_probability[::-1]
     assert listed(visitor, "?decision=uncertain") == [four[3], four[1]]
+    assert listed(visitor, "?label=normal") == [four[3], four[2]]
+    assert listed(visitor, "?decision=uncertain&label=pneumonia") == [four[1]]
     day = f"{now():%Y-%m-%d}"
     assert listed(visitor, f"?since={day}") == [four[3], four[2]]
     assert listed(visitor, f"?until={now() - timedelta(days=2):%Y-%m-%d}") == [four[1], four[0]]
