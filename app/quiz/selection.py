@@ -4,6 +4,7 @@ All images go through the same preprocessing, and both halves of a round show th
 """
 
 import csv
+import logging
 import re
 import secrets
 from collections import defaultdict
@@ -26,6 +27,8 @@ from ml.data.table_text import plain_rows
 from ml.data.versioning import read_version
 from ml.gan.latents import SEEDS
 from ml.texts import msg
+
+logger = logging.getLogger(__name__)
 
 # The demonstration set of version 0.1.0, of which rounds are still there.
 SHIPPED_WITH_0_1 = "dca3a1de20393b5def553e9d293421c2a166e8cbfb7996c8bdcf661aca8b665b"
@@ -99,14 +102,14 @@ def choose_source(
         image
         for version in versions
         if version.quiz_allowed
-        for image in _images_of(data_folder(settings, version), version.sha256, size, people=True)
+        for image in _images_here(settings, version, size, people=True)
         if image.label in labels
     ]
     if len({image.patient for image in people}) >= HALF:
         return QuizSource(tuple(people), counts=True)
     shipped = session.get(DataVersion, shipped_sha256())
     if shipped:
-        pool = _images_of(data_folder(settings, shipped), shipped.sha256, 0, people=False)
+        pool = _images_here(settings, shipped, 0, people=False)
         own = tuple(image for image in pool if image.label in labels)
         if len({image.patient for image in own}) >= HALF:
             return QuizSource(own)
@@ -125,6 +128,17 @@ def choose_source(
 def shipped_sha256() -> str:
     """The demonstration set: no other set's images are nobody's because their rows say so."""
     return read_version(SHIPPED).sha256
+
+
+def _images_here(
+    settings: Settings, version: DataVersion, least_side: int, *, people: bool
+) -> tuple[PoolImage, ...]:
+    """Those of `_images_of`; none of a version whose folder is lost."""
+    folder = data_folder(settings, version)
+    if not (folder / MANIFEST).is_file():
+        logger.warning("the quiz leaves out data set %s: %s is missing", version.name, folder)
+        return ()
+    return _images_of(folder, version.sha256, least_side, people=people)
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,12 @@ from starlette.testclient import TestClient
 from app.core.errors import Conflict
 from app.core.rate_limit import RateLimit
 from app.datasets.tables import DataKind, DataVersion
-from app.datasets.versions import DEMONSTRATION_NAME, allow_in_quiz, ensure_demonstration
+from app.datasets.versions import (
+    DEMONSTRATION_NAME,
+    allow_in_quiz,
+    data_folder,
+    ensure_demonstration,
+)
 from app.quiz import rounds as quiz
 from app.quiz.contact_sheet import RIM, STEP, TILE
 from app.quiz.selection import HALF, IMAGES, choose_source, may_be_shown
@@ -164,6 +169,10 @@ def test_images_are_shown_where_the_admin_and_the_licence_allow(
     assert found.counts
     assert {image.licence for image in found.pool} == {"CC BY 4.0", "CC BY-SA 3.0"}
     assert sum(image.data == allowed.sha256 for image in found.pool) == 10
+    # A folder that was lost is no reason to show nothing else.
+    (data_folder(settings, allowed) / "manifest.csv").unlink()
+    with pytest.raises(Conflict):
+        choose_source(session, settings, model, LABELS, [model])
     session.rollback()
 
 
