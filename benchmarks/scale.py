@@ -40,7 +40,7 @@ from app.gallery.tables import SyntheticImage
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.tables import Run, RunQueue, RunStatus
-from app.runs.views import runs_page
+from app.runs.views import RunFilter, runs_page
 from app.screenings.queries import count_screenings, screenings_page
 from app.screenings.stored_images import image_key
 from app.screenings.tables import Screening
@@ -89,7 +89,7 @@ def lists(clinic: uuid.UUID) -> list[List]:
             "runs",
             Run,
             (Run.created_at, Run.id),
-            lambda session, cursor: runs_page(session, status=None, run_type=None, cursor=cursor),
+            lambda session, cursor: runs_page(session, RunFilter(), cursor),
         ),
         List(
             "synthetic images",
