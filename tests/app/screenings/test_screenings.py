@@ -132,7 +132,7 @@ def test_history_pages_show_every_screening_once(visitor: TestClient, image_byte
         shown = visitor.get(address).text
         on_page = re.findall(r'href="(/screenings/[0-9a-f-]{36})"', shown)
         seen += dict.fromkeys(on_page)
-        following = re.search(r'href="(/screenings\?before=[^"]+)"', shown)
+        following = re.search(r'href="(/screenings\?before=[^"]+)" rel="next"', shown)
         address = following[1] if following else ""
     assert len(seen) == len(set(seen)) == 27
     assert set(seen) == uploaded
