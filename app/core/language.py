@@ -163,7 +163,7 @@ def number(value: float, digits: int = 0) -> str:
     return f"{value:,.{digits}f}".translate(_separators(current_language()))
 
 
-def measured(text: str) -> str:
+def localised_metric(text: str) -> str:
     """A metric or interval that `ml.reporting` wrote: "0.93 to 1,234.5" -> "0,93 a 1.234,5"."""
     if current_language() == ENGLISH:
         return text
@@ -176,7 +176,7 @@ def measured(text: str) -> str:
     return re.sub("|".join(words), lambda found: translated(found[0]), swapped)
 
 
-def percent(share: float, digits: int = 1) -> str:
+def percent_text(share: float, digits: int = 1) -> str:
     """0.931 -> "93.1 %"."""
     return f"{number(100 * share, digits)} %"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from app.core.language import percent
+from app.core.language import percent_text
 from app.monitoring.service import ClinicState, State
 from app.monitoring.tables import MonitoringAlarm
 from ml.classifier.predictor import decision_name
@@ -72,7 +72,7 @@ class StateView:
 def _shares(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, str, str]]:
     names = sorted({*before, *after})
     return [
-        (decision_name(name), percent(before.get(name, 0)), percent(after.get(name, 0)))
+        (decision_name(name), percent_text(before.get(name, 0)), percent_text(after.get(name, 0)))
         for name in names
     ]
 

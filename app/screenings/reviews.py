@@ -15,7 +15,7 @@ from app.accounts.tables import User
 from app.core.audit import AuditEvent
 from app.core.errors import Conflict, InvalidForm, NotFound
 from app.datasets.corrections import row_holding
-from app.screenings.samples import is_sample
+from app.screenings.samples import is_of_a_sample
 from app.screenings.tables import Review, Screening
 from ml.labels import NO_CLASS, OTHER_FINDING, ordered_labels
 from ml.texts import msg
@@ -183,7 +183,7 @@ def _trimmed(sent: SentReview) -> SentReview:
 
 def _faults(screening: Screening, sent: SentReview, choices: Collection[str]) -> dict[str, str]:
     faults = {}
-    if is_sample(screening.image_sha256):
+    if is_of_a_sample(screening.image_sha256):
         faults["label"] = msg(
             "This image is a synthetic sample. Reviews are for images of patients."
         )

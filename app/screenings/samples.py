@@ -23,7 +23,7 @@ _NAMES = ("covid-51", "pneumonia-28", "normal-161")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class StartPageSample:
     """One image.
 
     Attributes:
@@ -40,10 +40,10 @@ class Sample:
         return SHIPPED / "images" / f"{self.name}.png"
 
 
-SAMPLES = tuple(Sample(name, label_name(name.split("-")[0])) for name in _NAMES)
+SAMPLES = tuple(StartPageSample(name, label_name(name.split("-")[0])) for name in _NAMES)
 
 
-def find_sample(name: str) -> Sample:
+def find_sample(name: str) -> StartPageSample:
     """The sample of a name.
 
     Raises:
@@ -55,7 +55,7 @@ def find_sample(name: str) -> Sample:
     raise NotFound(msg("There is no such sample. Choose one on the start page."))
 
 
-def is_sample(sha256: str) -> bool:
+def is_of_a_sample(sha256: str) -> bool:
     """Whether a file with this hash is one of the samples, by whichever way it came."""
     return sha256 in _hashes()
 

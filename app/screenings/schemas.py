@@ -7,7 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, JsonValue
 
 from app.core.addresses import Address
-from app.core.language import percent, translated
+from app.core.language import percent_text, translated
 from app.screenings.reviews import LONGEST_FINDING, LONGEST_PATIENT, LONGEST_WHY
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
@@ -239,7 +239,7 @@ class UploadResult(BaseModel):
             decision_name=translated(decision_name(row.decision)),
             probabilities=row.probabilities,
             confidence=translated(why_uncertain(row, thresholds))
-            or percent(max(row.probabilities.values())),
+            or percent_text(max(row.probabilities.values())),
             thumbnail_url=f"/screenings/{row.id}/thumbnail",
             warnings=[translated(warning.text) for warning in read_warnings(row.warnings)],
         )

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Self
 
 from app.core.errors import NotFound
-from app.core.language import percent
+from app.core.language import percent_text
 from app.screenings.metadata_names import METADATA_NAMES
-from app.screenings.samples import NOTICE, is_sample
+from app.screenings.samples import NOTICE, is_of_a_sample
 from app.screenings.tables import Review, Screening
 from app.screenings.thresholds import why_uncertain
 from ml.classifier.card import Thresholds
@@ -80,8 +80,8 @@ def why_no_map(row: Screening, label: str) -> str:
                 "There is no heat map for %(label)s: %(share)s of its evidence lies on the "
                 "lungs, and below %(least_on_lungs)s a map explains nothing.",
                 label=label_name(label),
-                share=percent(share),
-                least_on_lungs=percent(LEAST_ON_LUNGS),
+                share=percent_text(share),
+                least_on_lungs=percent_text(LEAST_ON_LUNGS),
             )
     return ""
 
@@ -196,7 +196,7 @@ class ScreeningSummary:
             decision=row.decision,
             decision_name=decision_name(row.decision),
             most_likely=label_name(row.label) if row.reason else "",
-            confidence_percent=percent(max(row.probabilities.values())),
+            confidence_percent=percent_text(max(row.probabilities.values())),
             uncertain_because=why_uncertain(row, thresholds),
             thumbnail_url=f"{url}/thumbnail",
             model_version=row.model_version,
@@ -279,12 +279,12 @@ class ScreeningView:
             decision_reason=REASONS.get(row.reason or ""),
             uncertain_because=why_uncertain(row, thresholds),
             trial_notice=TRIAL_NOTICE if row.is_trial else None,
-            sample_notice=NOTICE if is_sample(row.image_sha256) else None,
+            sample_notice=NOTICE if is_of_a_sample(row.image_sha256) else None,
             warnings=[warning.text for warning in read_warnings(row.warnings)],
             label=row.label,
             label_name=label_name(row.label),
             probabilities=[
-                Probability(label, label_name(label), value, percent(value))
+                Probability(label, label_name(label), value, percent_text(value))
                 for label, value in row.probabilities.items()
             ],
             image_url=f"{url}/image{query}",

@@ -50,6 +50,7 @@ def test_run_is_done_and_one_told_of_fifty_times_is_done_once(deployment: Deploy
         "of": 4,
         "eta_s": 0.0,
         "images_per_second": None,
+        "steps_s": 0.2,
         "checkpoint_step": None,
         "metrics": {"loss": 0.25, "odd": None, "seconds": 0.05},
     }

@@ -368,7 +368,7 @@ def test_progress_is_that_of_the_last_whole_row(tmp_path: Path) -> None:
     assert found.first_step_at
     assert found.last_step_at
     assert found.model_copy(update={"first_step_at": None, "last_step_at": None}) == RunProgress(
-        step=2, of=12, eta_s=600.0, metrics={"train_loss": None, "seconds": 60.0}
+        step=2, of=12, eta_s=600.0, steps_s=60.0, metrics={"train_loss": None, "seconds": 60.0}
     )
     # A later look at the same step keeps the times, a look at the next one the first.
     run.progress = found.model_dump(mode="json")

@@ -209,7 +209,8 @@ def test_killed_run_is_resumed_by_the_same_command(
     resumed = xray(*command)
     assert resumed.exit_code == 0
     assert "step 6" in resumed.stdout
-    assert "step 4" not in resumed.stdout
+    assert "resuming after step 4 of 6" in resumed.stdout
+    assert "step 4:" not in resumed.stdout
     require_equal_weights(tmp_path, uninterrupted)
 
 

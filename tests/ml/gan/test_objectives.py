@@ -148,7 +148,9 @@ def test_batch_norm_under_a_penalty_is_refused(objective: str) -> None:
 
 
 def test_unknown_objective_names_the_known_ones() -> None:
-    with pytest.raises(InvalidOptions, match="one of gan, wgan, wgan-gp, r3gan, got 'lsgan'"):
+    with pytest.raises(
+        InvalidOptions, match="one of gan, wgan, wgan-gp, r3gan, hinge, got 'lsgan'"
+    ):
         tiny(objective="lsgan")
 
 
