@@ -347,8 +347,22 @@ def test_images_smaller_than_the_run_are_left_out(
         train(records, tmp_path, tiny(size=128))
 
 
-def test_damaged_generator_files_are_refused(records: list[ImageRecord], tmp_path: Path) -> None:
-    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+@pytest.fixture(scope="module")
+def trained(records: list[ImageRecord], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a trained generator."""
+    out = tmp_path_factory.mktemp("trained")
+    return train_gan(records, out, tiny(), device=CPU, features=pixel_space()).read_bytes()
+
+
+@pytest.fixture
+def path(trained: bytes, tmp_path: Path) -> Path:
+    """A copy of it, for a test to damage."""
+    path = tmp_path / "generator.safetensors"
+    path.write_bytes(trained)
+    return path
+
+
+def test_damaged_generator_files_are_refused(path: Path, tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (b"", content[:50], content[:-10], b"\x00" * 200):
         path.write_bytes(damaged)
@@ -371,10 +385,7 @@ def test_damaged_generator_files_are_refused(records: list[ImageRecord], tmp_pat
     ],
     ids=str,
 )
-def test_hostile_cards_are_refused(
-    records: list[ImageRecord], tmp_path: Path, changes: dict[str, object]
-) -> None:
-    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+def test_hostile_cards_are_refused(path: Path, changes: dict[str, object]) -> None:
     loaded = load_generator(path)
     card = json.loads(loaded.card.to_json())
     card["options"] |= changes
@@ -384,10 +395,7 @@ def test_hostile_cards_are_refused(
         load_generator(path)
 
 
-def test_card_of_another_network_than_the_weights_is_refused(
-    records: list[ImageRecord], tmp_path: Path
-) -> None:
-    path = train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
+def test_card_of_another_network_than_the_weights_is_refused(path: Path) -> None:
     loaded = load_generator(path)
     card = json.loads(loaded.card.to_json())
     card["options"] |= {"network": "resnet", "width": 256}
@@ -397,10 +405,8 @@ def test_card_of_another_network_than_the_weights_is_refused(
         load_generator(path)
 
 
-def test_sample_does_not_depend_on_its_batch(records: list[ImageRecord], tmp_path: Path) -> None:
-    loaded = load_generator(
-        train_gan(records, tmp_path, tiny(), device=CPU, features=pixel_space())
-    )
+def test_sample_does_not_depend_on_its_batch(path: Path) -> None:
+    loaded = load_generator(path)
     alone = sample_images(loaded.network, [7], 0, length=8)
     among = sample_images(loaded.network, range(12), 0, length=8, batch_size=5)
     assert np.abs(alone[0].astype(int) - among[7]).max() <= 1
