@@ -11,7 +11,7 @@ from app.core.language import (
     chosen_language,
     class_list,
     number,
-    percent,
+    percent_text,
     timestamp,
     translated,
 )
@@ -54,7 +54,7 @@ def test_english_needs_no_catalogue() -> None:
         "one image",
         "2 images",
     ]
-    assert percent(0.931) == "93.1 %"
+    assert percent_text(0.931) == "93.1 %"
     assert class_list(["covid", "pneumonia", "normal"]) == "COVID-19, pneumonia or normal"
 
 
