@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route, expect
 from sqlalchemy import delete
 
 from app.core.database import Database
-from app.datasets.tables import DataKind, DataVersion
+from app.datasets.tables import DataVersion
 from app.runs import queue as runs
 from app.runs.progress import RunProgress
 from app.runs.service import create_run
@@ -23,7 +23,7 @@ from app.runs.tables import Run
 from tests.e2e.conftest import Faults, OpenVisitor
 from tests.e2e.test_pages import AXE_OPTIONS, OPEN_DETAILS
 from tests.support.images import png
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 OWNER = "browser-test:1"
 DATA = "7" * 64
@@ -63,17 +63,7 @@ class Training:
 def data(live_database: Database) -> Iterator[str]:
     """A data version to name; nothing reads its images."""
     with live_database.session() as session:
-        session.merge(
-            DataVersion(
-                sha256=DATA,
-                kind=DataKind.IMAGES,
-                name="images of the browser",
-                folder=f"data/{DATA}",
-                images=180,
-                summary=summary_of_classes(DATA).as_json(),
-                created_by="test",
-            )
-        )
+        session.merge(data_version(DATA, name="images of the browser"))
     yield DATA
     with live_database.session() as session:
         session.execute(delete(Run).where(Run.data_sha256 == DATA))

@@ -9,7 +9,6 @@ import pytest
 
 from app.core.amounts import about
 from app.core.database import Database, now
-from app.datasets.tables import DataKind, DataVersion
 from app.migrations import upgrade
 from app.runs.command_line import start_command
 from app.runs.estimates import Estimator, Ground, shipped_speeds
@@ -22,7 +21,7 @@ from app.runs.tables import Run, RunLane, RunQueue, RunStatus
 from app.settings import Settings
 from ml.json_model import JsonObject
 from ml.option_fields import option_values, validated_options
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 DATA = "d" * 64
 GAN = RUN_TYPES["train-gan"]
@@ -39,17 +38,7 @@ def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.effective_database_url)
     upgrade(database.engine)
     with database.session() as session:
-        session.add(
-            DataVersion(
-                sha256=DATA,
-                kind=DataKind.IMAGES,
-                name="images",
-                folder=f"data/{DATA}",
-                images=180,
-                summary=summary_of_classes(DATA).as_json(),
-                created_by="test",
-            )
-        )
+        session.add(data_version(DATA))
     yield database
     database.close()
 

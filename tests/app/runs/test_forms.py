@@ -23,7 +23,7 @@ from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus
 from ml.option_fields import option_fields
 from ml.options.gan import GAN_PRESETS
-from tests.support.synthetic_set import summary_of, summary_of_classes
+from tests.support.synthetic_set import data_version, summary_of
 
 
 @pytest.fixture
@@ -42,15 +42,7 @@ def digest(letter: str) -> str:
 
 def add_data(session: Session, letter: str, kind: DataKind = DataKind.IMAGES) -> str:
     session.add(
-        DataVersion(
-            sha256=digest(letter),
-            kind=kind,
-            name=f"set {letter}",
-            folder="data/x",
-            images=1200,
-            summary=summary_of_classes(digest(letter)).as_json(),
-            created_by="test",
-        )
+        data_version(digest(letter), kind, name=f"set {letter}", folder="data/x", images=1200)
     )
     session.flush()
     return digest(letter)

@@ -44,7 +44,7 @@ from app.server import Server
 from app.services import Services
 from app.settings import Settings
 from tests.support.console import FormReader
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 DATA = "d" * 64
 SYNTHETIC = "e" * 64
@@ -71,17 +71,7 @@ def registered(services: Services) -> Iterator[None]:
     """Something to work on, of every sort."""
     with services.database.session() as session:
         for sha256, kind in ((DATA, DataKind.IMAGES), (SYNTHETIC, DataKind.SYNTHETIC)):
-            session.merge(
-                DataVersion(
-                    sha256=sha256,
-                    kind=kind,
-                    name=f"set {sha256[0]}",
-                    folder=f"data/{sha256}",
-                    images=180,
-                    summary=summary_of_classes(sha256).as_json(),
-                    created_by="test",
-                )
-            )
+            session.merge(data_version(sha256, kind, name=f"set {sha256[0]}"))
         for sha256 in (*CLASSIFIERS, GENERATOR):
             kind_of_model = ModelKind.GENERATOR if sha256 == GENERATOR else ModelKind.CLASSIFIER
             session.merge(

@@ -11,7 +11,7 @@ import typer.main
 from sqlalchemy.orm import Session
 
 from app.core.database import Database, now
-from app.datasets.tables import DataKind, DataVersion
+from app.datasets.tables import DataKind
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs.handlers.base import InputType, Preparation
@@ -25,7 +25,7 @@ from app.settings import Settings
 from ml.commands.main import app as ml_commands
 from ml.data.importers.layouts import LAYOUTS
 from ml.option_fields import option_fields
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 IMAGES, SYNTHETIC = "a" * 64, "b" * 64
 CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY = ("c" * 64, "d" * 64, "e" * 64, "9" * 64)
@@ -59,7 +59,7 @@ def session(database: Database) -> Iterator[Session]:
     """Data sets, models and a run to refer to; nothing of it is kept."""
     with database.sessions() as session:
         for sha256, kind in ((IMAGES, DataKind.IMAGES), (SYNTHETIC, DataKind.SYNTHETIC)):
-            session.add(_data(sha256, kind))
+            session.add(data_version(sha256, kind, name="some", images=1))
         for sha256 in (CLASSIFIER, OTHER_CLASSIFIER, RETIRED, CARD_ONLY):
             session.add(_model(sha256, ModelKind.CLASSIFIER))
         session.add(_model(GENERATOR, ModelKind.GENERATOR))
@@ -77,18 +77,6 @@ def session(database: Database) -> Iterator[Session]:
         session.flush()
         yield session
         session.rollback()
-
-
-def _data(sha256: str, kind: DataKind) -> DataVersion:
-    return DataVersion(
-        sha256=sha256,
-        kind=kind,
-        name="some",
-        folder=f"data/{sha256}",
-        images=1,
-        summary=summary_of_classes(sha256).as_json(),
-        created_by="test",
-    )
 
 
 def _model(sha256: str, kind: ModelKind) -> ModelVersion:

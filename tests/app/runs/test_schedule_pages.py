@@ -10,11 +10,11 @@ from starlette.testclient import TestClient
 
 from app.core.audit import AuditEvent
 from app.core.database import Database, now
-from app.datasets.tables import DataKind, DataVersion
+from app.datasets.tables import DataVersion
 from app.runs.schedules import Timing, create_schedule, next_slot, start_due
 from app.runs.tables import Run, RunStatus, Schedule
 from tests.support.console import FormReader
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 DATA = "9" * 64
 FORM = "/admin/schedules/new/train-classifier"
@@ -26,17 +26,7 @@ def database(application: FastAPI) -> Iterator[Database]:
     """A data version to learn from, and no schedules."""
     database: Database = application.state.services.database
     with database.session() as session:
-        session.merge(
-            DataVersion(
-                sha256=DATA,
-                kind=DataKind.IMAGES,
-                name="images",
-                folder=f"data/{DATA}",
-                images=180,
-                summary=summary_of_classes(DATA).as_json(),
-                created_by="test",
-            )
-        )
+        session.merge(data_version(DATA))
     yield database
     with database.session() as session:
         session.execute(delete(Run))

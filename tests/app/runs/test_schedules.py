@@ -14,13 +14,13 @@ from sqlalchemy import delete, select
 from app.core.audit import AuditEvent
 from app.core.database import Database
 from app.core.errors import InvalidForm, NotFound
-from app.datasets.tables import DataKind, DataVersion
+from app.datasets.tables import DataVersion
 from app.migrations import upgrade
 from app.registry.tables import ModelKind, ModelVersion
 from app.runs import schedules
 from app.runs.run_types import RUN_TYPES
 from app.runs.tables import Run, RunQueue, RunStatus, Schedule
-from tests.support.synthetic_set import summary_of_classes
+from tests.support.synthetic_set import data_version
 
 TUESDAY = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -202,16 +202,7 @@ def test_data_set_that_has_grown_is_taken_as_it_is_now(database: Database, data:
     with database.session() as session:
         for sha256, parent in parents.items():
             session.add(
-                DataVersion(
-                    sha256=sha256,
-                    kind=DataKind.IMAGES,
-                    name="images",
-                    folder=f"data/{sha256}",
-                    images=1,
-                    summary=summary_of_classes(sha256).as_json(),
-                    created_by="schedules",
-                    parent_sha256=parent,
-                )
+                data_version(sha256, images=1, created_by="schedules", parent_sha256=parent)
             )
             session.flush()
     nightly(database, data, options={"data": first})
